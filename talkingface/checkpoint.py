@@ -1,0 +1,242 @@
+"""Checkpoints: plain data, written under a temporary name and renamed, read without ever unpickling code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from talkingface.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from talkingface.model.base import TalkingFaceModel
+
+FORMAT = 1
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the whole new one, never a part.
+
+    Raises:
+        OutputError: the folder is read-only or the disk is full; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot write the checkpoint: {error}; the previous one is untouched") from error
+
+
+def read(path: str | Path) -> Any:
+    """Read a file made by `torch.save`, tensors on the CPU; only plain data is admitted.
+
+    Raises:
+        CheckpointError: missing, damaged, not a checkpoint, or it contains code (which is refused).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if _names_code(error):
+            raise CheckpointError(
+                f"{path}: refused: the file holds more than tensors and plain values (pickled code or classes)"
+            ) from None
+        raise CheckpointError(f"{path}: not a readable checkpoint, or damaged") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
+        reason = "cut short" if zipfile.is_zipfile(path) or "zip" in str(error) else "not a checkpoint, or damaged"
+        raise CheckpointError(f"{path}: cannot be read: {reason}; copy or download it again") from None
+
+
+def _names_code(error: Exception) -> bool:
+    text = str(error)
+    return "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text and "Unsupported" in text
+
+
+def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
+    """Read one of our checkpoints.
+
+    Args:
+        path: a `.pt` file.
+        model: the model name it must belong to, or None for any.
+
+    Raises:
+        CheckpointError: unreadable, foreign (with the hint to import it), or of another model.
+    """
+    content = read(path)
+    if not isinstance(content, dict) or "format" not in content or "networks" not in content:
+        raise CheckpointError(
+            f"{path}: not a talkingface checkpoint; a published file is converted with"
+            " `python run_talkingface.py import --model=NAME --folder=DIR`"
+        )
+    if content["format"] > FORMAT:
+        raise CheckpointError(f"{path}: written by a newer talkingface (format {content['format']}); update this one")
+    if model is not None and content["model"] != model:
+        raise CheckpointError(f"{path}: this is a checkpoint of {content['model']}, not of {model}")
+    return content
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The `.pt` file meant by `path`: itself, or in a run or stage folder the best (else last) of the latest stage.
+
+    Raises:
+        CheckpointError: nothing there.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for folder in [path, *sorted((p for p in path.iterdir() if p.is_dir()), key=_stage_time, reverse=True)]:
+            for name in ("best.pt", "last.pt"):
+                if (folder / name).is_file():
+                    return folder / name
+        raise CheckpointError(f"{path}: no best.pt or last.pt in this folder or its stages")
+    raise CheckpointError(f"{path}: no such checkpoint file or run folder")
+
+
+def _stage_time(folder: Path) -> float:
+    return max((f.stat().st_mtime for f in folder.glob("*.pt")), default=0.0)
+
+
+def load_networks(model: TalkingFaceModel, networks: Mapping[str, Mapping[str, Tensor]], source: str | Path) -> None:
+    """Load the state of each named network strictly.
+
+    Raises:
+        CheckpointError: names every missing, unexpected and misshapen entry.
+    """
+    for name, state in networks.items():
+        network = getattr(model, name, None)
+        if not isinstance(network, nn.Module):
+            raise CheckpointError(f"{source}: holds a network '{name}' that {type(model).__name__} does not have")
+        load_state(network, state, f"{source}: {name}")
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, optional: Iterable[str] = ()) -> None:
+    """`load_state_dict`, strict, with one clear message for everything that does not fit.
+
+    Args:
+        network: network to fill.
+        state: its entries.
+        where: file and network, for the message.
+        optional: suffixes of entries that old files may lack.
+    """
+    own = network.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith(tuple(optional) or ("\0",))]
+    unexpected = [k for k in state if k not in own]
+    shapes = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
+    ]
+    parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
+    if missing or unexpected or shapes:
+        details = "; ".join(f"{len(keys)} {title}: {', '.join(keys)}" for title, keys in parts if keys)
+        raise CheckpointError(f"{where} does not fit: {details}")
+    network.load_state_dict({**own, **state})
+
+
+def load_state_file(network: nn.Module, path: str | Path, what: str, optional: Iterable[str] = ()) -> None:
+    """Fill a frozen network from a published state dict, bare or under `state_dict`."""
+    content = read(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: expected the weights of {what}, found something else")
+    load_state(network, {k.removeprefix("module."): v for k, v in state.items()}, f"{path}: {what}", optional)
+
+
+def rng_state() -> dict[str, Any]:
+    """State of every global random source, as plain data."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+    }
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Put every global random source back to where `rng_state` found it."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+
+
+def import_official(model: TalkingFaceModel, folder: str | Path) -> tuple[list[str], dict[str, Any]]:
+    """Fill a model from the published files of its paper.
+
+    Args:
+        model: freshly built model; its `official` tuple says which file fills which network.
+        folder: where the files are.
+
+    Returns:
+        Names of the networks that were filled, and the settings the published weights need (dotted model keys).
+
+    Raises:
+        CheckpointError: no file found, or entries that do not fit, each named.
+    """
+    folder = Path(folder)
+    if not model.official:
+        raise CheckpointError(f"{type(model).__name__} has no published checkpoints to import")
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    filled, settings, problems = [], {}, []
+    for official in model.official:
+        path = folder / official.file
+        if not path.is_file():
+            continue
+        try:
+            load_state(getattr(model, official.network), official_state(official, read(path)), f"{path}")
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        filled.append(official.network)
+        settings |= official.settings
+    if problems:
+        raise CheckpointError("\n  ".join(problems))
+    if not filled:
+        wanted = ", ".join(dict.fromkeys(o.file for o in model.official))
+        raise CheckpointError(f"{folder}: none of the published files is there: {wanted}")
+    return filled, settings
+
+
+def official_state(official: Any, content: Any) -> dict[str, Tensor]:
+    """The entries one of our networks takes from a published file, under our names."""
+    for key in official.key:
+        if not isinstance(content, dict) or key not in content:
+            raise CheckpointError(f"{official.file}: expected an entry '{key}', the file has another layout")
+        content = content[key]
+    state = {}
+    for key, value in content.items():
+        # Only one leading prefix goes: `flow_module.` contains the substring `module.` as well.
+        key = key[len(official.strip) :] if official.strip and key.startswith(official.strip) else key
+        if key.startswith(official.ignore) and official.ignore:
+            continue
+        for old, new in official.rename:
+            if key.startswith(old):
+                key = new + key[len(old) :]
+                break
+        state[key] = value
+    return state

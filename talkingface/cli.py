@@ -1,0 +1,233 @@
+"""The command line. Users' errors become one line on stderr and exit code 2; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from talkingface.arguments import Arguments, Option, parse, split_files
+from talkingface.errors import TalkingFaceError
+
+_HELP = Option("help", "show this help", flag=True)
+_MODEL = Option("model", "model name, see `list`")
+_DATASET = Option("dataset", "data set name, see `list`")
+_FILES = Option("config_files", 'more YAML files, blank-separated: "a.yaml b.yaml"')
+_PRINT = Option("print_config", "show every value with the file it came from, and stop", flag=True)
+_CONFIGURED = (_MODEL, _DATASET, _FILES, _PRINT, _HELP)
+
+COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
+    "run": ("preprocess what is missing, train all stages, evaluate (the default command)", _CONFIGURED),
+    "preprocess": ("make what training needs from the data set's videos", _CONFIGURED),
+    "train": ("train only; preprocessing must have been done", _CONFIGURED),
+    "evaluate": (
+        "score a trained model on the test list",
+        (Option("checkpoint", "run folder or .pt file (also --evaluate_model_file)"), *_CONFIGURED),
+    ),
+    "generate": (
+        "make a face speak",
+        (
+            _MODEL,
+            Option("checkpoint", "run folder or .pt file; default: the imported published weights"),
+            Option("source", "video or picture of the face", required=True),
+            Option("audio", "audio or video file with the voice", required=True),
+            Option("output", "video to write", default="generated.mp4"),
+            Option("reference", "another video of the same person, for the identity frames"),
+            _HELP,
+        ),
+    ),
+    "demo-data": (
+        "write the synthetic demo corpus",
+        (
+            Option("out", "folder to write to", default="dataset/demo/data"),
+            Option("identities", "number of identities", 8, text=False),
+            Option("clips", "clips of each identity", 7, text=False),
+            Option("seconds", "length of a clip", 3.0, text=False),
+            Option("fps", "frames per second", 25, text=False),
+            Option("size", "side of the square video, pixels", 256, text=False),
+            Option("seed", "everything follows from it", 7, text=False),
+            Option("tts", "speech: formant, or espeak (pip install 'talkingface[demo-tts]')", "formant"),
+            Option("layout", "lrs2 or flat", "lrs2"),
+            Option("portraits", "folder of portraits of your own"),
+            _HELP,
+        ),
+    ),
+    "import": (
+        "turn published checkpoints into ours",
+        (
+            _MODEL,
+            Option("folder", "where the published files are", required=True),
+            Option("output", "file to write; default: checkpoints/<Model>/imported.pt"),
+            _HELP,
+        ),
+    ),
+    "list": ("models, data sets and metrics, one line each", (_HELP,)),
+    "doctor": ("versions, devices, weight files, data sets: what is there and what is wrong", (_HELP,)),
+    "benchmark": (
+        "measure data loading, training, generation and preprocessing speed",
+        (
+            Option("json", "also write the figures to this file"),
+            Option("seconds", "time spent on each figure", 5.0, text=False),
+            *_CONFIGURED,
+        ),
+    ),
+}
+_TAKES_KEYS = {"run", "preprocess", "train", "evaluate", "generate", "benchmark", "import"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 an error the user can mend, 130 interrupted."""
+    try:
+        arguments = parse(
+            sys.argv[1:] if argv is None else argv, {n: o for n, (_, o) in COMMANDS.items()}, "run", _TAKES_KEYS
+        )
+        if arguments["help"]:
+            print(help_text(arguments.command if argv or len(sys.argv) > 2 else None))
+            return 0
+        _set_up_logging(str(arguments.overrides.get("log_level", "info")))
+        return _HANDLERS[arguments.command](arguments) or 0
+    except TalkingFaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, --resume=auto goes on with a training run", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; silence the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno is None:
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"error: {what}{os.strerror(error.errno)}", file=sys.stderr)
+        return 2
+
+
+def help_text(command: str | None = None) -> str:
+    """The overview, or one command's options."""
+    if command is None or command not in COMMANDS:
+        rows = "\n".join(f"  {name:<11} {line}" for name, (line, _) in COMMANDS.items())
+        return (
+            "usage: python run_talkingface.py [command] --model=NAME --dataset=NAME [--any.key=value ...]\n\n"
+            f"commands:\n{rows}\n\n"
+            "Any configuration key can follow, as --key=value or --key value: --stage=landmark --seed=1\n"
+            "--stages.render.batch_size=4 --train=False --evaluate_model_file=FILE --resume=auto. See\n"
+            "properties/overall.yaml for all keys, and `COMMAND --help` for the options of one command.\n\n"
+            "try now: python run_talkingface.py --model=IPLAP --dataset=demo"
+        )
+    line, options = COMMANDS[command]
+    rows = []
+    for option in options:
+        default = f" [{option.default}]" if option.default is not None and not option.flag else ""
+        rows.append(f"  --{option.name + ('' if option.flag else '=...'):<20} {option.help}{default}")
+    keys = (
+        "\n  --any.key=value        a configuration key, see properties/overall.yaml" if command in _TAKES_KEYS else ""
+    )
+    return f"{command}: {line}\n\n" + "\n".join(rows) + keys
+
+
+def _set_up_logging(level: str) -> None:
+    logger = logging.getLogger("talkingface")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(level.upper() if level in ("debug", "info", "warning", "error") else "INFO")
+
+
+def _load(arguments: Arguments, dataset: str | None = None):
+    from talkingface.config_loading import load_config
+    from talkingface.errors import ConfigError
+
+    model, dataset = arguments["model"], arguments.options.get("dataset") or dataset
+    if not model or not dataset:
+        missing = " and ".join(f"--{n}=NAME" for n, v in (("model", model), ("dataset", dataset)) if not v)
+        raise ConfigError(f"give {missing}; `python run_talkingface.py list` shows the names")
+    return load_config(model, dataset, split_files(arguments["config_files"]), arguments.overrides)
+
+
+def _configured(action: str) -> Callable[[Arguments], int]:
+    """Handler of a command that runs on a configuration."""
+
+    def handle(arguments: Arguments) -> int:
+        if arguments.options.get("checkpoint"):
+            arguments.overrides["evaluate_model_file"] = arguments["checkpoint"]
+        loaded = _load(arguments)
+        if arguments["print_config"]:
+            print(loaded.to_yaml(with_origins=True))
+            return 0
+        from talkingface import runner
+
+        return getattr(runner, action)(loaded)
+
+    return handle
+
+
+def _generate(arguments: Arguments) -> int:
+    from talkingface.pipeline import Pipeline
+
+    pipeline = Pipeline.from_checkpoint(arguments["model"], arguments["checkpoint"], **arguments.overrides)
+    output = pipeline(
+        arguments["source"], arguments["audio"], arguments["output"], reference=arguments["reference"], progress=True
+    )
+    print(f"wrote {output}")
+    return 0
+
+
+def _demo_data(arguments: Arguments) -> int:
+    from talkingface.runner import demo_data
+
+    options = {k: v for k, v in arguments.options.items() if k not in ("help", "out")}
+    return demo_data(arguments["out"], **options)
+
+
+def _import(arguments: Arguments) -> int:
+    from talkingface.runner import import_checkpoints
+
+    return import_checkpoints(arguments["model"], arguments["folder"], arguments["output"], arguments.overrides)
+
+
+def _list(_: Arguments) -> int:
+    from talkingface.evaluator import METRICS
+    from talkingface.registry import describe_datasets, describe_models
+
+    metrics = {name: entry.description for name, entry in METRICS.items()}
+    for title, rows in (("models", describe_models()), ("data sets", describe_datasets()), ("metrics", metrics)):
+        print(title)
+        for name, line in rows.items():
+            print(f"  {name:<16} {line}")
+    return 0
+
+
+def _doctor(_: Arguments) -> int:
+    from talkingface.doctor import report
+
+    print(report())
+    return 0
+
+
+def _benchmark(arguments: Arguments) -> int:
+    loaded = _load(arguments, dataset="demo")
+    if arguments["print_config"]:
+        print(loaded.to_yaml(with_origins=True))
+        return 0
+    from talkingface.benchmark import benchmark
+
+    return benchmark(loaded, json_file=arguments["json"], seconds=float(arguments["seconds"]))
+
+
+_HANDLERS: dict[str, Callable[[Arguments], int]] = {
+    "run": _configured("run_all"),
+    "preprocess": _configured("preprocess"),
+    "train": _configured("train"),
+    "evaluate": _configured("evaluate"),
+    "generate": _generate,
+    "demo-data": _demo_data,
+    "import": _import,
+    "list": _list,
+    "doctor": _doctor,
+    "benchmark": _benchmark,
+}

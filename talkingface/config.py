@@ -1,0 +1,259 @@
+"""The configuration as typed sections: every key a YAML file or the command line may set, with type and default.
+
+`properties/overall.yaml` repeats the defaults with explanations (a test keeps the two equal). Loading, layering and error
+messages live in `config_loading.py`. This module imports neither torch nor any model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """Base of every configuration section: frozen, unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
+
+
+class OptimConfig(Section):
+    """Optimiser of one network.
+
+    `clip_norm` is the largest allowed gradient norm; `ema` the decay of an exponential moving average of the weights,
+    which is then used for validation, generation and the saved network (None: off).
+    """
+
+    name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = "adam"
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+
+
+class SchedulerConfig(Section):
+    """Learning-rate schedule of a stage, in optimiser steps; warm-up is linear from 0.
+
+    `cosine` and `linear` fall to `min_lr_ratio` at the stage's last step, from `hold` (share of the stage) on; `step`
+    multiplies by `gamma` every `step_size` steps.
+    """
+
+    name: Literal["none", "cosine", "linear", "step"] = "none"
+    warmup_steps: int = Field(0, ge=0)
+    hold: float = Field(0.0, ge=0, lt=1)
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    step_size: int = Field(1000, gt=0)
+    gamma: float = Field(0.1, gt=0)
+
+
+class Every(Section):
+    """An interval in steps or in epochs, exactly one of the two."""
+
+    steps: int | None = Field(None, gt=0)
+    epochs: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> Every:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+
+class StageConfig(Section):
+    """One stage of training: which plan (`kind`) runs, for how long and how fast.
+
+    `init_from` names earlier stages (their best checkpoint of the same run) or checkpoint files whose networks are loaded
+    first. `monitor` is `val/<loss>` or `eval/<metric>`; `patience` counts validations without improvement.
+    """
+
+    name: str
+    kind: str
+    epochs: int | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+    batch_size: int = Field(8, gt=0)
+    init_from: tuple[str, ...] = ()
+    data: Any = Field(default_factory=dict)
+    optim: dict[str, OptimConfig] = Field(default_factory=dict)
+    scheduler: SchedulerConfig = SchedulerConfig()
+    accumulate: int = Field(1, gt=0)
+    monitor: str = "val/loss"
+    mode: Literal["min", "max"] = "min"
+    patience: int | None = Field(None, gt=0)
+    validate_every: Every = Every(epochs=1)
+    val_batches: int | None = Field(None, gt=0)
+    eval_step: int | None = Field(None, ge=0)
+    precision: str | None = None
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        # A "before" validator hands Python values to the strict check, which wants a tuple here.
+        return (value,) if isinstance(value, str) else tuple(value or ())
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> StageConfig:
+        if self.epochs is None and self.max_steps is None:
+            raise ValueError("give epochs or max_steps, otherwise the stage never ends")
+        return self
+
+
+class LandmarkConfig(Section):
+    """How landmarks are found while preprocessing."""
+
+    provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment"] = "mediapipe"
+    mode: Literal["static", "tracking"] = "static"
+    pick: Literal["largest", "tracked"] = "largest"
+    max_gap: int = Field(12, ge=0)
+    min_detection: float = Field(0.5, gt=0, lt=1)
+    model_path: str | None = None
+
+
+class PreprocessConfig(Section):
+    """Preprocessing of clips, shared by all models."""
+
+    workers: int | None = Field(None, ge=0)
+    storage: Literal["jpeg", "npy"] = "jpeg"
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    max_missing: float = Field(0.5, ge=0, le=1)
+    min_seconds: float = Field(0.2, ge=0)
+    force: bool = False
+    landmarks: LandmarkConfig = LandmarkConfig()
+
+
+class DemoConfig(Section):
+    """Size of the synthetic demo corpus."""
+
+    identities: int = Field(8, gt=0)
+    clips: int = Field(7, gt=1)
+    seconds: float = Field(3.0, gt=0.5)
+    size: int = Field(256, ge=64)
+    seed: int = Field(7, ge=0)
+    tts: Literal["formant", "espeak"] = "formant"
+    portraits: str | None = None
+
+
+class EvaluationConfig(Section):
+    """What is scored, and how. See docs/evaluation.md."""
+
+    rows: tuple[Literal["generated", "real", "still", "shuffled"], ...] = ("generated", "real", "still")
+    references: Literal["other_clip", "same_clip"] = "other_clip"
+    ssim_variant: Literal["piq", "gray224", "skimage", "wang"] = "piq"
+    region: Literal["frame", "face", "mouth"] = "frame"
+    lse_protocol: Literal["clip"] = "clip"
+    lse_padding: Literal["zero", "valid"] = "zero"
+    lse_checkpoint: str | None = None
+    max_clips: int | None = Field(None, gt=0)
+    val_clips: int = Field(2, gt=0)
+    samples: int = Field(3, ge=0)
+    strict: bool = False
+
+
+class DistributedConfig(Section):
+    """How many processes train together; under `torchrun` the launcher's numbers win."""
+
+    devices: int = Field(1, gt=0)
+    num_nodes: int = Field(1, gt=0)
+
+
+class Config(Section):
+    """The whole configuration of one run, resolved and checked."""
+
+    model_name: str
+    dataset: str
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+    plugin: str = ""
+    profile: str | None = None
+
+    seed: int = Field(2023, ge=0)
+    device: str = "auto"
+    precision: str = "32"
+    num_workers: int | None = Field(None, ge=0)
+    reproducibility: bool = True
+    threads: int | None = Field(None, gt=0)
+    distributed: DistributedConfig = DistributedConfig()
+
+    saved_dir: str = "saved"
+    weights_dir: str = "checkpoints"
+    run: str | None = None
+
+    train: bool = True
+    evaluate: bool = True
+    resume: str = "none"
+    stage: str | None = None
+    evaluate_model_file: str | None = None
+    strict_config: Literal["error", "warn"] = "error"
+
+    epochs: int | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
+    learner: str | None = None
+    weight_decay: float | None = Field(None, ge=0)
+    eval_step: int = Field(0, ge=0)
+    stopping_step: int | None = Field(None, gt=0)
+
+    log_every: int = Field(20, gt=0)
+    save_every_steps: int | None = Field(500, gt=0)
+    show_progress: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tensorboard: bool = True
+    log_wandb: bool = False
+    wandb_project: str = "talkingface"
+
+    layout: Literal["lrs2", "mead", "folder", "demo"] = "folder"
+    data_root: str = ""
+    preprocessed_root: str = ""
+    train_filelist: str | None = None
+    val_filelist: str | None = None
+    test_filelist: str | None = None
+    need_preprocess: bool = True
+    fps: float = Field(25.0, gt=0)
+
+    preprocess: PreprocessConfig = PreprocessConfig()
+    demo: DemoConfig = DemoConfig()
+    metrics: tuple[str, ...] = ("SSIM", "PSNR", "LMD", "MOUTH", "LSE")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    experts: dict[str, str | None] = Field(default_factory=dict)
+    stages: tuple[StageConfig, ...] = ()
+    model: Any = Field(default_factory=dict)
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _one_metric(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("resume", mode="before")
+    @classmethod
+    def _resume_switch(cls, value: Any) -> Any:
+        return {True: "auto", False: "none", None: "none"}.get(value, value) if not isinstance(value, str) else value
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, value: str) -> str:
+        if value not in PRECISIONS:
+            raise ValueError(f"must be one of {', '.join(PRECISIONS)}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        name, _, index = value.partition(":")
+        if name not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+            raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+        return value
+
+
+PRECISIONS = ("32", "bf16", "16", "bf16-auto")

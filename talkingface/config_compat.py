@@ -1,0 +1,65 @@
+"""Keys of the earlier toolkit: what they are called now, or why they are ignored. Each gives one warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RENAMED: dict[str, str] = {
+    "checkpoint_dir": "saved_dir",
+    "worker": "num_workers",
+    "train_batch_size": "batch_size",
+    "resume_checkpoint_path": "resume",
+    "lse_checkpoint_path": "evaluation.lse_checkpoint",
+    "state": "log_level",
+    "ngpu": "distributed.devices",
+}
+
+IGNORED: dict[str, str] = {
+    "gpu_id": "choose the GPU with --device=cuda:N or the CUDA_VISIBLE_DEVICES environment variable",
+    "shuffle": "training clips are always shuffled, from the seed",
+    "saved": "checkpoints are always written to the run folder",
+    "evaluate_batch_size": "metrics choose their own batch size; results do not depend on it",
+    "eval_batch_size": "metrics choose their own batch size; results do not depend on it",
+    "temp_dir": "everything a run makes lies in its run folder",
+    "temp_sub_dir": "everything a run makes lies in its run folder",
+    "checkpoint_sub_dir": "the run folder is saved/<Model>-<dataset>/<run>",
+    "lse_reference_dir": "no intermediate files are written",
+    "valid_metric_bigger": "give `mode: max` beside `monitor` in the stage",
+    "vshift": "the published value 15 is part of the LSE definition",
+    "preprocess_batch_size": "see preprocess.workers",
+    "loss_decimal_place": "log.jsonl holds full precision",
+    "metric_decimal_place": "metrics.json holds full precision",
+    "reg_weight": "give weight_decay of the optimiser in the stage",
+}
+
+
+def translate(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """Replace the earlier toolkit's keys in one layer.
+
+    Args:
+        data: top-level mapping of one configuration source.
+        where: name of that source, for the warnings.
+
+    Returns:
+        The mapping with today's keys, and the warnings.
+    """
+    out: dict[str, Any] = {}
+    warnings: list[str] = []
+    for key, value in data.items():
+        if key == "use_gpu":
+            warnings.append(f"{where}: use_gpu is now device=auto|cpu|cuda")
+            if value is False:
+                out.setdefault("device", "cpu")
+        elif key in IGNORED:
+            warnings.append(f"{where}: {key} is ignored: {IGNORED[key]}")
+        elif key in RENAMED:
+            new = RENAMED[key]
+            warnings.append(f"{where}: {key} is now called {new}")
+            target = out
+            *parents, leaf = new.split(".")
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[leaf] = value
+        else:
+            out[key] = value
+    return out, warnings

@@ -1,0 +1,95 @@
+"""Where and how precisely a run computes: `device` and `precision` resolved, and the Fabric that carries them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+from talkingface.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from talkingface.config import Config
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` becomes cuda, else mps, else cpu; a device that is not there is an error.
+
+    Raises:
+        ConfigError: the device is not available on this machine.
+    """
+    kind, _, index = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s) that torch"
+            f" {torch.__version__} can use; device=auto takes what there is"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps: not available on this machine; device=auto takes what there is")
+    return torch.device(kind, int(index)) if index else torch.device(kind)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is native: Ampere or later, or a CPU with avx512_bf16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu":
+        return False
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("amx_tile"))
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`32`, `bf16` or `16`; `bf16-auto` becomes bf16 where it is fast.
+
+    Raises:
+        ConfigError: fp16 on a CPU, where its gradients cannot be scaled.
+    """
+    if name == "bf16-auto":
+        return "bf16" if has_fast_bf16(device) else "32"
+    if name == "16" and device.type == "cpu":
+        raise ConfigError("precision=16: fp16 training needs a GPU; use bf16 or 32 on a CPU")
+    return name
+
+
+def make_fabric(config: Config, precision: str | None = None) -> Fabric:
+    """The Fabric of a run: device, precision, and several processes where asked for or under `torchrun`."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    device = resolve_device(config.device)
+    mode = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[
+        resolve_precision(precision or config.precision, device)
+    ]
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
+    nodes = config.distributed.num_nodes
+    several = processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    if several:
+        # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process.
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        return Fabric(accelerator=device.type, devices=processes, num_nodes=nodes, strategy=strategy, precision=mode)
+    devices = [device.index] if device.type == "cuda" and device.index is not None else 1
+    return Fabric(accelerator=device.type, devices=devices, precision=mode)
+
+
+def seed_everything(seed: int, reproducible: bool = True) -> None:
+    """Seed torch, numpy and python; with `reproducible` also choose deterministic kernels where they exist."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = not reproducible
+    torch.backends.cudnn.deterministic = reproducible
+
+
+def is_child_process() -> bool:
+    """Whether this process was started by another one for distributed training."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0

@@ -1,0 +1,39 @@
+"""Errors a user can meet: each carries one clear line, and the command line turns it into exit code 2."""
+
+from __future__ import annotations
+
+
+class TalkingFaceError(Exception):
+    """Something the user can mend: the message names the file or key, the reason and what to do."""
+
+
+class ConfigError(TalkingFaceError):
+    """One or more configuration values are unknown, of the wrong type, or contradict each other."""
+
+
+class RegistryError(TalkingFaceError):
+    """A model, data set or metric name is not known, or a plug-in is malformed."""
+
+
+class MediaError(TalkingFaceError):
+    """A video, image or audio file is missing, empty, damaged, or lacks the stream that is needed."""
+
+
+class NoFaceError(TalkingFaceError):
+    """No usable face was found in a video or image."""
+
+
+class DataError(TalkingFaceError):
+    """A data set, file list or preprocessed clip is missing or unusable."""
+
+
+class CheckpointError(TalkingFaceError):
+    """A checkpoint is missing, unreadable, unsafe, of another model, or does not fit."""
+
+
+class TrainingDiverged(TalkingFaceError):
+    """A loss became NaN or infinite; the last good checkpoint was kept."""
+
+
+class OutputError(TalkingFaceError):
+    """A result cannot be written: folder missing, read-only, or the disk is full."""

@@ -1,0 +1,182 @@
+"""What every model shares: `Update`, `Plan`, `StepContext` and the `TalkingFaceModel` base class.
+
+A training step is a generator. It yields one `Update` per optimiser step; the trainer applies it (zero_grad, backward,
+clip, step) and resumes the generator, so that what comes after a `yield` sees the updated weights. A plain model yields
+once, a GAN twice, a long clip once per segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from talkingface.data.clip import ClipDataset, ClipFolder
+    from talkingface.data.source import Audio, Source
+
+    from talkingface.config import Section, StageConfig
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Update:
+    """One optimiser step: which trained network moves, and the (already weighted) loss terms that move it."""
+
+    network: str
+    losses: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one kind of stage needs; the how-long and how-fast come from the YAML.
+
+    Attributes:
+        dataset: class of the stage's data set.
+        trains: attribute names of the networks that train; each gets its own optimiser and is checkpointed.
+        frozen: experts: eval mode, no gradients, not saved.
+        uses: trained in another stage and needed here only in eval mode without gradients (saved along).
+        generates: whether `generate` makes sense after this stage, so that it can be scored on videos while training.
+    """
+
+    dataset: type[ClipDataset]
+    trains: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    generates: bool = True
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where training stands.
+
+    Attributes:
+        stage: the stage's configuration.
+        epoch: epochs finished in this stage.
+        step: batches since the stage began.
+        best: best validation value seen so far, by name; survives resume.
+    """
+
+    stage: StageConfig
+    epoch: int = 0
+    step: int = 0
+    best: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Official:
+    """A published checkpoint of one network.
+
+    Attributes:
+        file: published file name.
+        network: attribute name of our network it fills.
+        key: path of the state dict inside the file, e.g. `("state_dict",)`.
+        strip: prefix removed once from the front of every key.
+        rename: (old prefix, new prefix) pairs, applied in order, first match wins.
+        ignore: key prefixes that the file may carry and we do not need.
+        settings: configuration the published weights need, as dotted model keys.
+    """
+
+    file: str
+    network: str
+    key: tuple[str, ...] = ("state_dict",)
+    strip: str = "module."
+    rename: tuple[tuple[str, str], ...] = ()
+    ignore: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TalkingFaceModel(nn.Module):
+    """Base class of every model: networks, the steps that train them, and generation.
+
+    A subclass sets the class attributes, builds its networks in `__init__(config)` and writes one `<kind>_step` per plan.
+    """
+
+    Config: ClassVar[type[Section]]
+    plans: ClassVar[dict[str, Plan]] = {}
+    artefacts: ClassVar[tuple[str, ...]] = ()
+    official: ClassVar[tuple[Official, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Report a plug-in's mistakes at import, by name."""
+        super().__init_subclass__(**kwargs)
+        for kind in cls.plans:
+            if not callable(getattr(cls, f"{kind}_step", None)):
+                raise TypeError(f"{cls.__name__} plans a '{kind}' stage but has no {kind}_step()")
+
+    @classmethod
+    def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
+        """Parameters of the preprocessing steps that depend on the model's settings, by artefact name.
+
+        For example `{"faces": {"size": 128, "margin": 5.0, ...}, "mel": {"pad_mode": "constant"}}`. A clip whose artefact
+        was made with other parameters is made again.
+        """
+        return {}
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter (CPU for a model without parameters)."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
+        """Yield the `Update`s of one batch: dispatches to `<kind>_step`."""
+        return getattr(self, f"{ctx.stage.kind}_step")(batch, ctx)
+
+    def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """Loss values on one held-out batch, in eval mode without gradients.
+
+        The default runs the training step without applying its updates, and so reports `<network>/<term>` values.
+        """
+        values: dict[str, Tensor] = {}
+        for update in self.training_step(batch, ctx):
+            values |= {f"{update.network}/{name}": value for name, value in update.losses.items()}
+            total = torch.stack([value.float() for value in update.losses.values()]).sum()
+            values["loss"] = values.get("loss", 0.0) + total
+        return values
+
+    def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
+        """Called once before a fresh stage trains (not on resume): e.g. set an output bias to the data's mean."""
+
+    def preview(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """Pictures of a validation batch for TensorBoard: (3, H, W) images or (T, 3, H, W) videos, RGB in [0, 1]."""
+        return {}
+
+    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
+        """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source."""
+        raise TypeError(f"{type(self).__name__} cannot generate videos")
+
+    def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
+        """Figures of inner stages on held-out clips, beside the same with the audio of `donors` (same order).
+
+        Names end in `_shuffled` for the second kind. The evaluator adds them to the report.
+        """
+        return {}
+
+    def load_expert(self, name: str, path: Path) -> None:
+        """Load the published weights of a frozen network; the default loads a plain state dict strictly."""
+        from talkingface.checkpoint import load_state_file
+
+        load_state_file(getattr(self, name), path, what=f"{type(self).__name__}.{name}")
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Switch off the parameter gradients of `networks`; under DDP also their gradient sync.
+
+    Used while a generator's loss passes through its discriminator: gradients flow to the input, not to the weights.
+    """
+    switched = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in switched:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in switched:
+            parameter.requires_grad_(True)

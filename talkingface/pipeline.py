@@ -1,0 +1,187 @@
+"""Inference as users call it: `Pipeline.from_checkpoint("IPLAP", path)(video, audio, "out.mp4")`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from talkingface.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from talkingface.data.source import Audio, Source
+    from talkingface.model.base import TalkingFaceModel
+
+log = logging.getLogger("talkingface")
+
+
+class Pipeline:
+    """A trained model together with the media handling around it.
+
+    Args:
+        model: a model with weights, in any mode; it is put into eval mode while generating.
+        name: its registered name.
+        checkpoint: where the weights came from, for reports.
+        landmarks: landmark options (`LandmarkConfig`); None uses the defaults.
+    """
+
+    def __init__(
+        self, model: TalkingFaceModel, name: str, checkpoint: Path | None = None, landmarks: Any = None
+    ) -> None:
+        self.model, self.name, self.checkpoint, self.landmarks = model, name, checkpoint, landmarks
+
+    @classmethod
+    def from_checkpoint(
+        cls, name: str | None = None, checkpoint: str | Path | None = None, device: str = "auto", **overrides: Any
+    ) -> Pipeline:
+        """Build the model a checkpoint was trained with and load its weights.
+
+        Args:
+            name: registered model name; None takes the checkpoint's.
+            checkpoint: a `.pt` file, or a run or stage folder; None takes the imported published weights.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+            **overrides: dotted configuration keys that differ from training, e.g. `**{"model.infer.references": 10}`.
+
+        Raises:
+            CheckpointError: missing, unreadable, or of another model.
+            ConfigError: an override that does not fit.
+        """
+        from talkingface import checkpoint as files
+        from talkingface.config_loading import from_plain
+        from talkingface.devices import resolve_device
+        from talkingface.registry import get_spec, model_file
+
+        canonical = model_file(name)[0] if name else None
+        path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical)
+        content = files.load(path, canonical)
+        overrides.pop("log_level", None)
+        spec = get_spec(content["model"])
+        config = from_plain(content["config"], overrides, str(path))
+        model = spec.model(config.model)
+        files.load_networks(model, content["networks"], path)
+        load_experts(model, config, required=False)
+        return cls(model.to(resolve_device(device)), spec.name, path, config.preprocess.landmarks)
+
+    def __call__(
+        self,
+        source: str | os.PathLike[str],
+        audio: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        reference: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> Path:
+        """Make the face in `source` speak `audio` and write a video as long as the audio.
+
+        Args:
+            source: video or picture of a face.
+            audio: any audio or video file with sound.
+            output: video file to write (H.264 and AAC in mp4).
+            reference: another video of the same person to take identity frames from.
+            progress: show a progress bar.
+
+        Returns:
+            The path written.
+
+        Raises:
+            MediaError, NoFaceError: bad input, named in one line.
+            OutputError: the output cannot be written.
+        """
+        from talkingface.data.source import Audio, Source
+
+        output = Path(output)
+        for given in (source, audio, reference):
+            if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
+                raise OutputError(f"{output}: is also an input; choose another output file")
+        check_writable(output)
+        picture = Source.from_path(Path(source))
+        picture.reference = Source.from_path(Path(reference)) if reference is not None else None
+        return self.generate_file(picture, Audio.load(Path(audio)), output, progress)
+
+    def generate_file(self, source: Source, audio: Audio, output: Path, progress: bool = False) -> Path:
+        """Generate from opened inputs; frames are encoded while they arrive, so memory does not grow with the length."""
+        import torch
+
+        from talkingface.data.media import VideoWriter
+
+        modes = {name: module.training for name, module in self.model.named_modules()}
+        self.model.eval()
+        self._set_provider(source)
+        bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=output.name, disable=not progress)
+        try:
+            with torch.inference_mode(), bar:
+                frames = self.model.generate(source, audio)
+                with VideoWriter(
+                    output, fps=source.fps, size=source.size, audio=audio.samples, sample_rate=audio.sample_rate
+                ) as writer:
+                    for frame in frames:
+                        writer.write(frame)
+                        bar.update()
+        finally:
+            for name, module in self.model.named_modules():
+                module.training = modes.get(name, module.training)
+        return output
+
+    def _set_provider(self, source: Source) -> None:
+        """Let the source (and its reference) find landmarks the way the configuration says."""
+        for each in (source, source.reference):
+            if each is not None and self.landmarks is not None and getattr(each, "landmark_config", None) is None:
+                each.landmark_config = self.landmarks
+
+
+def check_writable(output: Path) -> None:
+    """Fail before the work rather than after it when the output's folder is missing or read-only.
+
+    Raises:
+        OutputError: with the reason.
+    """
+    folder = output.resolve().parent
+    if not folder.is_dir():
+        raise OutputError(f"{output}: the folder {folder} does not exist; create it or choose another --output")
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder; give the name of a video file")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{output}: the folder {folder} is read-only; choose another --output")
+
+
+def load_experts(model: TalkingFaceModel, config: Any, required: bool = True, kinds: Mapping[str, Any] = {}) -> None:
+    """Load the weights of frozen networks from the files `experts:` names.
+
+    Args:
+        model: the model to fill.
+        config: its configuration; relative files are looked up as they are, then under `weights_dir`.
+        required: whether a missing file is an error.
+        kinds: the plans whose experts are needed; empty means all.
+
+    Raises:
+        CheckpointError: a needed file is missing; the message says which key names it.
+    """
+    plans = kinds or type(model).plans
+    needed = {name for plan in plans.values() for name in plan.frozen}
+    for name in sorted(needed):
+        file = config.experts.get(name)
+        if file is None:
+            continue
+        path = next((p for p in (Path(file), Path(config.weights_dir) / file) if p.is_file()), None)
+        if path is not None:
+            model.load_expert(name, path)
+        elif required:
+            raise CheckpointError(
+                f"{file}: the weights of '{name}' are not there; `python run_talkingface.py doctor` says where to get"
+                f" them, --experts.{name}=FILE names another place"
+            )
+
+
+def _imported(name: str | None) -> Path:
+    if name is None:
+        raise CheckpointError("give a model name or a checkpoint")
+    path = Path("checkpoints") / name / "imported.pt"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no imported weights; give --checkpoint=saved/{name}-.../RUN of your own training, or convert the"
+            f" published files with `python run_talkingface.py import --model={name} --folder=DIR`"
+        )
+    return path

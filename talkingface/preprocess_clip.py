@@ -1,0 +1,294 @@
+"""Preparing one clip: which artefacts are missing or outdated, running their steps, and `clip.json`.
+
+An artefact's fingerprint covers its step's name and version, its parameters, the fingerprints of what it needs, the frame rate
+and the content of the source. A changed parameter therefore remakes that artefact and what depends on it, nothing else. Files
+appear by renaming, `clip.json` last; a killed run leaves whole artefacts only.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from talkingface.config import PreprocessConfig
+from talkingface.data.clip import FORMAT, META_FILE, read_meta
+from talkingface.data.layouts import ClipItem
+from talkingface.errors import MediaError, NoFaceError, TalkingFaceError
+from talkingface.preprocess_steps import ClipContext, Rejected, Step
+
+log = logging.getLogger("talkingface")
+
+OK, REJECTED, FAILED, ABORT = "ok", "rejected", "failed", "abort"
+_SCRATCH = ".making-"
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+@dataclass
+class Outcome:
+    """Result of one clip.
+
+    Attributes:
+        status: `ok`, `rejected`, `failed`; `abort` when no clip can be prepared (then `reason` is the whole message).
+        reason: one line; empty for `ok`.
+        made: artefacts made in this run.
+        seconds: time of each step that ran.
+        frames: number of frames.
+        output_error: whether an abort came from writing.
+    """
+
+    clip_id: str
+    status: str
+    reason: str = ""
+    made: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    frames: int = 0
+    output_error: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every clip."""
+
+    root: Path
+    steps: tuple[Step, ...]
+    settings: PreprocessConfig
+    fps: float
+    force: bool = False
+
+    def fingerprints(self, source: dict[str, Any]) -> dict[str, str]:
+        """Fingerprint of every artefact for a source with these hashes."""
+        prints: dict[str, str] = {}
+        content = [source.get("sha256"), source.get("audio_sha256"), self.fps]
+        for step in self.steps:
+            parts = [step.kind, step.version, step.params, content, [prints[name] for name in step.needs]]
+            prints[step.artefact] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+        return prints
+
+    def record_failure(self, item: ClipItem, reason: str) -> Outcome:
+        """Note in `clip.json` that a clip failed outside its own process."""
+        folder = self.root / item.clip_id
+        _clean(folder)
+        _write_meta(folder, {**_base_meta(item, self), **read_meta(folder), "status": FAILED, "reason": reason})
+        return Outcome(item.clip_id, FAILED, reason)
+
+
+def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
+    """The stored result when nothing has to be done, judged without opening the media; otherwise None."""
+    folder = job.root / item.clip_id
+    meta = read_meta(folder)
+    if job.force or meta.get("status") not in (OK, REJECTED):
+        return None
+    source = meta.get("source", {})
+    if item.video.exists() and not _same_stat(item, source):
+        return None
+    prints = job.fingerprints(source)
+    if meta["status"] == REJECTED:
+        by = meta.get("rejected_by", {})
+        same = prints.get(by.get("artefact")) == by.get("fingerprint")
+        return Outcome(item.clip_id, REJECTED, meta.get("reason", "")) if same else None
+    stored = meta.get("steps", {})
+    if any(not _made(folder, stored.get(name), wanted) for name, wanted in prints.items()):
+        return None
+    return Outcome(item.clip_id, OK, frames=int(meta.get("frames", 0)))
+
+
+def prepare_clip(item: ClipItem, job: Job) -> Outcome:
+    """Make what is missing or outdated of one clip. Runs in a worker process; every error becomes an `Outcome`."""
+    folder = job.root / item.clip_id
+    try:
+        for step in job.steps:
+            step.setup()
+    except TalkingFaceError as error:
+        return Outcome(item.clip_id, ABORT, str(error))
+    try:
+        return _prepare(item, job, folder)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            return _give_up(item, job, folder, f"{type(error).__name__}: {error}")
+        reason = f"{folder}: cannot write ({error.strerror}); free space or set preprocessed_root to another folder"
+        return Outcome(item.clip_id, ABORT, reason, output_error=True)
+    except TalkingFaceError as error:
+        return _give_up(item, job, folder, str(error))
+    except Exception as error:
+        log.debug("%s failed", item.clip_id, exc_info=True)
+        return _give_up(item, job, folder, f"{type(error).__name__}: {error}")
+    finally:
+        _clean(folder)
+
+
+def _give_up(item: ClipItem, job: Job, folder: Path, reason: str) -> Outcome:
+    reason = " ".join(reason.split()) or "unknown error"
+    try:
+        return job.record_failure(item, reason)
+    except OSError as error:
+        return Outcome(item.clip_id, ABORT, f"{folder}: cannot write ({error.strerror})", output_error=True)
+
+
+def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
+    folder.mkdir(parents=True, exist_ok=True)
+    _clean(folder)
+    old = read_meta(folder)
+    source = describe_source(item, folder, old.get("source", {}))
+    prints = job.fingerprints(source)
+    meta = _base_meta(item, job) | {"source": source, "steps": dict(old.get("steps", {}))}
+    if old.get("source", {}).get("sha256") in (source["sha256"], None):
+        meta |= {key: old[key] for key in ("frames", "video") if key in old}
+    else:
+        meta["steps"] = {}  # artefacts of another video, whoever made them
+    todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"].get(s.artefact), prints[s.artefact])]
+    video = any(step.reads_video for step in todo)
+    context = ClipContext(item, folder, folder / f"{_SCRATCH}{os.getpid()}", job.settings, job.fps, video)
+    outcome = Outcome(item.clip_id, OK)
+    for step in todo:
+        try:
+            outcome.seconds[step.artefact] = _run_step(step, context, meta, prints[step.artefact])
+        except (Rejected, NoFaceError) as reason:
+            text = " ".join(str(reason).split())
+            meta |= {"status": REJECTED, "reason": text}
+            meta["rejected_by"] = {"artefact": step.artefact, "fingerprint": prints[step.artefact]}
+            _write_meta(folder, meta)
+            return Outcome(item.clip_id, REJECTED, text, seconds=outcome.seconds)
+    if "frames" not in meta:
+        meta["frames"] = _frames_of(context)
+    meta["status"] = OK
+    _write_meta(folder, meta)
+    outcome.made, outcome.frames = tuple(outcome.seconds), int(meta["frames"])
+    return outcome
+
+
+def _run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprint: str) -> float:
+    """Run one step, move its files into place and note it in `meta`; returns the seconds it took."""
+    folder = context.folder
+    if meta["steps"].pop(step.artefact, None):
+        _write_meta(folder, meta)  # the old record must not vouch for half-replaced files
+    context.scratch.mkdir()
+    started = time.perf_counter()
+    try:
+        names = list(step.run(context))
+        for name in names:
+            os.replace(context.scratch / name, folder / name)
+    finally:
+        shutil.rmtree(context.scratch, ignore_errors=True)
+    seconds = time.perf_counter() - started
+    meta["steps"][step.artefact] = {
+        "step": step.kind,
+        "version": step.version,
+        "params": step.params,
+        "fingerprint": fingerprint,
+        "files": names,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 3),
+    }
+    if context.count is not None:
+        info = context.info
+        meta["frames"] = context.count
+        meta["video"] = {"width": info.width, "height": info.height, "fps": info.fps, "duration": info.duration}
+    _write_meta(folder, meta)
+    return seconds
+
+
+def _frames_of(context: ClipContext) -> int:
+    """Frames of a clip none of whose steps decoded the video."""
+    from talkingface.data.media import frame_count
+
+    return frame_count(context.info.duration, context.fps)
+
+
+def describe_source(item: ClipItem, folder: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """Path, size, time and hash of the source; the stored hash is taken over while size and time agree.
+
+    Raises:
+        MediaError: a source file is missing or empty.
+    """
+    for path in filter(None, (item.video, item.audio)):
+        if not path.is_file():
+            raise MediaError(f"{path}: the file does not exist")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path}: the file is empty")
+    if known.get("sha256") and _same_stat(item, known):
+        return {**known, "path": _relative(item.video, folder)}
+    stat = item.video.stat()
+    source = {
+        "path": _relative(item.video, folder),
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": _hash(item.video),
+    }
+    if item.audio is not None:
+        sound = item.audio.stat()
+        source |= {
+            "audio": _relative(item.audio, folder),
+            "audio_size": sound.st_size,
+            "audio_mtime_ns": sound.st_mtime_ns,
+            "audio_sha256": _hash(item.audio),
+        }
+    return source
+
+
+def _same_stat(item: ClipItem, source: dict[str, Any]) -> bool:
+    """Whether size and modification time of the source files are the stored ones."""
+
+    def same(path: Path | None, prefix: str) -> bool:
+        if path is None:
+            return f"{prefix}size" not in source
+        stat = path.stat()
+        return (stat.st_size, stat.st_mtime_ns) == (source.get(f"{prefix}size"), source.get(f"{prefix}mtime_ns"))
+
+    return same(item.video, "") and same(item.audio, "audio_")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: Any) -> str:
+    """`hashlib.file_digest` for Python 3.10."""
+    digest = hashlib.sha256()
+    while block := stream.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Path of a source as seen from its clip folder, so that a data set can be moved as a whole."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
+def _base_meta(item: ClipItem, job: Job) -> dict[str, Any]:
+    return {"format": FORMAT, "clip_id": item.clip_id, "speaker": item.speaker, "status": "", "reason": "", "fps": job.fps}
+
+
+def _made(folder: Path, record: dict[str, Any] | None, fingerprint: str) -> bool:
+    """Whether an artefact is there and made as wanted."""
+    if not record or record.get("fingerprint") != fingerprint:
+        return False
+    return all((folder / name).is_file() for name in record.get("files", ()))
+
+
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write `clip.json` by renaming."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{_SCRATCH}{os.getpid()}.json"
+    temporary.write_text(json.dumps(meta, indent=1, default=str) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / META_FILE)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what an interrupted run left half-made."""
+    for leftover in folder.glob(f"{_SCRATCH}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

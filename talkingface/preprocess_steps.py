@@ -1,0 +1,333 @@
+"""Steps of preprocessing: what each artefact of a clip needs, and how it is made.
+
+A step makes one artefact. It declares what it needs and the parameters that matter; the runner (`preprocess.py`) makes what is
+missing or outdated, moves finished files into place and writes `clip.json`. A model's own step derives from `Step` and is
+registered under the artefact's name with `@register_step`; it may own a network (see `process_resource`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from talkingface.config import PreprocessConfig
+from talkingface.data.clip import ClipFolder, FaceWriter, default_file
+from talkingface.data.face import CropConfig, crop_face, face_boxes
+from talkingface.data.landmarks import make_provider, track_faces
+from talkingface.data.layouts import ClipItem
+from talkingface.errors import ConfigError, MediaError
+
+log = logging.getLogger("talkingface")
+T = TypeVar("T")
+
+CACHE_BYTES = 768 * 2**20  # decoded frames of a clip kept for its next step; longer clips are decoded once per step
+SILENCE = 1e-4  # largest sample of a sound track that counts as silent, full scale 1
+MAX_FACES = 4  # faces looked for in a frame, so that the largest or the tracked one can be picked
+
+
+class Rejected(Exception):
+    """A clip that is readable but not usable: its message is the reason, without the clip's name."""
+
+
+class ClipContext:
+    """What a step sees of the clip at work: decoded media, earlier artefacts, and a folder for its files.
+
+    Attributes:
+        item: the clip's source files.
+        folder: where its artefacts lie.
+        scratch: empty folder for the step's output; the runner moves the files into place.
+        settings: `preprocess:` of the configuration.
+        fps: frame rate of all artefacts.
+        count: number of frames, known once they were decoded.
+    """
+
+    def __init__(self, item: ClipItem, folder: Path, scratch: Path, settings: PreprocessConfig, fps: float, video: bool):
+        self.item, self.folder, self.scratch, self.settings, self.fps = item, folder, scratch, settings, fps
+        self.count: int | None = None
+        self._video_wanted = video
+        self._frames: list[np.ndarray] | None = None
+        self._audio: np.ndarray | None = None
+        self._info: Any = None
+
+    @property
+    def info(self) -> Any:
+        """`MediaInfo` of the source video."""
+        from talkingface.data import media
+
+        if self._info is None:
+            self._info = media.probe(self.item.video)
+            if not self._info.has_video or self._info.is_image:
+                raise MediaError(f"{self.item.video}: has no video stream; clips need one")
+        return self._info
+
+    @property
+    def clip(self) -> ClipFolder:
+        """The artefacts made so far."""
+        return ClipFolder(self.folder, self.item.video, self.item.clip_id)
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the decoded frames are small enough to keep."""
+        info = self.info
+        return 3.0 * info.width * info.height * info.duration * self.fps <= CACHE_BYTES
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames at `fps`, (H, W, 3) uint8 RGB; the sound track comes out of the same pass."""
+        from talkingface.data import media
+
+        if self._frames is not None:
+            yield from self._frames
+            return
+        with_audio = self._audio is None and self.item.audio is None and self.info.has_audio
+        reader = media.VideoReader(self.item.video, fps=self.fps, with_audio=with_audio)
+        kept: list[np.ndarray] | None = [] if self.cacheable else None
+        count = 0
+        for frame in reader:
+            count += 1
+            if kept is not None:
+                kept.append(frame)
+            yield frame
+        self.count, self._frames = count, kept
+        if with_audio:
+            self._audio = reader.audio
+
+    def audio(self) -> np.ndarray:
+        """(n,) float32 mono in [-1, 1] at 16 kHz."""
+        from talkingface.data import media
+
+        if self._audio is not None:
+            return self._audio
+        if self.item.audio is not None:
+            self._audio = media.read_audio(self.item.audio)
+        elif not self.info.has_audio:
+            raise Rejected("no sound track")
+        elif self._video_wanted and self.cacheable:
+            for _ in self.frames():
+                pass
+        if self._audio is None:
+            self._audio = media.read_audio(self.item.video)
+        return self._audio
+
+
+class Step:
+    """Base of every step.
+
+    Args:
+        artefact: name of what it makes; `kind` or `kind@variant`.
+        overrides: parameters that differ from `defaults(settings)`.
+        settings: `preprocess:` of the configuration.
+
+    Attributes:
+        needs: artefacts that must be there first.
+        reads_video: whether `run` reads the frames.
+        version: to be raised when the same parameters give another result; clips are then made again.
+        params: what the result depends on; recorded, and compared on the next run.
+    """
+
+    kind: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+    reads_video: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
+        defaults = self.defaults(settings)
+        unknown = sorted(set(overrides) - set(defaults))
+        if unknown:
+            known = ", ".join(defaults)
+            raise ConfigError(f"preprocessing step '{artefact}' has no parameter {', '.join(unknown)}; it has: {known}")
+        self.artefact = artefact
+        self.params: dict[str, Any] = {**defaults, **overrides}
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Every parameter with its default."""
+        return {}
+
+    def setup(self) -> None:
+        """Build what is shared by all clips (detector, network). An error here ends the whole run."""
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Make the artefact of one clip.
+
+        Returns:
+            Names of the files written to `ctx.scratch`, the main one first.
+
+        Raises:
+            Rejected: the clip is not usable.
+        """
+        raise NotImplementedError
+
+
+STEPS: dict[str, type[Step]] = {}
+
+
+def register_step(kind: str) -> Callable[[type[Step]], type[Step]]:
+    """Class decorator: this step makes artefacts called `kind` or `kind@variant`."""
+
+    def register(step: type[Step]) -> type[Step]:
+        step.kind = kind
+        STEPS[kind] = step
+        return step
+
+    return register
+
+
+_RESOURCES: dict[Any, Any] = {}
+
+
+def process_resource(key: Any, make: Callable[[], T]) -> T:
+    """`make()`, built once per process: for detectors and networks that serve many clips."""
+    if key not in _RESOURCES:
+        _RESOURCES[key] = make()
+    return _RESOURCES[key]
+
+
+def plan_steps(
+    artefacts: Iterable[str], overrides: Mapping[str, Mapping[str, Any]], settings: PreprocessConfig
+) -> list[Step]:
+    """The steps that make `artefacts` and all they need, in an order that works.
+
+    Args:
+        artefacts: names, for instance of `model.artefacts`.
+        overrides: parameters by artefact name, from `model.step_settings`.
+        settings: `preprocess:` of the configuration.
+
+    Raises:
+        ConfigError: no step makes an artefact, or a parameter is not known.
+    """
+    steps: dict[str, Step] = {}
+
+    def add(artefact: str) -> None:
+        if artefact in steps:
+            return
+        kind = artefact.partition("@")[0]
+        if kind not in STEPS:
+            raise ConfigError(f"no preprocessing step makes '{kind}'; known: {', '.join(STEPS)}")
+        for needed in STEPS[kind].needs:
+            add(needed)
+        steps[artefact] = STEPS[kind](artefact, overrides.get(artefact, {}), settings)
+
+    for artefact in artefacts:
+        add(artefact)
+    return list(steps.values())
+
+
+@register_step("audio")
+class AudioStep(Step):
+    """The sound track as mono PCM16 wave file at 16 kHz."""
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Every parameter with its default."""
+        return {"min_seconds": settings.min_seconds}
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write `audio.wav`; clips without sound are rejected."""
+        from talkingface.data import media
+
+        audio = ctx.audio()
+        seconds = len(audio) / media.SAMPLE_RATE
+        if not len(audio):
+            raise Rejected("sound track is empty")
+        if seconds < self.params["min_seconds"]:
+            raise Rejected(f"sound track of {seconds:.2f} s is shorter than {self.params['min_seconds']:g} s")
+        if np.abs(audio).max() < SILENCE:
+            raise Rejected("sound track is silent")
+        name = default_file(self.artefact)
+        media.write_wav(ctx.scratch / name, audio)
+        return [name]
+
+
+@register_step("mel")
+class MelStep(Step):
+    """Log-mel spectrogram of the sound track."""
+
+    needs = ("audio",)
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Fields of `MelConfig`."""
+        from talkingface.data.mel import MelConfig
+
+        return dataclasses.asdict(MelConfig())
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write `mel.npy`, (80, L) float32."""
+        from talkingface.data.mel import MelConfig, melspectrogram
+
+        name = default_file(self.artefact)
+        # From the stored file, not from memory: a rerun must give the same numbers.
+        mel = melspectrogram(ctx.clip.audio(), MelConfig(**self.params))
+        np.save(ctx.scratch / name, mel.astype(np.float32))
+        return [name]
+
+
+@register_step("landmarks")
+class LandmarksStep(Step):
+    """Landmarks of the speaker in every frame, shared by all models."""
+
+    reads_video = True
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """`preprocess.landmarks`, and the limits that reject a clip."""
+        return {
+            **settings.landmarks.model_dump(),
+            "max_missing": settings.max_missing,
+            "min_seconds": settings.min_seconds,
+        }
+
+    def _provider(self) -> Any:
+        p = self.params
+        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"])
+        if p["mode"] == "tracking":  # it remembers the last frame, so each clip gets a fresh one
+            return make_provider(*arguments)
+        return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))
+
+    def setup(self) -> None:
+        """Build the detector, or say what is missing for it."""
+        process_resource(("provider works", *map(str, self.params.values())), self._provider)
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write `landmarks.npz`; clips with too few faces are rejected."""
+        track = track_faces(ctx.frames(), self._provider(), self.params["pick"], self.params["max_gap"])
+        if len(track) < self.params["min_seconds"] * ctx.fps:
+            raise Rejected(f"{len(track)} frames are shorter than {self.params['min_seconds']:g} s")
+        missing = 1.0 - float(track.found.mean())
+        if missing > self.params["max_missing"]:
+            raise Rejected(f"no face in {missing:.0%} of the frames (more than {self.params['max_missing']:.0%})")
+        name = default_file(self.artefact)
+        track.save(ctx.scratch / name)
+        return [name]
+
+
+@register_step("faces")
+class FacesStep(Step):
+    """Face crops of every frame, packed."""
+
+    needs = ("landmarks",)
+    reads_video = True
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Fields of `CropConfig`, and how the crops are stored."""
+        return {**CropConfig().model_dump(), "storage": settings.storage, "jpeg_quality": settings.jpeg_quality}
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write the crops and their index."""
+        crop = CropConfig(**{key: self.params[key] for key in CropConfig.model_fields})
+        track = ctx.clip.track()
+        boxes = face_boxes(track.points_px, track.size, crop)
+        writer = FaceWriter(ctx.scratch, self.artefact, self.params["storage"], self.params["jpeg_quality"])
+        count = 0
+        for count, frame in enumerate(ctx.frames(), start=1):
+            if count <= len(boxes):
+                writer.add(crop_face(frame, boxes[count - 1], crop.size) if track.valid[count - 1] else None)
+        if count != len(boxes):
+            raise MediaError(f"{ctx.item.video}: {count} frames, but landmarks of {len(boxes)}; preprocess with force")
+        return writer.close(boxes, {**crop.model_dump(), "frame_hw": list(track.size)})

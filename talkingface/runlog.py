@@ -1,0 +1,200 @@
+"""What a run leaves behind while it trains: its folder, `log.jsonl`, TensorBoard, wandb, sample pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from talkingface.config import Config
+
+log = logging.getLogger("talkingface")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        OutputError: read-only folder or full disk.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`saved/<Model>-<dataset>/<run>/`: configuration, logs, checkpoints of every stage, evaluation."""
+
+    path: Path
+
+    def stage(self, name: str) -> Path:
+        """Folder of one stage."""
+        return self.path / name
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished` or `new`."""
+        file = self.path / "run.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))["status"]
+        except (OSError, ValueError, KeyError):
+            return "new"
+
+    def set_status(self, status: str) -> None:
+        """Record that the run is under way or complete."""
+        write_text(self.path / "run.json", json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
+
+    @classmethod
+    def open(cls, config: Config) -> RunFolder:
+        """The run folder meant by `resume` and `run`: a new one, the latest unfinished one, or a named one.
+
+        Raises:
+            CheckpointError: `resume` names a folder that is not there.
+        """
+        parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
+        if config.resume == "auto":
+            runs = sorted((p for p in parent.glob("*/run.json")), key=lambda p: p.stat().st_mtime, reverse=True)
+            for file in runs:
+                if cls(file.parent).status == "running":
+                    return cls(file.parent)
+            log.info("resume=auto: no unfinished run in %s, starting a new one", parent)
+        elif config.resume != "none":
+            path = Path(config.resume)
+            path = path.parent.parent if path.suffix == ".pt" else path
+            if not path.is_dir():
+                raise CheckpointError(f"{config.resume}: no such run folder to resume")
+            return cls(path)
+        if config.run:
+            return cls(parent / config.run)
+        name = time.strftime("%Y%m%d-%H%M%S")
+        path, number = parent / name, 2
+        while path.exists():
+            path, number = parent / f"{name}-{number}", number + 1
+        return cls(path)
+
+
+class RunLog:
+    """Writes one record to every place a run is logged to; does nothing on processes other than the first."""
+
+    def __init__(self, run: RunFolder, config: Config, active: bool = True) -> None:
+        self.run, self.config, self.active = run, config, active
+        self._tensorboard: Any = None
+        self._wandb: Any = None
+
+    def start_stage(self, stage: str, step: int) -> None:
+        """Open the sinks of a stage; records later than `step` (of a run that was killed) are dropped."""
+        if not self.active:
+            return
+        self.close()
+        self._forget_after(stage, step)
+        if self.config.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                log.warning("tensorboard is not installed: no TensorBoard files (pip install tensorboard)")
+            else:
+                folder = self.run.path / "tensorboard" / stage
+                self._tensorboard = SummaryWriter(str(folder), purge_step=step or None)
+        if self.config.log_wandb:
+            self._start_wandb(stage)
+
+    def _start_wandb(self, stage: str) -> None:
+        try:
+            import wandb
+        except ImportError:
+            log.warning("log_wandb is on but wandb is not installed (pip install wandb); going on without")
+            return
+        from talkingface.config_loading import to_plain
+
+        name = f"{self.config.model_name}-{self.run.path.name}-{stage}"
+        self._wandb = wandb.init(project=self.config.wandb_project, name=name, config=to_plain(self.config))
+
+    def _forget_after(self, stage: str, step: int) -> None:
+        file = self.run.path / "log.jsonl"
+        if not file.is_file():
+            return
+        kept = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a line cut short when the process was killed
+            if record.get("stage") != stage or record.get("step", 0) <= step:
+                kept.append(line)
+        write_text(file, "".join(line + "\n" for line in kept))
+
+    def record(self, stage: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Log scalars at one step."""
+        if not self.active:
+            return
+        line = json.dumps({"stage": stage, "epoch": epoch, "step": step, "time": round(time.time(), 3), **values})
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        with open(self.run.path / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(values), step=step)
+
+    def pictures(self, stage: str, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Images (3, H, W) and videos (T, 3, H, W) in [0, 1], to TensorBoard and to `<stage>/samples/`."""
+        if not self.active:
+            return
+        folder = self.run.stage(stage) / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            array = (picture.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+            frames = array.reshape(-1, *array.shape[-3:]).transpose(0, 2, 3, 1)
+            suffix = "png" if len(frames) == 1 else "gif"
+            data = _encode(frames)
+            (folder / f"{name.replace('/', '_')}_{step:07d}.{suffix}").write_bytes(data)
+            if self._tensorboard is not None:
+                self._add_picture(name, data, frames.shape[1:3], step)
+
+    def _add_picture(self, name: str, data: bytes, size: tuple[int, int], step: int) -> None:
+        # SummaryWriter.add_video would need moviepy; an animated GIF inside an image summary is what it writes anyway.
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=data)
+        self._tensorboard._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def close(self) -> None:
+        """Flush and close the sinks."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+        if self._wandb is not None:
+            self._wandb.finish()
+            self._wandb = None
+
+
+def _encode(frames: np.ndarray) -> bytes:
+    """PNG of one frame or animated GIF of several; frames are uint8 RGB (T, H, W, 3)."""
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in frames]
+    buffer = io.BytesIO()
+    if len(images) == 1:
+        images[0].save(buffer, "PNG")
+    else:
+        images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=40, loop=0)
+    return buffer.getvalue()

@@ -1,0 +1,340 @@
+"""The commands: preprocess -> train -> evaluate, and the smaller ones around them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.config_loading import LoadedConfig, load_config, to_plain
+from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.runlog import RunFolder, write_text
+
+if TYPE_CHECKING:
+    from talkingface.config import Config, StageConfig
+    from talkingface.data.clip import ClipFolder
+    from talkingface.model.base import TalkingFaceModel
+
+log = logging.getLogger("talkingface")
+Clips = dict[str, "list[ClipFolder]"]
+
+
+def run(
+    model: str,
+    dataset: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    evaluate_model_file: str | None = None,
+) -> dict[str, Any]:
+    """Do what the command line does: preprocess what is missing, train, evaluate.
+
+    Args:
+        model: registered model name.
+        dataset: data set name.
+        config_file_list: more YAML files.
+        config_dict: overrides, dotted or nested keys.
+        saved: kept for callers of the earlier toolkit; checkpoints are always written.
+        evaluate_model_file: checkpoint to evaluate when `train` is off.
+
+    Returns:
+        The content of `metrics.json`; empty when evaluation is off.
+    """
+    overrides = dict(config_dict or {})
+    if evaluate_model_file is not None:
+        overrides["evaluate_model_file"] = evaluate_model_file
+    return _run(load_config(model, dataset, config_file_list or (), overrides))
+
+
+def run_all(loaded: LoadedConfig) -> int:
+    """Command `run`."""
+    _run(loaded)
+    return 0
+
+
+def _run(loaded: LoadedConfig) -> dict[str, Any]:
+    config = loaded.config
+    if not config.train and not config.evaluate_model_file:
+        raise ConfigError("--train=False needs --evaluate_model_file=FILE, the checkpoint to evaluate")
+    started = time.monotonic()
+    clips = prepare(loaded)
+    if config.train:
+        run_folder = _train(loaded, clips)
+        if run_folder is None:
+            return {}
+    else:
+        run_folder = RunFolder.open(config)
+    if not config.evaluate:
+        return {}
+    checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
+    result = _evaluate(loaded, clips, checkpoint, run_folder.path / "eval")
+    log.info("all done in %.1f minutes; everything is in %s", (time.monotonic() - started) / 60, run_folder.path)
+    return result
+
+
+def preprocess(loaded: LoadedConfig) -> int:
+    """Command `preprocess`: exit code 0 unless no clip is usable."""
+    prepare(loaded, always=True)
+    return 0
+
+
+def train(loaded: LoadedConfig) -> int:
+    """Command `train`: from prepared data, needs no media or face library."""
+    _train(loaded, prepared_clips(loaded.config))
+    return 0
+
+
+def evaluate(loaded: LoadedConfig) -> int:
+    """Command `evaluate`."""
+    config = loaded.config
+    checkpoint = config.evaluate_model_file or _latest_run(config)
+    clips = prepare(loaded)
+    path = Path(checkpoint)
+    folder = path if path.is_dir() else path.parent.parent if path.parent.name in _stage_names(config) else None
+    if folder is None:
+        folder = RunFolder.open(config).path
+    _evaluate(loaded, clips, path, folder / "eval")
+    return 0
+
+
+def _stage_names(config: Config) -> list[str]:
+    return [stage.name for stage in config.stages]
+
+
+def _latest_run(config: Config) -> Path:
+    parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
+    runs = sorted(parent.glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    if config.run and (parent / config.run).is_dir():
+        return parent / config.run
+    if not runs:
+        raise CheckpointError(f"{parent}: no trained run here; name one with --checkpoint=RUN_FOLDER_OR_FILE")
+    return runs[-1].parent
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def prepare(loaded: LoadedConfig, always: bool = False) -> Clips:
+    """Make what is missing (the demo corpus, preprocessed clips) and return the usable clips of every split."""
+    from talkingface.devices import is_child_process
+    from talkingface.registry import get_spec
+
+    config = loaded.config
+    if (config.need_preprocess or always) and not is_child_process():
+        if config.layout == "demo":
+            ensure_demo_corpus(config)
+        from talkingface.preprocess import ensure
+
+        report = ensure(config, get_spec(config.model_name).model, config.model, force=config.preprocess.force)
+        log.info("%s", report.table())
+    return prepared_clips(config)
+
+
+def ensure_demo_corpus(config: Config) -> None:
+    """Write the synthetic corpus unless it is there already with the same parameters."""
+    from talkingface.data.demo.corpus import make_corpus
+
+    root = Path(config.data_root)
+    demo = config.demo
+    make_corpus(
+        root,
+        identities=demo.identities,
+        clips=demo.clips,
+        seconds=demo.seconds,
+        fps=25,
+        size=demo.size,
+        seed=demo.seed,
+        tts=demo.tts,
+        portraits=Path(demo.portraits) if demo.portraits else None,
+        filelists=Path(config.train_filelist).parent if config.train_filelist else None,
+        workers=config.preprocess.workers,
+        progress=config.show_progress,
+    )
+
+
+def prepared_clips(config: Config) -> Clips:
+    """Usable preprocessed clips of the splits `train`, `val` and `test`.
+
+    Raises:
+        DataError: no training clip is usable, with the reasons.
+    """
+    from talkingface.data.clip import ClipFolder, usable_clips
+    from talkingface.data.layouts import make_layout
+    from talkingface.registry import get_spec
+
+    layout = make_layout(config)
+    model = get_spec(config.model_name).model
+    root = Path(config.preprocessed_root)
+    clips: Clips = {}
+    for split in ("train", "val", "test"):
+        ids = layout.split_ids(config, split)
+        kept, dropped = usable_clips((ClipFolder(root / i, clip_id=i) for i in ids), model.artefacts)
+        if dropped:
+            shown = "; ".join(f"{i}: {reason}" for i, reason in dropped[:3])
+            more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
+            log.warning("%s list: %d of %d clips left out: %s%s", split, len(dropped), len(ids), shown, more)
+        clips[split] = kept
+    if not any(clips.values()):
+        raise DataError(
+            f"{root}: no usable preprocessed clip; run `python run_talkingface.py preprocess"
+            f" --model={config.model_name} --dataset={config.dataset}` and read its table of reasons"
+        )
+    return clips
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def _train(loaded: LoadedConfig, clips: Clips) -> RunFolder | None:
+    """Train in a run folder; None in the helper processes of distributed training."""
+    import torch
+
+    from talkingface.devices import make_fabric, seed_everything
+    from talkingface.registry import get_spec
+    from talkingface.trainer import Trainer
+
+    config = loaded.config
+    if not clips["train"]:
+        raise DataError(f"{config.train_filelist}: no usable training clip")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    fabric = make_fabric(config)
+    fabric.launch()
+    run_folder = RunFolder(Path(fabric.broadcast(str(RunFolder.open(config).path))))
+    seed_everything(config.seed, config.reproducibility)
+    spec = get_spec(config.model_name)
+    model = spec.model(config.model)
+    from talkingface.pipeline import load_experts
+
+    wanted = {s.kind: spec.model.plans[s.kind] for s in config.stages if config.stage in (None, s.name)}
+    load_experts(model, config, kinds=wanted)
+    if fabric.is_global_zero:
+        _open_run(run_folder, loaded)
+    evaluate_videos = _video_scorer(config, clips)
+    trainer = (spec.trainer or Trainer)(config, model, clips, run_folder, fabric, evaluate_videos)
+    log.info("training %s on %s: %s", config.model_name, fabric.device, run_folder.path)
+    trainer.fit()
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        return None
+    run_folder.set_status("finished")
+    return run_folder
+
+
+def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
+    """Write the resolved configuration into the run folder; a resumed run must have the same model."""
+    import yaml
+
+    file = run_folder.path / "config.yaml"
+    if file.is_file():
+        old = yaml.safe_load(file.read_text(encoding="utf-8"))
+        new = loaded.as_dict()
+        if old.get("model") != new["model"]:
+            raise ConfigError(
+                f"{run_folder.path}: was trained with other `model:` settings; they cannot change on resume"
+            )
+        changed = [key for key in ("seed", "precision", "stages", "dataset") if old.get(key) != new[key]]
+        if changed:
+            log.warning("%s: resumed with changed %s", run_folder.path, ", ".join(changed))
+    write_text(file, loaded.to_yaml())
+    run_folder.set_status("running")
+
+
+def _video_scorer(config: Config, clips: Clips) -> Any:
+    """The trainer's `evaluate`: generate a few validation clips with the weights of the moment and score the files."""
+    chosen = (clips.get("val") or [])[: config.evaluation.val_clips]
+    if not chosen:
+        return None
+
+    def score(model: TalkingFaceModel, stage: StageConfig, out: Path) -> Mapping[str, float]:
+        from talkingface.pipeline import Pipeline
+        from talkingface.registry import get_spec
+
+        spec = get_spec(config.model_name)
+        pipeline = Pipeline(model, spec.name, landmarks=config.preprocess.landmarks)
+        evaluator = make_evaluator(config, pipeline, clips, spec.evaluator)
+        result = evaluator.run(chosen, out, rows=("generated",), quiet=True)
+        return result.values("generated")
+
+    return score
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------------
+
+
+def make_evaluator(config: Config, pipeline: Any, clips: Clips, cls: type | None = None) -> Any:
+    """The evaluator of a configuration, with its metrics."""
+    from talkingface.evaluator.evaluator import Evaluator
+
+    known = [clip for split in clips.values() for clip in split]
+    return (cls or Evaluator).from_config(config, pipeline, known)
+
+
+def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> dict[str, Any]:
+    """Generate and score the test clips; prints the table, returns the content of metrics.json."""
+    from talkingface.pipeline import Pipeline
+    from talkingface.registry import get_spec
+
+    config = loaded.config
+    if not clips["test"]:
+        raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
+    pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, device=config.device)
+    evaluator = make_evaluator(config, pipeline, clips, get_spec(config.model_name).evaluator)
+    chosen = clips["test"][: config.evaluation.max_clips]
+    result = evaluator.run(chosen, out)
+    print(result.table())
+    return result.content
+
+
+# -- small commands ----------------------------------------------------------------------------------------------------
+
+
+def demo_data(out: str, **options: Any) -> int:
+    """Command `demo-data`."""
+    from talkingface.data.demo.corpus import make_corpus
+
+    options["portraits"] = Path(options["portraits"]) if options["portraits"] else None
+    info = make_corpus(Path(out), **options)
+    print(info)
+    return 0
+
+
+def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> int:
+    """Command `import`: published files -> one checkpoint of ours, every key checked."""
+    from talkingface import checkpoint
+    from talkingface.config_loading import from_plain
+    from talkingface.registry import get_spec
+
+    if not model:
+        raise ConfigError("`import` needs --model=NAME")
+    spec = get_spec(model)
+    settings = {key: value for official in spec.model.official for key, value in official.settings.items()}
+    loaded = load_config(spec.name, "folder", (), {**settings, **overrides})
+    network = spec.model(loaded.config.model)
+    filled, used = checkpoint.import_official(network, folder)
+    config = from_plain(loaded.as_dict(), used, "published settings")
+    path = Path(output or Path(config.weights_dir) / spec.name / "imported.pt")
+    content = {
+        "format": checkpoint.FORMAT,
+        "model": spec.name,
+        "stage": "imported",
+        "trained": filled,
+        "epoch": 0,
+        "batch_in_epoch": 0,
+        "step": 0,
+        "finished": True,
+        "best": {},
+        "waited": 0,
+        "networks": {name: getattr(network, name).state_dict() for name in filled},
+        "training_networks": {},
+        "optimizers": {},
+        "config": to_plain(config),
+    }
+    checkpoint.save(path, content)
+    print(f"imported {', '.join(filled)} -> {path}")
+    missing = {o.network: o.file for o in spec.model.official if o.network not in filled}
+    for name, file in missing.items():
+        print(f"not there: {file} ({name}); its network has no weights in this checkpoint")
+    return 0

@@ -1,0 +1,74 @@
+"""A tiny adversarial model on made-up numbers, for the tests of the shared loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from talkingface.config import Section
+from talkingface.data.clip import ClipDataset, DatasetOptions
+from talkingface.model.base import Plan, TalkingFaceModel, Update, frozen
+from talkingface.registry import register
+
+
+class ToyGANConfig(Section):
+    width: int = 8
+    dropout: float = 0.2
+    poison_step: int = -1  # from this step on the loss is not finite
+
+
+class PointsOptions(DatasetOptions):
+    noise: float = 0.1
+
+
+class Points(ClipDataset):
+    """Inputs (4,) and targets (2,), a fixed linear map plus noise."""
+
+    Options = PointsOptions
+
+    def sample(self, clip, rng):
+        x = rng.standard_normal(4).astype(np.float32)
+        y = x[:2] - x[2:] + self.options.noise * rng.standard_normal(2).astype(np.float32)
+        return {"x": x, "y": y}
+
+
+@register("ToyGAN")
+class ToyGAN(TalkingFaceModel):
+    Config = ToyGANConfig
+    plans = {
+        "warm": Plan(Points, trains=("generator",), generates=False),
+        "gan": Plan(Points, trains=("generator", "discriminator")),
+    }
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.generator = nn.Sequential(
+            nn.Linear(4, config.width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 2)
+        )
+        self.discriminator = nn.Sequential(nn.Linear(2, config.width), nn.ReLU(), nn.Linear(config.width, 1))
+
+    def warm_step(self, batch, ctx):
+        loss = F.mse_loss(self.generator(batch["x"]), batch["y"])
+        if 0 <= self.config.poison_step <= ctx.step:
+            loss = loss * math.nan
+        yield Update("generator", {"mse": loss})
+
+    def gan_step(self, batch, ctx):
+        fake = self.generator(batch["x"])
+        both = self.discriminator(torch.cat([fake.detach(), batch["y"]]))
+        fakes, reals = both.chunk(2)
+        yield Update("discriminator", {"hinge": F.relu(1 + fakes).mean() + F.relu(1 - reals).mean()})
+        with frozen(self.discriminator):
+            adversarial = -self.discriminator(fake).mean()
+        yield Update("generator", {"mse": F.mse_loss(fake, batch["y"]), "adversarial": 0.01 * adversarial})
+
+    def validation_step(self, batch, ctx):
+        return {"loss": F.mse_loss(self.generator(batch["x"]), batch["y"])}
+
+    def preview(self, batch, ctx):
+        return {"picture": torch.rand(3, 8, 8), "video": torch.rand(4, 3, 8, 8)}
