@@ -1,6 +1,6 @@
 """talkingface: research toolkit for talking-face generation.
 
-The public surface: `run()` does what the command line does, `Pipeline` makes a face talk, `list_models()` names the models.
+The public surface: `run()` does what the command line does, `Pipeline` makes a face talk, `list_models()` names models.
 Importing this package imports neither torch nor any model.
 """
 

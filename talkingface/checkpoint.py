@@ -184,7 +184,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
 
 
-def import_official(model: TalkingFaceModel, folder: str | Path) -> tuple[list[str], dict[str, Any]]:
+def import_official(model: TalkingFaceModel, folder: str | Path) -> list[str]:
     """Fill a model from the published files of its paper.
 
     Args:
@@ -192,7 +192,7 @@ def import_official(model: TalkingFaceModel, folder: str | Path) -> tuple[list[s
         folder: where the files are.
 
     Returns:
-        Names of the networks that were filled, and the settings the published weights need (dotted model keys).
+        Names of the networks that were filled.
 
     Raises:
         CheckpointError: no file found, or entries that do not fit, each named.
@@ -202,7 +202,7 @@ def import_official(model: TalkingFaceModel, folder: str | Path) -> tuple[list[s
         raise CheckpointError(f"{type(model).__name__} has no published checkpoints to import")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
-    filled, settings, problems = [], {}, []
+    filled, problems = [], []
     for official in model.official:
         path = folder / official.file
         if not path.is_file():
@@ -213,13 +213,12 @@ def import_official(model: TalkingFaceModel, folder: str | Path) -> tuple[list[s
             problems.append(str(error))
             continue
         filled.append(official.network)
-        settings |= official.settings
     if problems:
         raise CheckpointError("\n  ".join(problems))
     if not filled:
         wanted = ", ".join(dict.fromkeys(o.file for o in model.official))
         raise CheckpointError(f"{folder}: none of the published files is there: {wanted}")
-    return filled, settings
+    return filled
 
 
 def official_state(official: Any, content: Any) -> dict[str, Tensor]:

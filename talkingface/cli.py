@@ -1,4 +1,4 @@
-"""The command line. Users' errors become one line on stderr and exit code 2; nothing heavy is imported before it is needed."""
+"""The command line. Users' errors become one line on stderr and exit code 2; heavy imports wait until needed."""
 
 from __future__ import annotations
 
@@ -78,12 +78,11 @@ _TAKES_KEYS = {"run", "preprocess", "train", "evaluate", "generate", "benchmark"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 an error the user can mend, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        arguments = parse(
-            sys.argv[1:] if argv is None else argv, {n: o for n, (_, o) in COMMANDS.items()}, "run", _TAKES_KEYS
-        )
-        if arguments["help"]:
-            print(help_text(arguments.command if argv or len(sys.argv) > 2 else None))
+        arguments = parse(argv, {n: o for n, (_, o) in COMMANDS.items()}, "run", _TAKES_KEYS)
+        if arguments["help"] or not argv:
+            print(help_text(argv[0] if argv and not argv[0].startswith("-") else None))
             return 0
         _set_up_logging(str(arguments.overrides.get("log_level", "info")))
         return _HANDLERS[arguments.command](arguments) or 0
@@ -194,7 +193,7 @@ def _list(_: Arguments) -> int:
     from talkingface.evaluator import METRICS
     from talkingface.registry import describe_datasets, describe_models
 
-    metrics = {name: entry.description for name, entry in METRICS.items()}
+    metrics = {name: entry.line for name, entry in METRICS.items()}
     for title, rows in (("models", describe_models()), ("data sets", describe_datasets()), ("metrics", metrics)):
         print(title)
         for name, line in rows.items():

@@ -1,7 +1,7 @@
 """The configuration as typed sections: every key a YAML file or the command line may set, with type and default.
 
-`properties/overall.yaml` repeats the defaults with explanations (a test keeps the two equal). Loading, layering and error
-messages live in `config_loading.py`. This module imports neither torch nor any model.
+`properties/overall.yaml` repeats the defaults with explanations (a test keeps the two equal). Loading, layering and
+error messages live in `config_loading.py`. This module imports neither torch nor any model.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Every(Section):
 class StageConfig(Section):
     """One stage of training: which plan (`kind`) runs, for how long and how fast.
 
-    `init_from` names earlier stages (their best checkpoint of the same run) or checkpoint files whose networks are loaded
-    first. `monitor` is `val/<loss>` or `eval/<metric>`; `patience` counts validations without improvement.
+    `init_from` names earlier stages (their best checkpoint of the same run) or checkpoint files whose networks are
+    loaded first. `monitor` is `val/<loss>` or `eval/<metric>`; `patience` counts validations without improvement.
     """
 
     name: str

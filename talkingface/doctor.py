@@ -9,7 +9,28 @@ from pathlib import Path
 
 from talkingface.registry import describe_datasets, describe_models, get_spec
 
-PACKAGES = ["torch", "torchvision", "lightning-fabric", "torchmetrics", "numpy", "scipy", "av", "opencv-python", "mediapipe", "librosa", "pydantic", "pyyaml", "tensorboard", "tqdm", "scikit-image", "matplotlib", "face-alignment", "jinja2", "wandb", "espeakng-loader"]
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "torchmetrics",
+    "numpy",
+    "scipy",
+    "av",
+    "opencv-python",
+    "mediapipe",
+    "librosa",
+    "pydantic",
+    "pyyaml",
+    "tensorboard",
+    "tqdm",
+    "scikit-image",
+    "matplotlib",
+    "face-alignment",
+    "jinja2",
+    "wandb",
+    "espeakng-loader",
+]
 OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
 
 WEIGHTS = (

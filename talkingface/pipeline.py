@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from talkingface.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
+    from talkingface.config import Config
     from talkingface.data.source import Audio, Source
     from talkingface.model.base import TalkingFaceModel
 
@@ -63,7 +64,7 @@ class Pipeline:
         config = from_plain(content["config"], overrides, str(path))
         model = spec.model(config.model)
         files.load_networks(model, content["networks"], path)
-        load_experts(model, config, required=False)
+        load_experts(model, config)
         return cls(model.to(resolve_device(device)), spec.name, path, config.preprocess.landmarks)
 
     def __call__(
@@ -102,7 +103,7 @@ class Pipeline:
         return self.generate_file(picture, Audio.load(Path(audio)), output, progress)
 
     def generate_file(self, source: Source, audio: Audio, output: Path, progress: bool = False) -> Path:
-        """Generate from opened inputs; frames are encoded while they arrive, so memory does not grow with the length."""
+        """Generate from opened inputs; frames are encoded while they arrive, so memory stays flat."""
         import torch
 
         from talkingface.data.media import VideoWriter
@@ -147,31 +148,27 @@ def check_writable(output: Path) -> None:
         raise OutputError(f"{output}: the folder {folder} is read-only; choose another --output")
 
 
-def load_experts(model: TalkingFaceModel, config: Any, required: bool = True, kinds: Mapping[str, Any] = {}) -> None:
+def load_experts(model: TalkingFaceModel, config: Config, kinds: Collection[str] | None = None) -> None:
     """Load the weights of frozen networks from the files `experts:` names.
 
     Args:
         model: the model to fill.
-        config: its configuration; relative files are looked up as they are, then under `weights_dir`.
-        required: whether a missing file is an error.
-        kinds: the plans whose experts are needed; empty means all.
+        config: its configuration; files are looked up as they are, then under `weights_dir`.
+        kinds: stage kinds that are about to train, whose experts must be there; None loads what is there.
 
     Raises:
         CheckpointError: a needed file is missing; the message says which key names it.
     """
-    plans = kinds or type(model).plans
-    needed = {name for plan in plans.values() for name in plan.frozen}
+    needed = {name for kind, plan in model.plans.items() if kinds is None or kind in kinds for name in plan.frozen}
     for name in sorted(needed):
         file = config.experts.get(name)
-        if file is None:
-            continue
-        path = next((p for p in (Path(file), Path(config.weights_dir) / file) if p.is_file()), None)
+        path = next((p for p in (Path(file or ""), Path(config.weights_dir) / (file or "")) if p.is_file()), None)
         if path is not None:
             model.load_expert(name, path)
-        elif required:
+        elif kinds is not None:
             raise CheckpointError(
-                f"{file}: the weights of '{name}' are not there; `python run_talkingface.py doctor` says where to get"
-                f" them, --experts.{name}=FILE names another place"
+                f"{file or name}: the weights of '{name}' are not there; `python run_talkingface.py doctor` says where"
+                f" to get them, --experts.{name}=FILE names another place{model.expert_hint(name)}"
             )
 
 

@@ -1,8 +1,9 @@
 """Preprocessing: from a data set's videos to prepared clips.
 
-`ensure` is what a run calls: it finds the clips, sees what a model needs, and makes only what is missing or outdated. Every
-clip ends as `ok`, `rejected: reason` (readable, but not usable) or `failed: error` in its `clip.json`; one clip's failure does
-not stop the others. What ends a run is what would befall every clip: a missing detector, a full disk, a read-only folder.
+`ensure` is what a run calls: it finds the clips, sees what a model needs, and makes only what is missing or outdated.
+Every clip ends as `ok`, `rejected: reason` (readable, but not usable) or `failed: error` in its `clip.json`; one clip's
+failure does not stop the others. What ends a run is what would befall every clip: a missing detector, a full disk, a
+read-only folder.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from talkingface.config import PreprocessConfig
 from talkingface.data.clip import ClipFolder, usable_clips
 from talkingface.data.layouts import SPLITS, ClipItem, Layout, make_layout, prepared_ids
+from talkingface.data.output import output_error
 from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.preprocess_clip import ABORT, FAILED, OK, REJECTED, Job, Outcome, current_outcome, prepare_clip
 from talkingface.preprocess_steps import Step, plan_steps
@@ -37,10 +39,12 @@ class Report:
 
     Attributes:
         outcomes: by clip id, in the order of the data set.
+        worked: number of clips that were not done already.
         seconds: wall time of the run.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    worked: int = 0
     seconds: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
@@ -91,16 +95,27 @@ class Report:
         counts = self.counts
         lines = [
             f"{len(self.outcomes)} clips: {counts[OK]} ok, {counts[REJECTED]} rejected, {counts[FAILED]} failed "
-            f"({self.made} worked on in {self.seconds:.0f} s)"
+            f"({self.worked} worked on in {self.seconds:.0f} s)"
         ]
+        for status, group in self._groups():
+            names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
+            lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
+        return "\n".join(lines)
+
+    def reasons(self) -> str:
+        """The most frequent reasons in one line."""
+        groups = sorted(self._groups(), key=lambda entry: len(entry[1]), reverse=True)
+        return "; ".join(f"{len(group)} x {group[0][1]}" for _, group in groups[:3]) or "there are no clips"
+
+    def _groups(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """(status, [(clip_id, reason), ...]) of reasons that agree but for numbers and names."""
+        result: list[tuple[str, list[tuple[str, str]]]] = []
         for status in (REJECTED, FAILED):
             groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
             for clip_id, reason in self._with(status).items():
                 groups[re.sub(r"\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
-            for group in sorted(groups.values(), key=len, reverse=True):
-                names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
-                lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
-        return "\n".join(lines)
+            result += [(status, group) for group in sorted(groups.values(), key=len, reverse=True)]
+        return result
 
 
 class Preprocessor:
@@ -141,7 +156,7 @@ class Preprocessor:
         report = Report()
         for item in items:
             report.add(known[item.clip_id] or fresh[item.clip_id])
-        report.seconds = time.perf_counter() - started
+        report.worked, report.seconds = len(todo), time.perf_counter() - started
         if todo:
             log.info("preprocessing: %s", report.table())
         return report
@@ -197,8 +212,7 @@ def check_writable(root: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{root}: cannot write here ({reason}); set preprocessed_root to a folder you may write") from None
+        raise output_error(root, error) from None
 
 
 def ensure(config: Config, model_cls: Any, model_config: Any = None, force: bool = False) -> Report:
@@ -234,7 +248,7 @@ def ensure(config: Config, model_cls: Any, model_config: Any = None, force: bool
         runner = Preprocessor(steps, settings, config.preprocessed_root, config.fps, config.show_progress)
         report = runner.run(items)
     if not report.ok_ids:
-        raise DataError(f"{config.data_root}: no clip can be used. {report.table()}")
+        raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")
     return report
 
 

@@ -1,8 +1,8 @@
 """Preparing one clip: which artefacts are missing or outdated, running their steps, and `clip.json`.
 
-An artefact's fingerprint covers its step's name and version, its parameters, the fingerprints of what it needs, the frame rate
-and the content of the source. A changed parameter therefore remakes that artefact and what depends on it, nothing else. Files
-appear by renaming, `clip.json` last; a killed run leaves whole artefacts only.
+An artefact's fingerprint covers its step's name and version, its parameters, the fingerprints of what it needs, the
+frame rate and the content of the source. A changed parameter therefore remakes that artefact and what depends on it,
+nothing else. Files appear by renaming, `clip.json` last; a killed run leaves whole artefacts only.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from typing import Any
 from talkingface.config import PreprocessConfig
 from talkingface.data.clip import FORMAT, META_FILE, read_meta
 from talkingface.data.layouts import ClipItem
-from talkingface.errors import MediaError, NoFaceError, TalkingFaceError
+from talkingface.data.output import output_error
+from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
 from talkingface.preprocess_steps import ClipContext, Rejected, Step
 
 log = logging.getLogger("talkingface")
 
 OK, REJECTED, FAILED, ABORT = "ok", "rejected", "failed", "abort"
 _SCRATCH = ".making-"
+_STALE_SECONDS = 3600.0
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
@@ -39,7 +41,7 @@ class Outcome:
         status: `ok`, `rejected`, `failed`; `abort` when no clip can be prepared (then `reason` is the whole message).
         reason: one line; empty for `ok`.
         made: artefacts made in this run.
-        seconds: time of each step that ran.
+        seconds: time of each step that ran, and of `decode`, which serves all of them.
         frames: number of frames.
         output_error: whether an abort came from writing.
     """
@@ -69,7 +71,9 @@ class Job:
         content = [source.get("sha256"), source.get("audio_sha256"), self.fps]
         for step in self.steps:
             parts = [step.kind, step.version, step.params, content, [prints[name] for name in step.needs]]
-            prints[step.artefact] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+            prints[step.artefact] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[
+                :20
+            ]
         return prints
 
     def record_failure(self, item: ClipItem, reason: str) -> Outcome:
@@ -87,6 +91,13 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     if job.force or meta.get("status") not in (OK, REJECTED):
         return None
     source = meta.get("source", {})
+    if meta.get("imported") and not item.video.exists():
+        same = all(_imported(folder, meta["steps"].get(step.artefact), step) for step in job.steps if meta.get("steps"))
+        return (
+            Outcome(item.clip_id, meta["status"], meta.get("reason", ""), frames=meta.get("frames", 0))
+            if same
+            else None
+        )
     if item.video.exists() and not _same_stat(item, source):
         return None
     prints = job.fingerprints(source)
@@ -113,8 +124,9 @@ def prepare_clip(item: ClipItem, job: Job) -> Outcome:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             return _give_up(item, job, folder, f"{type(error).__name__}: {error}")
-        reason = f"{folder}: cannot write ({error.strerror}); free space or set preprocessed_root to another folder"
-        return Outcome(item.clip_id, ABORT, reason, output_error=True)
+        return Outcome(item.clip_id, ABORT, str(output_error(folder, error)), output_error=True)
+    except OutputError as error:
+        return Outcome(item.clip_id, ABORT, str(error), output_error=True)
     except TalkingFaceError as error:
         return _give_up(item, job, folder, str(error))
     except Exception as error:
@@ -129,7 +141,7 @@ def _give_up(item: ClipItem, job: Job, folder: Path, reason: str) -> Outcome:
     try:
         return job.record_failure(item, reason)
     except OSError as error:
-        return Outcome(item.clip_id, ABORT, f"{folder}: cannot write ({error.strerror})", output_error=True)
+        return Outcome(item.clip_id, ABORT, str(output_error(folder, error)), output_error=True)
 
 
 def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
@@ -161,6 +173,8 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     meta["status"] = OK
     _write_meta(folder, meta)
     outcome.made, outcome.frames = tuple(outcome.seconds), int(meta["frames"])
+    if context.decode_seconds:
+        outcome.seconds["decode"] = context.decode_seconds
     return outcome
 
 
@@ -170,14 +184,14 @@ def _run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprin
     if meta["steps"].pop(step.artefact, None):
         _write_meta(folder, meta)  # the old record must not vouch for half-replaced files
     context.scratch.mkdir()
-    started = time.perf_counter()
+    started = time.perf_counter() - context.decode_seconds
     try:
         names = list(step.run(context))
         for name in names:
             os.replace(context.scratch / name, folder / name)
     finally:
         shutil.rmtree(context.scratch, ignore_errors=True)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - context.decode_seconds - started  # decoding serves several steps
     meta["steps"][step.artefact] = {
         "step": step.kind,
         "version": step.version,
@@ -267,12 +281,26 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _base_meta(item: ClipItem, job: Job) -> dict[str, Any]:
-    return {"format": FORMAT, "clip_id": item.clip_id, "speaker": item.speaker, "status": "", "reason": "", "fps": job.fps}
+    return {
+        "format": FORMAT,
+        "clip_id": item.clip_id,
+        "speaker": item.speaker,
+        "status": "",
+        "reason": "",
+        "fps": job.fps,
+    }
 
 
 def _made(folder: Path, record: dict[str, Any] | None, fingerprint: str) -> bool:
     """Whether an artefact is there and made as wanted."""
     if not record or record.get("fingerprint") != fingerprint:
+        return False
+    return all((folder / name).is_file() for name in record.get("files", ()))
+
+
+def _imported(folder: Path, record: dict[str, Any] | None, step: Step) -> bool:
+    """Whether an artefact converted from older code is there and agrees with the parameters known of it."""
+    if not record or any(step.params.get(key, value) != value for key, value in record.get("params", {}).items()):
         return False
     return all((folder / name).is_file() for name in record.get("files", ()))
 
@@ -286,8 +314,11 @@ def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what an interrupted run left half-made."""
+    """Remove what this process or an interrupted run left half-made; what another run may be writing now stays."""
     for leftover in folder.glob(f"{_SCRATCH}*"):
+        own = leftover.name.startswith(f"{_SCRATCH}{os.getpid()}")
+        if not own and time.time() - leftover.stat().st_mtime < _STALE_SECONDS:
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -1,4 +1,4 @@
-"""A process pool that outlives its workers: native decoders and detectors can crash a process, and must not end the batch."""
+"""A process pool that outlives its workers: a decoder or detector that crashes its process must not end the batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from talkingface.errors import DataError
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -31,47 +33,58 @@ def map_in_processes(
         workers: number of processes.
 
     Yields:
-        (item, result) in order of completion; the result is the exception when the call raised, `WorkerDied` when its process
-        ended.
+        (item, result) in order of completion; the result is the exception when the call raised, `WorkerDied` when its
+        process ended.
+
+    Raises:
+        DataError: no worker process ever answers.
     """
     waiting = deque(items)
+    answered = died = 0
     while waiting:
+        before = len(waiting)
         suspects = yield from _batch(function, waiting, workers)
-        while suspects:
-            suspect = suspects.popleft()
-            for item in (yield from _batch(function, deque([suspect]), 1)):
+        answered += before - len(waiting) - len(suspects)
+        for suspect in suspects:
+            lost = yield from _batch(function, deque([suspect]), 1)
+            answered, died = answered + 1 - len(lost), died + len(lost)
+            if died > 2 and not answered:
+                raise DataError(
+                    "worker processes die at once; a script that calls this needs `if __name__ == '__main__':`, "
+                    "otherwise set preprocess.workers=0"
+                )
+            for item in lost:
                 yield item, WorkerDied("the worker process died on this clip (crash in native code, or out of memory)")
 
 
-def _batch(
-    function: Callable[[A], R], waiting: deque[A], workers: int
-) -> Iterator[tuple[A, R | BaseException]]:
+def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Iterator[tuple[A, R | BaseException]]:
     """Work through `waiting` in one pool until it is empty or the pool breaks; returns the items then in flight."""
     # spawn: torch, OpenCV and MediaPipe run threads, which do not survive a fork.
     executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     running: dict[Future[R], A] = {}
     lost: deque[A] = deque()
+    broken = False
     try:
-        while (waiting or running) and not lost:
+        while (waiting or running) and not broken:
             while waiting and len(running) < 2 * workers:
-                item = waiting.popleft()
                 try:
-                    running[executor.submit(function, item)] = item
-                except BrokenProcessPool:
-                    waiting.appendleft(item)
+                    running[executor.submit(function, waiting[0])] = waiting[0]
+                except BrokenProcessPool:  # died idle: start over with a new pool
+                    broken = True
                     break
+                waiting.popleft()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 item = running.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
+                    broken = True
                     lost.append(item)
                 else:
                     yield item, error if error is not None else future.result()
         lost.extend(running.values())
-        running.clear()
     finally:
-        _stop(executor, at_once=bool(running or lost))
+        _stop(executor, at_once=broken or bool(running))
     return lost
 
 

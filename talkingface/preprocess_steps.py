@@ -1,14 +1,15 @@
 """Steps of preprocessing: what each artefact of a clip needs, and how it is made.
 
-A step makes one artefact. It declares what it needs and the parameters that matter; the runner (`preprocess.py`) makes what is
-missing or outdated, moves finished files into place and writes `clip.json`. A model's own step derives from `Step` and is
-registered under the artefact's name with `@register_step`; it may own a network (see `process_resource`).
+A step makes one artefact. It declares what it needs and the parameters that matter; the runner (`preprocess.py`) makes
+what is missing or outdated, moves finished files into place and writes `clip.json`. A model's own step derives from
+`Step` and is registered under the artefact's name with `@register_step`; it may own a network (see `process_resource`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,7 +19,7 @@ import numpy as np
 from talkingface.config import PreprocessConfig
 from talkingface.data.clip import ClipFolder, FaceWriter, default_file
 from talkingface.data.face import CropConfig, crop_face, face_boxes
-from talkingface.data.landmarks import make_provider, track_faces
+from talkingface.data.landmarks import MAX_FACES, make_provider, track_faces
 from talkingface.data.layouts import ClipItem
 from talkingface.errors import ConfigError, MediaError
 
@@ -27,7 +28,6 @@ T = TypeVar("T")
 
 CACHE_BYTES = 768 * 2**20  # decoded frames of a clip kept for its next step; longer clips are decoded once per step
 SILENCE = 1e-4  # largest sample of a sound track that counts as silent, full scale 1
-MAX_FACES = 4  # faces looked for in a frame, so that the largest or the tracked one can be picked
 
 
 class Rejected(Exception):
@@ -44,11 +44,15 @@ class ClipContext:
         settings: `preprocess:` of the configuration.
         fps: frame rate of all artefacts.
         count: number of frames, known once they were decoded.
+        decode_seconds: time spent on decoding so far.
     """
 
-    def __init__(self, item: ClipItem, folder: Path, scratch: Path, settings: PreprocessConfig, fps: float, video: bool):
+    def __init__(
+        self, item: ClipItem, folder: Path, scratch: Path, settings: PreprocessConfig, fps: float, video: bool
+    ):
         self.item, self.folder, self.scratch, self.settings, self.fps = item, folder, scratch, settings, fps
         self.count: int | None = None
+        self.decode_seconds = 0.0
         self._video_wanted = video
         self._frames: list[np.ndarray] | None = None
         self._audio: np.ndarray | None = None
@@ -62,7 +66,8 @@ class ClipContext:
         if self._info is None:
             self._info = media.probe(self.item.video)
             if not self._info.has_video or self._info.is_image:
-                raise MediaError(f"{self.item.video}: has no video stream; clips need one")
+                what = "is a still image" if self._info.is_image else "has sound but no picture"
+                raise MediaError(f"{self.item.video}: {what}; a clip needs a video")
         return self._info
 
     @property
@@ -86,8 +91,13 @@ class ClipContext:
         with_audio = self._audio is None and self.item.audio is None and self.info.has_audio
         reader = media.VideoReader(self.item.video, fps=self.fps, with_audio=with_audio)
         kept: list[np.ndarray] | None = [] if self.cacheable else None
-        count = 0
-        for frame in reader:
+        count, decoded = 0, iter(reader)
+        while True:
+            started = time.perf_counter()
+            frame = next(decoded, None)
+            self.decode_seconds += time.perf_counter() - started
+            if frame is None:
+                break
             count += 1
             if kept is not None:
                 kept.append(frame)

@@ -52,7 +52,8 @@ def register(
         name: what users type after `--model=`.
         trainer: subclass of `Trainer`, None for the shared one.
         evaluator: subclass of `Evaluator`, None for the shared one.
-        config: the model's YAML; default `<Name>.yaml` beside the module, or the built-in `properties/model/<Name>.yaml`.
+        config: the model's YAML; default `<Name>.yaml` beside the module, or the built-in
+            `properties/model/<Name>.yaml`.
     """
 
     def decorate(cls: type) -> type:
@@ -185,7 +186,7 @@ def dataset_file(name: str) -> tuple[str, Path]:
 
 def unknown(what: str, name: str, names: Iterable[str], candidates: Iterable[str] | None = None) -> str:
     """Message for an unknown name: the closest one and the list."""
-    pool = {c.lower(): c for c in (*names, *(candidates or ()))}
+    pool = {c.lower(): c for c in (*(candidates or ()), *names)}
     match = difflib.get_close_matches(name.lower(), list(pool), n=1, cutoff=0.5)
     closest = f", did you mean '{pool[match[0]]}'?" if match else ""
     return f"unknown {what} '{name}'{closest} (known: {', '.join(sorted(names))})"

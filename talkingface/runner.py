@@ -127,8 +127,7 @@ def prepare(loaded: LoadedConfig, always: bool = False) -> Clips:
             ensure_demo_corpus(config)
         from talkingface.preprocess import ensure
 
-        report = ensure(config, get_spec(config.model_name).model, config.model, force=config.preprocess.force)
-        log.info("%s", report.table())
+        ensure(config, get_spec(config.model_name).model, config.model, force=config.preprocess.force)
     return prepared_clips(config)
 
 
@@ -208,8 +207,7 @@ def _train(loaded: LoadedConfig, clips: Clips) -> RunFolder | None:
     model = spec.model(config.model)
     from talkingface.pipeline import load_experts
 
-    wanted = {s.kind: spec.model.plans[s.kind] for s in config.stages if config.stage in (None, s.name)}
-    load_experts(model, config, kinds=wanted)
+    load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
     if fabric.is_global_zero:
         _open_run(run_folder, loaded)
     evaluate_videos = _video_scorer(config, clips)
@@ -304,17 +302,16 @@ def demo_data(out: str, **options: Any) -> int:
 def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> int:
     """Command `import`: published files -> one checkpoint of ours, every key checked."""
     from talkingface import checkpoint
-    from talkingface.config_loading import from_plain
     from talkingface.registry import get_spec
 
     if not model:
         raise ConfigError("`import` needs --model=NAME")
     spec = get_spec(model)
-    settings = {key: value for official in spec.model.official for key, value in official.settings.items()}
+    settings = {f"model.{key}": value for official in spec.model.official for key, value in official.settings.items()}
     loaded = load_config(spec.name, "folder", (), {**settings, **overrides})
     network = spec.model(loaded.config.model)
-    filled, used = checkpoint.import_official(network, folder)
-    config = from_plain(loaded.as_dict(), used, "published settings")
+    filled = checkpoint.import_official(network, folder)
+    config = loaded.config
     path = Path(output or Path(config.weights_dir) / spec.name / "imported.pt")
     content = {
         "format": checkpoint.FORMAT,

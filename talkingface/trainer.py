@@ -71,7 +71,7 @@ class Trainer:
             if state is not None and state["finished"]:
                 log.info("stage %s: already finished in %s", stage.name, self.run.path)
                 continue
-            _StageLoop(self, stage, state).run_to_end()
+            StageLoop(self, stage, state).run_to_end()
         for stage in reversed(chosen):
             path = self.run.stage(stage.name) / "best.pt"
             if path.is_file():
@@ -79,7 +79,7 @@ class Trainer:
                 break
 
 
-class _StageLoop:
+class StageLoop:
     """One stage: its optimisers, data and position. Made, run to its end, dropped."""
 
     def __init__(self, trainer: Trainer, stage: StageConfig, state: Mapping[str, Any] | None) -> None:
@@ -123,7 +123,8 @@ class _StageLoop:
         size = self.stage.batch_size
         if size % world:
             raise ConfigError(
-                f"stage '{self.stage.name}': batch_size {size} counts over all processes and must be a multiple of {world}"
+                f"stage '{self.stage.name}': batch_size {size} counts over all processes and must be a"
+                f" multiple of {world}"
             )
         dataset = self._dataset("train")
         if dataset is None:
@@ -188,8 +189,8 @@ class _StageLoop:
         path = own if own.is_file() else Path(source)
         if not path.is_file():
             raise CheckpointError(
-                f"stage '{self.stage.name}' starts from stage '{source}', but {own} is not there; train it first, or name"
-                f" its run with --resume=RUN, or a file with --stages.{self.stage.name}.init_from=FILE"
+                f"stage '{self.stage.name}' starts from stage '{source}', but {own} is not there; train it first, or"
+                f" name its run with --resume=RUN, or a file with --stages.{self.stage.name}.init_from=FILE"
             )
         content = checkpoint.load(path, self.config.model_name)
         names = content["trained"]
@@ -238,6 +239,12 @@ class _StageLoop:
             self._validate_or_save(bar)
             if self.finished or self.step >= self.total_steps:
                 return
+
+    def time_step(self, batch: Batch) -> int:
+        """Train on one batch without logging or saving, for the benchmark; returns 1."""
+        self._train_batch(batch, self._context())
+        self.step += 1
+        return 1
 
     def _train_batch(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """Apply the updates of one batch; the returned values stay on the device."""

@@ -1,13 +1,38 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and the switch for the slow ones."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GLOG_minloglevel", "3")
 sys.path.insert(0, str(Path(__file__).parent))
+VECTORS = Path(__file__).parent / "parity" / "vectors"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--vectors",
+        default=None,
+        help="folder with parity vectors, <system>/<name>.json; also runs the slow parity tests",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    import torch
+
+    chosen = config.getoption("--slow") or "slow" in config.getoption("-m", default="")
+    named = any("::" in argument for argument in config.args)
+    for item in items:
+        parity = config.getoption("--vectors") and "parity" in item.path.parts
+        if "slow" in item.keywords and not (chosen or named or parity):
+            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from toys.build import CLIPS, toy_config, toy_trainer
 
 from talkingface import checkpoint
 from talkingface.errors import TrainingDiverged
-from talkingface.trainer import Trainer, _StageLoop
+from talkingface.trainer import StageLoop, Trainer
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -36,14 +36,14 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 def kill_at(monkeypatch, stage: str, step: int) -> None:
-    original = _StageLoop._train_batch
+    original = StageLoop._train_batch
 
     def train_batch(self, batch, ctx):
         if self.stage.name == stage and ctx.step == step:
             raise Killed
         return original(self, batch, ctx)
 
-    monkeypatch.setattr(_StageLoop, "_train_batch", train_batch)
+    monkeypatch.setattr(StageLoop, "_train_batch", train_batch)
 
 
 def records(run: Path) -> list[dict]:

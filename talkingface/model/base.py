@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     import numpy as np
-    from talkingface.data.clip import ClipDataset, ClipFolder
-    from talkingface.data.source import Audio, Source
 
     from talkingface.config import Section, StageConfig
+    from talkingface.data.clip import ClipDataset, ClipFolder
+    from talkingface.data.source import Audio, Source
 
 Batch = dict[str, Tensor]
 
@@ -96,7 +96,7 @@ class Official:
 class TalkingFaceModel(nn.Module):
     """Base class of every model: networks, the steps that train them, and generation.
 
-    A subclass sets the class attributes, builds its networks in `__init__(config)` and writes one `<kind>_step` per plan.
+    A subclass sets the class attributes, builds its networks in `__init__(config)`, writes one `<kind>_step` per plan.
     """
 
     Config: ClassVar[type[Section]]
@@ -115,7 +115,7 @@ class TalkingFaceModel(nn.Module):
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """Parameters of the preprocessing steps that depend on the model's settings, by artefact name.
 
-        For example `{"faces": {"size": 128, "margin": 5.0, ...}, "mel": {"pad_mode": "constant"}}`. A clip whose artefact
+        For example `{"faces": {"size": 128, "margin": 5.0}, "mel": {"pad_mode": "constant"}}`. A clip whose artefact
         was made with other parameters is made again.
         """
         return {}
@@ -158,6 +158,10 @@ class TalkingFaceModel(nn.Module):
         Names end in `_shuffled` for the second kind. The evaluator adds them to the report.
         """
         return {}
+
+    def expert_hint(self, name: str) -> str:
+        """What else a user without the weights of a frozen network can do; added to the error message."""
+        return ""
 
     def load_expert(self, name: str, path: Path) -> None:
         """Load the published weights of a frozen network; the default loads a plain state dict strictly."""

@@ -1,0 +1,308 @@
+"""Prepared clips on disk, and the data set that draws training samples from them.
+
+`ClipFolder` knows file names and types. A folder holds `clip.json` (status, source, provenance of every artefact) and
+the
+artefacts: `audio.wav`, `mel.npy`, `landmarks.npz`, `faces.npz` beside `faces.bin` (or `faces.npy`). `ClipDataset` owns
+sampling. Nothing here needs mediapipe, librosa or PyAV: training on prepared data works without them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import wave
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.config import Section
+from talkingface.data.facestore import FaceStore, FaceWriter
+from talkingface.errors import DataError
+
+if TYPE_CHECKING:
+    from talkingface.data.landmarks import LandmarkTrack
+
+__all__ = ["ClipDataset", "ClipFolder", "DatasetOptions", "FaceStore", "FaceWriter", "read_meta", "usable_clips"]
+
+META_FILE = "clip.json"
+FORMAT = 1
+T = TypeVar("T")
+log = logging.getLogger("talkingface")
+
+
+def default_file(artefact: str) -> str:
+    """Main file of an artefact; `name@variant` is another variant of the same kind, in files of that name."""
+    kind = artefact.partition("@")[0]
+    return artefact + {"audio": ".wav", "landmarks": ".npz", "faces": ".npz"}.get(kind, ".npy")
+
+
+class ClipFolder:
+    """One prepared clip.
+
+    Args:
+        path: its folder, `<preprocessed_root>/<clip_id>`.
+        video: source video; default is the one named in `clip.json`.
+        clip_id: default is the one in `clip.json`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], video: str | os.PathLike[str] | None = None, clip_id: str = ""):
+        self.path = Path(path)
+        self._video = Path(video) if video is not None else None
+        self.meta: dict[str, Any] = read_meta(self.path)
+        self.clip_id: str = clip_id or self.meta.get("clip_id", self.path.name)
+
+    def __len__(self) -> int:
+        """Number of video frames."""
+        return int(self.meta.get("frames", 0))
+
+    def __repr__(self) -> str:
+        return f"ClipFolder({self.clip_id!r}, {len(self)} frames, {self.status or 'not prepared'})"
+
+    @property
+    def status(self) -> str:
+        """`ok`, `rejected`, `failed`, or empty when the clip was never prepared."""
+        return str(self.meta.get("status", ""))
+
+    @property
+    def reason(self) -> str:
+        """Why the clip is not usable; empty when it is."""
+        return str(self.meta.get("reason", ""))
+
+    @property
+    def fps(self) -> float:
+        """Frame rate of landmarks and faces."""
+        return float(self.meta.get("fps", 25.0))
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks, as the data set's layout names it."""
+        return str(self.meta.get("speaker", ""))
+
+    @property
+    def video(self) -> Path:
+        """The source video (it may lie elsewhere or be gone when only prepared data were copied)."""
+        if self._video is not None:
+            return self._video
+        name = self.meta.get("source", {}).get("path")
+        if not name:
+            raise DataError(f"{self.path / META_FILE}: names no source video")
+        return Path(os.path.normpath(self.path / name))
+
+    def has(self, artefact: str) -> bool:
+        """Whether the artefact was made and its files are there."""
+        return artefact in self.meta.get("steps", {}) and all((self.path / f).exists() for f in self.files(artefact))
+
+    def files(self, artefact: str) -> tuple[str, ...]:
+        """Names of the artefact's files."""
+        return tuple(self.meta.get("steps", {}).get(artefact, {}).get("files", ())) or (default_file(artefact),)
+
+    def audio(self) -> np.ndarray:
+        """(n,) float32 mono in [-1, 1] at 16 kHz."""
+        return read_wav(self._file("audio"))
+
+    def mel(self, key: str = "mel") -> np.ndarray:
+        """(80, L) float32 log-mel, 80 columns per second."""
+        return self.array(key)
+
+    def track(self, key: str = "landmarks") -> LandmarkTrack:
+        """Landmarks of every frame, in pixels of the source."""
+        from talkingface.data.landmarks import LandmarkTrack
+
+        return LandmarkTrack.load(self._file(key))
+
+    def faces(self, key: str = "faces") -> FaceStore:
+        """Face crops of every frame."""
+        return FaceStore(self.path, key, self._file(key))
+
+    def array(self, key: str) -> np.ndarray:
+        """A plain array artefact (`<key>.npy`)."""
+        path = self._file(key)
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: unreadable ({error}); delete it and preprocess again") from None
+
+    def _file(self, artefact: str) -> Path:
+        path = self.path / self.files(artefact)[0]
+        if not path.exists():
+            raise DataError(
+                f"{self.path}: has no '{artefact}'; run `run_talkingface.py preprocess` for this model and data set"
+            )
+        return path
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """(n,) float32 of a mono PCM16 wave file, without PyAV."""
+    try:
+        with wave.open(os.fspath(path), "rb") as stream:
+            if stream.getsampwidth() != 2 or stream.getnchannels() != 1:
+                raise DataError(f"{path}: expected mono PCM16; delete it and preprocess again")
+            data = stream.readframes(stream.getnframes())
+    except (OSError, EOFError, wave.Error) as error:
+        raise DataError(f"{path}: unreadable ({error}); delete it and preprocess again") from None
+    return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Content of `clip.json`; empty when there is none or it was cut off by a crash."""
+    try:
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else {}
+
+
+def usable_clips(
+    clips: Iterable[ClipFolder], artefacts: Sequence[str] = ()
+) -> tuple[list[ClipFolder], list[tuple[str, str]]]:
+    """Split clips into those that are `ok` and have the artefacts, and (clip_id, reason) of the others."""
+    kept: list[ClipFolder] = []
+    dropped: list[tuple[str, str]] = []
+    for clip in clips:
+        missing = [name for name in artefacts if not clip.has(name)]
+        if clip.status != "ok":
+            dropped.append((clip.clip_id, f"{clip.status}: {clip.reason}" if clip.status else "not preprocessed"))
+        elif missing:
+            dropped.append((clip.clip_id, f"has no {', '.join(missing)}"))
+        else:
+            kept.append(clip)
+    return kept, dropped
+
+
+class DatasetOptions(Section):
+    """Typed `data:` of a stage; a data set with further options derives its own class from this one.
+
+    Attributes:
+        repeats: training items per clip and epoch.
+        val_windows: fixed windows per clip in validation.
+        draw: `random` draws the clip of each training item uniformly, `order` takes every clip `repeats` times.
+        cache_mb: memory in each loader worker for arrays of clips already seen.
+    """
+
+    repeats: int = Field(1, gt=0)
+    val_windows: int = Field(1, gt=0)
+    draw: Literal["random", "order"] = "random"
+    cache_mb: int = Field(1024, ge=0)
+
+
+class ClipDataset:
+    """Base of every data set: keeps the usable clips, and makes item `key` from a generator of its own.
+
+    A subclass writes `sample` (and `usable` when length alone does not decide), and sets `Options`. Items are dicts of
+    numpy arrays or tensors; the default collate stacks them. It is a map-style data set for
+    `torch.utils.data.DataLoader`.
+
+    Args:
+        clips: clips that are prepared; unusable ones are dropped here, with the reason in `rejected`.
+        split: `train`, `val` or `test`; only `train` draws new windows every epoch.
+        options: `data:` of the stage, a mapping or an instance of `Options`.
+        model_config: the model's configuration.
+        seed: of the run.
+
+    Attributes:
+        clips: the usable clips.
+        rejected: (clip_id, reason) of the others.
+
+    Raises:
+        DataError: no clip is usable.
+    """
+
+    Options: ClassVar[type[DatasetOptions]] = DatasetOptions
+
+    def __init__(
+        self,
+        clips: Sequence[ClipFolder],
+        split: str,
+        options: DatasetOptions | Mapping[str, Any] | None = None,
+        model_config: Any = None,
+        seed: int = 0,
+    ):
+        self.options = options if isinstance(options, DatasetOptions) else self.Options(**(options or {}))
+        self.split = split
+        self.model_config = model_config
+        self.seed = seed
+        self.rejected: list[tuple[str, str]] = []
+        self.clips: list[ClipFolder] = []
+        self._cache: dict[tuple[str, str], Any] = {}
+        self._cached_bytes = 0
+        for clip in clips:
+            reason = self.usable(clip)
+            if reason:
+                self.rejected.append((clip.clip_id, reason))
+            else:
+                self.clips.append(clip)
+        self._report(len(clips))
+
+    @property
+    def training(self) -> bool:
+        """Whether windows differ from epoch to epoch."""
+        return self.split == "train"
+
+    @property
+    def min_frames(self) -> int:
+        """Frames a clip must have."""
+        return 1
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot be used, or None. Asked once per clip, at construction."""
+        if len(clip) < self.min_frames:
+            return f"shorter than {self.min_frames} frames"
+        return None
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, Any]:
+        """One item from a clip; every random choice comes from `rng`."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.clips) * (self.options.repeats if self.training else self.options.val_windows)
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """Item `key`: `epoch * len(self) + index` in training, `index` otherwise (the epoch is then ignored)."""
+        clip, rng = self.draw(int(key))
+        return self.sample(clip, rng)
+
+    def draw(self, key: int) -> tuple[ClipFolder, np.random.Generator]:
+        """Clip and random generator of item `key`: the same for the same seed, split and key in every process."""
+        epoch, index = divmod(key, len(self))
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), epoch if self.training else 0, index])
+        random = self.training and self.options.draw == "random"
+        return self.clips[int(rng.integers(len(self.clips))) if random else index % len(self.clips)], rng
+
+    def cached(self, clip: ClipFolder, name: str, make: Callable[[], T]) -> T:
+        """`make()`, kept for the next item of the same clip while `options.cache_mb` lasts."""
+        key = (clip.clip_id, name)
+        if key in self._cache:
+            return self._cache[key]
+        value = make()
+        size = _nbytes(value)
+        if self._cached_bytes + size <= self.options.cache_mb * 2**20:
+            self._cache[key] = value
+            self._cached_bytes += size
+        return value
+
+    def _report(self, given: int) -> None:
+        if not self.rejected and self.clips:
+            return
+        counts = Counter(reason for _, reason in self.rejected).most_common()
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in counts[:5]) or "the list is empty"
+        name = f"{type(self).__name__} ({self.split})"
+        if not self.clips:
+            raise DataError(f"{name}: none of {given} clips can be used: {reasons}")
+        log.warning("%s: %d of %d clips left out: %s", name, len(self.rejected), given, reasons)
+
+
+def _nbytes(value: Any) -> int:
+    """Approximate memory of an array, or of the arrays in a container or object."""
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if isinstance(value, Mapping):
+        return sum(map(_nbytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_nbytes, value))
+    return sum(map(_nbytes, vars(value).values())) if hasattr(value, "__dict__") else 64

@@ -1,0 +1,189 @@
+"""The landmark detectors themselves; build them with `landmarks.make_provider`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talkingface.data.landmarks import Layout
+from talkingface.errors import DataError
+
+TASK_URL = (
+    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
+)
+
+
+class MediaPipeProvider:
+    """MediaPipe's face mesh with refined lips, eyes and irises: 478 points, models inside the wheel (up to 0.10.21)."""
+
+    name = "mediapipe"
+    layout: Layout = "mediapipe478"
+
+    def __init__(
+        self, mode: str = "static", min_detection: float = 0.5, max_faces: int = 1, model_path: str | None = None
+    ):
+        self.version = _package_version("mediapipe", "pip install 'mediapipe==0.10.21'")
+        with quiet_stderr():
+            face_mesh = _face_mesh_module(self.version)
+            self._mesh = face_mesh.FaceMesh(
+                static_image_mode=mode == "static",
+                max_num_faces=max_faces,
+                refine_landmarks=True,
+                min_detection_confidence=min_detection,
+            )
+            # An empty frame first: the graph's threads greet on stderr until they have seen one.
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        self._met_a_face = False
+
+    def detect(self, frame: np.ndarray) -> list[np.ndarray]:
+        """Faces of a frame (H, W, 3) uint8 RGB as (478, 3) float32 pixels, depth growing towards the viewer."""
+        with nullcontext() if self._met_a_face else quiet_stderr():  # one more greeting, at the first face
+            result = self._mesh.process(np.ascontiguousarray(frame))
+        self._met_a_face = self._met_a_face or bool(result.multi_face_landmarks)
+        scale = _pixel_scale(frame)
+        return [_points(face.landmark) * scale for face in result.multi_face_landmarks or ()]
+
+
+class MediaPipeTasksProvider:
+    """MediaPipe's FaceLandmarker task, which newer releases offer in place of the face mesh; needs a `.task` file."""
+
+    name = "mediapipe_tasks"
+    layout: Layout = "mediapipe478"
+
+    def __init__(
+        self, mode: str = "static", min_detection: float = 0.5, max_faces: int = 1, model_path: str | None = None
+    ):
+        package = _package_version("mediapipe", "pip install mediapipe")
+        path = Path(model_path or "checkpoints/mediapipe/face_landmarker.task")
+        if not path.is_file():
+            raise DataError(
+                f"{path}: landmark provider 'mediapipe_tasks' needs this model file; get it from {TASK_URL} and "
+                "put it there, "
+                "or set preprocess.landmarks.model_path"
+            )
+        self._tracking = mode == "tracking"
+        self._time_ms = 0
+        with quiet_stderr():
+            import mediapipe as mp
+
+            self._mp = mp
+            vision = mp.tasks.vision
+            options = vision.FaceLandmarkerOptions(
+                base_options=mp.tasks.BaseOptions(model_asset_buffer=path.read_bytes()),
+                running_mode=vision.RunningMode.VIDEO if self._tracking else vision.RunningMode.IMAGE,
+                num_faces=max_faces,
+                min_face_detection_confidence=min_detection,
+            )
+            try:
+                self._landmarker = vision.FaceLandmarker.create_from_options(options)
+            except (RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise DataError(
+                    f"{path}: not a face landmarker model ({reason}); get it again from {TASK_URL}"
+                ) from None
+        self.version = f"{package}, {path.name}"
+
+    def detect(self, frame: np.ndarray) -> list[np.ndarray]:
+        """Faces of a frame (H, W, 3) uint8 RGB as (478, 3) float32 pixels, depth growing towards the viewer."""
+        image = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
+        if self._tracking:
+            self._time_ms += 40
+            result = self._landmarker.detect_for_video(image, self._time_ms)
+        else:
+            result = self._landmarker.detect(image)
+        scale = _pixel_scale(frame)
+        return [_points(face) * scale for face in result.face_landmarks]
+
+
+class FaceAlignmentProvider:
+    """FAN through the `face_alignment` package: 68 iBUG points with depth; its weights are fetched on first use."""
+
+    name = "face_alignment"
+    layout: Layout = "ibug68"
+
+    def __init__(
+        self, mode: str = "static", min_detection: float = 0.5, max_faces: int = 1, model_path: str | None = None
+    ):
+        self.version = _package_version("face-alignment", "pip install face-alignment")
+        self._max_faces = max_faces
+        import torch
+
+        with quiet_stderr():
+            import face_alignment
+        kinds = face_alignment.LandmarksType
+        kind = getattr(kinds, "THREE_D", None) or kinds._3D  # renamed in 1.4
+        try:
+            self._model = face_alignment.FaceAlignment(
+                kind,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                flip_input=False,
+                face_detector="sfd",
+                face_detector_kwargs={"filter_threshold": min_detection},
+            )
+        except Exception as error:  # the package passes on whatever the download or torch.load raised
+            folder = Path(torch.hub.get_dir()) / "checkpoints"
+            raise DataError(
+                f"landmark provider 'face_alignment': its weights are neither in {folder} nor could they be fetched "
+                f"({type(error).__name__}: {error}); see https://github.com/1adrianb/face-alignment, "
+                "or use provider mediapipe"
+            ) from None
+
+    def detect(self, frame: np.ndarray) -> list[np.ndarray]:
+        """Faces of a frame (H, W, 3) uint8 RGB as (68, 3) float32 pixels, depth growing towards the viewer."""
+        faces = self._model.get_landmarks_from_image(np.ascontiguousarray(frame)) or []
+        return [np.asarray(face, dtype=np.float32) for face in faces[: self._max_faces]]
+
+
+def _points(landmarks: Any) -> np.ndarray:
+    return np.array([(point.x, point.y, point.z) for point in landmarks], dtype=np.float32)
+
+
+def _pixel_scale(frame: np.ndarray) -> np.ndarray:
+    """From MediaPipe's units to pixels; its z has the scale of x and shrinks towards the camera, ours grows."""
+    height, width = frame.shape[:2]
+    return np.array([width, height, -width], dtype=np.float32)
+
+
+def _package_version(package: str, install: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise DataError(f"landmarks need the package {package}, which is not installed; run: {install}") from None
+
+
+def _face_mesh_module(version: str) -> Any:
+    try:
+        from mediapipe.python.solutions import face_mesh
+    except ImportError:
+        raise DataError(
+            f"mediapipe {version} no longer carries its face mesh; install mediapipe==0.10.21, "
+            "or set preprocess.landmarks.provider=mediapipe_tasks"
+        ) from None
+    return face_mesh
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hide what native code writes to stderr while it starts: MediaPipe greets there with a dozen lines."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        sys.stderr.flush()
+        saved = os.dup(2)
+    except (OSError, ValueError, AttributeError):  # no stderr to silence
+        yield
+        return
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,0 +1,309 @@
+"""What every metric shares: the clip it scores (`EvalSample`), the `Metric` base class, and metrics by name.
+
+A metric is one class in one file: it names its figures with unit and direction in `figures`, scores one clip in
+`score`, and is listed in `talkingface.evaluator.METRICS` (a plug-in uses `@register_metric`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from talkingface.config import EvaluationConfig
+from talkingface.errors import DataError, RegistryError, TalkingFaceError
+from talkingface.evaluator import METRICS, MetricEntry
+from talkingface.registry import unknown
+
+if TYPE_CHECKING:
+    from talkingface.data.landmarks import LandmarkTrack
+
+FPS = 25.0
+"""Rate at which every video is scored; others are resampled by timestamps."""
+
+AudioSource = Path | Callable[[], np.ndarray]
+
+
+class Unavailable(TalkingFaceError):
+    """A metric cannot be computed here, for the reason given; reports show `n/a`, never a number."""
+
+
+class Figure(NamedTuple):
+    """One number of a metric: its unit, which way is better (None: neither), and what it says."""
+
+    unit: str
+    higher_is_better: bool | None
+    about: str
+
+
+@dataclass
+class EvalSample:
+    """One video to score, lazily decoded; landmarks and sound are computed once and shared by all metrics.
+
+    Attributes:
+        clip_id: the clip.
+        row: `generated`, `real`, `still` or `shuffled`.
+        generated: the video that is scored.
+        reference: the real video of the clip.
+        audio: what drove the picture: a file, or a function that returns (n,) float32 16 kHz; None: the video's own.
+        true_audio: sound of the real video, likewise.
+        tracker: finds the landmarks of a video file.
+        reference_track: returns the landmarks of the real video; None: `tracker` finds them.
+        donor_track: for audio of another clip, returns the landmarks of that clip's real video.
+        fps: rate at which both videos are read.
+    """
+
+    clip_id: str
+    row: str
+    generated: Path
+    reference: Path
+    audio: AudioSource | None = None
+    true_audio: AudioSource | None = None
+    tracker: Callable[[Path], LandmarkTrack] | None = None
+    reference_track: Callable[[], LandmarkTrack] | None = None
+    donor_track: Callable[[], LandmarkTrack] | None = None
+    fps: float = FPS
+    lengths: tuple[int, int] | None = field(default=None, init=False)
+    frames: dict[str, int] = field(default_factory=dict, init=False)
+    excluded: dict[str, int] = field(default_factory=dict, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Frames (generated, real), each (H, W, 3) uint8 RGB, up to the end of the shorter video.
+
+        The videos are decoded to their ends, so that a difference in length is known afterwards (`lengths`). The column
+        or row that encoders add to odd sizes is cut off.
+
+        Raises:
+            DataError: the two videos differ in size otherwise.
+        """
+        counts = [0, 0]
+        for pair in zip_longest(self.generated_frames(), self._read(self.reference)):
+            counts = [count + (frame is not None) for count, frame in zip(counts, pair, strict=True)]
+            if pair[0] is not None and pair[1] is not None:
+                yield self._same_size(*pair)
+        self.lengths = (counts[0], counts[1])
+
+    def generated_frames(self) -> Iterator[np.ndarray]:
+        """Frames of the scored video, (H, W, 3) uint8 RGB."""
+        return self._read(self.generated)
+
+    def generated_track(self) -> LandmarkTrack:
+        """Landmarks of the scored video.
+
+        Raises:
+            TalkingFaceError: no face in it, or landmarks cannot be found here; the same again at every call.
+        """
+        return self._once("generated", self._find_generated)
+
+    def real_track(self) -> LandmarkTrack:
+        """Landmarks of the real video."""
+        return self._once("reference", self.reference_track or (lambda: self._track(self.reference)))
+
+    def other_track(self) -> LandmarkTrack | None:
+        """Landmarks of the real video that belongs to the driving audio, where that is another clip's."""
+        return None if self.donor_track is None else self._once("donor", self.donor_track)
+
+    def driving_audio(self) -> np.ndarray:
+        """(n,) mono 16 kHz: the sound that the picture should follow."""
+        return self._once("audio", lambda: self._load(self.audio or self.generated))
+
+    def boxes(self, region: str) -> np.ndarray:
+        """(F, 4) boxes of `face` or `mouth` in the real video; see `regions.region_boxes`."""
+        from talkingface.evaluator.regions import region_boxes
+
+        return self._once(f"boxes {region}", lambda: region_boxes(self.real_track(), region))
+
+    def count(self, figure: str, frames: int, excluded: int = 0) -> None:
+        """Note how many frames (or windows) a figure is the mean of, and how many were left out."""
+        self.frames[figure] = frames
+        self.excluded[figure] = excluded
+
+    def _same_size(self, generated: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height, width = (side + side % 2 for side in real.shape[:2])
+        if generated.shape[:2] == (height, width):
+            generated = generated[: real.shape[0], : real.shape[1]]
+        if generated.shape != real.shape:
+            sizes = [f"{frame.shape[1]}x{frame.shape[0]}" for frame in (generated, real)]
+            raise DataError(f"{self.generated}: {sizes[0]} frames, but the real video {self.reference} has {sizes[1]}")
+        return generated, real
+
+    def _find_generated(self) -> LandmarkTrack:
+        return self.real_track() if self.generated == self.reference else self._track(self.generated)
+
+    def _track(self, path: Path) -> LandmarkTrack:
+        if self.tracker is None:
+            raise Unavailable("no landmark provider")
+        return self.tracker(path)
+
+    def _read(self, path: Path) -> Iterator[np.ndarray]:
+        from talkingface.data.media import VideoReader
+
+        return iter(VideoReader(path, fps=self.fps))
+
+    @staticmethod
+    def _load(source: AudioSource) -> np.ndarray:
+        if callable(source):
+            return source()
+        from talkingface.data.media import read_audio
+
+        return read_audio(source)
+
+    def _once(self, key: str, make: Callable[[], Any]) -> Any:
+        """`make()`, once per sample; a failure is remembered too: finding no face takes as long as finding one."""
+        if key not in self._cache:
+            try:
+                self._cache[key] = make()
+            except TalkingFaceError as error:
+                self._cache[key] = error
+        value = self._cache[key]
+        if isinstance(value, TalkingFaceError):
+            raise value
+        return value
+
+
+class Metric(ABC):
+    """Scores clips one after the other and averages them.
+
+    Args:
+        settings: the configuration's `evaluation` section.
+        weights_dir: folder of weight files.
+        device: where networks run, e.g. `cpu`.
+
+    Attributes:
+        name: as in the configuration's `metrics`.
+        figures: every number it reports, by key in `metrics.json`.
+        needs_landmarks: whether the scored video's landmarks must be found.
+        per_frame: whether the figures are means over frames, so that a mean over all frames of all clips exists too.
+    """
+
+    name: ClassVar[str]
+    figures: ClassVar[dict[str, Figure]]
+    needs_landmarks: ClassVar[bool] = False
+    per_frame: ClassVar[bool] = False
+
+    def __init__(
+        self, settings: EvaluationConfig | None = None, weights_dir: str | Path = "checkpoints", device: str = "cpu"
+    ) -> None:
+        self.settings = settings or EvaluationConfig()
+        self.weights_dir = Path(weights_dir)
+        self.device = device
+        self._clips: list[tuple[dict[str, float], dict[str, int]]] = []
+
+    def prepare(self) -> None:  # noqa: B027  (most metrics have nothing to load)
+        """Load what is needed, once, before any clip is generated.
+
+        Raises:
+            Unavailable: a weight file or package is missing.
+        """
+
+    def definition(self) -> dict[str, Any]:
+        """What makes the numbers comparable: variant, region, protocol, hash of the weights. Goes into the report."""
+        return {}
+
+    @abstractmethod
+    def score(self, sample: EvalSample) -> dict[str, float]:
+        """Figures of one clip; NaN or infinity where one is undefined. Calls `sample.count` for means over frames."""
+
+    def update(self, sample: EvalSample) -> dict[str, float]:
+        """Score one clip, keep the figures for `compute`, return them."""
+        values = {key: float(value) for key, value in self.score(sample).items()}
+        self._clips.append((values, {key: sample.frames.get(key, 0) for key in values}))
+        return values
+
+    def compute(self) -> dict[str, float]:
+        """Mean over clips of every figure; one that no clip has is left out. Non-finite values do not count."""
+        means = {key: [v for v, _ in self._finite(key)] for key in self.figures}
+        return {key: float(np.mean(values)) for key, values in means.items() if values}
+
+    def frame_means(self) -> dict[str, float]:
+        """Mean over all frames of all clips, the other convention in papers."""
+        if not self.per_frame:
+            return {}
+        means = {}
+        for key in self.figures:
+            pooled = [(value, frames) for value, frames in self._finite(key) if frames]
+            if pooled:
+                values, weights = zip(*pooled, strict=True)
+                means[key] = float(np.average(values, weights=weights))
+        return means
+
+    def scored(self) -> dict[str, int]:
+        """Number of clips behind every figure."""
+        return {key: len(self._finite(key)) for key in self.figures}
+
+    def non_finite(self) -> dict[str, int]:
+        """Number of clips whose figure was undefined and is left out of the mean."""
+        counts = {key: sum(key in values for values, _ in self._clips) - n for key, n in self.scored().items()}
+        return {key: count for key, count in counts.items() if count}
+
+    def reset(self) -> None:
+        """Forget the clips, keep the networks."""
+        self._clips = []
+
+    def _finite(self, key: str) -> list[tuple[float, int]]:
+        return [(v[key], n.get(key, 0)) for v, n in self._clips if key in v and math.isfinite(v[key])]
+
+
+def register_metric(name: str) -> Callable[[type[Metric]], type[Metric]]:
+    """Class decorator for plug-ins: make a metric known under `name`; its one line is the docstring's first."""
+
+    def decorate(cls: type[Metric]) -> type[Metric]:
+        taken = METRICS.get(name.upper())
+        if taken is not None and (taken.module, taken.class_name) != (cls.__module__, cls.__qualname__):
+            raise RegistryError(f"metric name '{name}' is already taken by {taken.module}")
+        line = (cls.__doc__ or "").strip().split("\n")[0]
+        METRICS[name.upper()] = MetricEntry(cls.__module__, cls.__qualname__, line)
+        _CLASSES[name.upper()] = cls
+        return cls
+
+    return decorate
+
+
+_CLASSES: dict[str, type[Metric]] = {}
+
+
+def metric_class(name: str) -> type[Metric]:
+    """The class of a metric, from its name in any case.
+
+    Raises:
+        RegistryError: unknown name; the message lists the names and the closest.
+    """
+    entry = METRICS.get(str(name).upper())
+    if entry is None:
+        raise RegistryError(unknown("metric", str(name), METRICS))
+    return _CLASSES.get(str(name).upper()) or getattr(importlib.import_module(entry.module), entry.class_name)
+
+
+def make_metric(
+    name: str,
+    settings: EvaluationConfig | None = None,
+    weights_dir: str | Path = "checkpoints",
+    device: str = "cpu",
+) -> Metric:
+    """Build a metric by name, in any case.
+
+    Raises:
+        RegistryError: unknown name; the message lists the names and the closest.
+    """
+    return metric_class(name)(settings, weights_dir, device)
+
+
+def mean_of(values: Sequence[float]) -> tuple[float, int, int]:
+    """Mean of the finite values (NaN when there are none), how many those are, and how many were left out."""
+    array = np.asarray(values, np.float64)
+    finite = array[np.isfinite(array)]
+    return (float(finite.mean()) if len(finite) else math.nan), len(finite), len(array) - len(finite)
+
+
+def finite_only(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The same for JSON, which knows neither NaN nor infinity: these become null."""
+    return {key: (float(value) if math.isfinite(value) else None) for key, value in values.items()}

@@ -1,0 +1,361 @@
+"""The evaluator: generates every clip through the pipeline a user calls, then scores the files beside reference rows.
+
+Rows: `generated`; `real`, the real video itself; `still`, a still face in the true box; `shuffled`, the same model
+driven by another clip's audio. Pixel scores of a talking face mean little without the last two.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tqdm import tqdm
+
+from talkingface.config import EvaluationConfig, LandmarkConfig
+from talkingface.errors import DataError, TalkingFaceError
+from talkingface.evaluator.base import FPS, EvalSample, Metric, Unavailable, make_metric
+from talkingface.evaluator.report import (
+    ClipScore,
+    EvalResult,
+    RowResult,
+    one_line,
+    safe_name,
+    write_report,
+    write_side_by_side,
+)
+from talkingface.evaluator.rows import Reference, assign_donors, choose_references, write_still
+from talkingface.evaluator.tracking import Tracker
+
+if TYPE_CHECKING:
+    from talkingface.config import Config
+    from talkingface.data.clip import ClipFolder
+    from talkingface.data.landmarks import LandmarkProvider
+    from talkingface.data.source import Audio, Source
+
+log = logging.getLogger("talkingface")
+
+
+class GeneratesFiles(Protocol):
+    """What the evaluator needs of a pipeline."""
+
+    name: str
+    model: Any
+
+    def generate_file(self, source: Source, audio: Audio, output: Path, progress: bool = False) -> Any:
+        """Write the talking video `output`."""
+        ...
+
+
+class Evaluator:
+    """Generates, scores, reports.
+
+    Args:
+        pipeline: what generates.
+        metrics: names, or metrics already built.
+        settings: the configuration's `evaluation` section.
+        weights_dir: folder of weight files.
+        device: where metric networks run.
+        landmarks: how landmarks of generated videos are found: as in preprocessing, or the numbers do not compare.
+        provider: a landmark detector to use instead.
+        pool: clips that may lend reference frames, usually those of the training split.
+        identity: what the report says about itself: `model`, `dataset`, `checkpoint`, ...
+        synthetic: whether the data are synthetic.
+
+    Raises:
+        RegistryError: a metric is not known.
+        DataError: with `settings.strict`, a metric cannot be computed here.
+    """
+
+    def __init__(
+        self,
+        pipeline: GeneratesFiles,
+        metrics: Sequence[str | Metric],
+        settings: EvaluationConfig | None = None,
+        *,
+        weights_dir: str | Path = "checkpoints",
+        device: str = "cpu",
+        landmarks: LandmarkConfig | None = None,
+        provider: LandmarkProvider | None = None,
+        pool: Sequence[ClipFolder] = (),
+        identity: Mapping[str, Any] | None = None,
+        synthetic: bool | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.settings = settings or EvaluationConfig()
+        self.metrics = [
+            m if isinstance(m, Metric) else make_metric(m, self.settings, weights_dir, device)
+            for m in dict.fromkeys(metrics)
+        ]
+        self.tracker = Tracker(landmarks or LandmarkConfig(), provider)
+        self.pool = list(pool)
+        self.identity = dict(identity or {})
+        self.synthetic = synthetic
+
+    @classmethod
+    def from_config(
+        cls, config: Config, pipeline: GeneratesFiles, pool: Sequence[ClipFolder] = (), device: str | None = None
+    ) -> Evaluator:
+        """An evaluator as the configuration describes it.
+
+        Args:
+            config: the resolved configuration.
+            pipeline: what generates; its `checkpoint`, where it has one, is named in the report.
+            pool: clips that may lend reference frames.
+            device: where metric networks run; default the model's.
+        """
+        checkpoint = getattr(pipeline, "checkpoint", None)
+        identity = {"model": config.model_name, "dataset": config.dataset}
+        identity |= {"checkpoint": str(checkpoint)} if checkpoint else {}
+        return cls(
+            pipeline,
+            config.metrics,
+            config.evaluation,
+            weights_dir=config.weights_dir,
+            device=device or str(getattr(pipeline.model, "device", "cpu")),
+            pool=pool,
+            landmarks=config.preprocess.landmarks,
+            identity=identity,
+            synthetic=_synthetic(Path(config.data_root)) if config.data_root else None,
+        )
+
+    def run(
+        self,
+        clips: Sequence[ClipFolder],
+        out: str | Path,
+        rows: Sequence[str] | None = None,
+        *,
+        quiet: bool = False,
+        stage_scores: bool | None = None,
+    ) -> EvalResult:
+        """Generate and score clips; a clip that fails is left out with its reason, the others go on.
+
+        Args:
+            clips: prepared clips (landmarks and audio), at most `settings.max_clips` of them are used.
+            out: folder for `metrics.json`, `per_clip.csv`, `videos/<row>/` and `samples/`.
+            rows: default `settings.rows`.
+            quiet: no progress bars and no side-by-side videos; used while training.
+            stage_scores: whether the model's own figures are computed; default unless `quiet`.
+
+        Raises:
+            DataError: there are no clips, or not one could be generated; with `settings.strict`, a metric cannot be
+                computed here.
+            OutputError: `out` cannot be written.
+        """
+        clips = list(clips)[: self.settings.max_clips]
+        if not clips:
+            raise DataError("nothing to evaluate: the list of clips is empty")
+        rows = tuple(rows or self.settings.rows)
+        job = _Job(self, clips, Path(out), quiet)
+        metrics = self._available(job.result)
+        # The generated row first: a clip that cannot be generated is left out of every row: rows stay comparable.
+        for row in sorted(dict.fromkeys(rows), key=lambda name: name != "generated"):
+            job.score_row(row, metrics)
+        job.result.rows = {row: job.result.rows[row] for row in rows}
+        if not quiet if stage_scores is None else stage_scores:
+            job.add_stage_figures()
+        job.describe(metrics)
+        if not quiet:
+            job.write_samples()
+        write_report(job.result, job.out)
+        if not job.clips:
+            raise DataError(f"none of {len(clips)} clips could be generated; the first: {job.result.skipped[0][3]}")
+        return job.result
+
+    def source(self, clip: ClipFolder, reference: Reference) -> Source:
+        """What drives the picture: the clip's video, its landmarks from disk, references from another clip."""
+        from talkingface.data.source import Source
+
+        other = reference.clip
+        lent = None if other is clip else Source(other.video, clip=other)
+        return Source(clip.video, clip=clip, reference=lent)
+
+    def audio(self, clip: ClipFolder, frames: int) -> Audio:
+        """The clip's sound, cut to `frames` frames."""
+        from talkingface.data.source import Audio
+
+        return Audio(clip.audio()[: round(frames * 16000 / FPS)])
+
+    def _available(self, result: EvalResult) -> list[Metric]:
+        """The metrics that can be computed here; notes why the others cannot."""
+        usable = []
+        for metric in self.metrics:
+            result.figures |= metric.figures
+            try:
+                if metric.needs_landmarks:
+                    self.tracker.prepare()
+                metric.prepare()
+                usable.append(metric)
+            except Unavailable as error:
+                if self.settings.strict:
+                    raise DataError(f"metric {metric.name} is not available: {error}") from error
+                result.unavailable[metric.name] = str(error)
+        return usable
+
+
+class _Job:
+    """One run of an evaluator."""
+
+    def __init__(self, evaluator: Evaluator, clips: list[ClipFolder], out: Path, quiet: bool) -> None:
+        self.evaluator = evaluator
+        self.clips = clips
+        self.out = out
+        self.quiet = quiet
+        self.result = EvalResult()
+        self.references = choose_references(clips, evaluator.pool, evaluator.settings.references)
+        self.donors = dict(zip([clip.clip_id for clip in clips], assign_donors(clips), strict=False))
+
+    def score_row(self, row: str, metrics: Sequence[Metric]) -> None:
+        """Make and score the videos of one row."""
+        for metric in metrics:
+            metric.reset()
+        makers: dict[str, Callable[[ClipFolder], EvalSample]] = {
+            "generated": self._generated,
+            "real": self._real,
+            "still": self._still,
+            "shuffled": self._shuffled,
+        }
+        done = []
+        for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=self.quiet or None, leave=False):
+            try:
+                sample = makers[row](clip)
+            except Exception as error:
+                self._skip(row, clip.clip_id, "clip", error)
+                continue
+            done.append(clip)
+            self.result.clips.append(self._score(sample, metrics))
+        if row == "generated":
+            self.clips = done
+        self.result.rows[row] = _summary(metrics, len(done))
+
+    def _score(self, sample: EvalSample, metrics: Sequence[Metric]) -> ClipScore:
+        values: dict[str, float] = {}
+        for metric in metrics:
+            try:
+                values |= metric.update(sample)
+            except Exception as error:
+                self._skip(sample.row, sample.clip_id, metric.name, error)
+        if sample.lengths is not None and sample.lengths[0] != sample.lengths[1]:
+            sample.notes.append("{} frames, the real video has {}".format(*sample.lengths))
+        return ClipScore(sample.row, sample.clip_id, values, sample.frames, sample.excluded, sample.notes)
+
+    def _skip(self, row: str, clip_id: str, what: str, error: Exception) -> None:
+        reason = one_line(error)
+        self.result.skipped.append((row, clip_id, what, reason))
+        expected = isinstance(error, TalkingFaceError)
+        log.warning("evaluation of %s (%s, %s) skipped: %s", clip_id, row, what, reason, exc_info=not expected)
+
+    def _sample(self, clip: ClipFolder, row: str, video: Path, **changes: Any) -> EvalSample:
+        own: dict[str, Any] = {"audio": clip.audio, "true_audio": clip.audio, "reference_track": clip.track}
+        parts = {"tracker": self.evaluator.tracker, "fps": FPS, **own, **changes}
+        return EvalSample(clip.clip_id, row, video, clip.video, **parts)
+
+    def _video(self, row: str, clip_id: str) -> Path:
+        return self.out / "videos" / row / f"{safe_name(clip_id)}.mp4"
+
+    def _generate(self, clip: ClipFolder, row: str, speaker: ClipFolder) -> Path:
+        output = self._video(row, clip.clip_id)
+        source = self.evaluator.source(clip, self.references[clip.clip_id])
+        audio = self.evaluator.audio(speaker, min(len(clip), len(speaker)))
+        self.evaluator.pipeline.generate_file(source, audio, output, progress=False)
+        return output
+
+    def _generated(self, clip: ClipFolder) -> EvalSample:
+        return self._sample(clip, "generated", self._generate(clip, "generated", clip))
+
+    def _real(self, clip: ClipFolder) -> EvalSample:
+        if not clip.video.is_file():
+            raise DataError(f"{clip.video}: the real video is not there")
+        return self._sample(clip, "real", clip.video)
+
+    def _still(self, clip: ClipFolder) -> EvalSample:
+        output = self._video("still", clip.clip_id)
+        write_still(clip, self.references[clip.clip_id].clip, output, FPS)
+        return self._sample(clip, "still", output)
+
+    def _shuffled(self, clip: ClipFolder) -> EvalSample:
+        donor = self.donors.get(clip.clip_id)
+        if donor is None:
+            raise DataError("no other clip to lend its audio")
+        video = self._generate(clip, "shuffled", donor)
+        return self._sample(clip, "shuffled", video, audio=donor.audio, donor_track=donor.track)
+
+    def add_stage_figures(self) -> None:
+        """The model's figures of its inner stages."""
+        scores = getattr(self.evaluator.pipeline.model, "stage_scores", None)
+        pairs = [(clip, self.donors[clip.clip_id]) for clip in self.clips if clip.clip_id in self.donors]
+        if scores is None or not pairs:
+            return
+        try:
+            self.result.stage_figures = dict(scores(*map(list, zip(*pairs, strict=True))))
+        except Exception as error:
+            self._skip("generated", "all", "stage figures", error)
+
+    def describe(self, metrics: Sequence[Metric]) -> None:
+        """Fill in what a reader must know to compare the numbers."""
+        for metric in metrics:
+            self.result.definitions |= metric.definition()
+        used = [self.references[clip.clip_id] for clip in self.clips]
+        names = {clip.clip_id: self.references[clip.clip_id].clip.clip_id for clip in self.clips}
+        own = sum(key == value for key, value in names.items())
+        policy = self.evaluator.settings.references
+        remarks = [f"references from {_whose(own, len(used))}"]
+        remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.synthetic else []
+        self.result.provenance = {
+            **self.evaluator.identity,
+            "clips": len(self.clips),
+            "fps": FPS,
+            "references": {
+                "policy": policy,
+                "from_the_same_clip": own,
+                "from_another_clip": len(used) - own,
+                "reasons": sorted({reference.reason for reference in used if reference.reason}),
+                "clip": names,
+            },
+            "donors": {clip.clip_id: self.donors[clip.clip_id].clip_id for clip in self.clips if self.donors}
+            if "shuffled" in self.result.rows
+            else {},
+            "landmarks": self.evaluator.tracker.describe(),
+            "synthetic": self.evaluator.synthetic,
+            "remarks": remarks,
+        }
+
+    def write_samples(self) -> None:
+        """Side-by-side videos of the first clips, with the true sound."""
+        for clip in self.clips[: self.evaluator.settings.samples]:
+            videos = {"real": clip.video}
+            for row in ("generated", "shuffled"):
+                path = self._video(row, clip.clip_id)
+                if row in self.result.rows and path.is_file():
+                    videos[row if row == "generated" else "other audio"] = path
+            try:
+                write_side_by_side(videos, self.out / "samples" / f"{safe_name(clip.clip_id)}.mp4", FPS, clip.audio())
+            except TalkingFaceError as error:
+                self._skip("samples", clip.clip_id, "side by side", error)
+
+
+def _summary(metrics: Sequence[Metric], clips: int) -> RowResult:
+    row = RowResult(clips=clips)
+    for metric in metrics:
+        row.values |= metric.compute()
+        row.scored |= metric.scored()
+        row.frame_means |= metric.frame_means()
+        row.non_finite |= metric.non_finite()
+    return row
+
+
+def _whose(own: int, total: int) -> str:
+    if own == total:
+        return "the same clip"
+    return "another clip of the same speaker" + (f" (but {own} of {total} from the same clip)" if own else "")
+
+
+def _synthetic(data_root: Path) -> bool | None:
+    """What the corpus' manifest says, None without one."""
+    try:
+        manifest = json.loads((data_root / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return bool(manifest.get("synthetic")) if isinstance(manifest, dict) else None

@@ -1,0 +1,196 @@
+"""SSIM and PSNR in the variants that papers use; the numbers differ a lot, so the variant is named in every report.
+
+`piq` (default) is what IP_LAP's evaluation and the ViCo script compute, `gray224` the earlier framework, `skimage` and
+`wang` are common elsewhere. The functions are pure; the classes add regions, means and the report's keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from talkingface.errors import TalkingFaceError
+from talkingface.evaluator.base import EvalSample, Figure, Metric, mean_of
+from talkingface.evaluator.regions import crop
+
+K1, K2 = 0.01, 0.03
+
+
+def ssim(first: np.ndarray, second: np.ndarray, variant: str = "piq") -> float:
+    """Structural similarity of two frames, 1 for equal ones.
+
+    Args:
+        first: (H, W, 3) uint8 RGB.
+        second: the same shape.
+        variant: `piq`, `gray224`, `skimage` or `wang`.
+
+    Returns:
+        The mean over pixels and channels; NaN for frames smaller than the window (11 pixels, 7 in `skimage`).
+    """
+    if variant == "gray224":
+        return _ssim(_gray224(first), _gray224(second), _uniform7, 255.0)
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    if variant == "skimage":
+        return _ssim(a, b, _uniform7, 255.0)
+    if variant == "piq":
+        # Python's round: half goes to even, as published.
+        factor = max(1, round(min(a.shape[:2]) / 256))
+        a, b = _pool(a / 255.0, factor), _pool(b / 255.0, factor)
+        return _ssim(a, b, _gauss11, 1.0)
+    if variant == "wang":
+        return _ssim(a, b, _gauss11, 255.0)
+    raise ValueError(f"unknown SSIM variant {variant!r}")
+
+
+def psnr(first: np.ndarray, second: np.ndarray, variant: str = "piq") -> float:
+    """Peak signal-to-noise ratio of two frames in dB.
+
+    Args:
+        first: (H, W, 3) uint8 RGB.
+        second: the same shape.
+        variant: `piq` adds 1e-8 to the error, so that equal frames give 80 dB; the others give infinity there.
+    """
+    error = float(np.mean(np.square(first.astype(np.float64) - second.astype(np.float64)))) / 255.0**2
+    if variant == "piq":
+        return -10.0 * math.log10(error + 1e-8)
+    return -10.0 * math.log10(error) if error else math.inf
+
+
+def psnr_variant(ssim_variant: str) -> str:
+    """The PSNR that goes with an SSIM variant: all but `piq` use the plain definition."""
+    return "piq" if ssim_variant == "piq" else "skimage"
+
+
+def _ssim(a: np.ndarray, b: np.ndarray, window: Callable[[np.ndarray], np.ndarray], data_range: float) -> float:
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    size = 7 if window is _uniform7 else 11
+    if min(a.shape[:2]) < size:
+        return math.nan
+    mean_a, mean_b = window(a), window(b)
+    # The uniform variants use the sample covariance (N - 1), the gaussian ones the population's.
+    unbias = 49 / 48 if window is _uniform7 else 1.0
+    var_a = unbias * (window(a * a) - mean_a * mean_a)
+    var_b = unbias * (window(b * b) - mean_b * mean_b)
+    covariance = unbias * (window(a * b) - mean_a * mean_b)
+    top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float(np.mean(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
+
+
+def _uniform7(image: np.ndarray) -> np.ndarray:
+    """Mean of every full 7x7 window, (H-6, W-6[, C])."""
+    import cv2
+
+    return cv2.boxFilter(image, cv2.CV_64F, (7, 7))[3:-3, 3:-3]
+
+
+def _gauss11(image: np.ndarray) -> np.ndarray:
+    """Weighted mean of every full 11x11 window, sigma 1.5, (H-10, W-10[, C])."""
+    import cv2
+
+    kernel = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    kernel /= kernel.sum()
+    return cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel)[5:-5, 5:-5]
+
+
+def _pool(image: np.ndarray, factor: int) -> np.ndarray:
+    """Average pooling with equal kernel and stride; rows and columns left over are dropped."""
+    if factor == 1:
+        return image
+    height, width = (side // factor for side in image.shape[:2])
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
+    return blocks.mean(axis=(1, 3))
+
+
+def _gray224(frame: np.ndarray) -> np.ndarray:
+    """(224, 224) float64: resized in colour as uint8, then made gray as uint8, both by OpenCV, as published."""
+    import cv2
+
+    small = cv2.resize(frame, (224, 224), interpolation=cv2.INTER_LINEAR)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64)
+
+
+class FrameMetric(Metric):
+    """Mean over frames of a function of frame pairs, in `evaluation.region` and always in the mouth's box too."""
+
+    per_frame = True
+    function: ClassVar[Callable[..., float]]
+    key: ClassVar[str]
+
+    @property
+    def variant(self) -> str:
+        """Name of the definition in use."""
+        return self.settings.ssim_variant
+
+    def definition(self) -> dict[str, Any]:
+        """Variant and region of both figures."""
+        return {
+            self.key: {"variant": self.variant, "region": self.settings.region},
+            f"{self.key}_mouth": {"variant": self.variant, "region": "mouth"},
+        }
+
+    def score(self, sample: EvalSample) -> dict[str, float]:
+        """Mean over the frames of the shorter video; frames without the region do not count."""
+        regions = {self.key: self.settings.region, f"{self.key}_mouth": "mouth"}
+        boxes = {region: self._boxes(sample, region) for region in set(regions.values())}
+        values: dict[str, list[float]] = {region: [] for region in boxes}
+        for index, (generated, real) in enumerate(sample.pairs()):
+            for region, found in boxes.items():
+                values[region].append(self._compare(generated, real, region, found, index))
+        result = {}
+        for key, region in regions.items():
+            result[key], frames, excluded = mean_of(values[region])
+            sample.count(key, frames, excluded)
+        return result
+
+    def _compare(
+        self, generated: np.ndarray, real: np.ndarray, region: str, boxes: np.ndarray | None, index: int
+    ) -> float:
+        if region != "frame":
+            if boxes is None or index >= len(boxes):
+                return math.nan
+            parts = crop(generated, boxes[index]), crop(real, boxes[index])
+            if parts[0] is None or parts[1] is None:
+                return math.nan
+            generated, real = parts
+        return type(self).function(generated, real, self.variant)
+
+    def _boxes(self, sample: EvalSample, region: str) -> np.ndarray | None:
+        if region == "frame":
+            return None
+        try:
+            return sample.boxes(region)
+        except TalkingFaceError as error:
+            sample.notes.append(f"no {region} region: {error}")
+            return None
+
+
+class SSIM(FrameMetric):
+    """Structural similarity to the real frames."""
+
+    name = "SSIM"
+    key = "ssim"
+    function = staticmethod(ssim)
+    figures: ClassVar[dict[str, Figure]] = {
+        "ssim": Figure("", True, "structural similarity, region of evaluation.region"),
+        "ssim_mouth": Figure("", True, "structural similarity in the mouth's box"),
+    }
+
+
+class PSNR(FrameMetric):
+    """Peak signal-to-noise ratio to the real frames."""
+
+    name = "PSNR"
+    key = "psnr"
+    function = staticmethod(psnr)
+    figures: ClassVar[dict[str, Figure]] = {
+        "psnr": Figure("dB", True, "peak signal-to-noise ratio, region of evaluation.region"),
+        "psnr_mouth": Figure("dB", True, "peak signal-to-noise ratio in the mouth's box"),
+    }
+
+    @property
+    def variant(self) -> str:
+        """Name of the definition in use."""
+        return psnr_variant(self.settings.ssim_variant)

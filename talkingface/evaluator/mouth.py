@@ -1,0 +1,116 @@
+"""Mouth opening: does the mouth of the generated video follow the truth, and does it keep time with the sound?
+
+Pixel scores reward blur and a mouth that stays half open; these figures do not. For a video driven by another clip's
+audio `mouth_corr_donor` is the honest number: the correlation with the mouth that belongs to that audio.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from talkingface.evaluator.base import EvalSample, Figure, Metric
+
+if TYPE_CHECKING:
+    from talkingface.data.landmarks import LandmarkTrack
+
+MAX_LAG = 10
+"""Frames searched to either side."""
+
+SILENCE_DB = -50.0
+"""Energy this far below the clip's loudest frame counts as silence: noise in pauses must not carry the correlation."""
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson correlation of two series (n,) over the positions where both are finite; NaN when one is constant."""
+    good = np.isfinite(first) & np.isfinite(second)
+    if good.sum() < 3:
+        return math.nan
+    a, b = first[good] - first[good].mean(), second[good] - second[good].mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    # Equal values leave rounding noise: a spread under 1e-9 of the level is none.
+    level = float(np.abs(first[good]).max() * np.abs(second[good]).max()) * good.sum()
+    return float((a * b).sum()) / scale if scale > 1e-18 + 1e-9 * level else math.nan
+
+
+def best_lag(leader: np.ndarray, follower: np.ndarray, max_lag: int = MAX_LAG) -> tuple[float, float]:
+    """Shift at which two series (n,) correlate best.
+
+    Returns:
+        Lag in frames (positive: `follower` comes later than `leader`) and the correlation there; NaN for both when no
+        shift with at least ten frames, and half of the series, in common has a defined correlation.
+    """
+    length = min(len(leader), len(follower))
+    leader, follower = leader[:length], follower[:length]
+    best = (math.nan, math.nan)
+    for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
+        common = length - abs(lag)
+        if common < max(10, length / 2):
+            continue
+        start, late = max(lag, 0), max(-lag, 0)
+        value = correlation(leader[late : late + common], follower[start : start + common])
+        if math.isfinite(value) and not value <= best[1]:
+            best = (float(lag), value)
+    return best
+
+
+def log_energy(audio: np.ndarray, frames: int, fps: float = 25.0, sample_rate: int = 16000) -> np.ndarray:
+    """(frames,) loudness in dB of two frames' worth of sound around the time of each frame, cut off at `SILENCE_DB`."""
+    squares = np.concatenate([[0.0], np.cumsum(np.square(audio.astype(np.float64)))])
+    centre = np.arange(frames) * sample_rate / fps
+    half = sample_rate / fps
+    low = np.clip(np.round(centre - half).astype(int), 0, len(audio))
+    high = np.clip(np.round(centre + half).astype(int), 0, len(audio))
+    power = (squares[high] - squares[low]) / np.maximum(high - low, 1)
+    loudest = power.max(initial=0.0)
+    if loudest <= 0.0:
+        return np.zeros(frames)
+    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (SILENCE_DB / 10.0)))
+
+
+def opening(track: LandmarkTrack, detected_only: bool = False) -> np.ndarray:
+    """(F,) mouth opening; NaN in frames without points, or with `detected_only` also in interpolated ones."""
+    values = np.array(track.opening(), np.float64)
+    values[~(track.found if detected_only else track.valid)] = np.nan
+    return values
+
+
+class Mouth(Metric):
+    """Mouth opening: correlation with the truth, and lag behind the sound."""
+
+    name = "MOUTH"
+    needs_landmarks = True
+    figures: ClassVar[dict[str, Figure]] = {
+        "mouth_corr": Figure("", True, "mouth opening, correlation with the real video"),
+        "mouth_corr_donor": Figure(
+            "", True, "mouth opening, correlation with the video that the driving audio belongs to"
+        ),
+        "mouth_lag": Figure("frames", None, "shift against the true opening of the driving audio; positive: late"),
+        "av_lag": Figure("frames", None, "shift against the loudness of the driving audio; positive: late"),
+        "av_corr": Figure("", True, "correlation of opening and loudness at that shift"),
+    }
+
+    def score(self, sample: EvalSample) -> dict[str, float]:
+        """Correlations over detected frames; lags over detected and interpolated ones."""
+        track, donor = sample.generated_track(), sample.other_track()
+        measured = opening(track, detected_only=True)
+        values = {"mouth_corr": self._against(sample, "mouth_corr", measured, sample.real_track())}
+        if donor is not None:
+            values["mouth_corr_donor"] = self._against(sample, "mouth_corr_donor", measured, donor)
+        truth = opening(donor if donor is not None else sample.real_track())
+        values["mouth_lag"], _ = best_lag(truth, opening(track))
+        audio = sample.driving_audio()
+        frames = min(len(track), math.ceil(len(audio) * sample.fps / 16000))
+        energy = log_energy(audio, frames, sample.fps)
+        values["av_lag"], values["av_corr"] = best_lag(energy, opening(track)[:frames])
+        return values
+
+    @staticmethod
+    def _against(sample: EvalSample, key: str, measured: np.ndarray, truth: LandmarkTrack) -> float:
+        wanted = opening(truth, detected_only=True)
+        length = min(len(measured), len(wanted))
+        good = np.isfinite(measured[:length]) & np.isfinite(wanted[:length])
+        sample.count(key, int(good.sum()), int(length - good.sum()))
+        return correlation(measured[:length], wanted[:length])

@@ -1,0 +1,82 @@
+"""Landmarks of scored videos, found the way preprocessing finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.config import LandmarkConfig
+from talkingface.errors import NoFaceError, TalkingFaceError
+from talkingface.evaluator.base import FPS, Unavailable
+
+if TYPE_CHECKING:
+    from talkingface.data.landmarks import LandmarkProvider, LandmarkTrack
+
+
+class Tracker:
+    """Callable that finds the landmarks of a video file; the detector is built at the first need.
+
+    Args:
+        settings: the configuration's `preprocess.landmarks` section.
+        provider: detector to use instead of the configured one.
+    """
+
+    def __init__(self, settings: LandmarkConfig, provider: LandmarkProvider | None = None) -> None:
+        self.settings = settings
+        self._given = provider
+        self._provider = provider
+
+    def prepare(self) -> None:
+        """Build the detector.
+
+        Raises:
+            Unavailable: its package or weights are missing.
+        """
+        if self._provider is None:
+            self._provider = self._make()
+
+    def __call__(self, path: Path) -> LandmarkTrack:
+        """Landmarks of a video at 25 fps, from one pass over it.
+
+        Raises:
+            NoFaceError: no face in any frame.
+        """
+        from talkingface.data.landmarks import track_faces
+        from talkingface.data.media import VideoReader
+
+        self.prepare()
+        # In tracking mode a detector remembers the last frame, so every video gets a fresh one.
+        fresh = self._given is None and self.settings.mode == "tracking"
+        provider = self._make() if fresh else self._provider
+        try:
+            frames = VideoReader(path, fps=FPS)
+            return track_faces(frames, provider, pick=self.settings.pick, max_gap=self.settings.max_gap)
+        except NoFaceError as error:
+            raise NoFaceError(f"{path}: {error}") from None
+
+    def describe(self) -> dict[str, Any]:
+        """Name, version, layout and mode for the report; empty when no landmarks were looked for."""
+        if self._provider is None:
+            return {}
+        provider = self._provider
+        return {
+            "provider": provider.name,
+            "version": provider.version,
+            "layout": provider.layout,
+            "mode": self.settings.mode,
+        }
+
+    def _make(self) -> LandmarkProvider:
+        from talkingface.data.landmarks import make_provider
+        from talkingface.preprocess_steps import MAX_FACES
+
+        try:
+            return make_provider(
+                self.settings.provider,
+                self.settings.mode,
+                min_detection=self.settings.min_detection,
+                max_faces=MAX_FACES,
+                model_path=self.settings.model_path,
+            )
+        except (TalkingFaceError, ImportError) as error:
+            raise Unavailable(f"no landmarks: {error}") from error

@@ -1,0 +1,287 @@
+"""IPLAP: audio and upper-face landmarks -> lip and jaw landmarks -> the talking face.
+
+Paper: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors", CVPR 2023,
+arXiv:2305.08293. Two stages trained one after the other; deviations and kept quirks are listed in docs/iplap.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from talkingface.config import Section
+from talkingface.errors import CheckpointError
+from talkingface.losses import (
+    PerceptualLoss,
+    feature_matching,
+    lip_weight_map,
+    lsgan,
+    lsgan_discriminator,
+    split_maps,
+    velocity_loss,
+    weighted_pyramid_l1,
+)
+from talkingface.model.base import Batch, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
+from talkingface.model.iplap_config import IPLAPConfig
+from talkingface.model.iplap_data import LandmarkWindows, RenderWindows
+from talkingface.networks.landmark_generator import LandmarkGenerator
+from talkingface.networks.patch_discriminator import PatchDiscriminator
+from talkingface.networks.renderer import Renderer
+from talkingface.networks.vgg19 import VGG19Features
+from talkingface.registry import register
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from talkingface.data.clip import ClipDataset, ClipFolder
+    from talkingface.data.source import Audio, Source
+
+PUBLISHED_SETTINGS = {
+    "crop.size": 128,
+    "crop.margin_mode": "px",
+    "crop.margin": 5.0,
+    "crop.box": "frame",
+    # Published results use a wider box than the training did; the weights tolerate it. docs/iplap.md#margin
+    "inference.margin": 25.0,
+    "inference.margin_mode": "px",
+    "inference.blur": 21,
+}
+
+
+@register("IPLAP")
+class IPLAP(TalkingFaceModel):
+    """Landmark generator (stage `landmark`) and renderer with discriminator (stage `render`).
+
+    Attributes:
+        postprocess: called on every generated face (S, S, 3) uint8 RGB before it is pasted, e.g. an enhancer.
+    """
+
+    Config = IPLAPConfig
+    artefacts = ("audio", "mel", "landmarks", "faces")
+    plans: ClassVar[dict[str, Plan]] = {
+        "landmark": Plan(LandmarkWindows, trains=("landmark_generator",), generates=False),
+        "render": Plan(
+            RenderWindows,
+            trains=("renderer", "discriminator"),
+            frozen=("vgg19",),
+            uses=("landmark_generator",),
+        ),
+    }
+    official = (
+        Official("landmarkgenerator_checkpoint.pth", "landmark_generator", settings=PUBLISHED_SETTINGS),
+        Official("renderer_checkpoint.pth", "renderer", ignore=("perceptual.",), settings=PUBLISHED_SETTINGS),
+    )
+
+    def __init__(self, config: IPLAPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._has_vgg19 = False
+        self.postprocess: Callable[[np.ndarray], np.ndarray] | None = None
+        net, draw = config.landmark, config.renderer
+        self.landmark_generator = LandmarkGenerator(
+            net.window, net.d_model, net.layers, net.heads, net.feedforward, net.dropout, net.width
+        )
+        self.renderer = Renderer(config.crop.size, net.window, draw.width, draw.spade_hidden, draw.output)
+        trains, experts = ["renderer"], []
+        if config.loss.adversarial:
+            self.discriminator = PatchDiscriminator(3, draw.discriminator_channels)
+            trains.append("discriminator")
+        if config.loss.reconstruction == "perceptual":
+            self.vgg19 = PerceptualLoss(VGG19Features(), config.loss.perceptual_input, bgr=True)
+            experts.append("vgg19")
+        # What the chosen losses do not need is neither built, nor loaded, nor saved.
+        render = replace(type(self).plans["render"], trains=tuple(trains), frozen=tuple(experts))
+        self.plans = {**type(self).plans, "render": render}
+
+    @classmethod
+    def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
+        """Face crops as this model cuts them."""
+        return {"faces": config.crop.model_dump()}
+
+    def load_expert(self, name: str, path: Path) -> None:
+        """Load VGG19 from torchvision's file or from the published renderer, which holds a copy."""
+        if not Path(path).is_file():
+            raise CheckpointError(
+                f"{path}: VGG19 weights not found; put torchvision's vgg19-dcbb9e9d.pth (or the published"
+                " renderer_checkpoint.pth) there, name it with --experts.vgg19=FILE, or train without it:"
+                " --model.loss.reconstruction=l1_gradient"
+            )
+        self.get_submodule(name).network.load(path)
+        self._has_vgg19 = True
+
+    # -- first stage ---------------------------------------------------------------------------------------------------
+
+    def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
+        """Put the landmark generator's output bias at the mean of the training data, where configured."""
+        if ctx.stage.kind == "landmark" and self.config.landmark.start_at_mean and not ctx.stage.init_from:
+            self.landmark_generator.set_output_mean(torch.as_tensor(dataset.mean_content()))
+
+    def landmark_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
+        """L1 distance and velocity term of the predicted lips and jaws."""
+        yield Update("landmark_generator", self._landmark_losses(self._predict(batch), batch))
+
+    def _predict(self, batch: Batch) -> Tensor:
+        return self.landmark_generator(
+            batch["mels"], batch["pose"], batch["reference_pose"], batch["reference_content"]
+        )
+
+    def _landmark_losses(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:
+        target = batch["content"].flatten(0, 1)
+        velocity = velocity_loss(predicted, target, self.config.landmark.window)
+        return {"l1": F.l1_loss(predicted, target), "velocity": self.config.loss.velocity * velocity}
+
+    # -- second stage --------------------------------------------------------------------------------------------------
+
+    def render_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
+        """Renderer, then discriminator; in the first epochs only the alignment (and as published the discriminator).
+
+        The discriminator's losses are taken on the faces of this step and its weights before it, as published.
+        """
+        options = self.config.loss
+        warming_up = ctx.epoch < options.warmup_epochs
+        judged = options.adversarial and (not warming_up or options.warmup_discriminator)
+        real, generated, warped = self._render(batch, warp_only=warming_up and not judged)
+        reconstruction = self._reconstruction(real, batch)
+        gain = options.perceptual_gain if options.reconstruction == "perceptual" else 1.0
+        losses = {"warp": gain * options.w_warp * reconstruction(warped, False)["content"]}
+        if not warming_up:
+            terms = reconstruction(generated, True)
+            losses |= {"generation" if k == "content" else k: gain * options.w_gen * v for k, v in terms.items()}
+            if judged:
+                losses |= self._adversarial_terms(generated, real)
+        yield Update("renderer", losses)
+        if judged:
+            yield Update("discriminator", self._discriminator_losses(generated.detach(), real, warming_up))
+
+    def _render(self, batch: Batch, warp_only: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Real, generated and warped faces (B, 3, S, S), BGR in [0, 1]."""
+        real = network_images(batch["target"])
+        references = network_images(batch["references"])
+        sketches, reference_sketches = (
+            network_sketches(batch["sketches"]),
+            network_sketches(batch["reference_sketches"]),
+        )
+        return real, *self.renderer(real, sketches, references, reference_sketches, batch["mel"], warp_only=warp_only)
+
+    def _reconstruction(self, real: Tensor, batch: Batch) -> Callable[[Tensor, bool], dict[str, Tensor]]:
+        """Function from faces (and whether all terms are wanted) to terms of their distance to the real ones."""
+        options = self.config.loss
+        if options.reconstruction == "l1_gradient":
+            weight = lip_weight_map(batch["lips"], real.shape[-1], options.mouth, options.upper)
+
+            def by_pixels(faces: Tensor, _: bool) -> dict[str, Tensor]:
+                pixels, gradients = weighted_pyramid_l1(faces, real, weight)
+                return {"content": pixels + options.w_gradient * gradients}
+
+            return by_pixels
+        target = self.vgg19.target(real)
+
+        def by_features(faces: Tensor, style: bool) -> dict[str, Tensor]:
+            content, gram = self.vgg19(faces, target, style=style)
+            return {"content": content} if gram is None else {"content": content, "style": options.w_style * gram}
+
+        return by_features
+
+    def _adversarial_terms(self, generated: Tensor, real: Tensor) -> dict[str, Tensor]:
+        with frozen(self.discriminator):
+            maps = self.discriminator(generated)
+            with torch.no_grad():
+                real_maps = self.discriminator(real)
+        return self._weigh_adversarial(maps, real_maps)
+
+    def _weigh_adversarial(self, fake_maps: list[list[Tensor]], real_maps: list[list[Tensor]]) -> dict[str, Tensor]:
+        options = self.config.loss
+        return {
+            "adversarial": options.w_gan * lsgan(fake_maps, real=True),
+            "feature_matching": options.w_fm * feature_matching(fake_maps, real_maps),
+        }
+
+    def _discriminator_losses(self, fake: Tensor, real: Tensor, warming_up: bool) -> dict[str, Tensor]:
+        fake_maps, real_maps = split_maps(self.discriminator(torch.cat([fake, real])))
+        losses = {"realness": lsgan_discriminator(fake_maps, real_maps)}
+        if self.config.loss.legacy_disc_grad and not warming_up:
+            # Published runs left the generator's gradients in the discriminator: its step also follows these terms,
+            # which want fakes to pass for real. Only for reproducing them.
+            losses["legacy"] = torch.stack(list(self._weigh_adversarial(fake_maps, real_maps).values())).sum()
+        return losses
+
+    # -- held-out values and pictures ----------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """`l1` and `velocity`, or `warp`, `generation`, `psnr` and `mouth_psnr`; `loss` is what the stage lowers."""
+        if ctx.stage.kind == "landmark":
+            losses = self._landmark_losses(self._predict(batch), batch)
+            return {**losses, "loss": torch.stack(list(losses.values())).sum()}
+        options = self.config.loss
+        real, generated, warped = self._render(batch)
+        reconstruction = self._reconstruction(real, batch)
+        warp = reconstruction(warped, False)["content"]
+        generation = torch.stack(list(reconstruction(generated, True).values())).sum()
+        mouth = (lip_weight_map(batch["lips"], real.shape[-1], mouth=2.0, upper=1.0) > 1).float()
+        return {
+            "warp": warp,
+            "generation": generation,
+            "loss": options.w_warp * warp + options.w_gen * generation,
+            "psnr": _psnr(generated, real),
+            "mouth_psnr": _psnr(generated, real, mouth),
+        }
+
+    def preview(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """Landmarks: true (green) and predicted (red) sketches of one window; faces: input, warped, generated, real."""
+        if ctx.stage.kind == "landmark":
+            from talkingface.model.iplap_scores import landmark_preview
+
+            frames = self.config.landmark.window
+            return {"landmarks": landmark_preview(batch, self._predict(batch)[:frames].cpu(), self.config.crop.size)}
+        real, generated, warped = self._render(batch)
+        masked = self.renderer.mask_lower_half(real)
+        drive = network_sketches(batch["sketches"])[:, self.config.landmark.window // 2].expand_as(real)
+        rows = torch.cat([masked, drive, warped.clamp(0, 1), generated.clamp(0, 1), real], dim=-1).float().flip(1)
+        return {"faces": rows[:4].transpose(0, 1).flatten(1, 2).cpu(), "examples": rows.cpu()}
+
+    # -- generation ----------------------------------------------------------------------------------------------------
+
+    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
+        """Yield full frames; see `iplap_inference.generate`."""
+        from talkingface.model.iplap_inference import generate
+
+        return generate(self, source, audio)
+
+    def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
+        """Mouth-opening correlation and L1 of the predicted landmarks, beside those for the donors' audio."""
+        from talkingface.model.iplap_scores import landmark_scores
+
+        return landmark_scores(self, clips, donors)
+
+
+def network_images(faces: Tensor) -> Tensor:
+    """Faces uint8 RGB (..., S, S, 3) -> float BGR (..., 3, S, S) in [0, 1].
+
+    The one place where colours turn: the published weights and their perceptual loss read BGR. `from_network` turns
+    them back.
+    """
+    return faces.flip(-1).movedim(-1, -3).float() / 255
+
+
+def from_network(images: Tensor) -> np.ndarray:
+    """Float BGR (B, 3, S, S) in [0, 1] -> uint8 RGB (B, S, S, 3), rounded."""
+    return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).flip(1).movedim(1, -1).cpu().numpy()
+
+
+def network_sketches(sketches: Tensor) -> Tensor:
+    """Sketches uint8 (..., S, S) -> float (..., 1, S, S) in [0, 1]."""
+    return sketches.float().unsqueeze(-3) / 255
+
+
+def _psnr(generated: Tensor, real: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the batch of the PSNR in dB, inside `mask` (B, 1, S, S) where given."""
+    error = (generated.float().clamp(0, 1) - real).square().mean(1, keepdim=True)
+    mask = torch.ones_like(error) if mask is None else mask
+    mse = (error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
+    return -10 * torch.log10(mse.clamp(min=1e-10)).mean()

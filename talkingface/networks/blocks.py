@@ -1,0 +1,170 @@
+"""Blocks that several networks share: the convolution block of the encoders, the mel encoder, SPADE and AdaIN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def scaled(channels: int, width: float, least: int = 4) -> int:
+    """`channels` times the width multiplier, rounded, and never below `least` unless it was so to begin with."""
+    return max(min(least, channels), round(channels * width))
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager:
+    """Switch autocast off around operations whose result must not be rounded to 8 or 11 bits, such as coordinates."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, optional addition of the input, then ReLU or tanh. Keys: `conv_block.0`, `conv_block.1`.
+
+    Args:
+        dims: 1 for sequences of points, 2 for spectrograms and images.
+        residual: add the input before the activation.
+        tanh: end in tanh instead of ReLU.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int | tuple[int, int],
+        padding: int,
+        residual: bool = False,
+        tanh: bool = False,
+    ) -> None:
+        super().__init__()
+        conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d))[dims - 1]
+        self.conv_block = nn.Sequential(conv(inputs, outputs, kernel, stride, padding), norm(outputs))
+        self.residual = residual
+        self.activation = nn.Tanh() if tanh else nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C', ...)."""
+        out = self.conv_block(x)
+        if self.residual:
+            out = out + x
+        return self.activation(out)
+
+
+def conv_stack(dims: int, inputs: int, rows: Sequence[tuple]) -> nn.Sequential:
+    """A Sequential of `ConvBlock`s; `rows` hold (channels, kernel, stride, padding, residual blocks that follow)."""
+    blocks: list[nn.Module] = []
+    for channels, kernel, stride, padding, repeats in rows:
+        blocks.append(ConvBlock(dims, inputs, channels, kernel, stride, padding))
+        blocks += [ConvBlock(dims, channels, channels, 3, 1, 1, residual=True) for _ in range(repeats)]
+        inputs = channels
+    return nn.Sequential(*blocks)
+
+
+def mel_encoder(outputs: int = 512, width: float = 1.0, tanh: bool = False) -> nn.Sequential:
+    """Mel windows (B, 1, 80, 16) -> (B, outputs, 1, 1); 80x16 shrinks to 27x16, 9x6, 3x3 and 1x1.
+
+    Args:
+        outputs: size of the embedding.
+        width: multiplier of the inner channels.
+        tanh: end in tanh (landmark generator) instead of ReLU (renderer).
+    """
+    c = [scaled(channels, width) for channels in (32, 64, 128, 256)]
+    rows = [(c[0], 3, 1, 1, 2), (c[1], 3, (3, 1), 1, 2), (c[2], 3, 3, 1, 2), (c[3], 3, (3, 2), 1, 1)]
+    stack = conv_stack(2, 1, [*rows, (outputs, 3, 1, 0, 0)])
+    stack.append(ConvBlock(2, outputs, outputs, 1, 1, 0, tanh=tanh))
+    return stack
+
+
+class Modulation(NamedTuple):
+    """Scale and shift of one SPADE layer, each (B, C, H, W)."""
+
+    gamma: Tensor
+    beta: Tensor
+
+
+def modulate(normalised: Tensor, modulation: Modulation) -> Tensor:
+    """Scale and shift (B*G, C, H, W) features by a modulation of (B, C, H, W): G neighbouring items share one."""
+    gamma, beta = modulation
+    if normalised.shape[0] == gamma.shape[0]:
+        return normalised + normalised * gamma + beta
+    grouped = normalised.unflatten(0, (gamma.shape[0], -1))
+    return (grouped + grouped * gamma[:, None] + beta[:, None]).flatten(0, 1)
+
+
+class SpadeLayer(nn.Module):
+    """Instance norm whose scale and shift come from a map with `inputs` channels."""
+
+    def __init__(self, channels: int, inputs: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def modulation(self, condition: Tensor) -> Modulation:
+        """(B, inputs, H, W) -> scale and shift. Kept: no activation after `conv1`, as the weights were trained."""
+        shared = self.conv1(condition)
+        return Modulation(self.gamma(shared), self.beta(shared))
+
+
+class Spade(nn.Module):
+    """Two SPADE layers, each followed by LeakyReLU and a 3x3 convolution, without a residual path.
+
+    `modulations` and `apply` are separate so that one condition serves many inputs.
+    """
+
+    def __init__(self, channels: int, inputs: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.spade_layer_1 = SpadeLayer(channels, inputs, hidden)
+        self.spade_layer_2 = SpadeLayer(channels, inputs, hidden)
+
+    def modulations(self, condition: Tensor) -> tuple[Modulation, Modulation]:
+        """Scale and shift of both layers for a condition (B, inputs, H, W)."""
+        return self.spade_layer_1.modulation(condition), self.spade_layer_2.modulation(condition)
+
+    def apply_modulations(self, normalised: Tensor, modulations: tuple[Modulation, Modulation]) -> Tensor:
+        """Run on (B*G, C, H, W) features to which the first instance norm has been applied already."""
+        x = self.conv_1(F.leaky_relu(modulate(normalised, modulations[0]), 0.2))
+        return self.conv_2(F.leaky_relu(modulate(F.instance_norm(x), modulations[1]), 0.2))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, C, H, W) features and (B, inputs, H, W) condition -> (B, C, H, W)."""
+        return self.apply_modulations(F.instance_norm(x), self.modulations(condition))
+
+
+class AdaINLayer(nn.Module):
+    """Instance norm whose scale and shift come from a vector with `inputs` entries."""
+
+    def __init__(self, channels: int, inputs: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.mlp_shared = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
+        self.mlp_gamma = nn.Linear(hidden, channels)
+        self.mlp_beta = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """(B, C, H, W) features and (B, inputs) vector -> (B, C, H, W)."""
+        shared = self.mlp_shared(vector)
+        gamma, beta = (linear(shared)[..., None, None] for linear in (self.mlp_gamma, self.mlp_beta))
+        return F.instance_norm(x) * (1 + gamma) + beta
+
+
+class AdaIN(nn.Module):
+    """Two AdaIN layers, each followed by LeakyReLU and a 3x3 convolution."""
+
+    def __init__(self, channels: int, inputs: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.adain_layer_1 = AdaINLayer(channels, inputs)
+        self.adain_layer_2 = AdaINLayer(channels, inputs)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """(B, C, H, W) features and (B, inputs) vector -> (B, C, H, W)."""
+        x = self.conv_1(F.leaky_relu(self.adain_layer_1(x, vector), 0.2))
+        return self.conv_2(F.leaky_relu(self.adain_layer_2(x, vector), 0.2))

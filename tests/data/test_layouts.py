@@ -1,0 +1,140 @@
+"""Finding clips, reading lists, holding out."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from talkingface.data.layouts import LAYOUTS, hold_out, make_layout, open_clips
+from talkingface.errors import ConfigError, DataError
+
+
+def config(root, layout, **lists):
+    names = {f"{split}_filelist": str(root / "lists" / f"{split}.txt") for split in ("train", "val", "test")}
+    (root / "lists").mkdir(exist_ok=True)
+    for split, text in lists.items():
+        (root / "lists" / f"{split}.txt").write_text(text)
+    return SimpleNamespace(
+        layout=layout, data_root=str(root / "data"), preprocessed_root=str(root / "prepared"), **names
+    )
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_lrs2_lists_ignore_tags_and_lead_to_main(tmp_path):
+    touch(tmp_path, "main/s1/001.mp4", "main/s1/002.mp4", "main/s2/003.mp4", "main/s9/999.mp4")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns1/002\n", val="s2/003 MV\n", test="s2/003 NF")
+    layout = make_layout(settings)
+    assert layout.split_ids(settings, "train") == ["s1/001", "s1/002"]
+    assert layout.split_ids(settings, "test") == ["s2/003"]
+    items = {item.clip_id: item for item in layout.find(settings)}
+    assert list(items) == ["s1/001", "s1/002", "s2/003"]
+    assert items["s2/003"].video == tmp_path / "data/main/s2/003.mp4" and items["s2/003"].speaker == "s2"
+
+
+def test_data_root_may_be_main_itself(tmp_path):
+    touch(tmp_path, "s1/001.mp4", "s2/002.mp4")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns2/002\n")
+    items = make_layout(settings).find(settings)
+    assert [item.video.exists() for item in items] == [True, True]
+
+
+def test_missing_val_list_holds_out_the_same_clips_every_time(tmp_path, caplog):
+    ids = [f"s{k}/{n:03d}" for k in range(10) for n in range(20)]
+    touch(tmp_path, *(f"main/{name}.mp4" for name in ids))
+    settings = config(tmp_path, "lrs2", train="\n".join(ids), test="s0/000\n")
+    layout = make_layout(settings)
+    val, train = layout.split_ids(settings, "val"), layout.split_ids(settings, "train")
+    assert len(val) == 4 and not set(val) & set(train) and set(val) | set(train) == set(ids) - {"s0/000"}
+    assert val == make_layout(settings).split_ids(settings, "val")
+    assert "no val list" in caplog.text and "holding out 4 of 199 clips" in caplog.text
+
+
+def test_missing_data_says_what_where_and_how_to_try(tmp_path):
+    for name, address in (("lrs2", "robots.ox.ac.uk"), ("mead", "wywu.github.io"), ("folder", "--data_root")):
+        settings = config(tmp_path, name)
+        with pytest.raises(DataError, match="--dataset=demo") as error:
+            make_layout(settings).find(settings)
+        assert address in str(error.value) and str(tmp_path / "data") in str(error.value)
+        assert "\n" not in str(error.value)
+    touch(tmp_path, "main/s1/other.mp4")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns1/002")
+    with pytest.raises(DataError, match="none of the 2 listed clips is there"):
+        make_layout(settings).find(settings)
+
+
+def test_mead_takes_the_front_view_with_its_sound_and_holds_out_speakers(tmp_path):
+    for person in ("M003", "W009", "W011", "M005"):
+        for number in ("001", "002"):
+            touch(tmp_path, f"{person}/video/front/angry/level_2/{number}.mp4")
+            touch(tmp_path, f"{person}/video/left_30/angry/level_2/{number}.mp4")
+            touch(tmp_path, f"{person}/audio/angry/level_2/{number}.m4a")
+    settings = config(tmp_path, "mead")
+    layout = make_layout(settings)
+    items = layout.find(settings)
+    assert len(items) == 8 and items[0].clip_id == "M003/front_angry_level_2_001"
+    assert items[0].audio == tmp_path / "data/M003/audio/angry/level_2/001.m4a"
+    assert layout.item(tmp_path / "data", "M003/front_angry_level_2_001") == items[0]
+    splits = {name: layout.split_ids(settings, name) for name in ("train", "val", "test")}
+    speakers = {name: {clip.split("/")[0] for clip in ids} for name, ids in splits.items()}
+    assert sum(map(len, splits.values())) == 8 and sum(map(len, speakers.values())) == 4
+
+
+def test_folder_takes_any_tree_and_names_with_spaces(tmp_path, caplog):
+    touch(tmp_path, "a b/one clip.MOV", "c/d/two.mkv", "three.mp4", "notes.txt", "three.webm", "c/d/two.wav")
+    settings = config(tmp_path, "folder")
+    items = {item.clip_id: item for item in make_layout(settings).find(settings)}
+    assert list(items) == ["a b/one clip", "c/d/two", "three"]
+    assert items["c/d/two"].audio == tmp_path / "data/c/d/two.wav" and items["three"].speaker == ""
+    assert "three.webm: left out" in caplog.text
+    settings = config(tmp_path, "folder", train="a b/one clip.MOV\n", val="three\n", test="c/d/two\n")
+    layout = make_layout(settings)
+    assert layout.split_ids(settings, "train") == ["a b/one clip"]
+    assert layout.item(tmp_path / "data", "a b/one clip").video.suffix in (".MOV", ".mp4")
+
+
+def test_folder_without_lists_gives_every_split_a_clip(tmp_path):
+    touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
+    settings = config(tmp_path, "folder")
+    splits = [make_layout(settings).split_ids(settings, name) for name in ("train", "val", "test")]
+    assert [len(ids) for ids in splits] == [1, 1, 1] and len(set(sum(splits, []))) == 3
+
+
+def test_hold_out_does_not_depend_on_order_and_survives_few_clips():
+    ids = [f"{k}" for k in range(100)]
+    train, val, test = hold_out(ids, 2, 0.05)
+    assert (len(train), len(val), len(test)) == (90, 5, 5)
+    assert set(hold_out(ids[::-1], 2, 0.05)[1]) == set(val)
+    assert hold_out(["only"], 2, 0.05) == [["only"]] * 3
+    assert hold_out([], 2, 0.05) == [[], [], []]
+
+
+def test_lists_cannot_lead_out_of_the_data_root(tmp_path):
+    touch(tmp_path, "main/s1/001.mp4")
+    settings = config(tmp_path, "lrs2", train="../../secret\n")
+    with pytest.raises(DataError, match=r"train\.txt: '\.\./\.\./secret' is not a clip name"):
+        make_layout(settings).find(settings)
+
+
+def test_unknown_layout_and_split_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="layout: 'vox' is not known; choose lrs2"):
+        make_layout(SimpleNamespace(layout="vox"))
+    with pytest.raises(DataError, match="split 'dev' is not known"):
+        make_layout(config(tmp_path, "folder")).split_ids(config(tmp_path, "folder"), "dev")
+    assert set(LAYOUTS) >= {"lrs2", "mead", "folder", "demo"}
+
+
+def test_prepared_clips_stand_in_for_videos_that_are_gone(tmp_path):
+    for name in ("a/1", "a/2", "a/3"):
+        (tmp_path / "prepared" / name).mkdir(parents=True)
+        meta = json.dumps({"format": 1, "clip_id": name, "status": "ok"})
+        (tmp_path / "prepared" / name / "clip.json").write_text(meta)
+    clips = [clip for split in ("train", "val", "test") for clip in open_clips(config(tmp_path, "lrs2"), split)]
+    assert sorted(clip.clip_id for clip in clips) == ["a/1", "a/2", "a/3"] and clips[0].status == "ok"

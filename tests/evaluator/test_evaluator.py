@@ -1,0 +1,368 @@
+"""The evaluator on tiny clips: a toy face whose mouth the toy pipeline opens with the loudness of the sound."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from talkingface.config import EvaluationConfig
+from talkingface.data.clip import ClipFolder
+from talkingface.data.landmarks import track_faces
+from talkingface.data.media import VideoReader, VideoWriter, count_frames, probe, write_wav
+from talkingface.errors import DataError, MediaError, RegistryError
+from talkingface.evaluator import METRICS, evaluator
+from talkingface.evaluator.base import Figure, Metric, make_metric, metric_class, register_metric
+from talkingface.evaluator.evaluator import Evaluator
+from talkingface.evaluator.rows import assign_donors, choose_references
+
+SIZE, SEAM = 96, 64
+
+
+def draw(opening, shade):
+    """A grey face with a dark mouth `opening` pixels high; its shade tells the speaker."""
+    frame = np.full((SIZE, SIZE, 3), 200, np.uint8)
+    frame[12:88, 16:80] = shade
+    half = round(opening / 2)
+    frame[SEAM - half : SEAM + half, 36:60] = 10
+    return frame
+
+
+class ToyProvider:
+    """Reads the mouth off the picture; a frame without a bright border has no face."""
+
+    name, version, layout = "toy", "1", "ibug68"
+    calls = 0
+
+    def detect(self, frame):
+        ToyProvider.calls += 1
+        if frame[4, 4, 0] < 100:
+            return []
+        dark = np.clip((120.0 - frame[40:86, 44:52].astype(float).mean((1, 2))) / 110, 0, 1)
+        points = np.zeros((68, 2), np.float32)
+        points[:] = [48, 50]
+        points[0], points[8], points[16] = [16, 50], [48, 87], [79, 50]
+        points[17:27] = [48, 12]
+        points[36:42], points[42:48] = [32, 35], [64, 35]
+        points[48:60] = [48, SEAM]
+        points[48], points[54] = [36, SEAM], [60, SEAM]
+        points[62], points[66] = [48, SEAM - dark.sum() / 2], [48, SEAM + dark.sum() / 2]
+        return [points]
+
+
+class ToyPipeline:
+    """Copies the source's frames and draws the mouth anew from the loudness of the sound."""
+
+    name = "Toy"
+
+    def __init__(self, fail=()):
+        self.model = SimpleNamespace(stage_scores=self.stage_scores)
+        self.fail = fail
+        self.asked = []
+
+    def generate_file(self, source, audio, output, progress=False):
+        reference = source.reference.clip.clip_id if source.reference else source.clip.clip_id
+        self.asked.append((source.clip.clip_id, reference))
+        if source.clip.clip_id in self.fail:
+            raise MediaError(f"{source.path}: is no good")
+        with VideoWriter(output, audio=audio.samples) as writer:
+            for index, frame in enumerate(islice(source.frames(), audio.n_frames(25))):
+                opening = 40 * np.abs(audio.samples[index * 640 : index * 640 + 640]).max()
+                writer.write(draw(opening, frame[30, 30] + 4))
+
+    @staticmethod
+    def stage_scores(clips, donors):
+        assert all(a.clip_id != b.clip_id for a, b in zip(clips, donors))
+        return {"toy_l1": 0.5, "toy_l1_shuffled": 1.0}
+
+
+def make_clip(root, speaker, name, frames=30, shade=120):
+    rng = np.random.default_rng(sum(map(ord, speaker + name)))
+    path = np.convolve(rng.uniform(-1, 1, frames + 4), np.ones(3) / 3, "valid")[:frames]
+    opening = 4 + 14 * (path - path.min()) / np.ptp(path)
+    tone = np.where(np.arange(frames * 640) % 8 < 4, 1.0, -1.0)
+    audio = (np.repeat(opening, 640) / 40 * tone).astype(np.float32)
+    folder = root / "prepared" / speaker / name
+    folder.mkdir(parents=True)
+    video = root / "data" / speaker / f"{name}.mp4"
+    with VideoWriter(video, audio=audio) as writer:
+        for value in opening:
+            writer.write(draw(value, shade))
+    write_wav(folder / "audio.wav", audio)
+    track_faces(VideoReader(video), ToyProvider()).save(folder / "landmarks.npz")
+    meta = {
+        "format": 1,
+        "status": "ok",
+        "clip_id": f"{speaker}/{name}",
+        "speaker": speaker,
+        "frames": frames,
+        "fps": 25.0,
+    }
+    steps = {"audio": {"files": ["audio.wav"]}, "landmarks": {"files": ["landmarks.npz"]}}
+    (folder / "clip.json").write_text(json.dumps({**meta, "source": {"path": str(video)}, "steps": steps}))
+    return ClipFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    return [
+        make_clip(root, "ann", "one", shade=120),
+        make_clip(root, "ann", "two", shade=120),
+        make_clip(root, "bob", "one", frames=26, shade=140),
+    ]
+
+
+def evaluate(clips, out, metrics=("SSIM", "PSNR", "LMD", "MOUTH", "LSE"), fail=(), run=None, **settings):
+    settings.setdefault("rows", ("generated", "real", "still", "shuffled"))
+    pipeline = ToyPipeline(fail)
+    judge = Evaluator(
+        pipeline, metrics, EvaluationConfig(**settings), weights_dir=out / "nothing", provider=ToyProvider(),
+        identity={"model": "Toy", "dataset": "toys", "checkpoint": "x.pt"}, synthetic=True,
+    )  # fmt: skip
+    return judge.run(clips, out, **(run or {})), pipeline
+
+
+@pytest.fixture(scope="module")
+def whole(clips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("eval")
+    result, pipeline = evaluate(clips, out, samples=1)
+    return out, result, pipeline
+
+
+def test_rows_tell_a_model_that_follows_the_sound(whole):
+    _, result, _ = whole
+    generated, real, still, shuffled = (result.values(row) for row in ("generated", "real", "still", "shuffled"))
+    assert generated["mouth_corr"] > 0.95
+    assert generated["mouth_lag"] == 0
+    assert shuffled["mouth_corr_donor"] > 0.95 > 0.5 > shuffled["mouth_corr"]
+    assert generated["psnr_mouth"] > shuffled["psnr_mouth"] + 1.5
+    assert generated["psnr_mouth"] > still["psnr_mouth"] + 1.5
+    assert generated["m_lmd"] < shuffled["m_lmd"]
+    assert real["psnr"] == pytest.approx(80.0)
+    assert real["ssim"] == pytest.approx(1.0)
+    assert real["mouth_corr"] == pytest.approx(1.0)
+    assert real["m_lmd"] == 0.0
+    assert "mouth_corr_donor" not in generated
+
+
+def test_metrics_json_says_what_was_measured(whole):
+    out, result, _ = whole
+    report = json.loads((out / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert report == json.loads(json.dumps(result.content))
+    assert report["rows"]["generated"]["clips"] == 3
+    assert report["rows"]["generated"]["psnr_mouth"] == result.values()["psnr_mouth"]
+    assert report["rows"]["generated"]["lse_c"] is None
+    assert "weights not found" in report["unavailable"]["LSE"]["reason"]
+    assert report["definitions"]["ssim"] == {"variant": "piq", "region": "frame"}
+    assert report["landmarks"] == {"provider": "toy", "version": "1", "layout": "ibug68", "mode": "static"}
+    assert report["synthetic"] is True
+    assert (report["model"], report["dataset"], report["checkpoint"]) == ("Toy", "toys", "x.pt")
+    assert report["stage_figures"] == {"toy_l1": 0.5, "toy_l1_shuffled": 1.0}
+    frames = report["details"]["generated"]["mean_over_frames"]["psnr"]
+    lengths = np.array([30, 30, 26])
+    per_clip = [c.values["psnr"] for c in result.clips if c.row == "generated"]
+    assert frames == pytest.approx(np.average(per_clip, weights=lengths))
+    assert result.values()["psnr"] == pytest.approx(np.mean(per_clip))
+
+
+def test_references_never_include_the_target_and_the_report_says_so(whole):
+    out, _, pipeline = whole
+    assert ("ann/one", "ann/two") in pipeline.asked
+    assert ("ann/two", "ann/one") in pipeline.asked
+    references = json.loads((out / "metrics.json").read_text())["references"]
+    assert references["policy"] == "other_clip"
+    assert references["from_another_clip"] == 2
+    assert references["from_the_same_clip"] == 1  # bob has one clip only
+    assert references["reasons"] == ["no other clip of speaker bob"]
+
+
+def test_table_shows_rows_units_and_reasons(whole):
+    _, result, _ = whole
+    table = result.table()
+    assert table.splitlines()[0].startswith("Toy on toys; references from another clip")
+    assert "synthetic" in table.splitlines()[0]
+    assert table.splitlines()[1].split() == ["generated", "real", "still", "shuffled"]
+    line = next(line for line in table.splitlines() if line.startswith("psnr_mouth"))
+    assert "(piq, mouth, dB, higher is better)" in line
+    assert f"{result.values('still')['psnr_mouth']:.2f}" in line
+    assert "LSE: n/a (weights not found" in table
+    assert "toy_l1_shuffled" in table
+
+
+def test_per_clip_csv_has_every_row_and_clip(whole):
+    out, result, _ = whole
+    lines = list(csv.DictReader((out / "per_clip.csv").open()))
+    assert len(lines) == 4 * 3
+    first = next(line for line in lines if (line["row"], line["clip"]) == ("still", "bob/one"))
+    assert int(first["frames"]) == 26
+    stored = next(c for c in result.clips if (c.row, c.clip_id) == ("still", "bob/one"))
+    assert float(first["psnr"]) == pytest.approx(stored.values["psnr"], rel=1e-4)
+    assert first["lse_c"] == ""
+
+
+def test_videos_are_written(whole):
+    out, _, _ = whole
+    info = probe(out / "samples" / "ann_one.mp4")
+    assert (info.width, info.height, info.has_audio) == (3 * SIZE, SIZE + 24, True)
+    assert count_frames(out / "samples" / "ann_one.mp4") == 30
+    assert count_frames(out / "videos" / "shuffled" / "ann_two.mp4") == 26  # its donor is bob's shorter clip
+    assert [p.name for p in sorted((out / "samples").iterdir())] == ["ann_one.mp4"]
+    assert {p.name for p in (out / "videos").iterdir()} == {"generated", "still", "shuffled"}
+
+
+def test_still_face_is_the_other_clips_face_in_the_true_box(clips, whole):
+    out, _, _ = whole
+    still = list(VideoReader(out / "videos" / "still" / "ann_one.mp4"))
+    real = list(VideoReader(clips[0].video))
+    mouths = [frame[40:86, 44:52].astype(int) for frame in still]
+    assert max(np.abs(mouth - mouths[0]).mean() for mouth in mouths) < 3
+    assert np.abs(still[5][:10].astype(int) - real[5][:10]).mean() < 2
+
+
+def test_a_clip_that_fails_is_left_out_of_every_row(clips, tmp_path):
+    result, _ = evaluate(clips, tmp_path, ("PSNR",), fail=("ann/two",))
+    assert [row.clips for row in result.rows.values()] == [2, 2, 2, 2]
+    assert ("generated", "ann/two", "clip") in [skip[:3] for skip in result.skipped]
+    assert "is no good" in json.loads((tmp_path / "metrics.json").read_text())["skipped"][0]["reason"]
+    assert "skipped ann/two (generated, clip)" in result.table()
+    with pytest.raises(DataError, match="none of 2 clips could be generated; the first: .*is no good"):
+        evaluate(clips[:2], tmp_path, ("PSNR",), fail=("ann/one", "ann/two"))
+    with pytest.raises(DataError, match="list of clips is empty"):
+        evaluate([], tmp_path)
+
+
+def test_a_metric_that_fails_on_one_clip_keeps_the_others(clips, tmp_path):
+    class NoFaceInAnnTwo(ToyProvider):
+        def detect(self, frame):
+            return [] if frame[30, 30, 0] > 130 else super().detect(frame)
+
+    judge = Evaluator(ToyPipeline(), ("LMD", "PSNR"), EvaluationConfig(rows=("generated",)), provider=NoFaceInAnnTwo())
+    result = judge.run(clips, tmp_path, stage_scores=False)
+    assert [(clip, what) for _, clip, what, _ in result.skipped] == [("bob/one", "LMD")]
+    assert "no face found" in result.skipped[0][3]
+    assert result.rows["generated"].scored["m_lmd"] == 2
+    assert result.rows["generated"].scored["psnr"] == 3
+
+
+def test_evaluation_while_training_is_one_row_and_finds_landmarks_once(clips, tmp_path):
+    ToyProvider.calls = 0
+    result, pipeline = evaluate(clips[:1], tmp_path, run={"rows": ("generated",), "quiet": True})
+    assert len(pipeline.asked) == 1
+    assert ToyProvider.calls == 30  # LMD and MOUTH share them, the real video's are on disk
+    assert result.flat("eval/")["eval/mouth_corr"] == result.values("generated")["mouth_corr"]
+    assert not (tmp_path / "samples").exists()
+    assert all(math.isfinite(value) for value in result.flat().values())
+
+
+def test_other_length_is_noted(clips, tmp_path):
+    class Short(ToyPipeline):
+        def generate_file(self, source, audio, output, progress=False):
+            super().generate_file(source, type(audio)(audio.samples[: 640 * 20]), output)
+
+    judge = Evaluator(Short(), ("PSNR",), EvaluationConfig(rows=("generated",)), provider=ToyProvider())
+    result = judge.run(clips[:1], tmp_path)
+    assert result.clips[0].notes == ["20 frames, the real video has 30"]
+    assert result.clips[0].frames["psnr"] == 20
+
+
+def test_undefined_figures_are_left_out_and_counted(clips, tmp_path):
+    result, _ = evaluate(clips[:2], tmp_path, ("PSNR",), rows=("real",), ssim_variant="skimage")
+    assert "psnr" not in result.values("real")  # equal frames: infinite
+    assert result.rows["real"].non_finite == {"psnr": 2, "psnr_mouth": 2}
+    assert json.loads((tmp_path / "metrics.json").read_text())["rows"]["real"]["psnr"] is None
+    assert result.clips[0].excluded["psnr"] == 30
+
+
+def test_strict_refuses_a_missing_metric(clips, tmp_path):
+    with pytest.raises(DataError, match="metric LSE is not available: weights not found"):
+        evaluate(clips, tmp_path, ("LSE",), strict=True)
+
+
+@pytest.mark.parametrize("region", ["face", "mouth"])
+def test_region_changes_the_main_figure(clips, tmp_path, region):
+    result, _ = evaluate(clips[:1], tmp_path, ("PSNR",), rows=("generated",), region=region)
+    values = result.values()
+    assert (values["psnr"] == values["psnr_mouth"]) == (region == "mouth")
+    assert result.definitions["psnr"]["region"] == region
+
+
+def clip_stub(name, speaker, frames=50):
+    class Stub(SimpleNamespace):
+        def __len__(self):
+            return frames
+
+    return Stub(clip_id=name, speaker=speaker)
+
+
+def test_donors_are_a_derangement_that_crosses_speakers():
+    clips = [clip_stub(f"{s}{i}", s, 50 + 50 * i) for s in "abc" for i in range(3)]
+    donors = assign_donors(clips)
+    assert sorted(d.clip_id for d in donors) == sorted(c.clip_id for c in clips)
+    assert all(d.speaker != c.speaker and len(d) == len(c) for c, d in zip(clips, donors))
+    assert [d.clip_id for d in assign_donors(clips)] == [d.clip_id for d in donors]
+    alone = [clip_stub(f"a{i}", "a") for i in range(4)]
+    assert all(d.clip_id != c.clip_id for c, d in zip(alone, assign_donors(alone)))
+    assert assign_donors(alone[:1]) == []
+
+
+def test_references_come_from_the_pool_first():
+    clips = [clip_stub("a0", "a"), clip_stub("a1", "a"), clip_stub("b0", "b"), clip_stub("x", "")]
+    pool = [clip_stub("a9", "a"), clip_stub("a0", "a")]
+    chosen = choose_references(clips, pool, "other_clip")
+    assert chosen["a0"].clip.clip_id == "a9"
+    assert chosen["a1"].clip.clip_id in ("a9", "a0")
+    assert (chosen["b0"].clip.clip_id, chosen["b0"].reason) == ("b0", "no other clip of speaker b")
+    assert chosen["x"].reason == "its speaker is not known"
+    assert all(r.clip.clip_id == name for name, r in choose_references(clips, pool, "same_clip").items())
+
+
+def test_metrics_are_found_in_any_case_and_unknown_names_are_explained():
+    assert metric_class("psnr").name == "PSNR"
+    with pytest.raises(RegistryError, match=r"unknown metric 'SSIMM', did you mean 'SSIM'\? \(known: LMD, LSE"):
+        make_metric("SSIMM")
+    for name, entry in METRICS.items():
+        cls = metric_class(name)
+        assert cls.name == name
+        assert entry.line
+        assert all(isinstance(figure, Figure) for figure in cls.figures.values())
+
+
+def test_a_plugin_metric_is_scored_like_the_others(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("talkingface.evaluator.METRICS", METRICS)
+
+    @register_metric("Frames")
+    class Frames(Metric):
+        """Number of frames."""
+
+        name = "FRAMES"
+        figures = {"frames": Figure("frames", None, "length")}
+
+        def score(self, sample):
+            return {"frames": sum(1 for _ in sample.pairs())}
+
+    try:
+        assert METRICS["FRAMES"].line == "Number of frames."
+        result, _ = evaluate(clips, tmp_path, ("frames",), rows=("real",))
+        assert result.values("real") == {"frames": pytest.approx((30 + 30 + 26) / 3)}
+        with pytest.raises(RegistryError, match="already taken"):
+            register_metric("PSNR")(Frames)
+    finally:
+        METRICS.pop("FRAMES")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, talkingface.evaluator as e; assert e.METRICS;"
+        "assert not {'torch', 'cv2', 'mediapipe', 'scipy', 'av', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert evaluator.__doc__
