@@ -182,7 +182,7 @@ class Config(Section):
 
     saved_dir: str = "saved"
     weights_dir: str = "checkpoints"
-    run: str | None = None
+    run_name: str | None = None
 
     train: bool = True
     evaluate: bool = True

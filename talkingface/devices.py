@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,7 +71,9 @@ def make_fabric(config: Config, precision: str | None = None) -> Fabric:
     nodes = config.distributed.num_nodes
     several = processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
     if several:
-        # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process.
+        # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process, as
+        # published. The option's newer name would still sync them once, which is harmless but not in older versions.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
         strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
         return Fabric(accelerator=device.type, devices=processes, num_nodes=nodes, strategy=strategy, precision=mode)
     devices = [device.index] if device.type == "cuda" and device.index is not None else 1

@@ -129,7 +129,7 @@ class Pipeline:
     def _set_provider(self, source: Source) -> None:
         """Let the source (and its reference) find landmarks the way the configuration says."""
         for each in (source, source.reference):
-            if each is not None and self.landmarks is not None and getattr(each, "landmark_config", None) is None:
+            if each is not None and self.landmarks is not None:
                 each.landmark_config = self.landmarks
 
 

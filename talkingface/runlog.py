@@ -64,7 +64,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: Config) -> RunFolder:
-        """The run folder meant by `resume` and `run`: a new one, the latest unfinished one, or a named one.
+        """The run folder meant by `resume` and `run_name`: a new one, the latest unfinished one, or a named one.
 
         Raises:
             CheckpointError: `resume` names a folder that is not there.
@@ -82,8 +82,8 @@ class RunFolder:
             if not path.is_dir():
                 raise CheckpointError(f"{config.resume}: no such run folder to resume")
             return cls(path)
-        if config.run:
-            return cls(parent / config.run)
+        if config.run_name:
+            return cls(parent / config.run_name)
         name = time.strftime("%Y%m%d-%H%M%S")
         path, number = parent / name, 2
         while path.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +59,31 @@ def _run(loaded: LoadedConfig) -> dict[str, Any]:
     if not config.train and not config.evaluate_model_file:
         raise ConfigError("--train=False needs --evaluate_model_file=FILE, the checkpoint to evaluate")
     started = time.monotonic()
-    clips = prepare(loaded)
     if config.train:
-        run_folder = _train(loaded, clips)
+        clips, run_folder = _train(loaded, prepare)
         if run_folder is None:
             return {}
     else:
-        run_folder = RunFolder.open(config)
-    if not config.evaluate:
+        clips, run_folder = prepare(loaded), RunFolder.open(config)
+    if not config.evaluate or not _stage_generates(config):
+        _finish(run_folder, config)
         return {}
     checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
     result = _evaluate(loaded, clips, checkpoint, run_folder.path / "eval")
+    _finish(run_folder, config)
     log.info("all done in %.1f minutes; everything is in %s", (time.monotonic() - started) / 60, run_folder.path)
     return result
+
+
+def _stage_generates(config: Config) -> bool:
+    """Whether the model can make videos after the one stage that `config.stage` names (always true without it)."""
+    from talkingface.registry import get_spec
+
+    kinds = [stage.kind for stage in config.stages if stage.name == config.stage]
+    if not config.train or all(get_spec(config.model_name).model.plans[kind].generates for kind in kinds):
+        return True
+    log.info("stage %s alone makes no videos, so nothing is evaluated; --resume=auto goes on", config.stage)
+    return False
 
 
 def preprocess(loaded: LoadedConfig) -> int:
@@ -82,8 +94,15 @@ def preprocess(loaded: LoadedConfig) -> int:
 
 def train(loaded: LoadedConfig) -> int:
     """Command `train`: from prepared data, needs no media or face library."""
-    _train(loaded, prepared_clips(loaded.config))
+    _, run_folder = _train(loaded, lambda given: prepared_clips(given.config))
+    _finish(run_folder, loaded.config)
     return 0
+
+
+def _finish(run_folder: RunFolder | None, config: Config) -> None:
+    """Mark a run as complete; after a single `--stage` it stays open for `--resume=auto`."""
+    if run_folder is not None and config.train and config.stage is None:
+        run_folder.set_status("finished")
 
 
 def evaluate(loaded: LoadedConfig) -> int:
@@ -106,8 +125,8 @@ def _stage_names(config: Config) -> list[str]:
 def _latest_run(config: Config) -> Path:
     parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
     runs = sorted(parent.glob("*/run.json"), key=lambda p: p.stat().st_mtime)
-    if config.run and (parent / config.run).is_dir():
-        return parent / config.run
+    if config.run_name and (parent / config.run_name).is_dir():
+        return parent / config.run_name
     if not runs:
         raise CheckpointError(f"{parent}: no trained run here; name one with --checkpoint=RUN_FOLDER_OR_FILE")
     return runs[-1].parent
@@ -186,21 +205,28 @@ def prepared_clips(config: Config) -> Clips:
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def _train(loaded: LoadedConfig, clips: Clips) -> RunFolder | None:
-    """Train in a run folder; None in the helper processes of distributed training."""
+def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> tuple[Clips, RunFolder | None]:
+    """Train in a run folder; returns the clips and the folder, None in the helper processes of distributed training."""
     import torch
 
-    from talkingface.devices import make_fabric, seed_everything
+    from talkingface.devices import is_child_process, make_fabric, seed_everything
     from talkingface.registry import get_spec
     from talkingface.trainer import Trainer
 
     config = loaded.config
-    if not clips["train"]:
-        raise DataError(f"{config.train_filelist}: no usable training clip")
     if config.threads:
         torch.set_num_threads(config.threads)
     fabric = make_fabric(config)
-    fabric.launch()
+    if is_child_process():
+        # Joining waits for the first process, which joins when the clips are ready.
+        fabric.launch()
+    clips = get_clips(loaded)
+    if not clips["train"]:
+        raise DataError(f"{config.train_filelist}: no usable training clip")
+    if not is_child_process():
+        fabric.launch()
+    if not fabric.is_global_zero:
+        log.setLevel(logging.ERROR)
     run_folder = RunFolder(Path(fabric.broadcast(str(RunFolder.open(config).path))))
     seed_everything(config.seed, config.reproducibility)
     spec = get_spec(config.model_name)
@@ -216,9 +242,8 @@ def _train(loaded: LoadedConfig, clips: Clips) -> RunFolder | None:
     trainer.fit()
     fabric.barrier()
     if not fabric.is_global_zero:
-        return None
-    run_folder.set_status("finished")
-    return run_folder
+        return clips, None
+    return clips, run_folder
 
 
 def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:

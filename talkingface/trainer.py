@@ -22,7 +22,7 @@ from talkingface.config import Config, StageConfig
 from talkingface.config_loading import to_plain
 from talkingface.data.batches import HeldOutBatches, TrainBatches
 from talkingface.devices import make_fabric, resolve_device, resolve_precision
-from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged
+from talkingface.errors import CheckpointError, ConfigError, DataError, MediaError, NoFaceError, TrainingDiverged
 from talkingface.model.base import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.optimization import AveragedWeights, lr_factor, make_optimizer
 from talkingface.runlog import RunFolder, RunLog
@@ -366,7 +366,10 @@ class StageLoop:
         if self.fabric.is_global_zero:
             with self._evaluating():
                 out = self.folder / "eval" / f"step_{self.step:07d}"
-                values = dict(self.trainer.evaluate(self.model, self.stage, out))
+                try:
+                    values = dict(self.trainer.evaluate(self.model, self.stage, out))
+                except (DataError, NoFaceError, MediaError) as error:
+                    log.warning("stage %s: no video could be scored at step %d: %s", self.stage.name, self.step, error)
         values = self.fabric.broadcast(values)
         return {f"eval/{name}": value for name, value in values.items() if math.isfinite(value)}
 

@@ -42,3 +42,29 @@ def toys(monkeypatch):
     import toys.toy_gan
 
     return toys.toy_gan
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory):
+    """Overrides for `load_config(model, "demo", (), overrides)`: 2 identities x 3 clips of 1.2 s at 128 px.
+
+    The videos are made here; what a model needs of them is prepared once by `runner.prepare` and then shared.
+    """
+    from talkingface.data.demo.corpus import make_corpus
+
+    root = tmp_path_factory.mktemp("tiny")
+    shape = {"identities": 2, "clips": 3, "seconds": 1.2, "size": 128, "seed": 7}
+    make_corpus(root / "data", **shape, workers=1, progress=False, filelists=root / "filelist")
+    lists = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in ("train", "val", "test")}
+    return {
+        **lists,
+        **{f"demo.{key}": value for key, value in shape.items()},
+        "data_root": str(root / "data"),
+        "preprocessed_root": str(root / "preprocessed_data"),
+        "saved_dir": str(root / "saved"),
+        "profile": "tiny",
+        "device": "cpu",
+        "show_progress": False,
+        "tensorboard": False,
+        "preprocess.workers": 0,
+    }

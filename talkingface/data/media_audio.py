@@ -52,25 +52,26 @@ class AudioCollector:
     def _resample(self, frame: Any) -> None:
         import av
 
+        # Mono is averaged by hand: swresample sums floats to mono with a gain of 3 dB. More than two channels go
+        # through its stereo mix, where the centre, which carries the dialogue, keeps its level.
+        layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
         if self._resampler is None:
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self.sample_rate)
+            self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
         try:
             self._append(self._resampler.resample(frame))
         except ValueError:  # the track changed its rate or channels on the way
             self._append(self._resampler.resample(None))
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self.sample_rate)
+            self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
             self._append(self._resampler.resample(frame))
 
     def _append(self, frames: list[Any]) -> None:
         for frame in frames:
-            samples = frame.to_ndarray().reshape(-1)
+            samples = frame.to_ndarray().mean(axis=0, dtype=np.float32)
             skipped = min(self._skip, len(samples))
             self._skip -= skipped
             self._parts.append(samples[skipped:])
 
-    def finish(
-        self, origin: float, start: float = 0.0, stop: float | None = None, declared: float = 0.0
-    ) -> np.ndarray:
+    def finish(self, origin: float, start: float = 0.0, stop: float | None = None, declared: float = 0.0) -> np.ndarray:
         """Return what was heard from `start` to `stop` seconds after `origin`, (n,) float32 in [-1, 1].
 
         Silence stands for what lies before the first sample; after the last one nothing is added. What the encoder

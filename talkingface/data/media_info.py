@@ -27,7 +27,15 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 _DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "wav", "flac"}
 _COMPLETE_SHARE = 0.9  # less of the declared length than this is reported as a truncated file
 _DAMAGED = "the file is truncated or damaged (no complete picture or index in it); copy or download it again"
-_TEXT_ART = {"tty", "bin", "xbin", "adf", "idf", "txd", "rawvideo"}  # demuxers that take any text or bytes for a picture
+_TEXT_ART = {
+    "tty",
+    "bin",
+    "xbin",
+    "adf",
+    "idf",
+    "txd",
+    "rawvideo",
+}  # demuxers that take any text or bytes for a picture
 _SIGNATURES = (b"\x1a\x45\xdf\xa3", b"RIFF", b"fLaC", b"OggS", b"\xff\xd8\xff", b"\x89PNG")
 
 logger = logging.getLogger("talkingface")
@@ -100,7 +108,8 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
                 raise MediaError(f"{path}: the file is empty; copy or download it again")
             stream.seek(0)
             with av.open(stream, "r", metadata_errors="ignore") as container:
-                if container.format.name in _TEXT_ART or not container.streams:
+                kinds = {stream.type for stream in container.streams}
+                if container.format.name in _TEXT_ART or not kinds & {"video", "audio", "subtitle"}:
                     raise _explain(head, path)
                 yield container
     except av.error.FFmpegError as error:

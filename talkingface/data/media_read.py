@@ -139,14 +139,8 @@ class VideoReader:
         convert = FrameConverter()
         collector = AudioCollector(SAMPLE_RATE) if len(demuxer.decoding) > 1 else None
         timed = _TimedFrames(demuxer, stream, collector, origin)
-        shown: np.ndarray | None = None
-        previous: Any = None
         for frame in _select(timed, self.fps, self.start, self.stop):
-            if frame is previous and shown is not None:
-                shown = shown.copy()  # the caller may have drawn on the last one
-            else:
-                shown, previous = convert(frame), frame
-            yield shown
+            yield convert(frame)  # also when it repeats: the caller may have drawn on the last one
         self._finish(demuxer, stream, timed, collector)
 
     def _finish(self, demuxer: Demuxer, stream: Any, timed: _TimedFrames, collector: AudioCollector | None) -> None:
@@ -200,9 +194,7 @@ class _TimedFrames:
                 return
 
 
-def _select(
-    timed: _TimedFrames, fps: float | None, start: int = 0, stop: int | None = None
-) -> Iterator[Any]:
+def _select(timed: _TimedFrames, fps: float | None, start: int = 0, stop: int | None = None) -> Iterator[Any]:
     """Pick the source frame of each output frame `start` to `stop`: all of them, or at the rate `fps`."""
     if stop is not None and stop <= start:
         return

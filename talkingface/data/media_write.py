@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from talkingface.data.media_info import FPS, SAMPLE_RATE, logger
-from talkingface.data.media_pixels import is_high_definition, rounding_flags
+from talkingface.data.media_pixels import ROUNDING_FLAGS, is_high_definition
 from talkingface.data.output import atomic_output, output_error
 from talkingface.errors import OutputError
 
@@ -162,7 +162,7 @@ class VideoWriter:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709 if self._high else Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
-            interpolation=rounding_flags(),
+            interpolation=ROUNDING_FLAGS,
             threads=1,
         )
         picture.pts = self.frames
@@ -246,7 +246,9 @@ def _as_output_error(path: Path) -> Iterator[None]:
     except OSError as error:
         raise output_error(path, error) from error
     except av.error.FFmpegError as error:
-        raise OutputError(f"{path}: cannot be encoded ({error.strerror}); check the frame size and the suffix") from error
+        raise OutputError(
+            f"{path}: cannot be encoded ({error.strerror}); check the frame size and the suffix"
+        ) from error
 
 
 def choose_encoder() -> str:

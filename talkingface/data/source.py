@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from talkingface.config import LandmarkConfig
 from talkingface.data.media_audio import read_audio
 from talkingface.data.media_info import FPS, SAMPLE_RATE, frame_count, logger, probe
 from talkingface.data.media_read import VideoReader, count_frames
-from talkingface.errors import MediaError
+from talkingface.errors import MediaError, NoFaceError
 
 if TYPE_CHECKING:
     from talkingface.data.clip import ClipFolder
@@ -80,6 +81,7 @@ class Source:
         is_image: A still image: one frame.
         reference: Where identity frames come from instead, when set.
         clip: The preprocessed clip, when landmarks already lie on disk.
+        landmark_config: How landmarks are found otherwise.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Source:
         self.info = info
         self.size = info.size
         self.is_image = info.is_image
+        self.landmark_config = LandmarkConfig()
         self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
@@ -178,11 +181,10 @@ class Source:
             return
         position = 0
         for number, frame in enumerate(VideoReader(self.path, self.fps, run[0], run[-1] + 1), start=run[0]):
-            repeated = False
             while position < len(run) and run[position] == number:
-                yield number, frame.copy() if repeated else frame
-                repeated = True
                 position += 1
+                again = position < len(run) and run[position] == number
+                yield number, frame.copy() if again else frame
         if position == len(run):
             return
         logger.warning("%s: ends %d frames early; its last frame is repeated", self.path, len(run) - position)
@@ -209,8 +211,8 @@ class Source:
     def landmarks(self, provider: LandmarkProvider | None = None) -> LandmarkTrack:
         """Return the face track of the source, computed on the first call and kept.
 
-        It comes from the clip folder when there is one; otherwise from `provider` (default: mediapipe, tracking mode
-        for videos, static mode for images).
+        It comes from the clip folder when there is one; otherwise from `provider`, by default the one that
+        `landmark_config` names, in tracking mode for videos (less jitter) and in static mode for images.
 
         Raises:
             NoFaceError: If no face is found.
@@ -219,11 +221,20 @@ class Source:
             if self.clip is not None and self.clip.has("landmarks"):
                 self._landmarks = self.clip.track()
             else:
-                from talkingface.data.landmarks import make_provider, track_faces
-
-                provider = provider or make_provider(mode="static" if self.is_image else "tracking")
-                self._landmarks = track_faces(self.frames(), provider)
+                self._landmarks = self._find_landmarks(provider)
         return self._landmarks
+
+    def _find_landmarks(self, provider: LandmarkProvider | None) -> LandmarkTrack:
+        from talkingface.data.landmarks import make_provider, track_faces
+
+        wanted = self.landmark_config
+        mode = "static" if self.is_image else "tracking"
+        provider = provider or make_provider(wanted.provider, mode, wanted.min_detection, model_path=wanted.model_path)
+        # Gaps of up to a second are bridged here; training data are bridged more cautiously (`max_gap`).
+        try:
+            return track_faces(self.frames(), provider, wanted.pick, max_gap=round(self.fps))
+        except NoFaceError as error:
+            raise NoFaceError(f"{self.path}: {error}") from None
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 FPS = 25.0
 """Rate at which every video is scored; others are resampled by timestamps."""
+
+KEEP_BYTES = 128 * 2**20
+"""A video whose frames fit in this is decoded once for all metrics; a longer one is decoded again by each."""
 
 AudioSource = Path | Callable[[], np.ndarray]
 
@@ -54,7 +57,7 @@ class EvalSample:
         reference: the real video of the clip.
         audio: what drove the picture: a file, or a function that returns (n,) float32 16 kHz; None: the video's own.
         true_audio: sound of the real video, likewise.
-        tracker: finds the landmarks of a video file.
+        tracker: finds the landmarks of a video, from its path (for messages) and frames.
         reference_track: returns the landmarks of the real video; None: `tracker` finds them.
         donor_track: for audio of another clip, returns the landmarks of that clip's real video.
         fps: rate at which both videos are read.
@@ -66,7 +69,7 @@ class EvalSample:
     reference: Path
     audio: AudioSource | None = None
     true_audio: AudioSource | None = None
-    tracker: Callable[[Path], LandmarkTrack] | None = None
+    tracker: Callable[[Path, Iterable[np.ndarray]], LandmarkTrack] | None = None
     reference_track: Callable[[], LandmarkTrack] | None = None
     donor_track: Callable[[], LandmarkTrack] | None = None
     fps: float = FPS
@@ -75,16 +78,23 @@ class EvalSample:
     excluded: dict[str, int] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _frames: dict[Path, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames (generated, real), each (H, W, 3) uint8 RGB, up to the end of the shorter video.
 
         The videos are decoded to their ends, so that a difference in length is known afterwards (`lengths`). The column
-        or row that encoders add to odd sizes is cut off.
+        or row that encoders add to odd sizes is cut off. A video compared with itself gives one frame twice.
 
         Raises:
             DataError: the two videos differ in size otherwise.
         """
+        if self.generated == self.reference:
+            count = 0
+            for count, frame in enumerate(self.generated_frames(), start=1):  # noqa: B007
+                yield frame, frame
+            self.lengths = (count, count)
+            return
         counts = [0, 0]
         for pair in zip_longest(self.generated_frames(), self._read(self.reference)):
             counts = [count + (frame is not None) for count, frame in zip(counts, pair, strict=True)]
@@ -142,12 +152,23 @@ class EvalSample:
     def _track(self, path: Path) -> LandmarkTrack:
         if self.tracker is None:
             raise Unavailable("no landmark provider")
-        return self.tracker(path)
+        return self.tracker(path, self._read(path))
 
     def _read(self, path: Path) -> Iterator[np.ndarray]:
         from talkingface.data.media import VideoReader
 
-        return iter(VideoReader(path, fps=self.fps))
+        if path in self._frames:
+            yield from self._frames[path]
+            return
+        kept: list[np.ndarray] | None = []
+        for frame in VideoReader(path, fps=self.fps):
+            frame.flags.writeable = False
+            if kept is not None:
+                kept.append(frame)
+                kept = kept if len(kept) * frame.nbytes <= KEEP_BYTES else None
+            yield frame
+        if kept is not None:
+            self._frames[path] = kept
 
     @staticmethod
     def _load(source: AudioSource) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from talkingface.config import EvaluationConfig, LandmarkConfig
-from talkingface.errors import DataError, TalkingFaceError
+from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.evaluator.base import FPS, EvalSample, Metric, Unavailable, make_metric
 from talkingface.evaluator.report import (
     ClipScore,
@@ -221,6 +221,8 @@ class _Job:
         for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=self.quiet or None, leave=False):
             try:
                 sample = makers[row](clip)
+            except OutputError:  # a full disk or read-only folder fails every clip
+                raise
             except Exception as error:
                 self._skip(row, clip.clip_id, "clip", error)
                 continue

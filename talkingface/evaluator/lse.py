@@ -62,9 +62,9 @@ class SyncScore:
 
     def smooth_confidence(self) -> np.ndarray:
         """(n,) frame-wise confidence after a median filter of 9 frames, zeros beyond the ends."""
-        from scipy.signal import medfilt
+        from scipy.ndimage import median_filter
 
-        return medfilt(self.framewise_confidence, 9)
+        return median_filter(self.framewise_confidence, 9, mode="constant", cval=0.0)
 
 
 def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, padding: str = "zero") -> SyncScore:

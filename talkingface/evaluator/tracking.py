@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.config import LandmarkConfig
 from talkingface.errors import NoFaceError, TalkingFaceError
-from talkingface.evaluator.base import FPS, Unavailable
+from talkingface.evaluator.base import Unavailable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from talkingface.data.landmarks import LandmarkProvider, LandmarkTrack
 
 
@@ -35,21 +38,19 @@ class Tracker:
         if self._provider is None:
             self._provider = self._make()
 
-    def __call__(self, path: Path) -> LandmarkTrack:
-        """Landmarks of a video at 25 fps, from one pass over it.
+    def __call__(self, path: Path, frames: Iterable[np.ndarray]) -> LandmarkTrack:
+        """Landmarks of a video, from one pass over its frames (H, W, 3) uint8 RGB; `path` is named in errors.
 
         Raises:
             NoFaceError: no face in any frame.
         """
         from talkingface.data.landmarks import track_faces
-        from talkingface.data.media import VideoReader
 
         self.prepare()
         # In tracking mode a detector remembers the last frame, so every video gets a fresh one.
         fresh = self._given is None and self.settings.mode == "tracking"
         provider = self._make() if fresh else self._provider
         try:
-            frames = VideoReader(path, fps=FPS)
             return track_faces(frames, provider, pick=self.settings.pick, max_gap=self.settings.max_gap)
         except NoFaceError as error:
             raise NoFaceError(f"{path}: {error}") from None

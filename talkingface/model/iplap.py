@@ -52,6 +52,10 @@ PUBLISHED_SETTINGS = {
     "inference.margin_mode": "px",
     "inference.blur": 21,
 }
+VGG19_HELP = (
+    "the perceptual loss needs them: put torchvision's vgg19-dcbb9e9d.pth (or the published renderer_checkpoint.pth) into"
+    " checkpoints/, or name it with --experts.vgg19=FILE, or train without: --model.loss.reconstruction=l1_gradient"
+)
 
 
 @register("IPLAP")
@@ -107,18 +111,20 @@ class IPLAP(TalkingFaceModel):
     def load_expert(self, name: str, path: Path) -> None:
         """Load VGG19 from torchvision's file or from the published renderer, which holds a copy."""
         if not Path(path).is_file():
-            raise CheckpointError(
-                f"{path}: VGG19 weights not found; put torchvision's vgg19-dcbb9e9d.pth (or the published"
-                " renderer_checkpoint.pth) there, name it with --experts.vgg19=FILE, or train without it:"
-                " --model.loss.reconstruction=l1_gradient"
-            )
+            raise CheckpointError(f"{path}: VGG19 weights not found; {VGG19_HELP}")
         self.get_submodule(name).network.load(path)
         self._has_vgg19 = True
 
     # -- first stage ---------------------------------------------------------------------------------------------------
 
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
-        """Put the landmark generator's output bias at the mean of the training data, where configured."""
+        """Put the landmark generator's output bias at the mean of the training data, where configured.
+
+        Raises:
+            CheckpointError: the perceptual loss is chosen and VGG19 was not loaded; random features train to nonsense.
+        """
+        if ctx.stage.kind == "render" and self.plans["render"].frozen and not self._has_vgg19:
+            raise CheckpointError(f"no VGG19 weights are loaded; {VGG19_HELP}")
         if ctx.stage.kind == "landmark" and self.config.landmark.start_at_mean and not ctx.stage.init_from:
             self.landmark_generator.set_output_mean(torch.as_tensor(dataset.mean_content()))
 

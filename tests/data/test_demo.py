@@ -159,8 +159,9 @@ def test_the_mesh_never_folds_and_lips_never_cross(person):
         areas = face_mesh.signed_areas(points, person.triangles)
         assert areas[areas < 0].sum() > -0.001 * areas.sum(), state
         assert gap.min() >= 0
-    lips = np.isin(person.triangles, face_mesh.LIPS).all(axis=1)
-    assert face_mesh.signed_areas(person.rest, person.triangles)[lips].clip(max=0).sum() > -1.0  # square pixels
+    lips = person.triangles[np.isin(person.triangles, face_mesh.LIPS).all(axis=1)]
+    areas = face_mesh.signed_areas(person.rest, lips)
+    assert areas[areas < 0].sum() > -0.003 * areas.sum()  # slivers in the corners of a closed mouth
 
 
 def test_parameters_move_the_mouth_the_way_they_are_named(person):

@@ -31,7 +31,7 @@ def write(path, frames, **options):
     return path
 
 
-@pytest.mark.parametrize("size", [(720, 1280), (360, 640), (96, 96)])
+@pytest.mark.parametrize("size", [(720, 1280), (360, 640)])
 def test_colours_survive_a_round_trip_without_bias(tmp_path, size):
     frame = colourful(*size)
     back = list(media.VideoReader(write(tmp_path / "a.mp4", [frame] * 3)))[1].astype(float)

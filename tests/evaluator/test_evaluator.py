@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from talkingface.config import EvaluationConfig
+from talkingface.config import Config, EvaluationConfig
 from talkingface.data.clip import ClipFolder
 from talkingface.data.landmarks import track_faces
 from talkingface.data.media import VideoReader, VideoWriter, count_frames, probe, write_wav
-from talkingface.errors import DataError, MediaError, RegistryError
+from talkingface.errors import DataError, MediaError, OutputError, RegistryError
 from talkingface.evaluator import METRICS, evaluator
 from talkingface.evaluator.base import Figure, Metric, make_metric, metric_class, register_metric
 from talkingface.evaluator.evaluator import Evaluator
@@ -290,6 +290,46 @@ def test_region_changes_the_main_figure(clips, tmp_path, region):
     values = result.values()
     assert (values["psnr"] == values["psnr_mouth"]) == (region == "mouth")
     assert result.definitions["psnr"]["region"] == region
+
+
+def test_sync_scores_go_through_the_whole_chain(clips, tmp_path):
+    import torch
+
+    from talkingface.networks.syncnet_v2 import SyncNetV2
+
+    torch.manual_seed(0)
+    torch.save(SyncNetV2().state_dict(), tmp_path / "random.model")
+    options = {"rows": ("generated", "real"), "lse_checkpoint": str(tmp_path / "random.model")}
+    result, _ = evaluate(clips[:1], tmp_path, ("LSE",), **options)
+    assert set(result.values()) == {"lse_c", "lse_d", "av_offset"}
+    assert result.clips[0].frames["lse_c"] == 25  # 30 frames: the last of 26 windows is left out
+    assert result.definitions["lse"]["protocol"] == "clip"
+    assert result.definitions["lse"]["weights"]["published"] is False
+
+
+def test_output_that_cannot_be_written_stops_at_once(clips, tmp_path):
+    class FullDisk(ToyPipeline):
+        def generate_file(self, source, audio, output, progress=False):
+            raise OutputError(f"{output}: the disk is full")
+
+    with pytest.raises(OutputError, match="disk is full"):
+        Evaluator(FullDisk(), ("PSNR",), provider=ToyProvider()).run(clips, tmp_path)
+
+
+def test_configuration_and_manifest_reach_the_evaluator(clips, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"synthetic": true}')
+    settings = EvaluationConfig(ssim_variant="wang", max_clips=1, rows=("generated",))
+    config = Config(
+        model_name="Toy", dataset="toys", data_root=str(tmp_path), metrics=["psnr", "LSE"], evaluation=settings,
+        weights_dir=str(tmp_path / "w"),
+    )  # fmt: skip
+    pipeline = ToyPipeline()
+    pipeline.checkpoint = tmp_path / "best.pt"
+    result = Evaluator.from_config(config, pipeline, clips).run(clips[2:] + clips, tmp_path / "out")
+    assert result.provenance["checkpoint"].endswith("best.pt")
+    assert (result.provenance["synthetic"], result.provenance["clips"]) == (True, 1)
+    assert result.definitions["psnr"]["variant"] == "skimage"
+    assert str(tmp_path / "w") in result.unavailable["LSE"]
 
 
 def clip_stub(name, speaker, frames=50):

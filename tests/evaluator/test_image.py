@@ -39,7 +39,7 @@ def piq_by_torch(a, b):
 @pytest.mark.parametrize("size", [(96, 96), (70, 133), (384, 400), (640, 641)])
 def test_piq_ssim_equals_torch_convolutions(size):
     a, b = frame_pair(*size)
-    assert ssim(a, b, "piq") == pytest.approx(piq_by_torch(a, b), abs=1e-10)
+    assert ssim(a, b, "piq") == pytest.approx(piq_by_torch(a, b), abs=2e-6)
 
 
 def test_pooling_factor_rounds_half_to_even():

@@ -38,7 +38,7 @@ def sample(generated, real, **options):
     options.setdefault("audio", lambda: np.zeros(16000, np.float32))
     return EvalSample(
         "c", "generated", Path("g.mp4"), Path("r.mp4"),
-        tracker=lambda path: generated, reference_track=lambda: real, **options,
+        tracker=lambda path, frames: generated, reference_track=lambda: real, **options,
     )  # fmt: skip
 
 

@@ -1,0 +1,230 @@
+"""IPLAP's generation: length, what changes in a frame, references, missing faces, memory."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from drawn_clips import DrawnSource, Speech, make_clip, mesh, opening
+
+from talkingface.data.mel import mel_windows, melspectrogram
+from talkingface.errors import NoFaceError
+from talkingface.model import iplap_inference as inference
+from talkingface.model import iplap_scores
+from talkingface.model.iplap import IPLAP
+from talkingface.model.iplap_config import IPLAPConfig
+from talkingface.model.iplap_data import POSE
+
+TINY = {
+    "crop": {"size": 32, "margin_mode": "relative", "margin": 0.05, "box": "frame", "rule": "iplap"},
+    "landmark": {"d_model": 16, "layers": 1, "heads": 2, "feedforward": 16, "dropout": 0.0, "width": 0.125},
+    "renderer": {"width": 0.125, "spade_hidden": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    torch.manual_seed(0)
+    return build({}).state_dict()
+
+
+def build(settings) -> IPLAP:
+    loss = {"reconstruction": "l1_gradient", "w_gan": 0.0, "w_fm": 0.0}
+    return IPLAP(IPLAPConfig(**TINY, loss=loss, inference={"nl": 3, "ref_n": 2, **settings})).eval()
+
+
+@pytest.fixture
+def model(weights):
+    def make(**settings) -> IPLAP:
+        built = build(settings)
+        built.load_state_dict(weights)
+        return built
+
+    return make
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.04, 1), (0.5, 13), (0.46, 12), (1.7, 43)])
+def test_as_many_frames_as_the_audio_lasts(model, seconds, frames):
+    source = DrawnSource(20)
+    made = list(model().generate(source, Speech(seconds)))
+    assert len(made) == frames
+    assert all(frame.shape == (120, 128, 3) and frame.dtype == np.uint8 for frame in made)
+
+
+@pytest.mark.parametrize("mask", ["facemesh", "fan68", "lower"])
+def test_only_the_face_changes(model, mask):
+    source = DrawnSource(10)
+    order = source.order(12)
+    for index, frame in zip(order, model(mask=mask).generate(source, Speech(0.48)), strict=True):
+        original = source.pictures[index]
+        x1, y1, x2, y2 = source.track.points_px[index].min(0).tolist() + source.track.points_px[index].max(0).tolist()
+        outside = np.ones(frame.shape[:2], bool)
+        outside[int(y1) - 5 : int(y2) + 6, int(x1) - 5 : int(x2) + 6] = False
+        np.testing.assert_array_equal(frame[outside], original[outside])
+        changed = (frame != original).any(axis=-1)
+        assert 0.05 < changed.mean() < 0.6
+        if mask == "lower":
+            assert not changed[: int(y1 + 0.25 * (y2 - y1))].any()
+
+
+def test_the_edge_of_the_mask_fades_out_inside_the_box(model):
+    source = DrawnSource(4)
+    scene = inference.Scene.look(model(), source)
+    black, white = np.zeros((120, 128, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
+    pasted = scene.paste(model(), black, white, 2)[..., 0]
+    x1, _, x2, y2 = scene.points.boxes[2].astype(int)
+    assert pasted[58, 64] == 255
+    assert pasted[y2 - 1].max() < 90 and pasted[:, x1].max() < 90 and pasted[:, x2 - 1].max() < 90
+
+
+def test_frames_without_a_face_pass_through_and_are_reported(model, caplog):
+    source = DrawnSource(20, gone=(4, 5, 6, 12))
+    with caplog.at_level(logging.WARNING, "talkingface"):
+        made = list(model().generate(source, Speech(0.8)))
+    for index in (4, 5, 6, 12):
+        np.testing.assert_array_equal(made[index], source.pictures[index])
+    assert (made[7] != source.pictures[7]).any()
+    assert "no face in frames 4-6, 12" in caplog.text
+    with pytest.raises(NoFaceError, match="frames 4-6, 12"):
+        list(model(no_face="error").generate(source, Speech(0.8)))
+    with pytest.raises(NoFaceError, match="no face found in any"):
+        list(model().generate(DrawnSource(3, gone=(0, 1, 2)), Speech(0.2)))
+
+
+def test_a_still_image_speaks(model):
+    made = list(model(reference_policy="other_half").generate(DrawnSource(1), Speech(0.8)))
+    assert len(made) == 20
+    assert any((frame != made[0]).any() for frame in made)
+
+
+def test_the_batch_size_does_not_matter(model):
+    first, second = (list(model(batch=size).generate(DrawnSource(9), Speech(0.6))) for size in (2, 7))
+    for a, b in zip(first, second, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_pictures_are_held_one_batch_at_a_time(model):
+    source, read, seen = DrawnSource(20), 0, []
+
+    def counted(order=None, frames=source.frames):
+        nonlocal read
+        for frame in frames(order):
+            read += 1
+            yield frame
+
+    source.frames = counted
+    for number, _ in enumerate(model(batch=4).generate(source, Speech(4.0)), start=1):
+        seen.append(read - number)
+    assert number == 100 and max(seen) <= 4
+
+
+def test_references_never_show_the_target(model):
+    source = DrawnSource(20)
+    scene = inference.Scene.look(model(), source)
+    asked = []
+    source.read = lambda indices, read=source.read: asked.append(list(indices)) or read(indices)
+    groups = inference.reference_groups(model(reference_policy="other_half"), source, scene)
+    assert len(groups) == 2
+    for group, frames in zip(groups, asked, strict=True):
+        assert not set(np.flatnonzero(group.serves)) & set(frames)
+    assert np.all(groups[0].serves ^ groups[1].serves)
+    asked.clear()
+    source.reference = DrawnSource(9)
+    assert len(inference.reference_groups(model(reference_policy="other_half"), source, scene)) == 1
+    assert not asked  # another video of the speaker serves, the source itself does not
+
+
+def test_shared_encoders_give_what_each_window_gives_alone(model):
+    built, source = model(), DrawnSource(12)
+    scene = inference.Scene.look(built, source)
+    with torch.no_grad():
+        group = inference.reference_groups(built, source, scene)[0]
+        mel, order = melspectrogram(Speech(0.8).samples), source.order(18)
+        got = inference.predict_content(built, scene.points, order, mel, group, 25.0)
+        chosen = inference.select_references(scene.openness, 3)
+        references = torch.from_numpy(scene.points.relative[chosen])[None]
+        for k in (0, 7, 17):
+            frames = np.arange(k - 2, k + 3)
+            pose = torch.from_numpy(scene.points.relative[order[np.clip(frames, 0, 17)]][..., :POSE])[None]
+            mels = torch.from_numpy(mel_windows(mel, frames))[None, :, None]
+            alone = built.landmark_generator(mels, pose, references[..., :POSE], references[..., POSE:])
+            np.testing.assert_allclose(got[k], alone.numpy(), atol=1e-5)
+
+
+def test_silence_closes_the_mouth(model):
+    source = DrawnSource(12, phase=0.5)
+    source.reference = DrawnSource(24)
+    audio = Speech(2.0)
+    audio.samples[:16000] = 0
+    built = model(silence="close")
+    scene = inference.Scene.look(built, source)
+    with torch.no_grad():
+        groups = inference.reference_groups(built, source, scene)
+    content = np.full((50, 5, 2, 57), 0.7, np.float32)
+    content[..., iplap_scores.LIP_BOTTOM] += 0.1  # wide open
+    done = inference.finish_content(built, scene.points, source.order(50), content, audio, groups, 25.0)
+    wide = np.abs(done[:, 2, 1, iplap_scores.LIP_TOP] - done[:, 2, 1, iplap_scores.LIP_BOTTOM])
+    assert wide[5:20].max() < 0.05 and wide[28:32].min() > 0.09
+    untouched = inference.finish_content(model(), scene.points, source.order(50), content, audio, groups, 25.0)
+    np.testing.assert_array_equal(untouched, content)
+
+
+def test_fitted_content_follows_the_pose():
+    reference = np.stack([mesh(0.0, 0.0)[:131, 0], mesh(0.0, 0.0)[:131, 1]])
+    turn = np.array([[0.9, -0.2], [0.1, 1.1]])
+    moved = turn @ reference + np.array([[3.0], [-5.0]])
+    fitted = inference.fit_pose(reference, moved[None, :, :POSE])
+    np.testing.assert_allclose(fitted[0], moved[:, POSE:], rtol=1e-4)
+
+
+def test_smoothing_leaves_gaps_alone_and_removes_jitter():
+    rng = np.random.default_rng(0)
+    clean = np.sin(np.arange(60) / 9)[:, None]
+    noisy = clean + 0.1 * rng.standard_normal((60, 1))
+    valid = np.ones(60, bool)
+    valid[30] = False
+    noisy[30] = np.nan
+    smooth = inference.smoothed(noisy, valid, 7)
+    assert np.isnan(smooth[30])
+    assert np.abs(np.diff(smooth[valid], 2, axis=0)).mean() < 0.5 * np.abs(np.diff(noisy[valid], 2, axis=0)).mean()
+
+
+def test_smoothing_runs_end_to_end(model):
+    assert len(list(model(smooth="savgol").generate(DrawnSource(20, gone=(3,)), Speech(1.0)))) == 25
+
+
+def test_postprocess_sees_the_generated_face(model):
+    built, shapes = model(), []
+    built.postprocess = lambda face: shapes.append(face.shape) or np.zeros_like(face)
+    made = list(built.generate(DrawnSource(6), Speech(0.2)))
+    assert shapes == [(32, 32, 3)] * 5 and made[0][58, 64].max() == 0
+
+
+def test_landmark_scores_compare_with_foreign_audio(model, tmp_path, monkeypatch):
+    clips = [make_clip(tmp_path, f"a/{k}", 40, speaker="a", phase=k / 3) for k in range(2)]
+    clips.append(make_clip(tmp_path, "b/0", 40, speaker="b", phase=0.6))
+    donors = [*clips[1:], clips[0]]
+    scores = model().stage_scores(clips, donors)
+    names = {"landmark_opening_corr", "landmark_l1"}
+    assert set(scores) == names | {f"{name}_shuffled" for name in names}
+
+    true_mels = [clip.mel() for clip in clips]
+    asked = []
+
+    def oracle(model, points, order, mel, group, fps):
+        """Right for a clip's own audio, held still for any other."""
+        asked.append(group.closed)
+        content = np.repeat(points.relative[order][:, None, :, POSE:], 5, axis=1)
+        own = any(np.array_equal(mel, m) and np.allclose(opening_of(points), opening(40, p)) for m, p in
+                  zip(true_mels, (0, 1 / 3, 0.6), strict=True))  # fmt: skip
+        return content if own else content[:1].repeat(len(order), axis=0) + 0.01 * np.random.rand(len(order), 5, 2, 57)
+
+    def opening_of(points):
+        return iplap_scores.opening_px(points.relative[..., POSE:], points.boxes) - 1.0
+
+    monkeypatch.setattr(iplap_scores, "predict_content", oracle)
+    scores = model().stage_scores(clips, donors)
+    assert scores["landmark_opening_corr"] == pytest.approx(1) and scores["landmark_l1"] == 0
+    assert abs(scores["landmark_opening_corr_shuffled"]) < 0.5 and scores["landmark_l1_shuffled"] > 0.01

@@ -1,0 +1,51 @@
+"""The package: requirements in two places agree, the layout holds what the wheel needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def pyproject() -> dict:
+    # tomllib came with Python 3.11; 3.10 reads it through pip's copy.
+    try:
+        import tomllib
+    except ImportError:
+        from pip._vendor import tomli as tomllib
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_requirements_and_pyproject_agree():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = {line for line in lines if line and not line.startswith("#")}
+    project = pyproject()["project"]
+    assert wanted == {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+
+
+def test_torch_is_a_lower_bound_so_that_an_installed_pair_is_kept():
+    for name in ("torch", "torchvision"):
+        [entry] = [d for d in pyproject()["project"]["dependencies"] if d.split(">")[0].split("=")[0] == name]
+        assert entry.startswith(f"{name}>=") and "," not in entry
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_yaml_files_and_lists_models(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert "talkingface/properties/model/IPLAP.yaml" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from talkingface.cli import main; main(['list'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "IPLAP" in done.stdout and "demo" in done.stdout
