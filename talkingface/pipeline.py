@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from talkingface.model.base import TalkingFaceModel
 
 log = logging.getLogger("talkingface")
+SOUND_RATE = 44100  # Hz, of the sound in generated files
 
 
 class Pipeline:
@@ -91,6 +92,7 @@ class Pipeline:
             MediaError, NoFaceError: bad input, named in one line.
             OutputError: the output cannot be written.
         """
+        from talkingface.data.media import read_audio
         from talkingface.data.source import Audio, Source
 
         output = Path(output)
@@ -100,10 +102,23 @@ class Pipeline:
         check_writable(output)
         picture = Source.from_path(Path(source))
         picture.reference = Source.from_path(Path(reference)) if reference is not None else None
-        return self.generate_file(picture, Audio.load(Path(audio)), output, progress)
+        voice = Audio.load(Path(audio))
+        # The networks hear 16 kHz; people get the full band.
+        sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
+        return self.generate_file(picture, voice, output, progress, sound)
 
-    def generate_file(self, source: Source, audio: Audio, output: Path, progress: bool = False) -> Path:
-        """Generate from opened inputs; frames are encoded while they arrive, so memory stays flat."""
+    def generate_file(
+        self, source: Source, audio: Audio, output: Path, progress: bool = False, sound: Audio | None = None
+    ) -> Path:
+        """Generate from opened inputs; frames are encoded while they arrive, so memory stays flat.
+
+        Args:
+            source: the face.
+            audio: what it says, at 16 kHz.
+            output: video file to write.
+            progress: show a progress bar.
+            sound: the same sound at another rate for the file; None writes `audio`.
+        """
         import torch
 
         from talkingface.data.media import VideoWriter
@@ -115,8 +130,9 @@ class Pipeline:
         try:
             with torch.inference_mode(), bar:
                 frames = self.model.generate(source, audio)
+                heard = sound or audio
                 with VideoWriter(
-                    output, fps=source.fps, size=source.size, audio=audio.samples, sample_rate=audio.sample_rate
+                    output, fps=source.fps, size=source.size, audio=heard.samples, sample_rate=heard.sample_rate
                 ) as writer:
                     for frame in frames:
                         writer.write(frame)

@@ -12,6 +12,7 @@ from talkingface.data.clip import ClipFolder, FaceWriter
 from talkingface.data.face import CropConfig, crop_face, face_boxes
 from talkingface.data.landmarks import LandmarkTrack
 from talkingface.data.mel import melspectrogram
+from talkingface.model.iplap_inference import NOSE_BRIDGE
 
 HEIGHT, WIDTH = 120, 128
 CENTRE = np.array([64.0, 58.0])
@@ -33,6 +34,10 @@ def mesh(opened: float, shift: float) -> np.ndarray:
         points[list(lips)] = CENTRE + np.stack(
             [width * np.cos(angle), 20 + thick * np.sin(angle) + drop * np.abs(np.sin(angle))], axis=1
         )
+    for brow, low, high in ((facemesh.RIGHT_BROW_UPPER, -24, -6), (facemesh.LEFT_BROW_UPPER, 6, 24)):
+        points[list(brow)] = CENTRE + np.stack([np.linspace(low, high, 5), np.full(5, -22)], axis=1)
+    bridge = NOSE_BRIDGE[1:-1]
+    points[list(bridge)] = CENTRE + np.stack([np.linspace(28, -28, len(bridge)), np.full(len(bridge), -2)], axis=1)
     jaw = list(facemesh.JAWLINE[8:-8])
     points[jaw, 1] += 0.5 * opened
     return (points + [shift, 0]).astype(np.float32)

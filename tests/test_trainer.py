@@ -216,3 +216,30 @@ def test_two_processes_equal_one_with_the_same_total_batch(tmp_path):
     for left, right in pairs:
         for key in left.keys() - {"time", "stage"}:
             assert left[key] == pytest.approx(right[key], rel=1e-3, abs=1e-5), key
+
+
+SUICIDE = """
+from talkingface.trainer import StageLoop
+import signal
+original = StageLoop._train_batch
+def train_batch(self, batch, ctx):
+    if self.stage.name == "gan" and ctx.step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, ctx)
+if sys.argv[4] == "die":
+    StageLoop._train_batch = train_batch
+"""
+
+
+def test_kill_minus_nine_and_resume_equal_an_uninterrupted_run(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.replace("tmp = Path", SUICIDE + "tmp = Path"))
+    here = str(Path(__file__).parent)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    codes = []
+    for run, mode in (("whole", "live"), ("parts", "die"), ("parts", "live")):
+        command = [sys.executable, str(script), here, str(tmp_path), run, mode]
+        codes.append(subprocess.run(command, env=env, capture_output=True, timeout=240, check=False).returncode)
+    assert codes == [0, -9, 0]
+    for name in ("gan/best", "gan/last"):
+        assert_same(weights(tmp_path / "whole" / f"{name}.pt"), weights(tmp_path / "parts" / f"{name}.pt"))

@@ -82,6 +82,8 @@ class Source:
         reference: Where identity frames come from instead, when set.
         clip: The preprocessed clip, when landmarks already lie on disk.
         landmark_config: How landmarks are found otherwise.
+        held_out: The output is compared with this very video, so no frame may be made from itself: identity frames must
+            come from `reference`, or from another part of the video.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Source:
         self.size = info.size
         self.is_image = info.is_image
         self.landmark_config = LandmarkConfig()
+        self.held_out = False
         self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None

@@ -170,7 +170,9 @@ class Evaluator:
 
         other = reference.clip
         lent = None if other is clip else Source(other.video, clip=other)
-        return Source(clip.video, clip=clip, reference=lent)
+        source = Source(clip.video, clip=clip, reference=lent)
+        source.held_out = True
+        return source
 
     def audio(self, clip: ClipFolder, frames: int) -> Audio:
         """The clip's sound, cut to `frames` frames."""

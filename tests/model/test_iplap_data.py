@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn_clips import make_clip
 from torch.utils.data import default_collate
 
 from talkingface.data.face import CropConfig
@@ -18,8 +19,6 @@ from talkingface.model.iplap_data import (
     pick_references,
     window_starts,
 )
-
-from drawn_clips import make_clip
 
 CONFIG = IPLAPConfig(crop=CropConfig(size=32, margin_mode="relative", margin=0.05))
 
