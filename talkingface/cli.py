@@ -63,7 +63,21 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
         ),
     ),
     "list": ("models, data sets and metrics, one line each", (_HELP,)),
-    "doctor": ("versions, devices, weight files, data sets: what is there and what is wrong", (_HELP,)),
+    "doctor": (
+        "versions, devices, weight files, data sets: what is there and what is wrong",
+        (Option("weights_dir", "folder of the weight files", "checkpoints"), _HELP),
+    ),
+    "convert-data": (
+        "turn data that older code has preprocessed into ours",
+        (
+            Option("kind", "iplap or wav2lip", required=True),
+            Option("landmarks", "iplap: its landmark folder"),
+            Option("faces", "its face folder"),
+            Option("audio", "iplap: its audio folder"),
+            Option("out", "new preprocessed_root", required=True),
+            _HELP,
+        ),
+    ),
     "benchmark": (
         "measure data loading, training, generation and preprocessing speed",
         (
@@ -107,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def help_text(command: str | None = None) -> str:
     """The overview, or one command's options."""
     if command is None or command not in COMMANDS:
-        rows = "\n".join(f"  {name:<11} {line}" for name, (line, _) in COMMANDS.items())
+        rows = "\n".join(f"  {name:<13} {line}" for name, (line, _) in COMMANDS.items())
         return (
             "usage: python run_talkingface.py [command] --model=NAME --dataset=NAME [--any.key=value ...]\n\n"
             f"commands:\n{rows}\n\n"
@@ -201,10 +215,18 @@ def _list(_: Arguments) -> int:
     return 0
 
 
-def _doctor(_: Arguments) -> int:
+def _doctor(arguments: Arguments) -> int:
     from talkingface.doctor import report
 
-    print(report())
+    print(report(arguments["weights_dir"]))
+    return 0
+
+
+def _convert_data(arguments: Arguments) -> int:
+    from talkingface.data.legacy import convert_legacy
+
+    roots = {name: arguments[name] for name in ("landmarks", "faces", "audio") if arguments[name]}
+    print(convert_legacy(arguments["kind"], roots, arguments["out"]).table())
     return 0
 
 
@@ -228,5 +250,6 @@ _HANDLERS: dict[str, Callable[[Arguments], int]] = {
     "import": _import,
     "list": _list,
     "doctor": _doctor,
+    "convert-data": _convert_data,
     "benchmark": _benchmark,
 }

@@ -57,6 +57,11 @@ class Merged:
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
+    @property
+    def lenient(self) -> bool:
+        """Whether unknown keys are dropped with a warning (`strict_config: warn`) instead of being errors."""
+        return self.data.get("strict_config") == "warn"
+
     def add(self, layer: Layer) -> None:
         """Lay `layer` over what is there: mappings merge, lists are replaced (lists of stages merge by name)."""
         self.data = self._merge(self.data, layer.data, (), layer, ())
@@ -339,10 +344,23 @@ def _validate(cls: type[Section], data: Any, at: KeyPath, merged: Merged, proble
         # JSON mode is strict about numbers and booleans yet reads lists as tuples and strings as paths.
         return cls.model_validate_json(json.dumps(to_plain(data)), strict=True)
     except ValidationError as error:
+        unknown = [detail for detail in error.errors() if detail["type"] == "extra_forbidden"]
+        if unknown and merged.lenient:
+            data = to_plain(data)
+            for detail in unknown:
+                log.warning("%s; it is ignored", _problem(cls, detail, at, merged))
+                _remove(data, detail["loc"])
+            return _validate(cls, data, at, merged, problems)
         problems += [_problem(cls, detail, at, merged) for detail in error.errors()]
     except TypeError as error:
         problems.append(f"{merged.origin(at) or 'configuration'}: '{_dotted(at)}': {error}")
     return None
+
+
+def _remove(data: Any, path: Sequence[str | int]) -> None:
+    for part in path[:-1]:
+        data = data[part]
+    del data[path[-1]]
 
 
 def _problem(cls: type[Section], detail: Mapping[str, Any], at: KeyPath, merged: Merged) -> str:

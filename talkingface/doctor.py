@@ -45,6 +45,11 @@ WEIGHTS = (
         "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     ),
     (
+        "mediapipe/face_landmarker.task",
+        "landmark provider mediapipe_tasks, with preprocess.landmarks.model_path",
+        "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
+    ),
+    (
         "IPLAP/imported.pt",
         "published IPLAP weights",
         "see docs/iplap.md, then `python run_talkingface.py import --model=IPLAP --folder=DIR`",
@@ -52,10 +57,10 @@ WEIGHTS = (
 )
 
 
-def report(root: Path = Path(".")) -> str:
+def report(weights_dir: str = "checkpoints") -> str:
     """The whole report as text; never fails because something is missing."""
     parts = [("python and packages", _packages()), ("devices", _devices()), ("models", _models())]
-    parts += [("weights", _weights(root)), ("data sets", _datasets())]
+    parts += [("weights", _weights(Path(weights_dir))), ("data sets", _datasets())]
     return "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts)
 
 
@@ -97,10 +102,10 @@ def _models() -> list[str]:
     return lines
 
 
-def _weights(root: Path) -> list[str]:
+def _weights(folder: Path) -> list[str]:
     lines = []
     for file, purpose, source in WEIGHTS:
-        path = root / "checkpoints" / file
+        path = folder / file
         if path.is_file():
             lines.append(f"ok       {path} ({purpose}, {path.stat().st_size / 2**20:.1f} MiB)")
         else:

@@ -46,7 +46,7 @@ class Pipeline:
             name: registered model name; None takes the checkpoint's.
             checkpoint: a `.pt` file, or a run or stage folder; None takes the imported published weights.
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-            **overrides: dotted configuration keys that differ from training, e.g. `**{"model.infer.references": 10}`.
+            **overrides: dotted configuration keys that differ from training, e.g. `**{"model.inference.ref_n": 10}`.
 
         Raises:
             CheckpointError: missing, unreadable, or of another model.
@@ -58,7 +58,8 @@ class Pipeline:
         from talkingface.registry import get_spec, model_file
 
         canonical = model_file(name)[0] if name else None
-        path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical)
+        weights = overrides.get("weights_dir", "checkpoints")
+        path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical, weights)
         content = files.load(path, canonical)
         overrides.pop("log_level", None)
         spec = get_spec(content["model"])
@@ -188,10 +189,10 @@ def load_experts(model: TalkingFaceModel, config: Config, kinds: Collection[str]
             )
 
 
-def _imported(name: str | None) -> Path:
+def _imported(name: str | None, weights_dir: str) -> Path:
     if name is None:
         raise CheckpointError("give a model name or a checkpoint")
-    path = Path("checkpoints") / name / "imported.pt"
+    path = Path(weights_dir) / name / "imported.pt"
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no imported weights; give --checkpoint=saved/{name}-.../RUN of your own training, or convert the"

@@ -95,7 +95,7 @@ class DrawnSource:
 
     def __init__(self, count: int = 20, gone: tuple[int, ...] = (), phase: float = 0.0) -> None:
         self.path, self.fps, self.size = Path("drawn.mp4"), 25.0, (HEIGHT, WIDTH)
-        self.is_image, self.reference = count == 1, None
+        self.is_image, self.reference, self.held_out = count == 1, None, False
         wide = opening(count, phase)
         points = np.stack([mesh(wide[k], 3 * np.sin(k / 9)) for k in range(count)])
         self.pictures = [picture(p, k) for k, p in enumerate(points)]

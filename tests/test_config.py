@@ -153,3 +153,12 @@ def test_yaml_refuses_code_and_duplicates(tmp_path):
 def test_contradicting_overrides_are_an_error():
     with pytest.raises(ConfigError, match="contradicts"):
         nest({"a": 1, "a.b": 2})
+
+
+def test_strict_config_warn_drops_unknown_keys_with_a_warning(caplog):
+    with caplog.at_level("WARNING", logger="talkingface"):
+        config = load(strict_config="warn", **{"model.widht": 3, "nonsense": 1}).config
+    assert config.model.width == 8
+    assert sum("it is ignored" in r.message for r in caplog.records) == 2
+    with pytest.raises(ConfigError, match="seed"):
+        load(strict_config="warn", seed="x")

@@ -105,7 +105,8 @@ class InferenceConfig(Section):
         nl: reference landmark sets.
         ref_n: reference frames; may differ from the number in training (published: 3 there, 25 here).
         reference_policy: `all` frames of the reference video may serve; `other_half`: where source and reference are
-            the same video, frames of one half are made from the other half, so that no target is among its references.
+            the same video, frames of one half are made from the other half, so that none is made from itself. The
+            evaluation asks for this in any case.
         margin: margin around the face in the unit of `margin_mode`; null keeps the margin of the training. Published
             weights were trained with 5 px and are run with 25 px (see docs/iplap.md).
         margin_mode: unit of `margin`.
@@ -118,6 +119,7 @@ class InferenceConfig(Section):
         smooth_window: frames of the smoothing filter, odd.
         silence: `close` draws the mouth towards its most closed reference while the audio is silent.
         silence_db: level below the audio's loud parts at which it counts as silent.
+        precision: of the renderer: `32`, `bf16`, or `bf16-auto`, which is bf16 where the device computes it fast.
         no_face: frames without a face `pass` through unchanged, or are an `error`.
     """
 
@@ -134,6 +136,7 @@ class InferenceConfig(Section):
     smooth_window: int = Field(7, ge=5)
     silence: Literal["none", "close"] = "none"
     silence_db: float = Field(-35.0, lt=0)
+    precision: Literal["32", "bf16", "bf16-auto"] = "32"
     no_face: Literal["pass", "error"] = "pass"
 
     @model_validator(mode="after")

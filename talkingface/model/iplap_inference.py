@@ -19,6 +19,7 @@ from talkingface.data.face import box_pixels, contour_mask, crop_face, paste_fac
 from talkingface.data.facemesh import JAWLINE
 from talkingface.data.mel import mel_windows, melspectrogram
 from talkingface.data.sketch import draw_sketches
+from talkingface.devices import resolve_precision
 from talkingface.errors import NoFaceError
 from talkingface.model.iplap_data import CONTENT, POSE, ClipPoints, box_shapes, clip_points
 from talkingface.model.iplap_geometry import mouth_openness, select_references
@@ -143,7 +144,8 @@ def reference_groups(model: IPLAP, source: Source, scene: Scene) -> list[Referen
     other = scene if origin is source else Scene.look(model, origin)
     count, usable = len(scene.points.valid), np.flatnonzero(other.points.valid)
     everything = [(np.ones(count, bool), usable)]
-    if settings.reference_policy == "other_half" and origin is source and not source.is_image:
+    apart = settings.reference_policy == "other_half" or source.held_out
+    if apart and origin is source and not source.is_image:
         first = np.arange(count) < (count + 1) // 2
         halves = [(first, usable[~first[usable]]), (~first, usable[first[usable]])]
         everything = halves if all(len(candidates) for _, candidates in halves) else everything
@@ -311,7 +313,9 @@ def render(
     faces = network_images(torch.from_numpy(np.stack(crops)).to(model.device))
     spoken = torch.from_numpy(np.ascontiguousarray(mels[:, None], dtype=np.float32)).to(model.device)
     drive = torch.from_numpy(sketches).to(model.device)
-    generated, _ = model.renderer.forward_with_references(faces, drive, group.frames, spoken)
+    half = resolve_precision(model.config.inference.precision, model.device) == "bf16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        generated, _ = model.renderer.forward_with_references(faces, drive, group.frames, spoken)
     return from_network(generated)
 
 

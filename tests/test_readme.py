@@ -1,0 +1,298 @@
+"""What README and docs show works: commands parse, configuration loads, code runs, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from talkingface import Pipeline, cli, registry, runner
+from talkingface.arguments import parse, split_files
+from talkingface.config_loading import load_config
+from talkingface.config_values import read_yaml
+from talkingface.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / "checkpoints" / "README.md", ROOT / "dataset" / "README.md"]
+BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?^ *```(?P<lang>\w+)\n(?P<body>.*?)^ *```", re.M | re.S)
+
+
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """(comment above, content) of the fenced blocks in these languages; indented blocks lose their indent."""
+    import textwrap
+
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [(m["note"] or "", textwrap.dedent(m["body"])) for m in found if m["lang"] in languages]
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, arguments) of every mention of `run_talkingface.py`, in blocks and inside sentences."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for match in re.finditer(r"(?:python|torchrun)[^\n`&]*? run_talkingface\.py(?P<rest>[^\n`&#]*)", text):
+            found.append((page.name, match["rest"].strip()))
+    return found
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Folder with the README's files written out, and the model in them registered for one test."""
+    for note, body in blocks(ROOT / "README.md", "python", "yaml"):
+        if note.startswith("file: "):
+            path = tmp_path / note.removeprefix("file: ")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(body, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("TALKINGFACE_PLUGINS", "mymodels.tinylip")
+    forget_example()
+    yield tmp_path
+    forget_example()
+
+
+def forget_example() -> None:
+    """Unregister the models of the pages, and the modules they came from."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "mymodels"]:
+        del sys.modules[name]
+    for name in [n for n, spec in registry._SPECS.items() if spec.model.__module__.startswith(("mymodels", "page_"))]:
+        del registry._SPECS[name]
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def test_readme_begins_with_the_two_one_line_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    demo, tests = (body.strip() for _, body in blocks(ROOT / "README.md", "bash")[:2])
+    assert demo == "pip install -r requirements.txt && python run_talkingface.py --model=IPLAP --dataset=demo"
+    assert tests == "pip install -r requirements.txt && python -m pytest"
+    assert len(text.splitlines()) < 500
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_every_command_in_the_pages_is_understood(page, line, example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_yaml_examples(tmp_path)
+    arguments = parse(shlex.split(line), {n: o for n, (_, o) in cli.COMMANDS.items()}, "run", cli._TAKES_KEYS)
+    if arguments.options.get("model") is None:
+        assert not arguments.overrides
+        return
+    dataset = arguments.options.get("dataset") or "folder"
+    load_config(arguments["model"], dataset, split_files(arguments.options.get("config_files")), arguments.overrides)
+
+
+def write_yaml_examples(folder: Path) -> list[Path]:
+    """The YAML files that begin with their own name (`# mine.yaml`), written out; names only mentioned are empty."""
+    written = []
+    for page in PAGES:
+        for _, body in blocks(page, "yaml"):
+            name = re.match(r"# (\S+\.yaml)\n", body)
+            if name:
+                (folder / name[1]).write_text(body, encoding="utf-8")
+                written.append(folder / name[1])
+    for name in ("a.yaml", "b.yaml", "mine.yaml", "lab.yaml"):
+        (folder / name).touch()
+    return written
+
+
+def test_commands_are_found_in_readme_and_docs():
+    pages = [page for page, _ in commands()]
+    assert pages.count("README.md") > 20 and {"configuration.md", "evaluation.md", "benchmarks.md"} <= set(pages)
+
+
+def test_yaml_examples_are_valid_configurations(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {path.name: path for path in write_yaml_examples(tmp_path)}
+    assert {"mine.yaml", "my.yaml"} <= files.keys()
+    assert load_config("IPLAP", "lrs2", [files["mine.yaml"]]).config.seed == 7
+    assert load_config("IPLAP", str(files["my.yaml"])).config.data_root == "interviews/videos"
+
+
+def test_every_yaml_block_is_yaml_with_known_top_level_keys(tmp_path):
+    from talkingface.config import Config
+
+    for page in PAGES:
+        for _, body in blocks(page, "yaml"):
+            path = tmp_path / "block.yaml"
+            path.write_text(body, encoding="utf-8")
+            assert read_yaml(path)[0].keys() <= {*Config.model_fields, "profiles"}, f"{page.name}: {body}"
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_model_learns_and_speaks_as_readme_says(example, tiny_dataset, monkeypatch):
+    overrides = {**tiny_dataset, "saved_dir": str(example / "saved"), "run_name": "first", "log_every": 1}
+    metrics = {"metrics": ["PSNR"], "evaluation.rows": ["generated"], "evaluation.max_clips": 1}
+    result = runner.run("TinyLip", "demo", config_dict={**overrides, **metrics})
+    assert result["rows"]["generated"]["psnr"] > 5
+    run = example / "saved" / "TinyLip-demo" / "first"
+
+    # The API block, as printed but for the model's name: its files are laid out where it expects them.
+    from talkingface.data.media import VideoReader, count_frames, probe, read_audio, write_image, write_wav
+
+    video = next(Path(tiny_dataset["data_root"]).rglob("*.mp4"))
+    (example / "me.mp4").write_bytes(video.read_bytes())
+    write_image(example / "portrait.jpg", next(iter(VideoReader(video))))
+    write_wav(example / "speech.wav", read_audio(video)[:8000])
+    (example / "saved" / "IPLAP-lrs2").mkdir()
+    run.rename(example / "saved" / "IPLAP-lrs2" / "first")
+    monkeypatch.chdir(example)
+    code = next(body for _, body in blocks(ROOT / "README.md", "python") if "Pipeline.from_checkpoint" in body)
+    exec(
+        compile(
+            code.replace('"IPLAP"', '"TinyLip"').replace('"auto"', '"cpu"'), "README.md", "exec", dont_inherit=True
+        ),
+        {},
+    )
+    # 0.5 s at 25 fps are 12.5 frames, rounded up.
+    assert count_frames("talking.mp4") == count_frames("talking_picture.mp4") == 13
+    assert probe("talking.mp4").size == probe("me.mp4").size and probe("talking.mp4").has_audio
+
+
+def test_the_example_model_stays_short():
+    code = next(body for note, body in blocks(ROOT / "README.md", "python") if note.startswith("file: "))
+    assert len([line for line in code.splitlines() if line.strip()]) <= 75
+    assert max(map(len, code.splitlines())) <= 120
+
+
+def test_the_example_model_is_listed_and_its_profiles_load(example):
+    assert "TinyLip" in registry.list_models()
+    for profile in (None, "demo", "tiny"):
+        loaded = load_config("tinylip", "folder", (), {"profile": profile})
+        assert loaded.config.stages[0].name == "lips"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_python_block_compiles_and_imports_what_exists(page):
+    for _, body in blocks(page, "python"):
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), f"{page.name}: {ast.unparse(node)}"
+
+
+def test_calls_of_run_and_pipeline_in_the_pages_have_arguments_that_exist():
+    import inspect
+
+    known = {"run": runner.run, "from_checkpoint": Pipeline.from_checkpoint, "pipeline": Pipeline.__call__}
+    allowed = {name: set(inspect.signature(function).parameters) for name, function in known.items()}
+    seen = set()
+    for page in PAGES:
+        for _, body in blocks(page, "python"):
+            for node in ast.walk(ast.parse(body)):
+                if not isinstance(node, ast.Call):
+                    continue
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name not in allowed or (name == "run" and isinstance(node.func, ast.Attribute)):
+                    continue
+                seen.add(name)
+                assert {k.arg for k in node.keywords} <= allowed[name], f"{page.name}: {ast.unparse(node)}"
+                for keyword in node.keywords:
+                    if keyword.arg == "config_dict":
+                        load_config("IPLAP", "demo", (), ast.literal_eval(keyword.value))
+    assert seen == set(known)
+
+
+@pytest.fixture
+def untouched_registries():
+    """Models, metrics and steps that a page registers are forgotten after the test."""
+    from talkingface.evaluator import METRICS
+    from talkingface.preprocess_steps import STEPS
+
+    kept = [(known, dict(known)) for known in (METRICS, STEPS)]
+    yield
+    forget_example()
+    for known, before in kept:
+        known.clear()
+        known.update(before)
+
+
+def run_blocks(page: Path, **names) -> dict:
+    """Execute a page's Python blocks one after the other, as a reader would; those marked `not run` are left out."""
+    namespace = {"__name__": f"page_{page.stem}", **names}
+    for note, body in blocks(page, "python"):
+        if note != "not run":
+            exec(compile(body, page.name, "exec", dont_inherit=True), namespace)
+    return namespace
+
+
+@pytest.fixture
+def clip(tiny_dataset):
+    """A prepared clip of the tiny corpus."""
+    from talkingface.data.clip import ClipFolder
+
+    loaded = load_config("IPLAP", "demo", (), tiny_dataset)
+    return ClipFolder(runner.prepare(loaded)["train"][0].path)
+
+
+def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path):
+    import numpy as np
+    import torch
+
+    from talkingface.config import PreprocessConfig, StageConfig
+    from talkingface.data.layouts import ClipItem
+    from talkingface.evaluator.base import EvalSample
+    from talkingface.model.base import StepContext
+    from talkingface.preprocess import Preprocessor
+    from talkingface.preprocess_steps import plan_steps
+
+    page = run_blocks(ROOT / "docs" / "adding_a_model.md")
+    assert page["official"][0].network == "generator"
+    with pytest.raises(ValueError, match="multiple of 16, got 50"):
+        page["LipConfig"](crop={"size": 50})
+
+    data = page["LipWindows"]([clip], "train", {"frames": 3}, None, 0)
+    batch = {key: torch.as_tensor(np.asarray(value))[None] for key, value in data[0].items()}
+    assert batch["mels"].shape == (1, 3, 80, 16)
+    model = page["LipGAN"](page["LipConfig"]())
+    ctx = StepContext(StageConfig(name="s", kind="gan", epochs=1), epoch=1)
+    updates = list(model.training_step(batch, ctx))
+    assert [u.network for u in updates] == ["discriminator", "generator"] and "adversarial" in updates[1].losses
+
+    settings = PreprocessConfig()
+    item = ClipItem("c", clip.video, "s")
+    steps = plan_steps(["loudness"], {"loudness": {"floor_db": -40.0}}, settings)
+    assert Preprocessor(steps, settings, tmp_path, progress=False).run([item]).ok_ids == ["c"]
+    assert np.load(tmp_path / "c" / "loudness.npy").shape == (len(clip),)
+
+    flicker = page["Flicker"]().update(EvalSample("c", "real", clip.video, clip.video))["flicker"]
+    assert 0 < flicker < 20
+
+
+def test_the_code_of_data_layout_works(clip, capsys):
+    page = run_blocks(ROOT / "docs" / "data_layout.md", CLIP=clip.path)
+    assert page["track"].points_px.shape == (len(clip), 478, 2)
+    assert page["mel"].shape[0] == 80 and capsys.readouterr().out.split() == [str(len(clip)), "ok", "25.0"]
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_links_inside_the_repository_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+            slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_configuration_keys_named_in_sentences_exist():
+    """`--a.b=...` in running text and tables, beyond whole commands."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for key in set(re.findall(r"`--([a-z_]+(?:\.[a-z_0-9]+)+)=", text)):
+            with pytest.raises(ConfigError) as error:  # the value is wrong everywhere; the key must not be
+                load_config("IPLAP", "demo", (), {key: {"no": {"such": "value"}}})
+            assert f"unknown key '{key}'" not in str(error.value), f"{page.name}: --{key}"
