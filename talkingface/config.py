@@ -17,6 +17,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
 
 
+PRECISIONS = ("32", "bf16", "16", "bf16-auto")
+
+
+def _text(value: Any) -> Any:
+    """A number written without quotes where a word is meant, as in `precision: 32`."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _known_precision(value: str) -> str:
+    if value not in PRECISIONS:
+        raise ValueError(f"must be one of {', '.join(PRECISIONS)}")
+    return value
+
+
 class OptimConfig(Section):
     """Optimiser of one network.
 
@@ -34,7 +48,7 @@ class OptimConfig(Section):
 
 
 class SchedulerConfig(Section):
-    """Learning-rate schedule of a stage, in optimiser steps; warm-up is linear from 0.
+    """Learning-rate schedule of a stage, in batches; warm-up is linear from 0.
 
     `cosine` and `linear` fall to `min_lr_ratio` at the stage's last step, from `hold` (share of the stage) on; `step`
     multiplies by `gamma` every `step_size` steps.
@@ -95,7 +109,12 @@ class StageConfig(Section):
     @field_validator("precision", mode="before")
     @classmethod
     def _precision_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return _text(value)
+
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, value: str | None) -> str | None:
+        return value if value is None else _known_precision(value)
 
     @model_validator(mode="after")
     def _has_an_end(self) -> StageConfig:
@@ -238,14 +257,12 @@ class Config(Section):
     @field_validator("precision", mode="before")
     @classmethod
     def _precision_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return _text(value)
 
     @field_validator("precision")
     @classmethod
     def _known_precision(cls, value: str) -> str:
-        if value not in PRECISIONS:
-            raise ValueError(f"must be one of {', '.join(PRECISIONS)}")
-        return value
+        return _known_precision(value)
 
     @field_validator("device")
     @classmethod
@@ -254,6 +271,3 @@ class Config(Section):
         if name not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
             raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
         return value
-
-
-PRECISIONS = ("32", "bf16", "16", "bf16-auto")

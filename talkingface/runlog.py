@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talkingface.errors import CheckpointError, OutputError
+from talkingface.errors import CheckpointError, ConfigError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,18 +78,32 @@ class RunFolder:
                     return cls(file.parent)
             log.info("resume=auto: no unfinished run in %s, starting a new one", parent)
         elif config.resume != "none":
-            path = Path(config.resume)
-            path = path.parent.parent if path.suffix == ".pt" else path
-            if not path.is_dir():
-                raise CheckpointError(f"{config.resume}: no such run folder to resume")
-            return cls(path)
+            return cls._named(Path(config.resume))
         if config.run_name:
-            return cls(parent / config.run_name)
+            run = cls(parent / config.run_name)
+            if config.train and run.status != "new":
+                raise ConfigError(
+                    f"{run.path}: there is a run of this name already; go on with --resume={run.path}, or choose another"
+                    " --run_name"
+                )
+            return run
         name = time.strftime("%Y%m%d-%H%M%S")
         path, number = parent / name, 2
         while path.exists():
             path, number = parent / f"{name}-{number}", number + 1
         return cls(path)
+
+    @classmethod
+    def _named(cls, path: Path) -> RunFolder:
+        """The run folder at `path`, or of the checkpoint `path`."""
+        if path.suffix == ".pt" and not path.is_file():
+            raise CheckpointError(f"{path}: no such checkpoint to resume")
+        run = cls(path.parent.parent if path.suffix == ".pt" else path)
+        if run.status == "new":
+            raise CheckpointError(
+                f"{path}: no run to resume here (there is no run.json); give saved/<Model>-<data>/<run>"
+            )
+        return run
 
 
 class RunLog:
@@ -145,7 +160,9 @@ class RunLog:
         """Log scalars at one step."""
         if not self.active:
             return
-        line = json.dumps({"stage": stage, "epoch": epoch, "step": step, "time": round(time.time(), 3), **values})
+        # JSON has no NaN: a value that is not finite is null.
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"stage": stage, "epoch": epoch, "step": step, "time": round(time.time(), 3), **finite})
         self.run.path.mkdir(parents=True, exist_ok=True)
         with open(self.run.path / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")

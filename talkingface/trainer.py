@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,8 @@ class StageLoop:
         self.best: dict[str, float] = {}
         self.waited = 0
         self.finished = False
+        self.accumulated: set[str] = set()
+        self.ready: set[str] = set()
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.fabric = self._stage_fabric()
@@ -160,6 +163,7 @@ class StageLoop:
 
     def _prepare_networks(self, state: Mapping[str, Any] | None) -> None:
         """Load what the stage starts from, make optimisers, hand both to Fabric, restore a killed run."""
+        self.ready |= set(self.plan.trains)
         if state is None:
             for source in self.stage.init_from:
                 self._init_from(source)
@@ -186,6 +190,7 @@ class StageLoop:
 
     def _init_from(self, source: str) -> None:
         own = self.trainer.run.stage(source) / "best.pt"
+        own = own if own.is_file() else own.with_name("last.pt")
         path = own if own.is_file() else Path(source)
         if not path.is_file():
             raise CheckpointError(
@@ -194,6 +199,7 @@ class StageLoop:
             )
         content = checkpoint.load(path, self.config.model_name)
         names = content["trained"]
+        self.ready |= {*content["ready"], *names}
         checkpoint.load_networks(self.model, {n: content["networks"][n] for n in names}, path)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -210,25 +216,21 @@ class StageLoop:
         )
         try:
             with bar:
-                while not self.finished and self.step < self.total_steps:
-                    self._train_epoch(bar)
+                if not self.finished and self.step < self.total_steps:
+                    self._train(bar)
         finally:
             for name, network in self.networks.items():
                 setattr(self.model, name, network)
             self.log.close()
-        if not self.finished:
-            self._flush_logs(bar)
-            self.finished = True
-            self._save("last")
-        if self.fabric.is_global_zero and not (self.folder / "best.pt").is_file():
-            self._save("best")
         self.fabric.barrier()
 
-    def _train_epoch(self, bar: tqdm) -> None:
+    def _train(self, bar: tqdm) -> None:
         self.batches.set_position(self.epoch, self.batch_in_epoch)
         for batch in self.loader:
             self._set_learning_rate()
-            self._add_logs(self._train_batch(batch, self._context()))
+            with _explained(self.stage):
+                values = self._train_batch(batch, self._context())
+            self._add_logs(values)
             self.step += 1
             self.batch_in_epoch += 1
             bar.update()
@@ -250,26 +252,32 @@ class StageLoop:
         """Apply the updates of one batch; the returned values stay on the device."""
         logs: dict[str, Tensor] = {}
         k = self.stage.accumulate
-        first, last = self.step % k == 0, self.step % k == k - 1
-        for update in self.model.training_step(batch, ctx):
-            optimizer, options = self.optimizers[update.network], self.stage.optim[update.network]
-            network = getattr(self.model, update.network)
-            total = torch.stack([value.float() for value in update.losses.values()]).sum()
-            if first:
-                optimizer.zero_grad()
-            with nullcontext() if last else self.fabric.no_backward_sync(network):
+        last = self.step % k == k - 1
+        if self.step % k == 0:
+            self.accumulated.clear()
+        with ExitStack() as unsynchronised:
+            for name in self.networks if not last else ():
+                unsynchronised.enter_context(self.fabric.no_backward_sync(getattr(self.model, name)))
+            for update in self.model.training_step(batch, ctx):
+                total = torch.stack([value.float() for value in update.losses.values()]).sum()
+                if update.network not in self.accumulated:
+                    self.optimizers[update.network].zero_grad()
+                    self.accumulated.add(update.network)
                 self.fabric.backward(total / k if k > 1 else total)
-            if last:
-                if options.clip_norm:
-                    norm = self.fabric.clip_gradients(
-                        network, optimizer, max_norm=options.clip_norm, error_if_nonfinite=False
-                    )
-                    logs[f"{update.network}/grad_norm"] = norm.detach()
-                optimizer.step()
-                if update.network in self.averages:
-                    self.averages[update.network].update(self.networks[update.network])
-            logs |= {f"{update.network}/{name}": value.detach() for name, value in update.losses.items()}
+                if last:
+                    self._optimizer_step(update.network, logs)
+                logs |= {f"{update.network}/{name}": value.detach() for name, value in update.losses.items()}
         return logs
+
+    def _optimizer_step(self, name: str, logs: dict[str, Tensor]) -> None:
+        optimizer, options = self.optimizers[name], self.stage.optim[name]
+        if options.clip_norm:
+            network = getattr(self.model, name)
+            norm = self.fabric.clip_gradients(network, optimizer, max_norm=options.clip_norm, error_if_nonfinite=False)
+            logs[f"{name}/grad_norm"] = norm.detach()
+        optimizer.step()
+        if name in self.averages:
+            self.averages[name].update(self.networks[name])
 
     def _set_learning_rate(self) -> None:
         factor = lr_factor(self.step, self.total_steps, self.stage.scheduler)
@@ -332,7 +340,8 @@ class StageLoop:
             self.log.record(self.stage.name, self.epoch, self.step, values)
             improved = self._note_best(values)
             self.finished = at_end or self._out_of_patience()
-            if improved:
+            # Best first: whoever finds a finished `last` can rely on a `best` beside it.
+            if improved or (self.finished and not (self.folder / "best.pt").is_file()):
                 self._save("best")
             self._save("last")
         elif self.config.save_every_steps and self.step % self.config.save_every_steps == 0:
@@ -356,10 +365,18 @@ class StageLoop:
                 items += size
             if first is not None and self.fabric.is_global_zero:
                 self.log.pictures(self.stage.name, self.step, self.model.preview(first, self._context()))
-        names = sorted(sums)
-        packed = torch.stack([sums[n] for n in names] + [torch.tensor(float(items), device=self.fabric.device)])
-        packed = self.fabric.all_reduce(packed, reduce_op="sum").cpu()
-        return {f"val/{name}": float(packed[i] / packed[-1]) for i, name in enumerate(names)}
+        parts = self._gather(({name: float(value) for name, value in sums.items()}, items))
+        total = sum(count for _, count in parts)
+        names = sorted({name for values, _ in parts for name in values})
+        return {f"val/{name}": sum(values.get(name, 0.0) for values, _ in parts) / total for name in names}
+
+    def _gather(self, value: Any) -> list[Any]:
+        """`value` of every process; one of them may have had no held-out item at all."""
+        if self.fabric.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def _score_videos(self) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -370,8 +387,10 @@ class StageLoop:
                     values = dict(self.trainer.evaluate(self.model, self.stage, out))
                 except (DataError, NoFaceError, MediaError) as error:
                     log.warning("stage %s: no video could be scored at step %d: %s", self.stage.name, self.step, error)
+                for older in sorted(out.parent.glob("step_*/videos"))[:-1]:
+                    shutil.rmtree(older, ignore_errors=True)  # the figures stay, in metrics.json
         values = self.fabric.broadcast(values)
-        return {f"eval/{name}": value for name, value in values.items() if math.isfinite(value)}
+        return {f"eval/{name}": value for name, value in values.items() if value is not None and math.isfinite(value)}
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -402,17 +421,19 @@ class StageLoop:
     def _note_best(self, values: Mapping[str, float]) -> bool:
         """Update the best values; True when the monitored one improved."""
         for name, value in values.items():
-            if name.startswith("val/") and name != self.stage.monitor:
+            if name.startswith("val/") and name != self.stage.monitor and math.isfinite(value):
                 self.best[name] = min(value, self.best.get(name, math.inf))
         monitor = self.stage.monitor
         if monitor not in values:
-            if values and not monitor.startswith("eval/"):
+            kind = monitor.split("/")[0] + "/"
+            if any(name.startswith(kind) for name in values):
                 raise ConfigError(
                     f"stage '{self.stage.name}': monitor '{monitor}' is not among the values: {', '.join(values)}"
                 )
             return False
         sign = 1 if self.stage.mode == "min" else -1
-        improved = monitor not in self.best or sign * values[monitor] < sign * self.best[monitor]
+        better = monitor not in self.best or sign * values[monitor] < sign * self.best[monitor]
+        improved = better and math.isfinite(values[monitor])
         self.waited = 0 if improved else self.waited + 1
         if improved:
             self.best[monitor] = values[monitor]
@@ -442,6 +463,7 @@ class StageLoop:
                 "model": self.config.model_name,
                 "stage": self.stage.name,
                 "trained": list(self.plan.trains),
+                "ready": sorted(self.ready),
                 "epoch": self.epoch,
                 "batch_in_epoch": self.batch_in_epoch,
                 "step": self.step,
@@ -466,5 +488,25 @@ class StageLoop:
         self.epoch, self.step = state["epoch"], state["step"]
         self.batch_in_epoch = state["batch_in_epoch"]
         self.best, self.waited = dict(state["best"]), state["waited"]
+        self.ready |= set(state["ready"])
         checkpoint.restore_rng(state["rng"])
         log.info("stage %s: resumed at step %d of %d", self.stage.name, self.step, self.total_steps)
+
+
+@contextmanager
+def _explained(stage: StageConfig) -> Iterator[None]:
+    """Turn two errors of torch that a setting causes into messages about that setting."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"stage '{stage.name}': batch_size {stage.batch_size} is too small: batch normalisation needs at least two"
+            " items per process"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"stage '{stage.name}': the GPU memory does not suffice for batch_size {stage.batch_size}; halve it and set"
+            f" --stages.{stage.name}.accumulate=2, or use --precision=bf16"
+        ) from error

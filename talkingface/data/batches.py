@@ -10,11 +10,12 @@ from torch.utils.data import Sampler
 
 
 class TrainBatches(Sampler[list[int]]):
-    """Shuffled batches of item keys `epoch * size + index` (the data set seeds each item from its key).
+    """Endless shuffled batches of item keys `epoch * size + index` (the data set seeds each item from its key).
 
     `batch_size` counts over all processes; process `rank` of `world` takes its share of every batch, so the result does
     not depend on the number of processes. An epoch drops the last incomplete batch; a data set smaller than one batch
-    fills it with further draws.
+    fills it with further draws. Iteration goes on from epoch to epoch, so that loading ahead never pauses; `len` is the
+    number of batches in one epoch.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, stage: str, rank: int = 0, world: int = 1) -> None:
@@ -32,11 +33,16 @@ class TrainBatches(Sampler[list[int]]):
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng([self.seed, crc32(self.stage.encode()), self.epoch])
-        order = rng.permutation(max(self.size, self.batch_size)) + self.epoch * self.size
-        for batch in range(self.start, len(self)):
-            keys = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield keys[self.rank :: self.world].tolist()
+        drawn = max(self.size, self.batch_size)
+        stride = -(-drawn // self.size) * self.size
+        epoch, first = self.epoch, self.start
+        while True:
+            rng = np.random.default_rng([self.seed, crc32(self.stage.encode()), epoch])
+            order = rng.permutation(drawn) + epoch * stride
+            for batch in range(first, len(self)):
+                keys = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                yield keys[self.rank :: self.world].tolist()
+            epoch, first = epoch + 1, 0
 
 
 class HeldOutBatches(Sampler[list[int]]):

@@ -96,6 +96,7 @@ class Official:
 class TalkingFaceModel(nn.Module):
     """Base class of every model: networks, the steps that train them, and generation.
 
+    `speaks_with` names the networks that `generate` needs trained; a checkpoint without one of them is refused.
     A subclass sets the class attributes, builds its networks in `__init__(config)`, writes one `<kind>_step` per plan.
     """
 
@@ -103,6 +104,7 @@ class TalkingFaceModel(nn.Module):
     plans: ClassVar[dict[str, Plan]] = {}
     artefacts: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[tuple[Official, ...]] = ()
+    speaks_with: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Report a plug-in's mistakes at import, by name."""
@@ -177,10 +179,17 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     Used while a generator's loss passes through its discriminator: gradients flow to the input, not to the weights.
     """
     switched = [p for network in networks for p in network.parameters() if p.requires_grad]
+    # DistributedDataParallel decides in its forward whether it waits for gradients in the backward that follows.
+    wrappers = [m for network in networks for m in network.modules() if hasattr(m, "require_backward_grad_sync")]
+    syncs = [wrapper.require_backward_grad_sync for wrapper in wrappers]
     for parameter in switched:
         parameter.requires_grad_(False)
+    for wrapper in wrappers:
+        wrapper.require_backward_grad_sync = False
     try:
         yield
     finally:
         for parameter in switched:
             parameter.requires_grad_(True)
+        for wrapper, sync in zip(wrappers, syncs, strict=True):
+            wrapper.require_backward_grad_sync = sync

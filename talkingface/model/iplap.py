@@ -54,7 +54,8 @@ PUBLISHED_SETTINGS = {
 }
 VGG19_HELP = (
     "the perceptual loss needs them: put torchvision's vgg19-dcbb9e9d.pth (or the published renderer_checkpoint.pth)"
-    " into checkpoints/, or name it with --experts.vgg19=FILE, or train without: --model.loss.reconstruction=l1_gradient"
+    " into checkpoints/, or name it with --experts.vgg19=FILE, or train without it:"
+    " --model.loss.reconstruction=l1_gradient"
 )
 
 

@@ -60,7 +60,6 @@ def generate(model: IPLAP, source: Source, audio: Audio) -> Iterator[np.ndarray]
             content[mine] = predict_content(model, scene.points, order, mels, group, source.fps)[mine]
     content = finish_content(model, scene.points, order, content, audio, groups, source.fps)
     batch = model.config.inference.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    windows = mel_windows(mels, range(len(order)), source.fps)
     frames = iter(source.frames(order))
     for start in range(0, len(order), batch):
         rows = np.arange(start, min(start + batch, len(order)))
@@ -69,7 +68,8 @@ def generate(model: IPLAP, source: Source, audio: Audio) -> Iterator[np.ndarray]
             mine = [k for k, row in enumerate(rows) if group.serves[order[row]] and scene.points.valid[order[row]]]
             if mine:
                 part = rows[mine]
-                faces = render(model, scene, group, [pictures[k] for k in mine], order, part, content, windows[part])
+                windows = mel_windows(mels, part, source.fps)
+                faces = render(model, scene, group, [pictures[k] for k in mine], order, part, content, windows)
                 for k, face in zip(mine, faces, strict=True):
                     pictures[k] = scene.paste(model, pictures[k], face, int(order[rows[k]]))
         yield from pictures
@@ -204,12 +204,13 @@ def predict_content(
     half = window // 2
     known = _nearest_valid(points.valid)
     shown = known[order[np.clip(np.arange(-half, count + window - half - 1), 0, count - 1)]]
-    mels = mel_windows(mel, range(-half, count + window - half - 1), fps)
-    pose = torch.from_numpy(points.relative[shown][..., :POSE])
-    spoken = torch.from_numpy(np.ascontiguousarray(mels[:, None], dtype=np.float32))
-    pieces = range(0, len(shown), WINDOWS)
-    pose_tokens = torch.cat([net.encode_pose(pose[i : i + WINDOWS].to(model.device)) for i in pieces])
-    mel_tokens = torch.cat([net.encode_mel(spoken[i : i + WINDOWS].to(model.device)) for i in pieces])
+    mel_tokens, pose_tokens = [], []
+    for first in range(0, len(shown), WINDOWS):
+        frames = shown[first : first + WINDOWS]
+        spoken = mel_windows(mel, np.arange(first, first + len(frames)) - half, fps)
+        mel_tokens.append(net.encode_mel(torch.from_numpy(spoken[:, None]).float().to(model.device)))
+        pose_tokens.append(net.encode_pose(torch.from_numpy(points.relative[frames][..., :POSE]).to(model.device)))
+    mel_tokens, pose_tokens = torch.cat(mel_tokens), torch.cat(pose_tokens)
     index = torch.arange(count)[:, None] + torch.arange(window)
     predicted = [
         net.fuse(mel_tokens[rows], pose_tokens[rows], group.tokens).unflatten(0, (-1, window)).float().cpu()
@@ -311,7 +312,7 @@ def render(
     )
     crops = [crop_face(p, scene.points.boxes[order[row]], size) for p, row in zip(pictures, rows, strict=True)]
     faces = network_images(torch.from_numpy(np.stack(crops)).to(model.device))
-    spoken = torch.from_numpy(np.ascontiguousarray(mels[:, None], dtype=np.float32)).to(model.device)
+    spoken = torch.from_numpy(mels[:, None]).float().to(model.device)
     drive = torch.from_numpy(sketches).to(model.device)
     half = resolve_precision(model.config.inference.precision, model.device) == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
