@@ -22,7 +22,7 @@ class Option:
     default: Any = None
     flag: bool = False
     required: bool = False
-    text: bool = True
+    type: type = str
 
 
 @dataclass
@@ -80,7 +80,7 @@ def parse(
         if given.setdefault(name, text) != text:
             raise ConfigError(f"command line: --{name} is given twice, as '{given[name]}' and as '{text}'")
         if option is not None:
-            out.options[option.name] = text if option.text else parse_value(text)
+            out.options[option.name] = _converted(option, text)
         elif command in takes_keys:
             out.overrides[name] = parse_value(text)
         else:
@@ -95,6 +95,21 @@ def parse(
     return out
 
 
+def _converted(option: Option, text: str) -> Any:
+    try:
+        return option.type(text)
+    except ValueError:
+        what = {int: "a whole number", float: "a number"}.get(option.type, option.type.__name__)
+        raise ConfigError(f"command line: --{option.name} must be {what}, got '{text}'") from None
+
+
 def split_files(text: str | None) -> list[str]:
-    """`"a.yaml b.yaml"` -> two names; quotes protect blanks inside a name."""
-    return shlex.split(text) if text else []
+    """`"a.yaml b.yaml"` -> two names; quotes protect blanks inside a name.
+
+    Raises:
+        ConfigError: a quote is not closed.
+    """
+    try:
+        return shlex.split(text) if text else []
+    except ValueError as error:
+        raise ConfigError(f"command line: --config_files={text}: {error}") from None

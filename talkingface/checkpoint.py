@@ -86,6 +86,8 @@ def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
             f"{path}: not a talkingface checkpoint; a published file is converted with"
             " `python run_talkingface.py import --model=NAME --folder=DIR`"
         )
+    if not isinstance(content["format"], int) or not {"model", "config"} <= content.keys():
+        raise CheckpointError(f"{path}: not a complete talkingface checkpoint")
     if content["format"] > FORMAT:
         raise CheckpointError(f"{path}: written by a newer talkingface (format {content['format']}); update this one")
     if model is not None and content["model"] != model:
@@ -94,7 +96,7 @@ def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The `.pt` file meant by `path`: itself, or in a run or stage folder the best (else last) of the latest stage.
+    """The `.pt` file meant by `path`: itself, or in a run or stage folder the best (else last) of the last stage there.
 
     Raises:
         CheckpointError: nothing there.
@@ -103,7 +105,7 @@ def find_checkpoint(path: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        for folder in [path, *sorted((p for p in path.iterdir() if p.is_dir()), key=_stage_time, reverse=True)]:
+        for folder in [path, *reversed(_stage_folders(path))]:
             for name in ("best.pt", "last.pt"):
                 if (folder / name).is_file():
                     return folder / name
@@ -111,8 +113,18 @@ def find_checkpoint(path: str | Path) -> Path:
     raise CheckpointError(f"{path}: no such checkpoint file or run folder")
 
 
-def _stage_time(folder: Path) -> float:
-    return max((f.stat().st_mtime for f in folder.glob("*.pt")), default=0.0)
+def _stage_folders(run: Path) -> list[Path]:
+    """Stage folders of a run in the order of training; copying may have changed their times, so its YAML decides."""
+    from talkingface.config_values import read_yaml
+    from talkingface.errors import ConfigError
+
+    found = sorted(p for p in run.iterdir() if p.is_dir() and any(p.glob("*.pt")))
+    try:
+        stages = read_yaml(run / "config.yaml")[0].get("stages") or []
+        order = [stage["name"] for stage in stages]
+    except (ConfigError, TypeError, KeyError):
+        return sorted(found, key=lambda folder: max(f.stat().st_mtime for f in folder.glob("*.pt")))
+    return sorted(found, key=lambda folder: order.index(folder.name) if folder.name in order else -1)
 
 
 def load_networks(model: TalkingFaceModel, networks: Mapping[str, Mapping[str, Tensor]], source: str | Path) -> None:

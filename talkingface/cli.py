@@ -41,12 +41,12 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
         "write the synthetic demo corpus",
         (
             Option("out", "folder to write to", default="dataset/demo/data"),
-            Option("identities", "number of identities", 8, text=False),
-            Option("clips", "clips of each identity", 7, text=False),
-            Option("seconds", "length of a clip", 3.0, text=False),
-            Option("fps", "frames per second", 25, text=False),
-            Option("size", "side of the square video, pixels", 256, text=False),
-            Option("seed", "everything follows from it", 7, text=False),
+            Option("identities", "number of identities", 8, type=int),
+            Option("clips", "clips of each identity", 7, type=int),
+            Option("seconds", "length of a clip", 3.0, type=float),
+            Option("fps", "frames per second", 25, type=float),
+            Option("size", "side of the square video, pixels", 256, type=int),
+            Option("seed", "everything follows from it", 7, type=int),
             Option("tts", "speech: formant, or espeak (pip install 'talkingface[demo-tts]')", "formant"),
             Option("layout", "lrs2 or flat", "lrs2"),
             Option("portraits", "folder of portraits of your own"),
@@ -82,7 +82,7 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
         "measure data loading, training, generation and preprocessing speed",
         (
             Option("json", "also write the figures to this file"),
-            Option("seconds", "time spent on each figure", 5.0, text=False),
+            Option("seconds", "time spent on each figure", 5.0, type=float),
             *_CONFIGURED,
         ),
     ),
@@ -110,8 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone; silence the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        # torch is not imported here; its error is known by name.
+        if type(error).__name__ == "OutOfMemoryError":
+            print("error: the GPU memory does not suffice; use a smaller batch or --device=cpu", file=sys.stderr)
+            return 2
+        if not isinstance(error, OSError) or error.errno is None:
             raise
         what = f"{error.filename}: " if error.filename else ""
         print(f"error: {what}{os.strerror(error.errno)}", file=sys.stderr)
@@ -182,7 +186,9 @@ def _configured(action: str) -> Callable[[Arguments], int]:
 def _generate(arguments: Arguments) -> int:
     from talkingface.pipeline import Pipeline
 
-    pipeline = Pipeline.from_checkpoint(arguments["model"], arguments["checkpoint"], **arguments.overrides)
+    overrides = {key: value for key, value in arguments.overrides.items() if key != "log_level"}
+    device = str(overrides.pop("device", "auto"))
+    pipeline = Pipeline.from_checkpoint(arguments["model"], arguments["checkpoint"], device, overrides)
     output = pipeline(
         arguments["source"], arguments["audio"], arguments["output"], reference=arguments["reference"], progress=True
     )

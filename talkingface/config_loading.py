@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from talkingface.config import Config, Section, StageConfig
 from talkingface.config_compat import translate
 from talkingface.config_values import read_yaml
-from talkingface.errors import ConfigError
+from talkingface.errors import ConfigError, RegistryError
 
 log = logging.getLogger("talkingface")
 KeyPath = tuple[str | int, ...]
@@ -56,6 +56,8 @@ class Merged:
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
+    ranks: dict[KeyPath, int] = field(default_factory=dict)
+    layers: int = 0
 
     @property
     def lenient(self) -> bool:
@@ -64,6 +66,7 @@ class Merged:
 
     def add(self, layer: Layer) -> None:
         """Lay `layer` over what is there: mappings merge, lists are replaced (lists of stages merge by name)."""
+        self.layers += 1
         self.data = self._merge(self.data, layer.data, (), layer, ())
 
     def _merge(self, old: Any, new: Any, at: KeyPath, layer: Layer, source: KeyPath) -> Any:
@@ -105,12 +108,15 @@ class Merged:
             while source and source not in layer.lines:
                 source = source[:-1]
             self.origins[at] = layer.where(source)
+            self.ranks[at] = self.layers
 
     def origin(self, path: KeyPath) -> str | None:
-        """Where the value at `path`, or the first value below or above it, came from."""
-        below = [where for p, where in self.origins.items() if p[: len(path)] == path]
+        """Where the value at `path` came from; of a section, where its strongest value did."""
+        if path in self.origins:
+            return self.origins[path]
+        below = [p for p in self.origins if p[: len(path)] == path]
         if below:
-            return below[0]
+            return self.origins[max(below, key=lambda p: self.ranks.get(p, 0))]
         above = [p for p in self.origins if path[: len(p)] == p]
         return self.origins[max(above, key=len)] if above else None
 
@@ -249,7 +255,7 @@ def _with_profile(model_layer: Layer, upper: list[Layer]) -> list[Layer]:
             selected, asked_by = layer.data["profile"], layer.name
     if selected is None:
         return [model_layer, *upper]
-    if selected not in profiles:
+    if not isinstance(selected, str) or selected not in profiles:
         if asked_by == "command line" or not asked_by.startswith("properties"):
             raise ConfigError(
                 f"{asked_by}: profile '{selected}' is not defined in {model_layer.name}"
@@ -267,17 +273,29 @@ def _apply_stage_overrides(merged: Merged) -> None:
         return
     plain = {"epochs": "epochs", "max_steps": "max_steps", "batch_size": "batch_size", "stopping_step": "patience"}
     optim = {"learning_rate": "lr", "learner": "name", "weight_decay": "weight_decay"}
-    copies = []
-    for stage in stages:
-        stage = dict(stage)
-        for key, target in plain.items():
-            if merged.data.get(key) is not None:
-                stage[target] = merged.data[key]
-        values = {target: merged.data[key] for key, target in optim.items() if merged.data.get(key) is not None}
-        if values and isinstance(stage.get("optim"), dict):
-            stage["optim"] = {name: {**(options or {}), **values} for name, options in stage["optim"].items()}
-        copies.append(stage)
-    merged.data["stages"] = copies
+    given = {key for key in (*plain, *optim) if merged.data.get(key) is not None}
+    merged.data["stages"] = copies = [dict(stage) for stage in stages]
+    for index, stage in enumerate(copies):
+        at: KeyPath = ("stages", index)
+        if len(given & {"epochs", "max_steps"}) == 1:
+            # Whoever says how long in one unit means it: the other unit's limit of the YAML goes.
+            stage.pop("max_steps" if "epochs" in given else "epochs", None)
+        for key in given & plain.keys():
+            stage[plain[key]] = merged.data[key]
+            _same_origin(merged, (*at, plain[key]), (key,))
+        for key in given & optim.keys():
+            networks = stage.get("optim")
+            for name in networks if isinstance(networks, dict) else ():
+                stage["optim"] = {
+                    **stage["optim"],
+                    name: {**(stage["optim"][name] or {}), optim[key]: merged.data[key]},
+                }
+                _same_origin(merged, (*at, "optim", name, optim[key]), (key,))
+
+
+def _same_origin(merged: Merged, path: KeyPath, other: KeyPath) -> None:
+    merged.origins[path] = merged.origins.get(other, "default")
+    merged.ranks[path] = merged.ranks.get(other, 0)
 
 
 def _check_model_parts(config: Config | None, model: type, merged: Merged, problems: list[str]) -> Config | None:
@@ -286,7 +304,9 @@ def _check_model_parts(config: Config | None, model: type, merged: Merged, probl
     Also runs when the rest of the configuration is wrong (`config` is None), so that all errors come at once.
     """
     section = _validate(model.Config, merged.data.get("model") or {}, ("model",), merged, problems)
-    stages = config.stages if config else [_stage_or_none(data, merged) for data in merged.data.get("stages") or ()]
+    listed = merged.data.get("stages")
+    listed = listed if isinstance(listed, list) else []
+    stages = config.stages if config else [_stage_or_none(data, merged) for data in listed]
     checked = []
     for index, stage in enumerate(stages):
         if stage is None:
@@ -302,6 +322,7 @@ def _check_model_parts(config: Config | None, model: type, merged: Merged, probl
         problems += _stage_problems(stage, plan, at, [s.name for s in stages if s], merged)
         data = _validate(plan.dataset.Options, stage.data or {}, (*at, "data"), merged, problems)
         checked.append(stage.model_copy(update={"data": data}))
+    problems += _metric_problems(merged.data.get("metrics"), merged)
     only = merged.data.get("stage")
     if only and only not in [s.name for s in stages if s]:
         names = [s.name for s in stages if s]
@@ -324,6 +345,8 @@ def _stage_problems(stage: StageConfig, plan: Any, at: KeyPath, names: list[str]
     for name in plan.trains:
         if name not in stage.optim:
             problems.append(f"{merged.origin(at)}: stage '{stage.name}': optim.{name} is missing")
+    if stage.monitor.startswith("eval/"):
+        problems += _monitor_problems(stage, plan, at, merged)
     earlier = names[: at[1]]
     for name in stage.init_from:
         if name not in earlier and not any(c in name for c in "./\\"):
@@ -333,6 +356,32 @@ def _stage_problems(stage: StageConfig, plan: Any, at: KeyPath, names: list[str]
             )
     if names.count(stage.name) > 1:
         problems.append(f"{merged.origin(at)}: stage name '{stage.name}' is used twice")
+    return problems
+
+
+def _monitor_problems(stage: StageConfig, plan: Any, at: KeyPath, merged: Merged) -> list[str]:
+    """What is wrong with monitoring a metric of generated videos."""
+    where = f"{merged.origin((*at, 'monitor'))}: stage '{stage.name}': monitor '{stage.monitor}'"
+    if not plan.generates:
+        return [f"{where}: this stage cannot generate videos yet; monitor one of its val/ losses"]
+    if not (merged.data.get("eval_step") if stage.eval_step is None else stage.eval_step):
+        return [f"{where} needs eval_step, the epochs between evaluations"]
+    return []
+
+
+def _metric_problems(names: Any, merged: Merged) -> list[str]:
+    """Unknown metric names, found before anything is trained."""
+    from talkingface.evaluator import METRICS
+
+    problems = []
+    for name in names if isinstance(names, (list, tuple)) else ():
+        if str(name).upper() not in METRICS:
+            try:
+                from talkingface.evaluator.base import metric_class
+
+                metric_class(str(name))
+            except RegistryError as error:
+                problems.append(f"{merged.origin(('metrics',))}: metrics: {error}")
     return problems
 
 

@@ -23,6 +23,8 @@ def resolve_device(name: str) -> torch.device:
         ConfigError: the device is not available on this machine.
     """
     kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise ConfigError(f"device={name}: must be auto, cpu, mps, cuda or cuda:N")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
@@ -68,7 +70,8 @@ def make_fabric(config: Config, precision: str | None = None) -> Fabric:
         resolve_precision(precision or config.precision, device)
     ]
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
-    nodes = config.distributed.num_nodes
+    whole = int(os.environ.get("WORLD_SIZE", 0)) if "LOCAL_WORLD_SIZE" in os.environ else 0
+    nodes = whole // processes if whole else config.distributed.num_nodes
     several = processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
     if several:
         # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process, as
@@ -91,6 +94,36 @@ def seed_everything(seed: int, reproducible: bool = True) -> None:
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = not reproducible
     torch.backends.cudnn.deterministic = reproducible
+
+
+_PREPARED = "talkingface/prepared"
+
+
+def wait_until_prepared() -> None:
+    """Under torchrun, processes other than the first wait here, as long as it takes, until the clips are prepared.
+
+    Joining the process group would have a time limit of minutes, and preprocessing a large data set takes hours.
+    """
+    store = _launcher_store()
+    if store is not None:
+        from datetime import timedelta
+
+        store.wait([_PREPARED], timedelta(days=14))
+
+
+def announce_prepared() -> None:
+    """The first process lets the others go on."""
+    store = _launcher_store()
+    if store is not None:
+        store.set(_PREPARED, "yes")
+
+
+def _launcher_store() -> torch.distributed.TCPStore | None:
+    """The key-value store that torchrun keeps for its processes, None without torchrun."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return torch.distributed.TCPStore(address, port, is_master=False)
 
 
 def is_child_process() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,11 @@ class Pipeline:
 
     @classmethod
     def from_checkpoint(
-        cls, name: str | None = None, checkpoint: str | Path | None = None, device: str = "auto", **overrides: Any
+        cls,
+        name: str | None = None,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
     ) -> Pipeline:
         """Build the model a checkpoint was trained with and load its weights.
 
@@ -46,10 +50,10 @@ class Pipeline:
             name: registered model name; None takes the checkpoint's.
             checkpoint: a `.pt` file, or a run or stage folder; None takes the imported published weights.
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-            **overrides: dotted configuration keys that differ from training, e.g. `**{"model.inference.ref_n": 10}`.
+            overrides: dotted configuration keys that differ from training, e.g. `{"model.inference.ref_n": 10}`.
 
         Raises:
-            CheckpointError: missing, unreadable, or of another model.
+            CheckpointError: missing, unreadable, of another model, or of a stage that cannot make videos yet.
             ConfigError: an override that does not fit.
         """
         from talkingface import checkpoint as files
@@ -58,13 +62,19 @@ class Pipeline:
         from talkingface.registry import get_spec, model_file
 
         canonical = model_file(name)[0] if name else None
+        overrides = dict(overrides or {})
         weights = overrides.get("weights_dir", "checkpoints")
         path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical, weights)
         content = files.load(path, canonical)
-        overrides.pop("log_level", None)
         spec = get_spec(content["model"])
         config = from_plain(content["config"], overrides, str(path))
         model = spec.model(config.model)
+        untrained = [n for n in spec.model.speaks_with if n not in content.get("ready", content["networks"])]
+        if untrained:
+            raise CheckpointError(
+                f"{path}: holds no trained {', '.join(untrained)}, so it cannot make videos yet; it is a checkpoint of"
+                f" stage '{content.get('stage', '?')}'"
+            )
         files.load_networks(model, content["networks"], path)
         load_experts(model, config)
         return cls(model.to(resolve_device(device)), spec.name, path, config.preprocess.landmarks)
@@ -156,6 +166,10 @@ def check_writable(output: Path) -> None:
     Raises:
         OutputError: with the reason.
     """
+    from talkingface.data.media_write import VIDEO_SUFFIXES
+
+    if output.suffix.lower() not in VIDEO_SUFFIXES:
+        raise OutputError(f"{output}: unknown video suffix; use one of {', '.join(VIDEO_SUFFIXES)}")
     folder = output.resolve().parent
     if not folder.is_dir():
         raise OutputError(f"{output}: the folder {folder} does not exist; create it or choose another --output")

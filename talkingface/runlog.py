@@ -83,8 +83,8 @@ class RunFolder:
             run = cls(parent / config.run_name)
             if config.train and run.status != "new":
                 raise ConfigError(
-                    f"{run.path}: there is a run of this name already; go on with --resume={run.path}, or choose another"
-                    " --run_name"
+                    f"{run.path}: a run of this name is there already; go on with --resume={run.path}, or choose"
+                    " another --run_name"
                 )
             return run
         name = time.strftime("%Y%m%d-%H%M%S")

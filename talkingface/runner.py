@@ -58,6 +58,10 @@ def _run(loaded: LoadedConfig) -> dict[str, Any]:
     config = loaded.config
     if not config.train and not config.evaluate_model_file:
         raise ConfigError("--train=False needs --evaluate_model_file=FILE, the checkpoint to evaluate")
+    if config.train and config.evaluate_model_file:
+        raise ConfigError("--evaluate_model_file names a trained model: add --train=False, or leave it out to train")
+    if config.evaluate_model_file:
+        _check_checkpoint(config, config.evaluate_model_file)
     started = time.monotonic()
     if config.train:
         clips, run_folder = _train(loaded, prepare)
@@ -108,14 +112,24 @@ def _finish(run_folder: RunFolder | None, config: Config) -> None:
 def evaluate(loaded: LoadedConfig) -> int:
     """Command `evaluate`."""
     config = loaded.config
-    checkpoint = config.evaluate_model_file or _latest_run(config)
+    path = Path(config.evaluate_model_file or _latest_run(config))
+    _check_checkpoint(config, path)
     clips = prepare(loaded)
-    path = Path(checkpoint)
-    folder = path if path.is_dir() else path.parent.parent if path.parent.name in _stage_names(config) else None
-    if folder is None:
-        folder = RunFolder.open(config).path
+    if path.is_dir():
+        folder = path
+    elif path.parent.name in _stage_names(config):
+        folder = path.parent.parent
+    else:
+        folder = RunFolder.open(config.model_copy(update={"train": False, "resume": "none"})).path
     _evaluate(loaded, clips, path, folder / "eval")
     return 0
+
+
+def _check_checkpoint(config: Config, path: str | Path) -> None:
+    """Fail before the long work when the checkpoint to evaluate cannot be used."""
+    from talkingface import checkpoint
+
+    checkpoint.load(checkpoint.find_checkpoint(path), config.model_name)
 
 
 def _stage_names(config: Config) -> list[str]:
@@ -209,7 +223,13 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
     """Train in a run folder; returns the clips and the folder, None in the helper processes of distributed training."""
     import torch
 
-    from talkingface.devices import is_child_process, make_fabric, seed_everything
+    from talkingface.devices import (
+        announce_prepared,
+        is_child_process,
+        make_fabric,
+        seed_everything,
+        wait_until_prepared,
+    )
     from talkingface.registry import get_spec
     from talkingface.trainer import Trainer
 
@@ -218,12 +238,13 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
         torch.set_num_threads(config.threads)
     fabric = make_fabric(config)
     if is_child_process():
-        # Joining waits for the first process, which joins when the clips are ready.
+        wait_until_prepared()
         fabric.launch()
     clips = get_clips(loaded)
     if not clips["train"]:
         raise DataError(f"{config.train_filelist}: no usable training clip")
     if not is_child_process():
+        announce_prepared()
         fabric.launch()
     if not fabric.is_global_zero:
         log.setLevel(logging.ERROR)
@@ -239,21 +260,30 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
     evaluate_videos = _video_scorer(config, clips)
     trainer = (spec.trainer or Trainer)(config, model, clips, run_folder, fabric, evaluate_videos)
     log.info("training %s on %s: %s", config.model_name, fabric.device, run_folder.path)
-    trainer.fit()
-    fabric.barrier()
+    try:
+        trainer.fit()
+        fabric.barrier()
+    except BaseException:
+        _end_helpers(fabric)
+        raise
     if not fabric.is_global_zero:
         return clips, None
     return clips, run_folder
 
 
+def _end_helpers(fabric: Any) -> None:
+    """End the processes that this one started: they would wait for it in a collective until a time limit."""
+    for process in getattr(getattr(fabric, "_launcher", None), "procs", ()):
+        process.terminate()
+
+
 def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
     """Write the resolved configuration into the run folder; a resumed run must have the same model."""
-    import yaml
+    from talkingface.config_values import read_yaml
 
     file = run_folder.path / "config.yaml"
     if file.is_file():
-        old = yaml.safe_load(file.read_text(encoding="utf-8"))
-        new = loaded.as_dict()
+        old, new = read_yaml(file)[0], loaded.as_dict()
         if old.get("model") != new["model"]:
             raise ConfigError(
                 f"{run_folder.path}: was trained with other `model:` settings; they cannot change on resume"

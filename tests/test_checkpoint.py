@@ -20,7 +20,7 @@ class Evil:
 
 
 def content(**more):
-    return {"format": 1, "model": "A", "networks": {}, **more}
+    return {"format": 1, "model": "A", "networks": {}, "config": {}, **more}
 
 
 @pytest.mark.parametrize("via", ["torch", "pickle"])

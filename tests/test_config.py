@@ -162,3 +162,28 @@ def test_strict_config_warn_drops_unknown_keys_with_a_warning(caplog):
     assert sum("it is ignored" in r.message for r in caplog.records) == 2
     with pytest.raises(ConfigError, match="seed"):
         load(strict_config="warn", seed="x")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ({"metrics": ["SSMI"]}, "SSMI"),
+        ({"stages.gan.precision": "foo"}, "must be one of 32"),
+        ({"stages.gan.monitor": "eval/ssim"}, "needs eval_step"),
+        ({"stages.warm.monitor": "eval/ssim"}, "cannot generate videos yet"),
+        ({"stages": 3}, "'stages': expected"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(overrides, part):
+    assert part in message(**overrides)
+
+
+def test_a_length_in_one_unit_replaces_the_limit_in_the_other():
+    config = load(**{"stages.gan.max_steps": 5, "epochs": 2}).config
+    assert [(s.epochs, s.max_steps) for s in config.stages] == [(2, None), (2, None)]
+
+
+def test_origins_of_values_for_all_stages_and_of_sections():
+    text = load(learning_rate=0.5).to_yaml(with_origins=True)
+    [line] = [row for row in text.splitlines() if row.startswith("stages.0.optim.generator.lr")]
+    assert "command line" in line

@@ -13,7 +13,8 @@ import torch
 from toys.build import CLIPS, toy_config, toy_trainer
 
 from talkingface import checkpoint
-from talkingface.errors import TrainingDiverged
+from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged
+from talkingface.runlog import RunFolder
 from talkingface.trainer import StageLoop, Trainer
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -243,3 +244,69 @@ def test_kill_minus_nine_and_resume_equal_an_uninterrupted_run(tmp_path):
     assert codes == [0, -9, 0]
     for name in ("gan/best", "gan/last"):
         assert_same(weights(tmp_path / "whole" / f"{name}.pt"), weights(tmp_path / "parts" / f"{name}.pt"))
+
+
+def test_a_run_of_the_same_name_is_not_overwritten_and_only_runs_are_resumed(tmp_path):
+    loaded = toy_config(tmp_path, run_name="mine")
+    run = RunFolder.open(loaded.config)
+    run.set_status("running")
+    with pytest.raises(ConfigError, match=r"mine: a run of this name.*--resume="):
+        RunFolder.open(loaded.config)
+    assert RunFolder.open(toy_config(tmp_path, resume="auto").config).path == run.path
+    (tmp_path / "junk").mkdir()
+    with pytest.raises(CheckpointError, match="junk: no run to resume"):
+        RunFolder.open(toy_config(tmp_path, resume=str(tmp_path / "junk")).config)
+    with pytest.raises(CheckpointError, match="nothere.pt: no such checkpoint"):
+        RunFolder.open(toy_config(tmp_path, resume=str(run.path / "gan/nothere.pt")).config)
+
+
+def test_the_last_stage_of_a_run_folder_is_found_whatever_the_file_times(tmp_path):
+    loaded = toy_config(tmp_path, epochs=1)
+    toy_trainer(loaded, tmp_path / "run").fit()
+    (tmp_path / "run/config.yaml").write_text(loaded.to_yaml())
+    os.utime(tmp_path / "run/warm/best.pt")
+    assert checkpoint.find_checkpoint(tmp_path / "run") == tmp_path / "run/gan/best.pt"
+    (tmp_path / "run/gan/best.pt").unlink()
+    assert checkpoint.find_checkpoint(tmp_path / "run") == tmp_path / "run/gan/last.pt"
+
+
+def test_resume_works_without_a_best_file_of_the_stage_before(tmp_path, monkeypatch):
+    loaded = toy_config(tmp_path, epochs=1)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "gan", 2)
+        with pytest.raises(Killed):
+            toy_trainer(loaded, tmp_path / "run").fit()
+    (tmp_path / "run/warm/best.pt").unlink()
+    toy_trainer(loaded, tmp_path / "run").fit()
+    assert checkpoint.load(tmp_path / "run/gan/last.pt")["finished"]
+
+
+def test_checkpoints_know_which_networks_are_trained(tmp_path):
+    loaded = toy_config(tmp_path, epochs=1)
+    toy_trainer(loaded, tmp_path / "run").fit()
+    assert checkpoint.load(tmp_path / "run/warm/best.pt")["ready"] == ["generator"]
+    assert checkpoint.load(tmp_path / "run/gan/best.pt")["ready"] == ["discriminator", "generator"]
+
+
+def test_held_out_items_are_shared_out_even_when_there_are_fewer_than_processes():
+    from talkingface.data.batches import HeldOutBatches
+
+    shares = [list(HeldOutBatches(1, 4, rank=rank, world=2)) for rank in range(2)]
+    assert shares == [[[0]], []]
+
+
+def test_batches_go_on_from_epoch_to_epoch_and_can_start_anywhere():
+    from itertools import islice
+
+    from talkingface.data.batches import TrainBatches
+
+    batches = TrainBatches(10, 4, seed=1, stage="s")
+    whole = list(islice(batches, 6))
+    assert [len(b) for b in whole] == [4] * 6 and len(batches) == 2
+    assert all(key // 10 == index // 2 for index, batch in enumerate(whole) for key in batch)
+    batches.set_position(1, 1)
+    assert list(islice(batches, 3)) == whole[3:]
+    halves = [list(islice(TrainBatches(10, 4, 1, "s", rank, 2), 6)) for rank in range(2)]
+    assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(b) for b in whole]
+    small = list(islice(TrainBatches(2, 5, 1, "s"), 4))
+    assert len({key for batch in small for key in batch}) == 20  # every draw is a new window

@@ -1,9 +1,8 @@
 """Prepared clips on disk, and the data set that draws training samples from them.
 
 `ClipFolder` knows file names and types. A folder holds `clip.json` (status, source, provenance of every artefact) and
-the
-artefacts: `audio.wav`, `mel.npy`, `landmarks.npz`, `faces.npz` beside `faces.bin` (or `faces.npy`). `ClipDataset` owns
-sampling. Nothing here needs mediapipe, librosa or PyAV: training on prepared data works without them.
+the artefacts: `audio.wav`, `mel.npy`, `landmarks.npz`, `faces.npz` beside `faces.bin` (or `faces.npy`). `ClipDataset`
+owns sampling. Nothing here needs mediapipe, librosa or PyAV: training on prepared data works without them.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import logging
 import os
 import wave
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -32,6 +32,8 @@ __all__ = ["ClipDataset", "ClipFolder", "DatasetOptions", "FaceStore", "FaceWrit
 
 META_FILE = "clip.json"
 FORMAT = 1
+MANY_CLIPS = 500  # from here on clips are looked at in threads, with a progress bar
+READERS = 8
 T = TypeVar("T")
 log = logging.getLogger("talkingface")
 
@@ -182,7 +184,7 @@ class DatasetOptions(Section):
         repeats: training items per clip and epoch.
         val_windows: fixed windows per clip in validation.
         draw: `random` draws the clip of each training item uniformly, `order` takes every clip `repeats` times.
-        cache_mb: memory in each loader worker for arrays of clips already seen.
+        cache_mb: memory in each loader worker for arrays of clips seen lately.
     """
 
     repeats: int = Field(1, gt=0)
@@ -229,10 +231,9 @@ class ClipDataset:
         self.seed = seed
         self.rejected: list[tuple[str, str]] = []
         self.clips: list[ClipFolder] = []
-        self._cache: dict[tuple[str, str], Any] = {}
+        self._cache: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
         self._cached_bytes = 0
-        for clip in clips:
-            reason = self.usable(clip)
+        for clip, reason in zip(clips, self._reasons(clips), strict=True):
             if reason:
                 self.rejected.append((clip.clip_id, reason))
             else:
@@ -250,7 +251,7 @@ class ClipDataset:
         return 1
 
     def usable(self, clip: ClipFolder) -> str | None:
-        """Why a clip cannot be used, or None. Asked once per clip, at construction."""
+        """Why a clip cannot be used, or None. Asked once per clip, at construction; with many clips from threads."""
         if len(clip) < self.min_frames:
             return f"shorter than {self.min_frames} frames"
         return None
@@ -275,16 +276,33 @@ class ClipDataset:
         return self.clips[int(rng.integers(len(self.clips))) if random else index % len(self.clips)], rng
 
     def cached(self, clip: ClipFolder, name: str, make: Callable[[], T]) -> T:
-        """`make()`, kept for the next item of the same clip while `options.cache_mb` lasts."""
+        """`make()`, kept for the next items of the same clip; beyond `options.cache_mb` the least recently used go."""
         key = (clip.clip_id, name)
         if key in self._cache:
-            return self._cache[key]
+            self._cache.move_to_end(key)
+            return self._cache[key][0]
         value = make()
-        size = _nbytes(value)
-        if self._cached_bytes + size <= self.options.cache_mb * 2**20:
-            self._cache[key] = value
+        size, limit = _nbytes(value), self.options.cache_mb * 2**20
+        if size <= limit:
+            self._cache[key] = (value, size)
             self._cached_bytes += size
+        while self._cached_bytes > limit:
+            self._cached_bytes -= self._cache.popitem(last=False)[1][1]
         return value
+
+    def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
+        """`usable` of every clip, in order."""
+        if len(clips) < MANY_CLIPS:
+            yield from map(self.usable, clips)
+            return
+        from tqdm import tqdm
+
+        # Opening tens of thousands of small files is waiting for the disk, above all on network storage.
+        with ThreadPoolExecutor(READERS) as readers:
+            name = f"{type(self).__name__} ({self.split})"
+            yield from tqdm(
+                readers.map(self.usable, clips), desc=name, total=len(clips), unit="clip", disable=None, leave=False
+            )
 
     def _report(self, given: int) -> None:
         if not self.rejected and self.clips:

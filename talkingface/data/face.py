@@ -6,8 +6,8 @@ scale. Everything here is numpy and OpenCV arithmetic on arrays; nothing detects
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -37,6 +37,16 @@ class CropConfig(Section):
     margin: float = Field(5.0, ge=0)
     box: Literal["frame", "fixed"] = "frame"
     rule: Literal["iplap", "mesh"] = "iplap"
+
+    def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
+        """Why crops made with the parameters `recorded` are not this crop, or None; unknown parameters do not count."""
+        wanted = self.model_dump()
+        other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
+        if not other:
+            return None
+        made = ", ".join(f"{name} {recorded[name]}" for name in other)
+        asked = ", ".join(f"{name} {wanted[name]}" for name in other)
+        return f"faces were cut with {made}, the model wants {asked}; run preprocess"
 
 
 def face_boxes(points_px: np.ndarray, size_hw: tuple[int, int], crop: CropConfig) -> np.ndarray:
@@ -129,14 +139,6 @@ def relative_landmarks(points_px: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
     relative = (np.asarray(points_px, dtype=np.float64)[..., :2] - boxes[:, None, :2]) / sides[:, None]
     return relative.transpose(0, 2, 1).astype(np.float32)
-
-
-def absolute_landmarks(relative: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Inverse of `relative_landmarks`: (F, 2, K) relative to (F, 4) boxes -> (F, K, 2) float32 pixels."""
-    boxes = np.asarray(boxes, dtype=np.float64)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    points = np.asarray(relative, dtype=np.float64).transpose(0, 2, 1)
-    return (points * sides[:, None] + boxes[:, None, :2]).astype(np.float32)
 
 
 def paste_face(

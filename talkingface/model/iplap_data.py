@@ -6,65 +6,26 @@ Both need only prepared clips (landmarks, mel, faces). Specification of the samp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from talkingface.data.clip import ClipDataset, ClipFolder, DatasetOptions
-from talkingface.data.face import CropConfig, face_boxes, relative_landmarks
 from talkingface.data.facemesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE, LIPS_INNER_20, LIPS_OUTER_20
 from talkingface.data.mel import MEL_WIDTH, mel_windows
 from talkingface.data.sketch import draw_sketches
-from talkingface.errors import DataError
+from talkingface.model.iplap_points import ClipPoints, clip_points, stored_points
 
 if TYPE_CHECKING:
     from talkingface.data.facestore import FaceStore
-    from talkingface.data.landmarks import LandmarkTrack
     from talkingface.model.iplap import IPLAPConfig
+
+__all__ = ["ClipPoints", "LandmarkWindows", "RenderWindows", "clip_points"]
 
 COLUMNS_PER_SECOND = 80  # of the mel
 POSE, CONTENT = len(IPLAP_POSE), len(IPLAP_CONTENT)
 LIPS = len(LIPS_OUTER_20) + len(LIPS_INNER_20)
-
-
-class ClipPoints(NamedTuple):
-    """Landmarks of a clip as the networks see them.
-
-    Attributes:
-        relative: (F, 2, 131) float32, relative to the face box, network order; 0 where there is no face.
-        boxes: (F, 4) float32 in pixels of the source.
-        valid: (F,) bool, frames with a face.
-    """
-
-    relative: np.ndarray
-    boxes: np.ndarray
-    valid: np.ndarray
-
-
-def clip_points(track: LandmarkTrack, crop: CropConfig, boxes: np.ndarray | None = None) -> ClipPoints:
-    """Select the 131 points of a track and make them relative to the face boxes.
-
-    Args:
-        track: face-mesh landmarks.
-        crop: how boxes are made.
-        boxes: (F, 4) boxes to use instead, for example smoothed ones.
-
-    Raises:
-        DataError: the landmarks are not face-mesh points.
-    """
-    if track.layout != "mediapipe478":
-        raise DataError(
-            f"IPLAP needs face-mesh landmarks, these are '{track.layout}' (from {track.provider or 'unknown'});"
-            " preprocess with --preprocess.landmarks.provider=mediapipe"
-        )
-    points = track.points_px[:, list(IPLAP_ORDER), :2]
-    if boxes is None:
-        # The fixed box also looks at how the whole mesh moves, so it gets all points, not only ours.
-        boxes = face_boxes(track.points_px, track.size, crop)
-    valid = track.valid & np.isfinite(boxes).all(axis=1)
-    relative = np.where(valid[:, None, None], relative_landmarks(points, boxes), np.float32(0))
-    return ClipPoints(relative.astype(np.float32), boxes, valid)
 
 
 def window_starts(
@@ -137,17 +98,24 @@ class LandmarkWindows(ClipDataset):
     model_config: IPLAPConfig
 
     def __init__(self, clips: Sequence[ClipFolder], *args: Any, **kwargs: Any) -> None:
-        self._loaded: list[tuple[ClipPoints, np.ndarray, np.ndarray]] = []
+        self._loaded: dict[str, tuple[ClipPoints, np.ndarray, np.ndarray]] = {}
         super().__init__(clips, *args, **kwargs)
-        points, mels, self._starts = zip(*self._loaded, strict=True)
-        del self._loaded
-        self._valid = [p.valid for p in points]
-        # One array each: a batch is then one gather, and forked loader workers share the pages.
-        self._landmarks = np.concatenate([p.relative for p in points])
-        self._mel = np.concatenate(mels)
-        self._first_frame = np.cumsum([0, *(len(p.valid) for p in points)])
-        self._first_column = np.cumsum([0, *(len(mel) for mel in mels)])
+        self.clips = list({clip.clip_id: clip for clip in self.clips}.values())
         self._number = {clip.clip_id: number for number, clip in enumerate(self.clips)}
+        loaded = [self._loaded[clip.clip_id] for clip in self.clips]
+        self._valid = [points.valid for points, _, _ in loaded]
+        self._starts = [starts for _, _, starts in loaded]
+        self._first_frame = np.cumsum([0, *(len(valid) for valid in self._valid)])
+        self._first_column = np.cumsum([0, *(len(mel) for _, mel, _ in loaded)])
+        # One array each: a batch is then one gather, and forked loader workers share the pages. Each clip's own arrays
+        # go as soon as they are copied, for together they take gigabytes.
+        self._landmarks = np.empty((self._first_frame[-1], 2, len(IPLAP_ORDER)), np.float32)
+        self._mel = np.empty((self._first_column[-1], loaded[0][1].shape[1]), np.float32)
+        del loaded
+        for number, clip in enumerate(self.clips):
+            points, mel, _ = self._loaded.pop(clip.clip_id)
+            self._landmarks[self._first_frame[number] : self._first_frame[number + 1]] = points.relative
+            self._mel[self._first_column[number] : self._first_column[number + 1]] = mel
 
     @property
     def frames(self) -> int:
@@ -161,15 +129,17 @@ class LandmarkWindows(ClipDataset):
 
     def usable(self, clip: ClipFolder) -> str | None:
         """Load the clip into memory, or say why it cannot serve."""
-        if reason := super().usable(clip):
+        # The faces are the second stage's, but a crop that does not fit must not come out after days of training.
+        recorded = clip.meta.get("steps", {}).get("faces", {}).get("params", {})
+        if reason := super().usable(clip) or self.model_config.crop.differs_from(recorded):
             return reason
-        points, mel = clip_points(clip.track(), self.model_config.crop), clip.mel()
+        points, mel = clip_points(stored_points(clip), self.model_config.crop), clip.mel()
         if points.valid.sum() < self.min_frames:
             return f"fewer than {self.min_frames} frames with a face"
         starts = window_starts(points.valid, self.frames, mel.shape[1], clip.fps, context=2)
         if not len(starts):
             return f"no {self.frames} consecutive frames with a face and sound"
-        self._loaded.append((points, np.ascontiguousarray(mel.T, dtype=np.float32), starts))
+        self._loaded[clip.clip_id] = (points, np.ascontiguousarray(mel.T, dtype=np.float32), starts)
         return None
 
     def mean_content(self) -> np.ndarray:
@@ -248,7 +218,10 @@ class RenderWindows(ClipDataset):
         """Why a clip cannot serve, or None."""
         if reason := super().usable(clip):
             return reason
-        valid = clip.faces().valid
+        faces = clip.faces()
+        if reason := self.model_config.crop.differs_from(faces.meta):
+            return reason
+        valid = faces.valid
         if valid.sum() < self.min_frames:
             return f"fewer than {self.min_frames} frames with a face"
         if not len(window_starts(valid, self.frames)):
@@ -278,7 +251,7 @@ class RenderWindows(ClipDataset):
     def _arrays(self, clip: ClipFolder) -> tuple[FaceStore, ClipPoints, np.ndarray, np.ndarray]:
         faces = clip.faces()
         # The boxes the crops were really cut with, whatever made them.
-        points = clip_points(clip.track(), self.model_config.crop, faces.boxes)
+        points = clip_points(stored_points(clip), self.model_config.crop, faces.boxes)
         return faces, points, clip.mel(), window_starts(points.valid, self.frames)
 
     def _draw(self, points: ClipPoints, frames: np.ndarray) -> np.ndarray:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LIP_TOP, LIP_BOTTOM = IPLAP_CONTENT.index(INNER_LIP_TOP), IPLAP_CONTENT.index(INNER_LIP_BOTTOM)
 
 
-@torch.no_grad()
 def landmark_scores(model: IPLAP, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
     """Score predicted landmarks on held-out clips.
 
@@ -32,7 +31,7 @@ def landmark_scores(model: IPLAP, clips: Sequence[ClipFolder], donors: Sequence[
     other half: never from the frames that are predicted.
 
     Args:
-        model: the model, in eval mode.
+        model: the model, in any mode.
         clips: held-out clips.
         donors: for each clip, the clip whose audio drives the shuffled row.
 
@@ -40,6 +39,17 @@ def landmark_scores(model: IPLAP, clips: Sequence[ClipFolder], donors: Sequence[
         `landmark_opening_corr`: correlation over time of the predicted and the true mouth opening, mean over clips;
         `landmark_l1`: mean absolute error in units of the face box; both also as `..._shuffled`.
     """
+    network = model.landmark_generator
+    training = network.training
+    network.eval()  # batch norm over a clip's own frames would give other landmarks, and move its averages
+    try:
+        with torch.no_grad():
+            return _scores(model, clips, donors)
+    finally:
+        network.train(training)
+
+
+def _scores(model: IPLAP, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
     tracks = [clip.track() for clip in clips]
     points = [clip_points(track, model.config.inference_crop) for track in tracks]
     values: dict[str, list[float]] = {}

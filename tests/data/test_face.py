@@ -56,12 +56,21 @@ def test_fixed_box_does_not_follow_the_chin_but_the_head():
     np.testing.assert_allclose(face.face_boxes(points[:1], (300, 300), CropConfig(box="fixed")), tight[:1], atol=1e-3)
 
 
-def test_relative_landmarks_have_an_inverse():
+def test_relative_landmarks_times_the_box_are_the_pixels():
     points = head()
     boxes = face.face_boxes(points, (200, 200), CropConfig())
     relative = face.relative_landmarks(points, boxes)
     assert relative.shape == (4, 2, facemesh.N_POINTS) and relative.dtype == np.float32
-    np.testing.assert_allclose(face.absolute_landmarks(relative, boxes), points, atol=1e-3)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    np.testing.assert_allclose(relative.transpose(0, 2, 1) * sides[:, None] + boxes[:, None, :2], points, atol=1e-3)
+
+
+def test_crop_names_what_differs_from_the_recorded_one():
+    crop = CropConfig(size=64, margin_mode="relative", margin=0.4)
+    assert crop.differs_from({**crop.model_dump(), "storage": "jpeg"}) is None
+    assert crop.differs_from({"size": 64}) is None  # converted data do not know the rest
+    reason = crop.differs_from({**crop.model_dump(), "margin": 0.05})
+    assert reason == "faces were cut with margin 0.05, the model wants margin 0.4; run preprocess"
 
 
 def test_crop_and_paste_return_the_frame():

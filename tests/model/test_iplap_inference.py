@@ -214,6 +214,9 @@ def test_landmark_scores_compare_with_foreign_audio(model, tmp_path, monkeypatch
     scores = model().stage_scores(clips, donors)
     names = {"landmark_opening_corr", "landmark_l1"}
     assert set(scores) == names | {f"{name}_shuffled" for name in names}
+    training = model().train()
+    assert training.stage_scores(clips, donors) == pytest.approx(scores)
+    assert training.landmark_generator.training
 
     voices = [(clip.mel(), clip_points(clip.track(), model().config.crop).relative) for clip in clips]
 
