@@ -13,7 +13,6 @@ PACKAGES = [
     "torch",
     "torchvision",
     "lightning-fabric",
-    "torchmetrics",
     "numpy",
     "scipy",
     "av",
@@ -27,7 +26,6 @@ PACKAGES = [
     "scikit-image",
     "matplotlib",
     "face-alignment",
-    "jinja2",
     "wandb",
     "espeakng-loader",
 ]

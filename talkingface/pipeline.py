@@ -77,7 +77,7 @@ class Pipeline:
             )
         files.load_networks(model, content["networks"], path)
         load_experts(model, config)
-        return cls(model.to(resolve_device(device)), spec.name, path, config.preprocess.landmarks)
+        return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks)
 
     def __call__(
         self,

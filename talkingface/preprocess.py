@@ -14,18 +14,18 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.config import PreprocessConfig
 from talkingface.data.clip import ClipFolder, usable_clips
-from talkingface.data.layouts import SPLITS, ClipItem, Layout, make_layout, prepared_ids
+from talkingface.data.layouts import ClipItem, Layout, make_layout, prepared_ids
 from talkingface.data.output import output_error
 from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.preprocess_clip import ABORT, FAILED, OK, REJECTED, Job, Outcome, current_outcome, prepare_clip
-from talkingface.preprocess_steps import Step, plan_steps
+from talkingface.preprocess_steps import CACHE_BYTES, TOTAL_CACHE_BYTES, Step, plan_steps
 
 if TYPE_CHECKING:
     from talkingface.config import Config
@@ -176,8 +176,9 @@ class Preprocessor:
                 yield outcome
 
     def _outcomes(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
-        work: Callable[[ClipItem], Outcome] = partial(prepare_clip, job=self.job)
         workers = worker_count(self.job.settings.workers, len(items))
+        job = replace(self.job, cache_bytes=cache_budget(workers))
+        work: Callable[[ClipItem], Outcome] = partial(prepare_clip, job=job)
         if workers <= 1:
             yield from map(work, items)
             return
@@ -200,6 +201,11 @@ def worker_count(wanted: int | None, items: int) -> int:
     return min(cores, items // 4)
 
 
+def cache_budget(workers: int) -> int:
+    """Bytes of decoded frames that each of `workers` processes may keep."""
+    return min(CACHE_BYTES, TOTAL_CACHE_BYTES // max(1, workers))
+
+
 def check_writable(root: Path) -> None:
     """Make the folder and try to write into it.
 
@@ -215,7 +221,13 @@ def check_writable(root: Path) -> None:
         raise output_error(root, error) from None
 
 
-def ensure(config: Config, model_cls: Any, model_config: Any = None, force: bool = False) -> Report:
+def ensure(
+    config: Config,
+    model_cls: Any,
+    model_config: Any = None,
+    force: bool = False,
+    artefacts: Sequence[str] | None = None,
+) -> Report:
     """Make sure that every clip of the data set has what a model needs.
 
     Args:
@@ -223,6 +235,8 @@ def ensure(config: Config, model_cls: Any, model_config: Any = None, force: bool
         model_cls: model class; its `artefacts` and `step_settings` say what is needed.
         model_config: the model's configuration; default `config.model`.
         force: make everything again.
+        artefacts: make these alone (and what they need) and leave the others as they are, for example the faces that a
+            model was trained on while its evaluation asks for other settings; default all of the model's.
 
     Returns:
         The report; `need_preprocess: false`, or videos that are gone beside prepared clips, only read what is there.
@@ -233,10 +247,12 @@ def ensure(config: Config, model_cls: Any, model_config: Any = None, force: bool
     """
     model_config = config.model if model_config is None else model_config
     settings = config.preprocess.model_copy(update={"force": force or config.preprocess.force})
-    steps = plan_steps(model_cls.artefacts, model_cls.step_settings(model_config), settings)
+    wanted = model_cls.artefacts if artefacts is None else artefacts
+    steps = plan_steps(wanted, model_cls.step_settings(model_config), settings)
     layout = make_layout(config)
+    layout.check_lists(config)
     try:
-        items = _wanted_items(config, layout)
+        items = layout.find(config)
     except DataError as missing:
         if not prepared_ids(config.preprocessed_root):
             raise
@@ -252,17 +268,11 @@ def ensure(config: Config, model_cls: Any, model_config: Any = None, force: bool
     return report
 
 
-def _wanted_items(config: Config, layout: Layout) -> list[ClipItem]:
-    """Clips that are in any split: a folder may hold more than its lists name."""
-    wanted = {clip_id for split in SPLITS for clip_id in layout.split_ids(config, split)}
-    return [item for item in layout.find(config) if item.clip_id in wanted]
-
-
 def prepared_report(config: Config, layout: Layout, artefacts: Sequence[str]) -> Report:
     """What is on disk already, without looking at the videos."""
     root = Path(config.preprocessed_root)
     try:
-        ids = list(dict.fromkeys(clip_id for split in SPLITS for clip_id in layout.split_ids(config, split)))
+        ids = layout.known_ids(config)
     except DataError:
         ids = prepared_ids(root)
     clips = [ClipFolder(root / clip_id, clip_id=clip_id) for clip_id in ids]

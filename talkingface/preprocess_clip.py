@@ -23,7 +23,7 @@ from talkingface.data.clip import FORMAT, META_FILE, read_meta
 from talkingface.data.layouts import ClipItem
 from talkingface.data.output import output_error
 from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
-from talkingface.preprocess_steps import ClipContext, Rejected, Step
+from talkingface.preprocess_steps import CACHE_BYTES, ClipContext, Rejected, Step
 
 log = logging.getLogger("talkingface")
 
@@ -57,13 +57,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every clip."""
+    """What is done to every clip.
+
+    Attributes:
+        root: folder of the prepared clips.
+        steps: in order.
+        settings: `preprocess:` of the configuration.
+        fps: frame rate of all artefacts.
+        force: make everything again.
+        cache_bytes: decoded frames that one process may keep for the next step.
+    """
 
     root: Path
     steps: tuple[Step, ...]
     settings: PreprocessConfig
     fps: float
     force: bool = False
+    cache_bytes: int = CACHE_BYTES
 
     def fingerprints(self, source: dict[str, Any]) -> dict[str, str]:
         """Fingerprint of every artefact for a source with these hashes."""
@@ -157,7 +167,8 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
         meta["steps"] = {}  # artefacts of another video, whoever made them
     todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"].get(s.artefact), prints[s.artefact])]
     video = any(step.reads_video for step in todo)
-    context = ClipContext(item, folder, folder / f"{_SCRATCH}{os.getpid()}", job.settings, job.fps, video)
+    scratch = folder / f"{_SCRATCH}{os.getpid()}"
+    context = ClipContext(item, folder, scratch, job.settings, job.fps, video, job.cache_bytes)
     outcome = Outcome(item.clip_id, OK)
     for step in todo:
         try:

@@ -26,7 +26,10 @@ from talkingface.errors import ConfigError, MediaError
 log = logging.getLogger("talkingface")
 T = TypeVar("T")
 
-CACHE_BYTES = 768 * 2**20  # decoded frames of a clip kept for its next step; longer clips are decoded once per step
+# Decoded frames of a clip kept for its next step. A clip that does not fit is decoded once for landmarks and once for
+# faces: they cannot share one pass, for a gap in the landmarks is bridged, and a fixed box chosen, from later frames.
+CACHE_BYTES = 768 * 2**20  # of one process
+TOTAL_CACHE_BYTES = 3 * 2**30  # of all processes together
 SILENCE = 1e-4  # largest sample of a sound track that counts as silent, full scale 1
 
 
@@ -43,14 +46,23 @@ class ClipContext:
         scratch: empty folder for the step's output; the runner moves the files into place.
         settings: `preprocess:` of the configuration.
         fps: frame rate of all artefacts.
+        cache_bytes: decoded frames that may be kept for the next step.
         count: number of frames, known once they were decoded.
         decode_seconds: time spent on decoding so far.
     """
 
     def __init__(
-        self, item: ClipItem, folder: Path, scratch: Path, settings: PreprocessConfig, fps: float, video: bool
+        self,
+        item: ClipItem,
+        folder: Path,
+        scratch: Path,
+        settings: PreprocessConfig,
+        fps: float,
+        video: bool,
+        cache_bytes: int = CACHE_BYTES,
     ):
         self.item, self.folder, self.scratch, self.settings, self.fps = item, folder, scratch, settings, fps
+        self.cache_bytes = cache_bytes
         self.count: int | None = None
         self.decode_seconds = 0.0
         self._video_wanted = video
@@ -79,7 +91,7 @@ class ClipContext:
     def cacheable(self) -> bool:
         """Whether the decoded frames are small enough to keep."""
         info = self.info
-        return 3.0 * info.width * info.height * info.duration * self.fps <= CACHE_BYTES
+        return 3.0 * info.width * info.height * info.duration * self.fps <= self.cache_bytes
 
     def frames(self) -> Iterator[np.ndarray]:
         """All frames at `fps`, (H, W, 3) uint8 RGB; the sound track comes out of the same pass."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class FaceStore:
                 self.boxes: np.ndarray = stored["boxes"]
                 self.offsets: np.ndarray = stored["offsets"]
                 self.meta: dict[str, Any] = json.loads(str(stored["meta"]))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: unreadable face index ({error}); delete it and preprocess again") from None
         self.valid: np.ndarray = np.isfinite(self.boxes).all(axis=1)
         self.storage: str = self.meta.get("storage", "jpeg")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -135,7 +136,7 @@ class LandmarkTrack:
                     version=str(stored["version"]),
                     depth_px=depth,
                 )
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: unreadable landmarks ({error}); delete it and preprocess again") from None
 
     def opening(self) -> np.ndarray:

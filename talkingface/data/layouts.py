@@ -1,8 +1,8 @@
 """Where the videos of a data set lie, and which clips belong to train, val and test.
 
-A layout turns the folder of a data set into `ClipItem`s and reads its file lists. When a list is missing, clips are
-held out deterministically from what is left for training. Another layout derives from `Layout` and is added with
-`register_layout`.
+A layout turns the folder of a data set into `ClipItem`s and reads its file lists. Without lists, or without one for
+validation, clips are held out deterministically from what is left for training; a list that was meant to be there and
+is not ends the run. Another layout derives from `Layout` and is added with `register_layout`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from talkingface.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from talkingface.config import Config
-    from talkingface.data.clip import ClipFolder
 
 log = logging.getLogger("talkingface")
 
@@ -78,8 +77,9 @@ class Layout:
         """Clips of all splits. Listed clips whose video is missing are included; preprocessing reports them.
 
         Raises:
-            DataError: the data root is missing, or holds none of the clips.
+            DataError: a file list or the data root is missing, or the root holds none of the clips.
         """
+        self.check_lists(config)
         root = Path(config.data_root)
         listed = list(dict.fromkeys(clip_id for split in SPLITS for clip_id in self.listed_ids(config, split) or ()))
         if not config.data_root or not root.is_dir():
@@ -93,6 +93,26 @@ class Layout:
         if not items:
             raise DataError(self.missing_message(config))
         return items
+
+    def check_lists(self, config: Config) -> None:
+        """See that the file lists are there, or that their absence asks for the automatic split.
+
+        It does when every list that is named lies at the usual place, `<folder>/filelist/<split>.txt` of one folder, and
+        none is there. Beside the others, only the validation list may be absent.
+
+        Raises:
+            DataError: a list is missing; the message names it.
+        """
+        names = {split: Path(name) for split in SPLITS if (name := getattr(config, f"{split}_filelist"))}
+        missing = {split: path for split, path in names.items() if not path.is_file()}
+        usual = {split: path.parts[-2:] == ("filelist", f"{split}.txt") for split, path in names.items()}
+        same_place = len({path.parent for path in names.values()}) == 1
+        nothing = len(missing) == len(names) and same_place
+        for split, path in missing.items():
+            if usual[split] and same_place and (nothing or split == "val"):
+                continue
+            remedy = f"write it, correct --{split}_filelist, or hold clips out instead with --{split}_filelist=null"
+            raise DataError(f"{path}: the {split} file list does not exist; {remedy}")
 
     def listed_ids(self, config: Config, split: str) -> list[str] | None:
         """Clip ids in the split's list file, None when there is no such file."""
@@ -109,11 +129,14 @@ class Layout:
     def split_ids(self, config: Config, split: str) -> list[str]:
         """Clip ids of a split: its list file, or a deterministic part of the clips that are left.
 
+        Clips that preprocessing rejected or failed on are not held out from, so that no split is left with those alone.
+
         Raises:
-            DataError: the split is not known, or the data are missing.
+            DataError: the split is not known, or a file list or the data are missing.
         """
         if split not in SPLITS:
             raise DataError(f"split '{split}' is not known; choose {', '.join(SPLITS)}")
+        self.check_lists(config)
         listed = {name: self.listed_ids(config, name) for name in SPLITS}
         if listed[split] is not None and (split != "train" or None not in listed.values()):
             return list(listed[split] or ())
@@ -124,6 +147,9 @@ class Layout:
         taken = {clip_id for name in ("val", "test") for clip_id in listed[name] or ()}
         pool = listed["train"] if listed["train"] is not None else self._known_ids(config)
         pool = [clip_id for clip_id in pool if clip_id not in taken]
+        usable = [clip_id for clip_id in pool if not _given_up(Path(config.preprocessed_root) / clip_id)]
+        left_out = f" ({len(pool) - len(usable)} unusable ones left out)" if len(usable) < len(pool) else ""
+        pool = usable or pool  # with no usable clip at all, the reasons are reported clip by clip
         missing = [name for name in ("val", "test") if listed[name] is None]
         parts = hold_out(pool, len(missing), self.held_out, self.by_speaker)
         result = {name: list(listed[name] or ()) for name in ("val", "test")} | {"train": parts[0]}
@@ -131,10 +157,17 @@ class Layout:
             result[name] = part
             if len(part) == len(pool):
                 continue  # too few to hold any out; said already
-            _warn_once(
-                f"no {name} list ({getattr(config, f'{name}_filelist')}): holding out {len(part)} of {len(pool)} clips"
-            )
+            where = getattr(config, f"{name}_filelist")
+            _warn_once(f"no {name} list ({where}): holding out {len(part)} of {len(pool)} clips{left_out}")
         return result
+
+    def known_ids(self, config: Config) -> list[str]:
+        """Clip ids of all splits together, usable or not."""
+        self.check_lists(config)
+        listed = [clip_id for split in SPLITS for clip_id in self.listed_ids(config, split) or ()]
+        if self.listed_ids(config, "train") is None:
+            listed += self._known_ids(config)
+        return list(dict.fromkeys(listed))
 
     def _known_ids(self, config: Config) -> list[str]:
         """Clips on disk: from the data root, or from the prepared folders when the videos are gone."""
@@ -171,14 +204,6 @@ def make_layout(config: Config) -> Layout:
     if config.layout not in LAYOUTS:
         raise ConfigError(f"layout: '{config.layout}' is not known; choose {', '.join(LAYOUTS)}")
     return LAYOUTS[config.layout]()
-
-
-def open_clips(config: Config, split: str) -> list[ClipFolder]:
-    """The prepared folder of every clip of a split, in list order, whatever its status (see `clip.usable_clips`)."""
-    from talkingface.data.clip import ClipFolder
-
-    root = Path(config.preprocessed_root)
-    return [ClipFolder(root / clip_id, clip_id=clip_id) for clip_id in make_layout(config).split_ids(config, split)]
 
 
 def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
@@ -274,7 +299,9 @@ class MEADLayout(Layout):
         level, _, number = rest.rpartition("_")
         video = root / person / "video" / view / emotion / level / f"{number}.mp4"
         flat = root / f"{clip_id}.mp4"
-        return _clip_item(flat, root) if flat.exists() else self._from_tree(video, root)
+        # A name of neither form is a clip that is not there, which preprocessing reports like any other.
+        in_tree = all((person, view, emotion, level, number)) and "/" not in f"{view}{emotion}{level}{number}"
+        return self._from_tree(video, root) if in_tree and not flat.exists() else _clip_item(flat, root)
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All clips of the chosen views, or the flat layout when there is no such tree."""
@@ -319,6 +346,13 @@ class FolderLayout(Layout):
         """The whole line: names of people's own files contain spaces. A video suffix is dropped."""
         stem, suffix = os.path.splitext(line)
         return stem if suffix.lower() in VIDEO_SUFFIXES else line
+
+
+def _given_up(folder: Path) -> bool:
+    """Whether preprocessing found a clip unusable."""
+    from talkingface.data.clip import read_meta
+
+    return read_meta(folder).get("status") in ("rejected", "failed")
 
 
 def _clip_item(video: Path, base: Path) -> ClipItem:

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def stored_points(clip: ClipFolder) -> MeshPoints:
     Where the folder cannot be written, every start reads the whole mesh.
     """
     path, origin = clip.path / POINTS_FILE, _origin(clip)
-    with suppress(OSError, ValueError, KeyError, EOFError), np.load(path, allow_pickle=False) as stored:
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as stored:
         if str(stored["origin"]) == origin:
             height, width = stored["size"].tolist()
             return MeshPoints(stored["points_px"], stored["valid"], (height, width))

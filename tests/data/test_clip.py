@@ -67,9 +67,11 @@ def test_damaged_face_names_the_file(tmp_path):
     assert faces[0].shape == (48, 48, 3)
     with pytest.raises(DataError, match=r"faces\.bin: face 4 is damaged"):
         faces[4]
-    (tmp_path / "faces.npz").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"faces\.npz: unreadable"):
-        FaceStore(tmp_path)
+    whole = (tmp_path / "faces.npz").read_bytes()
+    for damaged in (b"nothing", whole[: len(whole) // 2]):
+        (tmp_path / "faces.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"faces\.npz: unreadable"):
+            FaceStore(tmp_path)
 
 
 def test_jpeg_of_a_face_is_near_lossless():
@@ -156,19 +158,46 @@ def test_short_clips_are_left_out_with_reasons_and_none_left_is_an_error(tmp_pat
         Draws(clips[1:], "val", None, None, 0)
 
 
-def test_cache_keeps_arrays_until_it_is_full(tmp_path):
+def test_full_cache_drops_what_was_used_least_recently(tmp_path):
     data = dataset(tmp_path, cache_mb=1)
-    calls = []
+    made = []
 
-    def make():
-        calls.append(1)
-        return np.zeros(700_000, np.uint8)
+    def get(number, size=400_000):
+        def make():
+            made.append(number)
+            return np.zeros(size, np.uint8)
 
-    first = data.cached(data.clips[0], "mel", make)
-    assert data.cached(data.clips[0], "mel", make) is first and len(calls) == 1
-    data.cached(data.clips[1], "mel", make)
-    data.cached(data.clips[1], "mel", make)
-    assert len(calls) == 3
+        return data.cached(data.clips[number], "mel", make)
+
+    first = get(0)
+    get(1)
+    assert get(0) is first and made == [0, 1]
+    get(2)
+    assert get(0) is first and made == [0, 1, 2]
+    get(1)
+    assert made == [0, 1, 2, 1]
+    get(3, 2_000_000)  # larger than the whole cache: not kept, and nothing makes room for it
+    get(0)
+    get(3, 2_000_000)
+    assert made == [0, 1, 2, 1, 3, 3]
+
+
+def test_many_clips_are_looked_at_in_threads_and_stay_in_order(tmp_path, monkeypatch):
+    import threading
+
+    seen = set()
+
+    class Watched(Draws):
+        def usable(self, clip):
+            seen.add(threading.current_thread())
+            return super().usable(clip)
+
+    monkeypatch.setattr("talkingface.data.clip.MANY_CLIPS", 20)
+    clips = [clip(tmp_path, f"c{k:02d}", 20 if k % 3 else 5) for k in range(30)]
+    data = Watched(clips, "train", None, None, 0)
+    assert threading.main_thread() not in seen
+    assert [c.clip_id for c in data.clips] == [f"c{k:02d}" for k in range(30) if k % 3]
+    assert [name for name, _ in data.rejected] == [f"c{k:02d}" for k in range(0, 30, 3)]
 
 
 def test_dataset_works_in_a_loader_and_pickles(tmp_path):

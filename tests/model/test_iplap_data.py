@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import numpy as np
 import pytest
 from drawn_clips import make_clip
 from torch.utils.data import default_collate
 
+from talkingface.data.clip import ClipFolder
 from talkingface.data.face import CropConfig
+from talkingface.data.landmarks import LandmarkTrack
 from talkingface.data.mel import mel_windows
 from talkingface.errors import DataError
 from talkingface.model.iplap_config import IPLAPConfig
@@ -136,6 +141,78 @@ def test_clips_that_cannot_serve_are_named(tmp_path, clips):
         assert data.rejected[0][0] == "c/0" and "consecutive frames" in data.rejected[0][1]
         with pytest.raises(DataError, match="none of 1 clips can be used: 1 x shorter than 45 frames"):
             make([bad], min_frames=45)
+
+
+def with_crop_recorded(clip, crop) -> ClipFolder:
+    """The clip as preprocessing leaves it, which notes its parameters in `clip.json`."""
+    meta = {**clip.meta, "steps": {**clip.meta["steps"]}}
+    meta["steps"]["faces"] = {**meta["steps"]["faces"], "params": crop.model_dump()}
+    (clip.path / "clip.json").write_text(json.dumps(meta))
+    return ClipFolder(clip.path)
+
+
+@pytest.mark.parametrize("change", [{"margin": 0.4}, {"size": 64}, {"box": "fixed"}])
+@pytest.mark.parametrize("kind", [LandmarkWindows, RenderWindows])
+def test_faces_cut_for_other_settings_are_refused(tmp_path, kind, change):
+    clip = with_crop_recorded(make_clip(tmp_path, "a/0", 40, CONFIG.crop), CONFIG.crop)
+    assert len(kind([clip], "train", {}, CONFIG, 0)) == 1
+    wanted = IPLAPConfig(crop=CONFIG.crop.model_copy(update=change))
+    ((name, value),), old = change.items(), CONFIG.crop.model_dump()
+    reason = f"faces were cut with {name} {old[name]}, the model wants {name} {value}; run preprocess"
+    with pytest.raises(DataError, match=f"none of 1 clips can be used: 1 x {reason}"):
+        kind([clip], "train", {}, wanted, 0)
+
+
+@pytest.mark.parametrize("box", ["frame", "fixed"])
+def test_a_second_start_reads_the_small_file_and_gives_the_same(tmp_path, monkeypatch, box):
+    crop = CONFIG.crop.model_copy(update={"box": box})
+    config = IPLAPConfig(crop=crop)
+    clips = [make_clip(tmp_path, "a/0", 40, crop, gone=(20,)), make_clip(tmp_path, "a/1", 33, crop)]
+    kinds = (LandmarkWindows, RenderWindows)
+    first = [kind(clips, "train", {}, config, 3)[5] for kind in kinds]
+    stored, mesh = (clips[0].path / name for name in ("landmarks131.npz", "landmarks.npz"))
+    assert stored.stat().st_size < mesh.stat().st_size / 3
+    assert not list(clips[0].path.glob("*.tmp"))
+    monkeypatch.setattr(LandmarkTrack, "load", lambda path: pytest.fail("the whole mesh is read again"))
+    second = [kind(clips, "train", {}, config, 3)[5] for kind in kinds]
+    for before, after in zip(first, second, strict=True):
+        for name, value in before.items():
+            np.testing.assert_array_equal(value, after[name])
+
+
+def test_the_small_file_follows_the_landmarks(tmp_path):
+    clip = make_clip(tmp_path, "a/0", 40)
+    before = LandmarkWindows([clip], "train", {}, CONFIG, 3)[5]
+    track = clip.track()
+    track.points_px[..., 0] = track.size[1] - track.points_px[..., 0]
+    track.save(clip.path / "landmarks.npz")
+    os.utime(clip.path / "landmarks.npz", (1, 1))  # the size is the same, the clock may be coarse
+    after = LandmarkWindows([clip], "train", {}, CONFIG, 3)[5]
+    np.testing.assert_allclose(after["pose"][:, 0], 1 - before["pose"][:, 0], atol=1e-5)
+    whole = (clip.path / "landmarks131.npz").read_bytes()
+    (clip.path / "landmarks131.npz").write_bytes(whole[: len(whole) // 2])
+    np.testing.assert_array_equal(LandmarkWindows([clip], "train", {}, CONFIG, 3)[5]["pose"], after["pose"])
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(tmp_path, monkeypatch):
+    clip = make_clip(tmp_path, "a/0", 40)
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("os.replace", refuse)
+    assert len(LandmarkWindows([clip], "train", {}, CONFIG, 3)) == 1
+    assert sorted(p.name for p in clip.path.iterdir() if "131" in p.name) == []
+
+
+def test_faces_of_clips_seen_lately_stay_in_memory(tmp_path, monkeypatch):
+    clips = [make_clip(tmp_path, f"a/{k}", 40) for k in range(3)]
+    data = RenderWindows(clips, "val", {}, CONFIG, 3)
+    read = []
+    monkeypatch.setattr(ClipFolder, "mel", lambda clip: read.append(clip.clip_id) or np.zeros((80, 140), np.float32))
+    for key in (0, 1, 0, 1, 2):
+        data[key]
+    assert read == ["a/0", "a/1", "a/2"]
 
 
 def test_other_landmarks_are_refused(clips):
