@@ -223,13 +223,20 @@ def test_video_is_decoded_once_for_all_steps(videos, tmp_path, monkeypatch):
 
 
 def test_long_videos_are_decoded_again_instead_of_kept(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr("talkingface.preprocess_steps.CACHE_BYTES", 1)
+    monkeypatch.setattr("talkingface.preprocess.CACHE_BYTES", 1)
     run([item(videos["good"])], tmp_path / "a")
     monkeypatch.undo()
     run([item(videos["good"])], tmp_path / "b")
     first, second = ClipFolder(tmp_path / "a/s/1"), ClipFolder(tmp_path / "b/s/1")
     np.testing.assert_array_equal(first.faces()[3], second.faces()[3])
     np.testing.assert_allclose(first.audio(), second.audio(), atol=1e-4)
+
+
+def test_workers_share_the_memory_for_decoded_frames():
+    from talkingface.preprocess import cache_budget
+
+    assert cache_budget(0) == cache_budget(2) == 768 * 2**20
+    assert 16 * cache_budget(16) <= 3 * 2**30
 
 
 def test_processes_give_the_same_and_survive_a_crash(videos, tmp_path):
@@ -287,7 +294,7 @@ class Model:
 
 
 def settings_for(root, **changes) -> SimpleNamespace:
-    lists = {f"{split}_filelist": str(root / f"{split}.txt") for split in ("train", "val", "test")}
+    lists = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in ("train", "val", "test")}
     values = {
         "layout": "folder",
         "data_root": str(root / "data"),
@@ -303,13 +310,18 @@ def settings_for(root, **changes) -> SimpleNamespace:
     return SimpleNamespace(**values)
 
 
+def write_list(root, split, name):
+    (root / "filelist").mkdir(exist_ok=True)
+    (root / "filelist" / f"{split}.txt").write_text(f"{name}\n")
+
+
 def test_ensure_prepares_the_listed_clips_for_a_model(videos, tmp_path, caplog):
     caplog.set_level(logging.INFO, "talkingface")
     for name in ("a", "b", "c", "unlisted"):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / f"{name}.mp4").write_bytes(videos["mute" if name == "c" else "good"].read_bytes())
     for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
-        (tmp_path / f"{split}.txt").write_text(f"{name}\n")
+        write_list(tmp_path, split, name)
     config = settings_for(tmp_path)
     report = ensure(config, Model)
     assert report.ok_ids == ["a", "b"] and report.rejected == {"c": "no sound track"}
@@ -319,13 +331,58 @@ def test_ensure_prepares_the_listed_clips_for_a_model(videos, tmp_path, caplog):
     assert ensure(settings_for(tmp_path, need_preprocess=False), Model).ok_ids == ["a", "b"]
 
 
+def test_ensure_makes_only_the_artefacts_asked_for_and_leaves_the_others(videos, tmp_path):
+    class Faces(Model):
+        artefacts = ALL
+
+        @classmethod
+        def step_settings(cls, config):
+            return {"faces": {"size": config["size"]}}
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    small, large = (settings_for(tmp_path, model={"size": size}) for size in (32, 64))
+    report = ensure(small, Faces, artefacts=("audio", "landmarks"))
+    assert report.outcomes["a"].made == ("audio", "landmarks")
+    ensure(small, Faces)
+    clip = ClipFolder(tmp_path / "prepared" / "a")
+    before = {path.name: path.read_bytes() for path in clip.path.iterdir() if path.suffix != ".json"}
+    assert ensure(large, Faces, artefacts=("audio", "landmarks")).worked == 0
+    (clip.path / "audio.wav").unlink()
+    assert ensure(large, Faces, artefacts=("audio", "landmarks")).outcomes["a"].made == ("audio",)
+    assert {path.name: path.read_bytes() for path in clip.path.iterdir() if path.suffix != ".json"} == before
+    clip = ClipFolder(clip.path)
+    assert clip.status == "ok" and clip.has("faces") and clip.faces().size == 32
+    assert ensure(small, Faces).worked == 0
+    assert ensure(large, Faces).outcomes["a"].made == ("faces",)
+
+
+def test_ensure_refuses_a_list_that_is_missing_also_beside_prepared_clips(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    ensure(settings_for(tmp_path), Model)
+    with pytest.raises(DataError, match=r"typo\.txt: the train file list does not exist"):
+        ensure(settings_for(tmp_path, train_filelist=str(tmp_path / "typo.txt")), Model)
+
+
+def test_a_rejected_clip_is_tried_again_although_it_is_in_no_split(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    for name, kind in (("a", "good"), ("b", "good"), ("c", "good"), ("d", "mute")):
+        (tmp_path / "data" / f"{name}.mp4").write_bytes(videos[kind].read_bytes())
+    config = settings_for(tmp_path)
+    assert set(ensure(config, Model).rejected) == {"d"}
+    (tmp_path / "data" / "d.mp4").write_bytes(videos["good"].read_bytes())
+    assert ensure(config, Model).ok_ids == ["a", "b", "c", "d"]
+
+
 def test_ensure_works_on_prepared_clips_when_the_videos_are_gone(videos, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
     ensure(settings_for(tmp_path), Model)
     (tmp_path / "data" / "a.mp4").unlink()
     assert ensure(settings_for(tmp_path), Model).ok_ids == ["a"]
-    (tmp_path / "train.txt").write_text("a\n")
+    write_list(tmp_path, "train", "a")
+    write_list(tmp_path, "test", "a")
     (tmp_path / "data" / "other.mp4").write_bytes(b"x")
     assert ensure(settings_for(tmp_path), Model).ok_ids == ["a"]
 

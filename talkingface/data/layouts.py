@@ -98,7 +98,7 @@ class Layout:
         """See that the file lists are there, or that their absence asks for the automatic split.
 
         It does when every list that is named lies at the usual place, `<folder>/filelist/<split>.txt` of one folder, and
-        none is there. Beside the others, only the validation list may be absent.
+        none is there. Where there are others, only the validation list may be absent.
 
         Raises:
             DataError: a list is missing; the message names it.
@@ -106,10 +106,9 @@ class Layout:
         names = {split: Path(name) for split in SPLITS if (name := getattr(config, f"{split}_filelist"))}
         missing = {split: path for split, path in names.items() if not path.is_file()}
         usual = {split: path.parts[-2:] == ("filelist", f"{split}.txt") for split, path in names.items()}
-        same_place = len({path.parent for path in names.values()}) == 1
-        nothing = len(missing) == len(names) and same_place
+        automatic = len(missing) == len(names) and len({path.parent for path in names.values()}) == 1
         for split, path in missing.items():
-            if usual[split] and same_place and (nothing or split == "val"):
+            if usual[split] and (automatic or split == "val"):
                 continue
             remedy = f"write it, correct --{split}_filelist, or hold clips out instead with --{split}_filelist=null"
             raise DataError(f"{path}: the {split} file list does not exist; {remedy}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from talkingface.data.landmarks import LandmarkTrack
 
 FPS = 25.0
-"""Rate at which every video is scored; others are resampled by timestamps."""
+"""Rate at which a video is scored unless its clip was prepared at another one; resampled by timestamps."""
 
 KEEP_BYTES = 128 * 2**20
 """A video whose frames fit in this is decoded once for all metrics; a longer one is decoded again by each."""
@@ -78,7 +78,7 @@ class EvalSample:
     excluded: dict[str, int] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
-    _frames: dict[Path, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    _frames: dict[tuple[Path, float], list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames (generated, real), each (H, W, 3) uint8 RGB, up to the end of the shorter video.
@@ -102,9 +102,9 @@ class EvalSample:
                 yield self._same_size(*pair)
         self.lengths = (counts[0], counts[1])
 
-    def generated_frames(self) -> Iterator[np.ndarray]:
-        """Frames of the scored video, (H, W, 3) uint8 RGB."""
-        return self._read(self.generated)
+    def generated_frames(self, fps: float | None = None) -> Iterator[np.ndarray]:
+        """Frames of the scored video, (H, W, 3) uint8 RGB; at another rate for a metric that is bound to one."""
+        return self._read(self.generated, fps)
 
     def generated_track(self) -> LandmarkTrack:
         """Landmarks of the scored video.
@@ -154,21 +154,22 @@ class EvalSample:
             raise Unavailable("no landmark provider")
         return self.tracker(path, self._read(path))
 
-    def _read(self, path: Path) -> Iterator[np.ndarray]:
+    def _read(self, path: Path, fps: float | None = None) -> Iterator[np.ndarray]:
         from talkingface.data.media import VideoReader
 
-        if path in self._frames:
-            yield from self._frames[path]
+        key = (path, fps or self.fps)
+        if key in self._frames:
+            yield from self._frames[key]
             return
         kept: list[np.ndarray] | None = []
-        for frame in VideoReader(path, fps=self.fps):
+        for frame in VideoReader(path, fps=key[1]):
             frame.flags.writeable = False
             if kept is not None:
                 kept.append(frame)
                 kept = kept if len(kept) * frame.nbytes <= KEEP_BYTES else None
             yield frame
         if kept is not None:
-            self._frames[path] = kept
+            self._frames[key] = kept
 
     @staticmethod
     def _load(source: AudioSource) -> np.ndarray:

@@ -27,6 +27,7 @@ from talkingface.evaluator.report import (
     write_side_by_side,
 )
 from talkingface.evaluator.rows import Reference, assign_donors, choose_references, write_still
+from talkingface.evaluator.strip import write_strip
 from talkingface.evaluator.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ class _Job:
         }
 
     def write_samples(self) -> None:
-        """Side-by-side videos of the first clips, with the true sound."""
+        """Side-by-side videos with the true sound, and picture strips, of the first clips."""
         for clip in self.clips[: self.evaluator.settings.samples]:
             videos = {"real": clip.video}
             for row in ("generated", "shuffled"):
@@ -335,6 +336,7 @@ class _Job:
                 if row in self.result.rows and path.is_file():
                     videos[row if row == "generated" else "other audio"] = path
             try:
+                write_strip(videos, clip.track(), self.out / "samples" / f"{safe_name(clip.clip_id)}.png", clip.fps)
                 write_side_by_side(videos, self.out / "samples" / f"{safe_name(clip.clip_id)}.mp4", FPS, clip.audio())
             except TalkingFaceError as error:
                 self._skip("samples", clip.clip_id, "side by side", error)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WEIGHTS = "LSE/syncnet_v2.model"
 SHA256 = "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"  # of a public mirror of the published file
 SOURCE = "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
+FPS = 25.0  # the network was trained at this rate
 SAMPLES_PER_FRAME = 640
 WINDOW = 5  # video frames; 20 MFCC frames
 VSHIFT = 15
@@ -59,12 +60,6 @@ class SyncScore:
     def median(self) -> float:
         """Median of the mean distances."""
         return self.confidence + self.distance
-
-    def smooth_confidence(self) -> np.ndarray:
-        """(n,) frame-wise confidence after a median filter of 9 frames, zeros beyond the ends."""
-        from scipy.ndimage import median_filter
-
-        return median_filter(self.framewise_confidence, 9, mode="constant", cval=0.0)
 
 
 def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, padding: str = "zero") -> SyncScore:
@@ -218,7 +213,7 @@ class LSE(Metric):
         """Protocol, padding, and which weights."""
         weights = {"file": self.path.name, "sha256": self._hash, "published": self._hash == SHA256}
         protocol = {"protocol": self.settings.lse_protocol, "padding": self.settings.lse_padding, "vshift": VSHIFT}
-        return {"lse": {**protocol, "fps": 25.0, "weights": weights}}
+        return {"lse": {**protocol, "fps": FPS, "weights": weights}}
 
     def score(self, sample: EvalSample) -> dict[str, float]:
         """LSE-C, LSE-D and offset of the video with its driving audio (taken from the source, not the container)."""
@@ -227,10 +222,10 @@ class LSE(Metric):
         self.prepare()
         assert self._network is not None
         rate = probe(sample.generated).fps
-        if abs(rate - sample.fps) > 0.01:
-            sample.notes.append(f"LSE: resampled from {rate:.2f} to {sample.fps:g} fps")
+        if abs(rate - FPS) > 0.01:
+            sample.notes.append(f"LSE: resampled from {rate:.2f} to {FPS:g} fps")
         pcm = pcm16(sample.driving_audio())
-        lip, audio = embed(self._network, sample.generated_frames(), pcm, self.device)
+        lip, audio = embed(self._network, sample.generated_frames(FPS), pcm, self.device)
         result = score_embeddings(lip, audio, padding=self.settings.lse_padding)
         for key in self.figures:
             sample.count(key, len(result.framewise_distance))

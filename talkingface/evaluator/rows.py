@@ -57,17 +57,42 @@ def _reference(clip: ClipFolder, clips: Sequence[ClipFolder], pool: Sequence[Cli
     return Reference(clip, f"no other clip of speaker {clip.speaker}")
 
 
-def assign_donors(clips: Sequence[ClipFolder]) -> list[ClipFolder]:
-    """For every clip another one to lend its audio, each lending once: of another speaker if possible, of like length.
+def assign_donors(clips: Sequence[ClipFolder], pool: Sequence[ClipFolder] = ()) -> dict[str, ClipFolder]:
+    """For every clip another one to lend its audio: of the same frame rate, another speaker if possible, like length.
+
+    The clips lend to each other, each once. A clip that is alone (at its rate) gets its donor from the pool.
+
+    Args:
+        clips: clips to evaluate.
+        pool: further clips.
 
     Returns:
-        A derangement of `clips`; empty when there are fewer than two.
+        Donors by clip id; clips for which there is none are left out.
     """
+    rates: dict[float, list[ClipFolder]] = {}
+    for clip in clips:
+        rates.setdefault(clip.fps, []).append(clip)
+    donors: dict[str, ClipFolder] = {}
+    for clip in clips:
+        peers = rates[clip.fps]
+        if len(peers) > 1:
+            if clip is peers[0]:
+                donors |= zip((peer.clip_id for peer in peers), _derangement(peers), strict=True)
+        elif others := [c for c in pool if c.fps == clip.fps and c.clip_id != clip.clip_id]:
+            donors[clip.clip_id] = min(others, key=lambda other, clip=clip: (*_unlikeness(clip, other), other.clip_id))
+    return donors
+
+
+def _unlikeness(clip: ClipFolder, other: ClipFolder) -> tuple[bool, float]:
+    """What makes a poor donor: the same speaker, then another length."""
+    return clip.speaker == other.speaker, abs(float(np.log2(max(len(clip), 1) / max(len(other), 1))))
+
+
+def _derangement(clips: Sequence[ClipFolder]) -> list[ClipFolder]:
+    """Every clip's donor among at least two clips."""
     from scipy.optimize import linear_sum_assignment
 
     count = len(clips)
-    if count < 2:
-        return []
     lengths = np.log2(np.maximum([len(clip) for clip in clips], 1))
     speakers = np.array([clip.speaker for clip in clips])
     step = (np.arange(count)[None] - np.arange(count)[:, None]) % count
@@ -90,7 +115,7 @@ def median_frame(track: LandmarkTrack) -> int:
     return int(found[np.argsort(track.opening()[found], kind="stable")[(len(found) - 1) // 2]])
 
 
-def write_still(clip: ClipFolder, reference: ClipFolder, output: Path, fps: float) -> None:
+def write_still(clip: ClipFolder, reference: ClipFolder, output: Path) -> None:
     """Write the real video with one still face in it: the reference's, resized into the true face box of every frame.
 
     The picture around the box is the real one, and the box moves and scales as the real face does: what remains to be
@@ -101,13 +126,13 @@ def write_still(clip: ClipFolder, reference: ClipFolder, output: Path, fps: floa
     from talkingface.data.media import VideoReader, VideoWriter
 
     index = median_frame(reference.track())
-    frame = next(islice(iter(VideoReader(reference.video, fps=fps)), index, None), None)
+    frame = next(islice(iter(VideoReader(reference.video, fps=reference.fps)), index, None), None)
     face = None if frame is None else crop(frame, region_boxes(reference.track(), "face")[index])
     if face is None:
         raise DataError(f"{reference.video}: shorter than its landmarks; preprocess it again")
     boxes = _nearest(region_boxes(clip.track(), "face"))
-    reader = VideoReader(clip.video, fps=fps)
-    with VideoWriter(output, fps=fps, audio=clip.audio()) as writer:
+    reader = VideoReader(clip.video, fps=clip.fps)
+    with VideoWriter(output, fps=clip.fps, audio=clip.audio()) as writer:
         for number, target in enumerate(reader):
             place = crop(target := target.copy(), boxes[min(number, len(boxes) - 1)])
             if place is not None:

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from talkingface.data.layouts import LAYOUTS, hold_out, make_layout, open_clips
+from talkingface.data.layouts import LAYOUTS, SPLITS, hold_out, make_layout
 from talkingface.errors import ConfigError, DataError
 
 
 def config(root, layout, **lists):
-    names = {f"{split}_filelist": str(root / "lists" / f"{split}.txt") for split in ("train", "val", "test")}
-    (root / "lists").mkdir(exist_ok=True)
+    names = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in ("train", "val", "test")}
+    (root / "filelist").mkdir(exist_ok=True)
     for split, text in lists.items():
-        (root / "lists" / f"{split}.txt").write_text(text)
+        (root / "filelist" / f"{split}.txt").write_text(text)
     return SimpleNamespace(
         layout=layout, data_root=str(root / "data"), preprocessed_root=str(root / "prepared"), **names
     )
@@ -41,7 +41,7 @@ def test_lrs2_lists_ignore_tags_and_lead_to_main(tmp_path):
 
 def test_data_root_may_be_main_itself(tmp_path):
     touch(tmp_path, "s1/001.mp4", "s2/002.mp4")
-    settings = config(tmp_path, "lrs2", train="s1/001\ns2/002\n")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns2/002\n", test="s2/002\n")
     items = make_layout(settings).find(settings)
     assert [item.video.exists() for item in items] == [True, True]
 
@@ -65,7 +65,7 @@ def test_missing_data_says_what_where_and_how_to_try(tmp_path):
         assert address in str(error.value) and str(tmp_path / "data") in str(error.value)
         assert "\n" not in str(error.value)
     touch(tmp_path, "main/s1/other.mp4")
-    settings = config(tmp_path, "lrs2", train="s1/001\ns1/002")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns1/002", test="s1/001")
     with pytest.raises(DataError, match="none of the 2 listed clips is there"):
         make_layout(settings).find(settings)
 
@@ -82,9 +82,9 @@ def test_mead_takes_the_front_view_with_its_sound_and_holds_out_speakers(tmp_pat
     assert len(items) == 8 and items[0].clip_id == "M003/front_angry_level_2_001"
     assert items[0].audio == tmp_path / "data/M003/audio/angry/level_2/001.m4a"
     assert layout.item(tmp_path / "data", "M003/front_angry_level_2_001") == items[0]
-    splits = {name: layout.split_ids(settings, name) for name in ("train", "val", "test")}
-    speakers = {name: {clip.split("/")[0] for clip in ids} for name, ids in splits.items()}
-    assert sum(map(len, splits.values())) == 8 and sum(map(len, speakers.values())) == 4
+    found = splits(settings)
+    speakers = [{clip.split("/")[0] for clip in ids} for ids in found]
+    assert sum(map(len, found)) == 8 and sum(map(len, speakers)) == 4
 
 
 def test_folder_takes_any_tree_and_names_with_spaces(tmp_path, caplog):
@@ -103,8 +103,8 @@ def test_folder_takes_any_tree_and_names_with_spaces(tmp_path, caplog):
 def test_folder_without_lists_gives_every_split_a_clip(tmp_path):
     touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
     settings = config(tmp_path, "folder")
-    splits = [make_layout(settings).split_ids(settings, name) for name in ("train", "val", "test")]
-    assert [len(ids) for ids in splits] == [1, 1, 1] and len(set(sum(splits, []))) == 3
+    found = splits(settings)
+    assert [len(ids) for ids in found] == [1, 1, 1] and len(set(sum(found, []))) == 3
 
 
 def test_hold_out_does_not_depend_on_order_and_survives_few_clips():
@@ -118,7 +118,7 @@ def test_hold_out_does_not_depend_on_order_and_survives_few_clips():
 
 def test_lists_cannot_lead_out_of_the_data_root(tmp_path):
     touch(tmp_path, "main/s1/001.mp4")
-    settings = config(tmp_path, "lrs2", train="../../secret\n")
+    settings = config(tmp_path, "lrs2", train="../../secret\n", test="s1/001\n")
     with pytest.raises(DataError, match=r"train\.txt: '\.\./\.\./secret' is not a clip name"):
         make_layout(settings).find(settings)
 
@@ -131,10 +131,71 @@ def test_unknown_layout_and_split_are_named(tmp_path):
     assert set(LAYOUTS) >= {"lrs2", "mead", "folder", "demo"}
 
 
+def prepared(root, name, status="ok"):
+    folder = root / "prepared" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "clip.json").write_text(json.dumps({"format": 1, "clip_id": name, "status": status}))
+
+
+def splits(settings):
+    return [make_layout(settings).split_ids(settings, name) for name in SPLITS]
+
+
 def test_prepared_clips_stand_in_for_videos_that_are_gone(tmp_path):
-    for name in ("a/1", "a/2", "a/3"):
-        (tmp_path / "prepared" / name).mkdir(parents=True)
-        meta = json.dumps({"format": 1, "clip_id": name, "status": "ok"})
-        (tmp_path / "prepared" / name / "clip.json").write_text(meta)
-    clips = [clip for split in ("train", "val", "test") for clip in open_clips(config(tmp_path, "lrs2"), split)]
-    assert sorted(clip.clip_id for clip in clips) == ["a/1", "a/2", "a/3"] and clips[0].status == "ok"
+    names = ["a/1", "a/2", "a/3"]
+    for name in names:
+        prepared(tmp_path, name)
+    settings = config(tmp_path, "lrs2")
+    assert sorted(sum(splits(settings), [])) == names == make_layout(settings).known_ids(settings)
+
+
+@pytest.mark.parametrize("name, split", [("typo.txt", "train"), ("typo.txt", "val"), ("foldr/filelist/test.txt", "test")])
+def test_a_list_that_is_named_but_missing_is_an_error(tmp_path, name, split):
+    touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
+    settings = config(tmp_path, "folder")
+    setattr(settings, f"{split}_filelist", str(tmp_path / name))
+    layout = make_layout(settings)
+    for call in (lambda: layout.split_ids(settings, "train"), lambda: layout.find(settings)):
+        with pytest.raises(DataError, match=f"{name}: the {split} file list does not exist; write it, correct --{split}"):
+            call()
+    setattr(settings, f"{split}_filelist", None)
+    assert len(layout.split_ids(settings, "train")) == 1, "no name at all is a wish for the automatic split"
+
+
+@pytest.mark.parametrize("there, missing", [("train", "test"), ("test", "train"), ("val", "train")])
+def test_lists_that_lack_one_of_them_are_an_error(tmp_path, there, missing):
+    touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
+    settings = config(tmp_path, "folder", **{there: "one\n"})
+    with pytest.raises(DataError, match=rf"filelist/{missing}\.txt: the {missing} file list does not exist"):
+        splits(settings)
+
+
+def test_mead_line_of_no_known_form_is_a_clip_that_is_not_there(tmp_path):
+    touch(tmp_path, "M003/video/front/angry/level_2/001.mp4", "set/flat_one.mp4")
+    lines = ["M003/front_angry_level_2_001", "M003/abc", "M003", "M003/front__level_2_001", "set/flat_one"]
+    settings = config(tmp_path, "mead", train="\n".join(lines), test=lines[0])
+    items = {item.clip_id: item.video.exists() for item in make_layout(settings).find(settings)}
+    assert items == {name: name in (lines[0], lines[-1]) for name in lines}
+
+
+def test_clips_are_held_out_of_the_usable_ones(tmp_path, caplog):
+    names = [f"{k:02d}" for k in range(30)]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    for k, name in enumerate(names):
+        prepared(tmp_path, name, ("ok", "rejected", "failed")[k % 3])
+    settings = config(tmp_path, "folder")
+    train, val, test = splits(settings)
+    assert sorted(train + val + test) == names[::3] and val and test
+    assert [train, val, test] == splits(settings)
+    assert "holding out 1 of 10 clips (20 unusable ones left out)" in caplog.text
+    assert make_layout(settings).known_ids(settings) == names, "rejected clips are tried again after a change"
+
+
+@pytest.mark.parametrize("good", [1, 2])
+def test_too_few_usable_clips_serve_every_split(tmp_path, good, caplog):
+    names = ["a", "b", "c", "d"]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    for k, name in enumerate(names):
+        prepared(tmp_path, name, "ok" if k < good else "rejected")
+    assert splits(config(tmp_path, "folder")) == [names[:good]] * 3
+    assert f"{good} clips are too few to hold any out" in caplog.text

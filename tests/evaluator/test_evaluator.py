@@ -212,7 +212,7 @@ def test_videos_are_written(whole):
     assert (info.width, info.height, info.has_audio) == (3 * SIZE, SIZE + 24, True)
     assert count_frames(out / "samples" / "ann_one.mp4") == 30
     assert count_frames(out / "videos" / "shuffled" / "ann_two.mp4") == 26  # its donor is bob's shorter clip
-    assert [p.name for p in sorted((out / "samples").iterdir())] == ["ann_one.mp4"]
+    assert [p.name for p in sorted((out / "samples").iterdir())] == ["ann_one.mp4", "ann_one.png"]
     assert {p.name for p in (out / "videos").iterdir()} == {"generated", "still", "shuffled"}
 
 
