@@ -19,9 +19,9 @@ def make_optimizer(network: nn.Module, options: OptimConfig) -> torch.optim.Opti
     common = {"lr": options.lr, "weight_decay": options.weight_decay}
     match options.name:
         case "adam":
-            return torch.optim.Adam(parameters, betas=options.betas, **common)
+            return torch.optim.Adam(parameters, betas=options.betas, fused=True, **common)
         case "adamw":
-            return torch.optim.AdamW(parameters, betas=options.betas, **common)
+            return torch.optim.AdamW(parameters, betas=options.betas, fused=True, **common)
         case "sgd":
             return torch.optim.SGD(parameters, momentum=options.momentum, **common)
         case "adagrad":

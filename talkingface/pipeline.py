@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ class Pipeline:
         content = files.load(path, canonical)
         spec = get_spec(content["model"])
         config = from_plain(content["config"], overrides, str(path))
+        if any(key.split(".")[0] == "model" for key in overrides):
+            spec.model.check_overrides(from_plain(content["config"], {}, str(path)).model, config.model)
         model = spec.model(config.model)
         untrained = [n for n in spec.model.speaks_with if n not in content.get("ready", content["networks"])]
         if untrained:
@@ -103,7 +106,7 @@ class Pipeline:
             MediaError, NoFaceError: bad input, named in one line.
             OutputError: the output cannot be written.
         """
-        from talkingface.data.media import read_audio
+        from talkingface.data.media import FPS, probe, read_audio
         from talkingface.data.source import Audio, Source
 
         output = Path(output)
@@ -111,7 +114,8 @@ class Pipeline:
             if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
                 raise OutputError(f"{output}: is also an input; choose another output file")
         check_writable(output)
-        picture = Source.from_path(Path(source))
+        own_rate = self.model.keeps_frame_rate and not (info := probe(source)).is_image
+        picture = Source.from_path(Path(source), info.fps if own_rate else FPS)
         picture.reference = Source.from_path(Path(reference)) if reference is not None else None
         voice = Audio.load(Path(audio))
         # The networks hear 16 kHz; people get the full band.
@@ -142,11 +146,19 @@ class Pipeline:
             with torch.inference_mode(), bar:
                 frames = self.model.generate(source, audio)
                 heard = sound or audio
-                with VideoWriter(
-                    output, fps=source.fps, size=source.size, audio=heard.samples, sample_rate=heard.sample_rate
-                ) as writer:
+                with ExitStack() as files:
+                    writer = files.enter_context(
+                        VideoWriter(output, source.fps, source.size, heard.samples, heard.sample_rate)
+                    )
+                    debug = None
                     for frame in frames:
                         writer.write(frame)
+                        if (pane := self.model.debug_frame) is not None:
+                            if debug is None:
+                                path = output.with_name(f"{output.stem}_debug{output.suffix}")
+                                debug = VideoWriter(path, source.fps, pane.shape[:2], heard.samples, heard.sample_rate)
+                                files.enter_context(debug)
+                            debug.write(pane)
                         bar.update()
         finally:
             for name, module in self.model.named_modules():

@@ -68,7 +68,7 @@ def _run(loaded: LoadedConfig) -> dict[str, Any]:
         if run_folder is None:
             return {}
     else:
-        clips, run_folder = prepare(loaded), RunFolder.open(config)
+        clips, run_folder = prepare(loaded, evaluate_only=True), RunFolder.open(config)
     if not config.evaluate or not _stage_generates(config):
         _finish(run_folder, config)
         return {}
@@ -114,7 +114,7 @@ def evaluate(loaded: LoadedConfig) -> int:
     config = loaded.config
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
-    clips = prepare(loaded)
+    clips = prepare(loaded, evaluate_only=True)
     if path.is_dir():
         folder = path
     elif path.parent.name in _stage_names(config):
@@ -149,19 +149,27 @@ def _latest_run(config: Config) -> Path:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def prepare(loaded: LoadedConfig, always: bool = False) -> Clips:
-    """Make what is missing (the demo corpus, preprocessed clips) and return the usable clips of every split."""
+def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = False) -> Clips:
+    """Make what is missing (the demo corpus, preprocessed clips) and return the usable clips of every split.
+
+    Args:
+        loaded: the configuration.
+        always: also when `need_preprocess` is off.
+        evaluate_only: make and ask for no more than scoring needs.
+    """
     from talkingface.devices import is_child_process
     from talkingface.registry import get_spec
 
     config = loaded.config
+    model = get_spec(config.model_name).model
+    artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
             ensure_demo_corpus(config)
         from talkingface.preprocess import ensure
 
-        ensure(config, get_spec(config.model_name).model, config.model, force=config.preprocess.force)
-    return prepared_clips(config)
+        ensure(config, model, config.model, force=config.preprocess.force, artefacts=artefacts)
+    return prepared_clips(config, artefacts)
 
 
 def ensure_demo_corpus(config: Config) -> None:
@@ -186,8 +194,8 @@ def ensure_demo_corpus(config: Config) -> None:
     )
 
 
-def prepared_clips(config: Config) -> Clips:
-    """Usable preprocessed clips of the splits `train`, `val` and `test`.
+def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Clips:
+    """Usable preprocessed clips of the splits `train`, `val` and `test`; they have all of `artefacts` (the model's).
 
     Raises:
         DataError: no training clip is usable, with the reasons.
@@ -197,12 +205,12 @@ def prepared_clips(config: Config) -> Clips:
     from talkingface.registry import get_spec
 
     layout = make_layout(config)
-    model = get_spec(config.model_name).model
+    artefacts = get_spec(config.model_name).model.artefacts if artefacts is None else artefacts
     root = Path(config.preprocessed_root)
     clips: Clips = {}
     for split in ("train", "val", "test"):
         ids = layout.split_ids(config, split)
-        kept, dropped = usable_clips((ClipFolder(root / i, clip_id=i) for i in ids), model.artefacts)
+        kept, dropped = usable_clips((ClipFolder(root / i, clip_id=i) for i in ids), artefacts)
         if dropped:
             shown = "; ".join(f"{i}: {reason}" for i, reason in dropped[:3])
             more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
@@ -242,7 +250,10 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
         fabric.launch()
     clips = get_clips(loaded)
     if not clips["train"]:
-        raise DataError(f"{config.train_filelist}: no usable training clip")
+        raise DataError(
+            f"{config.preprocessed_root}: no usable training clip; either every clip was rejected, or all usable ones"
+            " stand in the validation and test lists"
+        )
     if not is_child_process():
         announce_prepared()
         fabric.launch()

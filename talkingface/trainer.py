@@ -135,7 +135,7 @@ class StageLoop:
         self.dataset = dataset
         self.batches = TrainBatches(len(dataset), size, self.config.seed, self.stage.name, rank, world)
         self.loader = self._loader(dataset, self.batches)
-        held_out = self._dataset("val")
+        held_out = self.held_out = self._dataset("val")
         self.held_out_loader = None
         if held_out is None:
             log.warning("stage %s: no validation clips, the last weights count as the best", self.stage.name)
@@ -218,6 +218,7 @@ class StageLoop:
             with bar:
                 if not self.finished and self.step < self.total_steps:
                     self._train(bar)
+                    self.model.stage_ended(self._context())
         finally:
             for name, network in self.networks.items():
                 setattr(self.model, name, network)
@@ -364,7 +365,7 @@ class StageLoop:
                     sums[name] = sums.get(name, 0.0) + value.float() * size
                 items += size
             if first is not None and self.fabric.is_global_zero:
-                self.log.pictures(self.stage.name, self.step, self.model.preview(first, self._context()))
+                self.log.pictures(self.stage.name, self.step, self.model.preview(first, self._context(), self.held_out))
         parts = self._gather(({name: float(value) for name, value in sums.items()}, items))
         total = sum(count for _, count in parts)
         names = sorted({name for values, _ in parts for name in values})

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,23 +20,30 @@ TASK_URL = (
 )
 
 
+class DetectorSettings(NamedTuple):
+    """How a detector looks for faces; see `landmarks.make_provider`."""
+
+    mode: str = "static"
+    min_detection: float = 0.5
+    max_faces: int = 1
+    model_path: str | None = None
+
+
 class MediaPipeProvider:
     """MediaPipe's face mesh with refined lips, eyes and irises: 478 points, models inside the wheel (up to 0.10.21)."""
 
     name = "mediapipe"
     layout: Layout = "mediapipe478"
 
-    def __init__(
-        self, mode: str = "static", min_detection: float = 0.5, max_faces: int = 1, model_path: str | None = None
-    ):
+    def __init__(self, settings: DetectorSettings):
         self.version = _package_version("mediapipe", "pip install 'mediapipe==0.10.21'")
         with quiet_stderr():
             face_mesh = _face_mesh_module(self.version)
             self._mesh = face_mesh.FaceMesh(
-                static_image_mode=mode == "static",
-                max_num_faces=max_faces,
+                static_image_mode=settings.mode == "static",
+                max_num_faces=settings.max_faces,
                 refine_landmarks=True,
-                min_detection_confidence=min_detection,
+                min_detection_confidence=settings.min_detection,
             )
             # An empty frame first: the graph's threads greet on stderr until they have seen one.
             self._mesh.process(np.zeros((64, 64, 3), np.uint8))
@@ -57,18 +64,16 @@ class MediaPipeTasksProvider:
     name = "mediapipe_tasks"
     layout: Layout = "mediapipe478"
 
-    def __init__(
-        self, mode: str = "static", min_detection: float = 0.5, max_faces: int = 1, model_path: str | None = None
-    ):
+    def __init__(self, settings: DetectorSettings):
         package = _package_version("mediapipe", "pip install mediapipe")
-        path = Path(model_path or "checkpoints/mediapipe/face_landmarker.task")
+        path = Path(settings.model_path or "checkpoints/mediapipe/face_landmarker.task")
         if not path.is_file():
             raise DataError(
                 f"{path}: landmark provider 'mediapipe_tasks' needs this model file; get it from {TASK_URL} and "
                 "put it there, "
                 "or set preprocess.landmarks.model_path"
             )
-        self._tracking = mode == "tracking"
+        self._tracking = settings.mode == "tracking"
         self._time_ms = 0
         with quiet_stderr():
             import mediapipe as mp
@@ -78,8 +83,8 @@ class MediaPipeTasksProvider:
             options = vision.FaceLandmarkerOptions(
                 base_options=mp.tasks.BaseOptions(model_asset_buffer=path.read_bytes()),
                 running_mode=vision.RunningMode.VIDEO if self._tracking else vision.RunningMode.IMAGE,
-                num_faces=max_faces,
-                min_face_detection_confidence=min_detection,
+                num_faces=settings.max_faces,
+                min_face_detection_confidence=settings.min_detection,
             )
             try:
                 self._landmarker = vision.FaceLandmarker.create_from_options(options)
@@ -108,11 +113,9 @@ class FaceAlignmentProvider:
     name = "face_alignment"
     layout: Layout = "ibug68"
 
-    def __init__(
-        self, mode: str = "static", min_detection: float = 0.5, max_faces: int = 1, model_path: str | None = None
-    ):
+    def __init__(self, settings: DetectorSettings):
         self.version = _package_version("face-alignment", "pip install face-alignment")
-        self._max_faces = max_faces
+        self._max_faces = settings.max_faces
         import torch
 
         with quiet_stderr():
@@ -125,7 +128,7 @@ class FaceAlignmentProvider:
                 device="cuda" if torch.cuda.is_available() else "cpu",
                 flip_input=False,
                 face_detector="sfd",
-                face_detector_kwargs={"filter_threshold": min_detection},
+                face_detector_kwargs={"filter_threshold": settings.min_detection},
             )
         except Exception as error:  # the package passes on whatever the download or torch.load raised
             folder = Path(torch.hub.get_dir()) / "checkpoints"

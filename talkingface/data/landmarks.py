@@ -69,7 +69,7 @@ def make_provider(
     }
     if name not in classes:
         raise DataError(f"landmark provider '{name}' is not known; choose {', '.join(classes)}")
-    return classes[name](mode=mode, min_detection=min_detection, max_faces=max_faces, model_path=model_path)
+    return classes[name](providers.DetectorSettings(mode, min_detection, max_faces, model_path))
 
 
 @dataclass

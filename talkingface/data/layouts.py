@@ -97,8 +97,8 @@ class Layout:
     def check_lists(self, config: Config) -> None:
         """See that the file lists are there, or that their absence asks for the automatic split.
 
-        It does when every list that is named lies at the usual place, `<folder>/filelist/<split>.txt` of one folder, and
-        none is there. Where there are others, only the validation list may be absent.
+        It does when every list that is named lies at the usual place, `<folder>/filelist/<split>.txt` of one folder,
+        and none is there. Where there are others, only the validation list may be absent.
 
         Raises:
             DataError: a list is missing; the message names it.
@@ -106,8 +106,10 @@ class Layout:
         names = {split: Path(name) for split in SPLITS if (name := getattr(config, f"{split}_filelist"))}
         missing = {split: path for split, path in names.items() if not path.is_file()}
         usual = {split: path.parts[-2:] == ("filelist", f"{split}.txt") for split, path in names.items()}
-        automatic = len(missing) == len(names) and len({path.parent for path in names.values()}) == 1
-        for split, path in missing.items():
+        places = [path.parent for path in names.values()]
+        automatic = len(missing) == len(names) and len(set(places)) == 1
+        # The odd one out first: it is the one that somebody mistyped.
+        for split, path in sorted(missing.items(), key=lambda entry: (usual[entry[0]], places.count(entry[1].parent))):
             if usual[split] and (automatic or split == "val"):
                 continue
             remedy = f"write it, correct --{split}_filelist, or hold clips out instead with --{split}_filelist=null"

@@ -168,14 +168,3 @@ def mel_windows(mel: np.ndarray, frames: Sequence[int] | np.ndarray, fps: float 
     starts = np.array([mel_window_start(int(frame), fps) for frame in frames], dtype=np.int64)
     columns = np.clip(starts[:, None] + np.arange(width), 0, mel.shape[1] - 1)
     return np.ascontiguousarray(mel[:, columns].transpose(1, 0, 2))
-
-
-def mel_chunk_starts(columns: int, fps: float = 25.0, width: int = MEL_WIDTH) -> list[int]:
-    """Starts of the windows of the published inference loop: int(80 i / fps) while the window fits.
-
-    Window i belongs to video frame i + 2. Kept for parity with published results; `mel_windows` is the rule for use.
-    """
-    starts: list[int] = []
-    while (start := int(len(starts) * (80.0 / fps))) + width <= columns:
-        starts.append(start)
-    return starts

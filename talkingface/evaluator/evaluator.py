@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from talkingface.config import EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError, OutputError, TalkingFaceError
-from talkingface.evaluator.base import FPS, EvalSample, Metric, Unavailable, make_metric
+from talkingface.evaluator.base import EvalSample, Metric, Unavailable, make_metric
 from talkingface.evaluator.report import (
     ClipScore,
     EvalResult,
@@ -61,7 +61,7 @@ class Evaluator:
         device: where metric networks run.
         landmarks: how landmarks of generated videos are found: as in preprocessing, or the numbers do not compare.
         provider: a landmark detector to use instead.
-        pool: clips that may lend reference frames, usually those of the training split.
+        pool: clips that may lend reference frames, usually those of the training split, and audio to a lone clip.
         identity: what the report says about itself: `model`, `dataset`, `checkpoint`, ...
         synthetic: whether the data are synthetic.
 
@@ -170,16 +170,16 @@ class Evaluator:
         from talkingface.data.source import Source
 
         other = reference.clip
-        lent = None if other is clip else Source(other.video, clip=other)
-        source = Source(clip.video, clip=clip, reference=lent)
+        lent = None if other is clip else Source(other.video, fps=other.fps, clip=other)
+        source = Source(clip.video, fps=clip.fps, clip=clip, reference=lent)
         source.held_out = True
         return source
 
     def audio(self, clip: ClipFolder, frames: int) -> Audio:
-        """The clip's sound, cut to `frames` frames."""
+        """The clip's sound, cut to `frames` frames of the clip."""
         from talkingface.data.source import Audio
 
-        return Audio(clip.audio()[: round(frames * 16000 / FPS)])
+        return Audio(clip.audio()[: round(frames * 16000 / clip.fps)])
 
     def _available(self, result: EvalResult) -> list[Metric]:
         """The metrics that can be computed here; notes why the others cannot."""
@@ -203,12 +203,12 @@ class _Job:
 
     def __init__(self, evaluator: Evaluator, clips: list[ClipFolder], out: Path, quiet: bool) -> None:
         self.evaluator = evaluator
-        self.clips = clips
+        self.clips = self.given = clips
         self.out = out
         self.quiet = quiet
         self.result = EvalResult()
         self.references = choose_references(clips, evaluator.pool, evaluator.settings.references)
-        self.donors = dict(zip([clip.clip_id for clip in clips], assign_donors(clips), strict=False))
+        self.donors = assign_donors(clips, evaluator.pool)
 
     def score_row(self, row: str, metrics: Sequence[Metric]) -> None:
         """Make and score the videos of one row."""
@@ -254,7 +254,7 @@ class _Job:
 
     def _sample(self, clip: ClipFolder, row: str, video: Path, **changes: Any) -> EvalSample:
         own: dict[str, Any] = {"audio": clip.audio, "true_audio": clip.audio, "reference_track": clip.track}
-        parts = {"tracker": self.evaluator.tracker, "fps": FPS, **own, **changes}
+        parts = {"tracker": self.evaluator.tracker, "fps": clip.fps, **own, **changes}
         return EvalSample(clip.clip_id, row, video, clip.video, **parts)
 
     def _video(self, row: str, clip_id: str) -> Path:
@@ -277,13 +277,13 @@ class _Job:
 
     def _still(self, clip: ClipFolder) -> EvalSample:
         output = self._video("still", clip.clip_id)
-        write_still(clip, self.references[clip.clip_id].clip, output, FPS)
+        write_still(clip, self.references[clip.clip_id].clip, output)
         return self._sample(clip, "still", output)
 
     def _shuffled(self, clip: ClipFolder) -> EvalSample:
         donor = self.donors.get(clip.clip_id)
         if donor is None:
-            raise DataError("no other clip to lend its audio")
+            raise DataError(f"no other clip of {clip.fps:g} fps to lend its audio")
         video = self._generate(clip, "shuffled", donor)
         return self._sample(clip, "shuffled", video, audio=donor.audio, donor_track=donor.track)
 
@@ -306,12 +306,13 @@ class _Job:
         names = {clip.clip_id: self.references[clip.clip_id].clip.clip_id for clip in self.clips}
         own = sum(key == value for key, value in names.items())
         policy = self.evaluator.settings.references
+        rates = sorted({clip.fps for clip in self.clips})
         remarks = [f"references from {_whose(own, len(used))}"]
         remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.synthetic else []
         self.result.provenance = {
             **self.evaluator.identity,
             "clips": len(self.clips),
-            "fps": FPS,
+            "fps": rates[0] if len(rates) == 1 else rates,
             "references": {
                 "policy": policy,
                 "from_the_same_clip": own,
@@ -319,13 +320,19 @@ class _Job:
                 "reasons": sorted({reference.reason for reference in used if reference.reason}),
                 "clip": names,
             },
-            "donors": {clip.clip_id: self.donors[clip.clip_id].clip_id for clip in self.clips if self.donors}
-            if "shuffled" in self.result.rows
-            else {},
+            **self._donors_used(),
             "landmarks": self.evaluator.tracker.describe(),
             "synthetic": self.evaluator.synthetic,
             "remarks": remarks,
         }
+
+    def _donors_used(self) -> dict[str, Any]:
+        """Whose audio drove which clip, and which donors are not among the clips evaluated."""
+        used = "shuffled" in self.result.rows or bool(self.result.stage_figures)
+        pairs = [(clip.clip_id, self.donors.get(clip.clip_id)) for clip in self.clips] if used else []
+        donors = {name: donor.clip_id for name, donor in pairs if donor is not None}
+        strangers = set(donors.values()) - {clip.clip_id for clip in self.given}
+        return {"donors": donors, "donors_from_outside_the_list": sorted(strangers)}
 
     def write_samples(self) -> None:
         """Side-by-side videos with the true sound, and picture strips, of the first clips."""
@@ -335,9 +342,10 @@ class _Job:
                 path = self._video(row, clip.clip_id)
                 if row in self.result.rows and path.is_file():
                     videos[row if row == "generated" else "other audio"] = path
+            output = self.out / "samples" / safe_name(clip.clip_id)
             try:
-                write_strip(videos, clip.track(), self.out / "samples" / f"{safe_name(clip.clip_id)}.png", clip.fps)
-                write_side_by_side(videos, self.out / "samples" / f"{safe_name(clip.clip_id)}.mp4", FPS, clip.audio())
+                write_strip(videos, clip.track(), output.with_name(f"{output.name}.png"), clip.fps)
+                write_side_by_side(videos, output.with_name(f"{output.name}.mp4"), clip.fps, clip.audio())
             except TalkingFaceError as error:
                 self._skip("samples", clip.clip_id, "side by side", error)
 

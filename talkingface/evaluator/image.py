@@ -123,6 +123,16 @@ class FrameMetric(Metric):
     per_frame = True
     function: ClassVar[Callable[..., float]]
     key: ClassVar[str]
+    unit: ClassVar[str]
+    about: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Name both figures."""
+        super().__init_subclass__(**kwargs)
+        cls.figures = {
+            cls.key: Figure(cls.unit, True, f"{cls.about}, region of evaluation.region"),
+            f"{cls.key}_mouth": Figure(cls.unit, True, f"{cls.about} in the mouth's box"),
+        }
 
     @property
     def variant(self) -> str:
@@ -178,25 +188,15 @@ class FrameMetric(Metric):
 class SSIM(FrameMetric):
     """Structural similarity to the real frames."""
 
-    name = "SSIM"
-    key = "ssim"
+    name, key, unit, about = "SSIM", "ssim", "", "structural similarity"
     function = staticmethod(ssim)
-    figures: ClassVar[dict[str, Figure]] = {
-        "ssim": Figure("", True, "structural similarity, region of evaluation.region"),
-        "ssim_mouth": Figure("", True, "structural similarity in the mouth's box"),
-    }
 
 
 class PSNR(FrameMetric):
     """Peak signal-to-noise ratio to the real frames."""
 
-    name = "PSNR"
-    key = "psnr"
+    name, key, unit, about = "PSNR", "psnr", "dB", "peak signal-to-noise ratio"
     function = staticmethod(psnr)
-    figures: ClassVar[dict[str, Figure]] = {
-        "psnr": Figure("dB", True, "peak signal-to-noise ratio, region of evaluation.region"),
-        "psnr_mouth": Figure("dB", True, "peak signal-to-noise ratio in the mouth's box"),
-    }
 
     @property
     def variant(self) -> str:

@@ -96,7 +96,10 @@ class Official:
 class TalkingFaceModel(nn.Module):
     """Base class of every model: networks, the steps that train them, and generation.
 
-    `speaks_with` names the networks that `generate` needs trained; a checkpoint without one of them is refused.
+    `speaks_with` names the networks that `generate` needs trained; a checkpoint without one of them is refused. Where
+    `generate` sets `debug_frame` (H, W, 3) before it yields a frame, these go into a second video beside the result.
+    `evaluation_artefacts` are the per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes
+    only these, so that the crops a run was trained on stay as they are.
     A subclass sets the class attributes, builds its networks in `__init__(config)`, writes one `<kind>_step` per plan.
     """
 
@@ -105,6 +108,8 @@ class TalkingFaceModel(nn.Module):
     artefacts: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[tuple[Official, ...]] = ()
     speaks_with: ClassVar[tuple[str, ...]] = ()
+    evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
+    debug_frame: np.ndarray | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Report a plug-in's mistakes at import, by name."""
@@ -146,9 +151,27 @@ class TalkingFaceModel(nn.Module):
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """Called once before a fresh stage trains (not on resume): e.g. set an output bias to the data's mean."""
 
-    def preview(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
-        """Pictures of a validation batch for TensorBoard: (3, H, W) images or (T, 3, H, W) videos, RGB in [0, 1]."""
+    def stage_ended(self, ctx: StepContext) -> None:
+        """Called once when a stage has ended; `ctx.best` holds its best values, e.g. to warn about poor ones."""
+
+    def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
+        """Pictures for TensorBoard: (3, H, W) images or (T, 3, H, W) videos, RGB in [0, 1].
+
+        Args:
+            batch: a batch of held-out items.
+            ctx: where training stands.
+            dataset: the held-out data, e.g. for consecutive frames of one clip.
+        """
         return {}
+
+    @classmethod
+    def check_overrides(cls, trained: Section, asked: Section) -> None:
+        """Called when a checkpoint is used with other `model:` settings than it was trained with, e.g. to warn."""
+
+    @property
+    def keeps_frame_rate(self) -> bool:
+        """Whether `generate` wants its source at the source's own frame rate instead of 25 fps."""
+        return False
 
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
         """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source."""

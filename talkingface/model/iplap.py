@@ -6,6 +6,7 @@ arXiv:2305.08293. Two stages trained one after the other; deviations and kept qu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from talkingface.data.clip import ClipDataset, ClipFolder
     from talkingface.data.source import Audio, Source
 
+log = logging.getLogger("talkingface")
+
 PUBLISHED_SETTINGS = {
     "crop.size": 128,
     "crop.margin_mode": "px",
@@ -52,11 +55,8 @@ PUBLISHED_SETTINGS = {
     "inference.margin_mode": "px",
     "inference.blur": 21,
 }
-VGG19_HELP = (
-    "the perceptual loss needs them: put torchvision's vgg19-dcbb9e9d.pth (or the published renderer_checkpoint.pth)"
-    " into checkpoints/, or name it with --experts.vgg19=FILE, or train without it:"
-    " --model.loss.reconstruction=l1_gradient"
-)
+SMALL_CORPUS = 100  # training clips; with fewer, people report lips that do not fit the face
+POOR_L1 = 1e-2  # of the landmark stage on held-out clips; the published run ends at 6e-3
 
 
 @register("IPLAP")
@@ -69,6 +69,7 @@ class IPLAP(TalkingFaceModel):
 
     Config = IPLAPConfig
     artefacts = ("audio", "mel", "landmarks", "faces")
+    evaluation_artefacts = ("audio", "mel", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {
         "landmark": Plan(LandmarkWindows, trains=("landmark_generator",), generates=False),
         "render": Plan(
@@ -78,6 +79,7 @@ class IPLAP(TalkingFaceModel):
             uses=("landmark_generator",),
         ),
     }
+    speaks_with = ("landmark_generator", "renderer")
     official = (
         Official("landmarkgenerator_checkpoint.pth", "landmark_generator", settings=PUBLISHED_SETTINGS),
         Official("renderer_checkpoint.pth", "renderer", ignore=("perceptual.",), settings=PUBLISHED_SETTINGS),
@@ -111,10 +113,33 @@ class IPLAP(TalkingFaceModel):
         """Face crops as this model cuts them."""
         return {"faces": config.crop.model_dump()}
 
+    @classmethod
+    def check_overrides(cls, trained: Section, asked: Section) -> None:
+        """Warn when faces are cut out otherwise than in training, unless `inference.margin` says so on purpose."""
+        before, now = trained.crop, asked.crop
+        moved = (before.margin, before.margin_mode) != (now.margin, now.margin_mode) and asked.inference.margin is None
+        if moved or before.box != now.box:
+            log.warning(
+                "the model was trained on face crops with margin %s %s and box %s, now they are cut with %s %s and %s:"
+                " lips may not fit the face; leave model.crop as trained, or set model.inference.margin (and"
+                " margin_mode) if another margin is what you want",
+                *(before.margin, before.margin_mode, before.box, now.margin, now.margin_mode, now.box),
+            )
+
+    @property
+    def keeps_frame_rate(self) -> bool:
+        """Whether videos are made at the frame rate of their source (`inference.fps: keep`)."""
+        return self.config.inference.fps == "keep"
+
+    def expert_hint(self, name: str) -> str:
+        """Other ways to VGG19, or around it."""
+        return (
+            "; the published renderer_checkpoint.pth will do as well, for it holds a copy, and"
+            " --model.loss.reconstruction=l1_gradient trains without"
+        )
+
     def load_expert(self, name: str, path: Path) -> None:
         """Load VGG19 from torchvision's file or from the published renderer, which holds a copy."""
-        if not Path(path).is_file():
-            raise CheckpointError(f"{path}: VGG19 weights not found; {VGG19_HELP}")
         self.get_submodule(name).network.load(path)
         self._has_vgg19 = True
 
@@ -127,9 +152,28 @@ class IPLAP(TalkingFaceModel):
             CheckpointError: the perceptual loss is chosen and VGG19 was not loaded; random features train to nonsense.
         """
         if ctx.stage.kind == "render" and self.plans["render"].frozen and not self._has_vgg19:
-            raise CheckpointError(f"no VGG19 weights are loaded; {VGG19_HELP}")
+            raise CheckpointError(f"no weights of 'vgg19' are loaded{self.expert_hint('vgg19')}")
+        if ctx.stage.kind == "landmark" and len(dataset.clips) < SMALL_CORPUS:
+            self._remark(
+                "%d training clips are few: lips of people who are not among them may not fit their faces",
+                len(dataset.clips),
+            )
         if ctx.stage.kind == "landmark" and self.config.landmark.start_at_mean and not ctx.stage.init_from:
             self.landmark_generator.set_output_mean(torch.as_tensor(dataset.mean_content()))
+
+    def stage_ended(self, ctx: StepContext) -> None:
+        """Say when the landmarks have stayed further from the truth than good videos need."""
+        error = ctx.best.get("val/l1", 0.0)
+        if ctx.stage.kind == "landmark" and error > POOR_L1:
+            self._remark(
+                "stage %s ends with a landmark error (val/l1) of %.4f, above %.2f: lips may not fit the face; longer"
+                " training or more clips may help (published: 0.006)",
+                *(ctx.stage.name, error, POOR_L1),
+            )
+
+    def _remark(self, message: str, *values: object) -> None:
+        """A warning for the published size; trial runs with a narrow network are told in passing."""
+        log.log(logging.WARNING if self.config.landmark.width >= 1 else logging.INFO, message, *values)
 
     def landmark_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
         """L1 distance and velocity term of the predicted lips and jaws."""
@@ -155,7 +199,7 @@ class IPLAP(TalkingFaceModel):
         options = self.config.loss
         warming_up = ctx.epoch < options.warmup_epochs
         judged = options.adversarial and (not warming_up or options.warmup_discriminator)
-        real, generated, warped = self._render(batch, warp_only=warming_up and not judged)
+        real, generated, warped = self.draw(batch, warp_only=warming_up and not judged)
         reconstruction = self._reconstruction(real, batch)
         gain = options.perceptual_gain if options.reconstruction == "perceptual" else 1.0
         losses = {"warp": gain * options.w_warp * reconstruction(warped, False)["content"]}
@@ -168,7 +212,7 @@ class IPLAP(TalkingFaceModel):
         if judged:
             yield Update("discriminator", self._discriminator_losses(generated.detach(), real, warming_up))
 
-    def _render(self, batch: Batch, warp_only: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
+    def draw(self, batch: Batch, warp_only: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
         """Real, generated and warped faces (B, 3, S, S), BGR in [0, 1]."""
         real = network_images(batch["target"])
         references = network_images(batch["references"])
@@ -228,7 +272,7 @@ class IPLAP(TalkingFaceModel):
             losses = self._landmark_losses(self._predict(batch), batch)
             return {**losses, "loss": torch.stack(list(losses.values())).sum()}
         options = self.config.loss
-        real, generated, warped = self._render(batch)
+        real, generated, warped = self.draw(batch)
         reconstruction = self._reconstruction(real, batch)
         warp = reconstruction(warped, False)["content"]
         generation = torch.stack(list(reconstruction(generated, True).values())).sum()
@@ -241,18 +285,14 @@ class IPLAP(TalkingFaceModel):
             "mouth_psnr": _psnr(generated, real, mouth),
         }
 
-    def preview(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
-        """Landmarks: true (green) and predicted (red) sketches of one window; faces: input, warped, generated, real."""
-        if ctx.stage.kind == "landmark":
-            from talkingface.model.iplap_scores import landmark_preview
+    def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
+        """Landmarks: true (green) and predicted (red) sketches of a window; faces: items, and a second of one clip."""
+        from talkingface.model.iplap_preview import landmark_preview, render_preview
 
-            frames = self.config.landmark.window
-            return {"landmarks": landmark_preview(batch, self._predict(batch)[:frames].cpu(), self.config.crop.size)}
-        real, generated, warped = self._render(batch)
-        masked = self.renderer.mask_lower_half(real)
-        drive = network_sketches(batch["sketches"])[:, self.config.landmark.window // 2].expand_as(real)
-        rows = torch.cat([masked, drive, warped.clamp(0, 1), generated.clamp(0, 1), real], dim=-1).float().flip(1)
-        return {"faces": rows[:4].transpose(0, 1).flatten(1, 2).cpu(), "examples": rows.cpu()}
+        if ctx.stage.kind == "render":
+            return render_preview(self, batch, dataset)
+        predicted = self._predict(batch)[: self.config.landmark.window].cpu()
+        return {"landmarks": landmark_preview(batch, predicted, self.config.crop.size)}
 
     # -- generation ----------------------------------------------------------------------------------------------------
 

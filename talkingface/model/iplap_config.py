@@ -121,6 +121,9 @@ class InferenceConfig(Section):
         silence_db: level below the audio's loud parts at which it counts as silent.
         precision: of the renderer: `32`, `bf16`, or `bf16-auto`, which is bf16 where the device computes it fast.
         no_face: frames without a face `pass` through unchanged, or are an `error`.
+        fps: 25 converts the source to 25 frames per second, as in training; `keep` makes the video at the source's own
+            rate, and every frame takes the landmarks and the sound nearest to its time.
+        save_debug_video: also write `<output>_debug.mp4`: sketch, crop of the source and generated face.
     """
 
     nl: int = Field(15, ge=1)
@@ -138,6 +141,8 @@ class InferenceConfig(Section):
     silence_db: float = Field(-35.0, lt=0)
     precision: Literal["32", "bf16", "bf16-auto"] = "32"
     no_face: Literal["pass", "error"] = "pass"
+    fps: Literal[25, "keep"] = 25
+    save_debug_video: bool = False
 
     @model_validator(mode="after")
     def _odd(self) -> InferenceConfig:

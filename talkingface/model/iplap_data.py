@@ -230,11 +230,25 @@ class RenderWindows(ClipDataset):
 
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One item from a clip."""
-        faces, points, mel, starts = self.cached(clip, "arrays", lambda: self._arrays(clip))
+        _, points, _, starts = self._arrays(clip)
         start = int(starts[rng.integers(len(starts))])
-        middle = start + self.frames // 2
         hidden = self.frames if self.options.exclude_target_from_refs else 0
-        references = pick_references(points.valid, start, hidden, self.options.references, rng)
+        return self._window(clip, start, pick_references(points.valid, start, hidden, self.options.references, rng))
+
+    def stretch(self, count: int) -> list[dict[str, np.ndarray]]:
+        """Items of up to `count` consecutive frames of the first clip, all with the same references, for a preview."""
+        clip = self.clips[0]
+        _, points, _, starts = self._arrays(clip)
+        runs = np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1)
+        run = next((run for run in runs if len(run) >= count), max(runs, key=len))[:count]
+        shown, rng = len(run) + self.frames - 1, np.random.default_rng(0)
+        references = pick_references(points.valid, int(run[0]), shown, self.options.references, rng)
+        return [self._window(clip, int(start), references) for start in run]
+
+    def _window(self, clip: ClipFolder, start: int, references: np.ndarray) -> dict[str, np.ndarray]:
+        """The item whose window begins at a frame."""
+        faces, points, mel, _ = self._arrays(clip)
+        middle = start + self.frames // 2
         pictures = faces.read([middle, *references])
         drawn = np.concatenate([np.arange(start, start + self.frames), references])
         sketches = self._draw(points, drawn)
@@ -249,6 +263,10 @@ class RenderWindows(ClipDataset):
         }
 
     def _arrays(self, clip: ClipFolder) -> tuple[FaceStore, ClipPoints, np.ndarray, np.ndarray]:
+        """Faces, landmarks, mel and possible first frames of a clip."""
+        return self.cached(clip, "arrays", lambda: self._read_arrays(clip))
+
+    def _read_arrays(self, clip: ClipFolder) -> tuple[FaceStore, ClipPoints, np.ndarray, np.ndarray]:
         faces = clip.faces()
         # The boxes the crops were really cut with, whatever made them.
         points = clip_points(stored_points(clip), self.model_config.crop, faces.boxes)

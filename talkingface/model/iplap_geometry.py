@@ -1,15 +1,9 @@
-"""Rules of IPLAP's inference that involve no network: reference frames, order of frames, mel windows, blending."""
+"""How IPLAP chooses its reference frames: from the closed to the open mouth."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
-
-from talkingface.data.face import composite, polygon_mask
-
-BLUR = (21, 11.0)  # side and sigma of the mask's Gaussian, official implementation
 
 
 def reference_positions(frames: int, count: int) -> np.ndarray:
@@ -53,55 +47,3 @@ def mouth_openness(points_px: np.ndarray, size_hw: tuple[int, int]) -> np.ndarra
     height, width = size_hw
     points = np.asarray(points_px)[..., :2]
     return np.linalg.norm((points[:, OUTER_LIP_TOP] - points[:, OUTER_LIP_BOTTOM]) / [width, height], axis=-1)
-
-
-def ping_pong(frames: int, count: int) -> np.ndarray:
-    """Frame shown at each of `count` times: 0 to F-1, F-1 to 0, and again (end frames twice at the turns)."""
-    cycle = np.concatenate([np.arange(frames), np.arange(frames)[::-1]])
-    return cycle[np.arange(count) % (2 * frames)]
-
-
-class ScheduledFrame(NamedTuple):
-    """One rendered frame of the published schedule."""
-
-    centre: int  # index of the window's middle frame in the ping-pong order
-    mel_window: int  # index of the mel window of the middle frame
-    frame: int  # frame of the source video
-
-
-class Schedule(NamedTuple):
-    """What the published inference renders for a video and a number of mel windows."""
-
-    order_length: int  # length of upstream's ping-pong list
-    frames_written: int
-    rendered: list[ScheduledFrame]
-
-
-def published_schedule(frames: int, mel_windows: int) -> Schedule:
-    """The published order: windows of 5 frames, the first result written three times for frames 0, 1 and 2.
-
-    Upstream's list ends too early for `mel_windows + 1 >= order_length`; here the order goes round instead.
-    """
-    repeats = mel_windows // (2 * frames) + 1
-    order = ping_pong(frames, mel_windows + 5)
-    starts = range(max(0, mel_windows - 2))
-    rendered = [ScheduledFrame(start + 2, start, int(order[start + 2])) for start in starts]
-    return Schedule(2 * frames * repeats, mel_windows, rendered)
-
-
-def published_blend(
-    frame: np.ndarray, generated: np.ndarray, contour: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Blend by a blurred polygon, with the truncation of the published code.
-
-    Args:
-        frame: (H, W, 3) uint8.
-        generated: (H, W, 3) uint8.
-        contour: (P, 2) pixels, jaw then brows of the 68-point layout.
-
-    Returns:
-        Blended frame (H, W, 3), mask (H, W) and blurred mask (H, W), all uint8.
-    """
-    hard = polygon_mask(contour, frame.shape[:2], blur=None, convex=True)
-    soft = polygon_mask(contour, frame.shape[:2], blur=BLUR, convex=True)
-    return composite(frame, generated, soft, truncate=True), hard, soft

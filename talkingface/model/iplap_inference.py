@@ -1,6 +1,7 @@
 """IPLAP's generation: landmarks of the source, references, predicted mouths, rendered faces, pasted back.
 
-Landmarks and predictions are held for the whole video (a few kB per frame), pictures only for one batch at a time.
+Landmarks of the source are held for the whole video (a few kB per frame), predictions for a stretch, pictures for one
+batch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +18,13 @@ from torch import Tensor
 
 from talkingface.data.face import box_pixels, contour_mask, crop_face, paste_face, polygon_mask
 from talkingface.data.facemesh import JAWLINE
-from talkingface.data.mel import mel_windows, melspectrogram
+from talkingface.data.mel import melspectrogram
 from talkingface.data.sketch import draw_sketches
 from talkingface.devices import resolve_precision
 from talkingface.errors import NoFaceError
-from talkingface.model.iplap_data import CONTENT, POSE, ClipPoints, box_shapes, clip_points
+from talkingface.model.iplap_data import POSE, ClipPoints, box_shapes, clip_points
 from talkingface.model.iplap_geometry import mouth_openness, select_references
+from talkingface.model.iplap_mouth import Timeline, contents, cut_mel, smoothed
 
 if TYPE_CHECKING:
     from talkingface.data.landmarks import LandmarkTrack
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 
-CPU_BATCH, GPU_BATCH = 8, 64
-WINDOWS = 256  # windows of landmarks per pass
+# Frames per pass. At 128 px one map of the published size is 4.2 MB per frame (256 x 64 x 64 x 4 bytes) and the twelve
+# SPADE modulations alone are 50 MB: 16 frames need 0.8 GB for them, and 2.7 GB for the references (`AUTO_ITEMS`).
+CPU_BATCH, GPU_BATCH = 8, 16
+KNOWN_FPS = 25.0  # of the training
 # Bridge of the nose between the ears: upper edge of the `lower` mask.
 NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 
@@ -48,31 +52,39 @@ def generate(model: IPLAP, source: Source, audio: Audio) -> Iterator[np.ndarray]
     Raises:
         NoFaceError: the source or its reference shows no face, or some frames do not and `no_face` is `error`.
     """
+    settings = model.config.inference
     scene = Scene.look(model, source)
     order = np.asarray(source.order(audio.n_frames(source.fps)))
-    report_missing(scene.points.valid, order, str(source.path), model.config.inference.no_face)
+    report_missing(scene.points.valid, order, str(source.path), settings.no_face)
+    base = KNOWN_FPS if settings.fps == "keep" else None
+    timeline = Timeline.of(scene.points.valid, order, source.fps, model.config.landmark.window, base)
     groups = reference_groups(model, source, scene)
-    mels = melspectrogram(audio.samples)
-    content = np.zeros((len(order), model.config.landmark.window, 2, CONTENT), np.float32)
-    for group in groups:
-        mine = group.serves[order]
-        if mine.any():
-            content[mine] = predict_content(model, scene.points, order, mels, group, source.fps)[mine]
-    content = finish_content(model, scene.points, order, content, audio, groups, source.fps)
-    batch = model.config.inference.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
+    mel = melspectrogram(audio.samples)
+    batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     frames = iter(source.frames(order))
-    for start in range(0, len(order), batch):
-        rows = np.arange(start, min(start + batch, len(order)))
-        pictures = list(islice(frames, len(rows)))
-        for group in groups:
-            mine = [k for k, row in enumerate(rows) if group.serves[order[row]] and scene.points.valid[order[row]]]
-            if mine:
-                part = rows[mine]
-                windows = mel_windows(mels, part, source.fps)
-                faces = render(model, scene, group, [pictures[k] for k in mine], order, part, content, windows)
-                for k, face in zip(mine, faces, strict=True):
-                    pictures[k] = scene.paste(model, pictures[k], face, int(order[rows[k]]))
-        yield from pictures
+    try:
+        for stretch, content in contents(model, scene.points, timeline, mel, groups, audio):
+            for start in range(0, len(stretch), batch):
+                rows = stretch[start : start + batch]
+                pictures = list(islice(frames, len(rows)))
+                panes = np.zeros((len(rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
+                for group in groups:
+                    mine = np.flatnonzero(group.serves[order[rows]] & scene.points.valid[order[rows]])
+                    if not len(mine):
+                        continue
+                    drawn = render(
+                        *(model, scene, group, [pictures[k] for k in mine]),
+                        *(timeline, rows[mine], content[start : start + batch][mine], mel),
+                    )
+                    for k, face in zip(mine, drawn.faces, strict=True):
+                        pictures[k] = scene.paste(model, pictures[k], face, int(order[rows[k]]))
+                    if panes is not None:
+                        panes[mine] = drawn.panes()
+                for k, picture in enumerate(pictures):
+                    model.debug_frame = None if panes is None else panes[k]
+                    yield picture
+    finally:
+        model.debug_frame = None
 
 
 @dataclass
@@ -181,98 +193,22 @@ def encode_landmarks(model: IPLAP, landmarks: np.ndarray) -> Tensor:
     return model.landmark_generator.encode_reference(references[..., :POSE], references[..., POSE:])
 
 
-def predict_content(
-    model: IPLAP, points: ClipPoints, order: np.ndarray, mel: np.ndarray, group: ReferenceGroup, fps: float
-) -> np.ndarray:
-    """Lips and jaws of the window around every output frame.
+class Drawn(NamedTuple):
+    """Faces (m, S, S, 3) uint8 RGB, and the sketches (m, S, S) in [0, 1] and crops (m, S, S, 3) they are drawn from."""
 
-    Every frame's audio and pose are encoded once; windows then share the tokens. At both ends the windows reach over
-    the edge: the audio is padded, the outermost pose is held.
+    faces: np.ndarray
+    sketches: np.ndarray
+    crops: np.ndarray
 
-    Args:
-        model: the model, in eval mode.
-        points: landmarks of the source.
-        order: (n,) source frame shown at each output frame.
-        mel: (80, L) spectrogram of the driving audio.
-        group: references.
-        fps: frame rate.
-
-    Returns:
-        (n, T, 2, 57) float32; entry [k, t] belongs to output frame k + t - T // 2.
-    """
-    net, count, window = model.landmark_generator, len(order), model.config.landmark.window
-    half = window // 2
-    known = _nearest_valid(points.valid)
-    shown = known[order[np.clip(np.arange(-half, count + window - half - 1), 0, count - 1)]]
-    mel_tokens, pose_tokens = [], []
-    for first in range(0, len(shown), WINDOWS):
-        frames = shown[first : first + WINDOWS]
-        spoken = mel_windows(mel, np.arange(first, first + len(frames)) - half, fps)
-        mel_tokens.append(net.encode_mel(torch.from_numpy(spoken[:, None]).float().to(model.device)))
-        pose_tokens.append(net.encode_pose(torch.from_numpy(points.relative[frames][..., :POSE]).to(model.device)))
-    mel_tokens, pose_tokens = torch.cat(mel_tokens), torch.cat(pose_tokens)
-    index = torch.arange(count)[:, None] + torch.arange(window)
-    predicted = [
-        net.fuse(mel_tokens[rows], pose_tokens[rows], group.tokens).unflatten(0, (-1, window)).float().cpu()
-        for rows in index.to(model.device).split(WINDOWS)
-    ]
-    return torch.cat(predicted).numpy()
+    def panes(self) -> np.ndarray:
+        """Sketch, crop of the source and generated face side by side, (m, S, 3 S, 3) uint8."""
+        lines = np.rint(self.sketches * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
+        return np.concatenate([lines, self.crops, self.faces], axis=2)
 
 
-def finish_content(
-    model: IPLAP,
-    points: ClipPoints,
-    order: np.ndarray,
-    content: np.ndarray,
-    audio: Audio,
-    groups: Sequence[ReferenceGroup],
-    fps: float,
-) -> np.ndarray:
-    """Smooth predicted landmarks (n, T, 2, 57) over time and close the mouth in silence, where asked for."""
-    settings = model.config.inference
-    if settings.smooth == "savgol":
-        content = smoothed(content, np.ones(len(content), bool), settings.smooth_window)
-    if settings.silence == "close":
-        window = content.shape[1]
-        index = np.clip(np.arange(len(content))[:, None] + np.arange(window) - window // 2, 0, len(content) - 1)
-        quiet = silence_gate(audio.samples, len(order), fps, audio.sample_rate, settings.silence_db)
-        shown = _nearest_valid(points.valid)[order]
-        closed = np.zeros((len(order), 2, content.shape[-1]), np.float32)
-        for group in groups:
-            mine = group.serves[order]
-            closed[mine] = fit_pose(group.closed, points.relative[shown[mine]][..., :POSE])
-        share = quiet[index][..., None, None]
-        content = content * (1 - share) + closed[index] * share
-    return content.astype(np.float32)
-
-
-def fit_pose(reference: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Content of a reference moved by the affine map that takes its pose points to those of each frame.
-
-    Args:
-        reference: (2, 131).
-        pose: (n, 2, 74).
-
-    Returns:
-        (n, 2, 57) float32.
-    """
-    ones = np.ones((1, reference.shape[1]))
-    source = np.concatenate([reference, ones])
-    affine = pose.astype(np.float64) @ np.linalg.pinv(source[:, :POSE])
-    return (affine @ source[:, POSE:]).astype(np.float32)
-
-
-def silence_gate(samples: np.ndarray, frames: int, fps: float, sample_rate: int, threshold_db: float) -> np.ndarray:
-    """How silent each frame is, (n,) in [0, 1]: 1 where 0.2 s around it stay `threshold_db` below the loud parts."""
-    centres = ((np.arange(frames) + 0.5) * sample_rate / fps).astype(int)
-    reach = int(0.1 * sample_rate)
-    power = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
-    low, high = (np.clip(centres + side, 0, len(samples)) for side in (-reach, reach))
-    level = 10 * np.log10((power[high] - power[low]) / np.maximum(high - low, 1) + 1e-12)
-    loud = np.percentile(level, 95)
-    quiet = ((level < loud + threshold_db) | (level < -70)).astype(np.float64)
-    ramp = np.array([0.25, 0.5, 0.25])
-    return np.convolve(np.pad(quiet, 1, mode="edge"), ramp, mode="valid").astype(np.float32)
+def debug_size(model: IPLAP) -> tuple[int, int]:
+    """Height and width of `Drawn.panes`."""
+    return model.config.crop.size, 3 * model.config.crop.size
 
 
 def render(
@@ -280,56 +216,41 @@ def render(
     scene: Scene,
     group: ReferenceGroup,
     pictures: Sequence[np.ndarray],
-    order: np.ndarray,
+    timeline: Timeline,
     rows: np.ndarray,
     content: np.ndarray,
-    mels: np.ndarray,
-) -> np.ndarray:
+    mel: np.ndarray,
+) -> Drawn:
     """Generate the faces of some output frames.
 
     Args:
         model: the model, in eval mode.
         scene: landmarks of the source.
         group: references of these frames.
-        pictures: the n source frames.
-        order: source frame of every output frame.
-        rows: (n,) output frames.
-        content: (all output frames, T, 2, 57) predicted lips and jaws.
-        mels: (n, 80, 16).
-
-    Returns:
-        (n, S, S, 3) uint8 RGB.
+        pictures: the m source frames.
+        timeline: what is shown when.
+        rows: (m,) output frames.
+        content: (m, T, 2, 57) predicted lips and jaws of the windows around them.
+        mel: (80, L) spectrogram of the driving audio.
     """
     from talkingface.model.iplap import from_network, network_images
 
-    size, window = model.config.crop.size, model.config.landmark.window
-    around = np.clip(rows[:, None] + np.arange(window) - window // 2, 0, len(order) - 1)
-    shown = _nearest_valid(scene.points.valid)[order[around]]
+    size, window = model.config.crop.size, timeline.window
+    shown = timeline.shown[timeline.around(rows)]
     pose = scene.points.relative[shown][..., :POSE]
-    landmarks = np.concatenate([pose, content[rows]], axis=-1).reshape(-1, 2, pose.shape[-1] + content.shape[-1])
+    landmarks = np.concatenate([pose, content], axis=-1).reshape(-1, 2, pose.shape[-1] + content.shape[-1])
     sketches = draw_sketches(landmarks, box_shapes(scene.points.boxes[shown.reshape(-1)]), size).reshape(
         len(rows), window, 1, size, size
     )
-    crops = [crop_face(p, scene.points.boxes[order[row]], size) for p, row in zip(pictures, rows, strict=True)]
-    faces = network_images(torch.from_numpy(np.stack(crops)).to(model.device))
-    spoken = torch.from_numpy(mels[:, None]).float().to(model.device)
+    boxes = scene.points.boxes[timeline.order[rows]]
+    crops = np.stack([crop_face(picture, box, size) for picture, box in zip(pictures, boxes, strict=True)])
+    faces = network_images(torch.from_numpy(crops).to(model.device))
+    spoken = torch.from_numpy(cut_mel(mel, timeline.columns(rows, window // 2))).to(model.device)
     drive = torch.from_numpy(sketches).to(model.device)
     half = resolve_precision(model.config.inference.precision, model.device) == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
         generated, _ = model.renderer.forward_with_references(faces, drive, group.frames, spoken)
-    return from_network(generated)
-
-
-def smoothed(values: np.ndarray, valid: np.ndarray, window: int) -> np.ndarray:
-    """Savitzky-Golay filter (order 2) over axis 0, within every unbroken run of valid entries of at least `window`."""
-    from scipy.signal import savgol_filter
-
-    result = values.copy()
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
-    for start, stop in edges.reshape(-1, 2):
-        if stop - start >= window:
-            result[start:stop] = savgol_filter(values[start:stop], window, 2, axis=0)
-    return result
+    return Drawn(from_network(generated), sketches[:, window // 2, 0], crops)
 
 
 def report_missing(valid: np.ndarray, order: np.ndarray, name: str, policy: str) -> None:
@@ -349,12 +270,3 @@ def report_missing(valid: np.ndarray, order: np.ndarray, name: str, policy: str)
     if policy == "error":
         raise NoFaceError(f"{name}: no face in frames {ranges}; --model.inference.no_face=pass leaves them as they are")
     log.warning("%s: no face in frames %s; they are passed through unchanged", name, ranges)
-
-
-def _nearest_valid(valid: np.ndarray) -> np.ndarray:
-    """(F,) index of the nearest frame with a face, itself where it has one."""
-    known = np.flatnonzero(valid)
-    after = np.searchsorted(known, np.arange(len(valid))).clip(0, len(known) - 1)
-    before = (after - 1).clip(0)
-    frames = np.arange(len(valid))
-    return np.where(np.abs(known[before] - frames) < np.abs(known[after] - frames), known[before], known[after])

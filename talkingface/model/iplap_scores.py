@@ -1,4 +1,4 @@
-"""Figures and pictures of IPLAP's first stage by itself: what the landmarks say before a face is drawn from them."""
+"""Figures of IPLAP's first stage by itself: what the landmarks say before a face is drawn from them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from talkingface.data.clip import ClipFolder
 from talkingface.data.facemesh import CHIN, FOREHEAD, INNER_LIP_BOTTOM, INNER_LIP_TOP, IPLAP_CONTENT
-from talkingface.data.sketch import draw_sketches
 from talkingface.model.iplap_data import POSE, ClipPoints, clip_points
 from talkingface.model.iplap_geometry import mouth_openness, select_references
-from talkingface.model.iplap_inference import ReferenceGroup, encode_landmarks, predict_content
+from talkingface.model.iplap_inference import ReferenceGroup, encode_landmarks
+from talkingface.model.iplap_mouth import Timeline, predict_by_groups
 
 if TYPE_CHECKING:
     from talkingface.data.landmarks import LandmarkTrack
-    from talkingface.model.base import Batch
     from talkingface.model.iplap import IPLAP
 
 LIP_TOP, LIP_BOTTOM = IPLAP_CONTENT.index(INNER_LIP_TOP), IPLAP_CONTENT.index(INNER_LIP_BOTTOM)
@@ -77,15 +75,6 @@ def opening_px(content: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.linalg.norm((content[..., LIP_TOP] - content[..., LIP_BOTTOM]) * sides, axis=1)
 
 
-def landmark_preview(batch: Batch, predicted: Tensor, size: int) -> Tensor:
-    """Sketches of the first window of a batch: true in green, predicted (T, 2, 57) in red, (T, 3, size, size)."""
-    pose, content = batch["pose"][0].cpu().float(), batch["content"][0].cpu().float()
-    shape = (size, size)
-    true = draw_sketches(torch.cat([pose, content], dim=-1).numpy(), shape, size)
-    drawn = draw_sketches(torch.cat([pose, predicted.float()], dim=-1).numpy(), shape, size)
-    return torch.from_numpy(np.stack([drawn, true, np.minimum(drawn, true)], axis=1))
-
-
 def _groups(
     model: IPLAP, tracks: Sequence[LandmarkTrack], points: Sequence[ClipPoints], index: int, peer: int | None
 ) -> list[ReferenceGroup]:
@@ -110,12 +99,9 @@ def _centre_content(
     model: IPLAP, points: ClipPoints, frames: np.ndarray, mel: np.ndarray, groups: Sequence[ReferenceGroup], fps: float
 ) -> np.ndarray:
     """Predicted lips and jaw of every frame as the middle of its window, (n, 2, 57)."""
-    middle = model.config.landmark.window // 2
-    content = np.zeros((len(frames), 2, len(IPLAP_CONTENT)), np.float32)
-    for group in groups:
-        mine = group.serves[frames]
-        content[mine] = predict_content(model, points, frames, mel, group, fps)[mine, middle]
-    return content
+    timeline = Timeline.of(points.valid, frames, fps, model.config.landmark.window)
+    rows = np.arange(len(frames))
+    return predict_by_groups(model, points, timeline, rows, mel, groups)[:, timeline.window // 2]
 
 
 def _face_height(track: LandmarkTrack) -> float:

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from talkingface.networks.blocks import Modulation, Spade, full_precision, scaled
 
-AUTO_GROUP = 8  # references per pass off the CPU; on a CPU one at a time is fastest (3.1x, all 25 at once 1.9x)
+# References per pass off the CPU; on a CPU one at a time is fastest (3.1x, all 25 at once 1.9x).
+AUTO_GROUP = 8
+# Items (frames times references) per pass at 128 px. One feature map of the published size is 256 x 64 x 64 x 4 bytes =
+# 4.2 MB per item, and about ten of that size live at once in inference: 64 items need 2.7 GB. A fixed number, for one
+# that followed the free memory would change the order of summation, and with it the last bits, from run to run.
+AUTO_ITEMS = 64
 
 
 class References(NamedTuple):
@@ -109,7 +114,7 @@ class AlignmentModule(nn.Module):
         """Warp and sum encoded references (first axis B or 1) for driving sketches (B, 3*T, S, S)."""
         batch, count = sketches.shape[0], references.images.shape[1]
         modulations = self.modulations(sketches)
-        group = self.group_size or (1 if sketches.device.type == "cpu" else AUTO_GROUP)
+        group = self.group_size or auto_group(sketches.device.type, batch, sketches.shape[-1])
         sums: list[Tensor] = []
         for start in range(0, count, group):
             part = [field[:, start : start + group].expand(batch, -1, -1, -1, -1) for field in references]
@@ -134,6 +139,13 @@ class AlignmentModule(nn.Module):
         return self.align(self.encode(images, reference_sketches), sketches)
 
 
+def auto_group(device: str, batch: int, size: int) -> int:
+    """References that run together for `batch` frames of `size` pixels: bounds the memory of a pass, not of a batch."""
+    if device == "cpu":
+        return 1
+    return int(max(1, min(AUTO_GROUP, AUTO_ITEMS * 128**2 // (batch * size**2))))
+
+
 def feature_channels(width: float) -> tuple[int, int]:
     """Channels of the full-size and the half-size features; the second is a multiple of 4 for the pixel shuffle."""
     return scaled(32, width), 4 * scaled(64, width)
@@ -148,8 +160,9 @@ def sampling_grid(flow: Tensor) -> Tensor:
     height, width = flow.shape[-2:]
     x, y = (2 * torch.arange(size, device=flow.device).float() / (size - 1) - 1 for size in (width, height))
     base = torch.stack(torch.meshgrid(x, y, indexing="xy"))
-    steps = torch.tensor([[[width - 1.0]], [[height - 1.0]]], device=flow.device)
-    return (base + 2 * flow / steps).permute(0, 2, 3, 1)
+    # Python numbers: a tensor of them would be copied to the GPU, and every step would wait for it.
+    shift = torch.stack([2 * flow[:, 0] / (width - 1), 2 * flow[:, 1] / (height - 1)], dim=1)
+    return (base + shift).permute(0, 2, 3, 1)
 
 
 def warp_all(flow: Tensor, weight: Tensor, fine: Tensor, coarse: Tensor, images: Tensor) -> tuple[Tensor, ...]:

@@ -135,21 +135,6 @@ class FoldedSyncNet(nn.Module):
         """Embeddings of audio and lip windows, each (B, 1024)."""
         return self.forward_audio(mfcc), self.forward_lip(faces)
 
-    @torch.inference_mode()
-    def embed_clip(self, frames: Tensor, batch: int = 8) -> Tensor:
-        """Lip embeddings of all windows of a clip.
-
-        Args:
-            frames: (F, 3, 224, 224) BGR, uint8 or float with values 0 to 255.
-            batch: windows per pass; 8 is fastest on a CPU.
-
-        Returns:
-            (F - 4, 1024), window i = frames i to i + 4.
-        """
-        device = self.lip_head[0].weight.device
-        windows = frames.unfold(0, FRAMES, 1).movedim(-1, 2)  # (F-4, 3, 5, 224, 224), a view
-        return torch.cat([self.forward_lip(part.to(device).float()) for part in windows.split(batch)])
-
 
 def _conv2d(inputs: int, outputs: int, kernel: int | tuple[int, int], padding: int = 0) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -70,9 +70,10 @@ class ToyPipeline:
         self.asked.append((source.clip.clip_id, reference))
         if source.clip.clip_id in self.fail:
             raise MediaError(f"{source.path}: is no good")
-        with VideoWriter(output, audio=audio.samples) as writer:
-            for index, frame in enumerate(islice(source.frames(), audio.n_frames(25))):
-                opening = 40 * np.abs(audio.samples[index * 640 : index * 640 + 640]).max()
+        step = round(16000 / source.fps)
+        with VideoWriter(output, fps=source.fps, audio=audio.samples) as writer:
+            for index, frame in enumerate(islice(source.frames(), audio.n_frames(source.fps))):
+                opening = 40 * np.abs(audio.samples[index * step : index * step + step]).max()
                 writer.write(draw(opening, frame[30, 30] + 4))
 
     @staticmethod
@@ -81,27 +82,28 @@ class ToyPipeline:
         return {"toy_l1": 0.5, "toy_l1_shuffled": 1.0}
 
 
-def make_clip(root, speaker, name, frames=30, shade=120):
+def make_clip(root, speaker, name, frames=30, shade=120, fps=25.0):
     rng = np.random.default_rng(sum(map(ord, speaker + name)))
     path = np.convolve(rng.uniform(-1, 1, frames + 4), np.ones(3) / 3, "valid")[:frames]
     opening = 4 + 14 * (path - path.min()) / np.ptp(path)
-    tone = np.where(np.arange(frames * 640) % 8 < 4, 1.0, -1.0)
-    audio = (np.repeat(opening, 640) / 40 * tone).astype(np.float32)
+    step = round(16000 / fps)
+    tone = np.where(np.arange(frames * step) % 8 < 4, 1.0, -1.0)
+    audio = (np.repeat(opening, step) / 40 * tone).astype(np.float32)
     folder = root / "prepared" / speaker / name
     folder.mkdir(parents=True)
     video = root / "data" / speaker / f"{name}.mp4"
-    with VideoWriter(video, audio=audio) as writer:
+    with VideoWriter(video, fps=fps, audio=audio) as writer:
         for value in opening:
             writer.write(draw(value, shade))
     write_wav(folder / "audio.wav", audio)
-    track_faces(VideoReader(video), ToyProvider()).save(folder / "landmarks.npz")
+    track_faces(VideoReader(video, fps=fps), ToyProvider()).save(folder / "landmarks.npz")
     meta = {
         "format": 1,
         "status": "ok",
         "clip_id": f"{speaker}/{name}",
         "speaker": speaker,
         "frames": frames,
-        "fps": 25.0,
+        "fps": fps,
     }
     steps = {"audio": {"files": ["audio.wav"]}, "landmarks": {"files": ["landmarks.npz"]}}
     (folder / "clip.json").write_text(json.dumps({**meta, "source": {"path": str(video)}, "steps": steps}))
@@ -118,11 +120,11 @@ def clips(tmp_path_factory):
     ]
 
 
-def evaluate(clips, out, metrics=("SSIM", "PSNR", "LMD", "MOUTH", "LSE"), fail=(), run=None, **settings):
+def evaluate(clips, out, metrics=("SSIM", "PSNR", "LMD", "MOUTH", "LSE"), fail=(), run=None, pool=(), **settings):
     settings.setdefault("rows", ("generated", "real", "still", "shuffled"))
     pipeline = ToyPipeline(fail)
     judge = Evaluator(
-        pipeline, metrics, EvaluationConfig(**settings), weights_dir=out / "nothing", provider=ToyProvider(),
+        pipeline, metrics, EvaluationConfig(**settings), weights_dir=out / "nothing", provider=ToyProvider(), pool=pool,
         identity={"model": "Toy", "dataset": "toys", "checkpoint": "x.pt"}, synthetic=True,
     )  # fmt: skip
     return judge.run(clips, out, **(run or {})), pipeline
@@ -307,6 +309,58 @@ def test_sync_scores_go_through_the_whole_chain(clips, tmp_path):
     assert result.definitions["lse"]["weights"]["published"] is False
 
 
+@pytest.fixture(scope="module")
+def fast_clips(tmp_path_factory):
+    """Clips prepared at 32 fps: 500 samples to the frame."""
+    root = tmp_path_factory.mktemp("fast")
+    return [make_clip(root, "ann", name, frames=38, fps=32.0) for name in ("one", "two")]
+
+
+def test_clips_are_generated_and_scored_at_their_own_rate(fast_clips, tmp_path):
+    import torch
+
+    from talkingface.networks.syncnet_v2 import SyncNetV2
+
+    torch.manual_seed(0)
+    torch.save(SyncNetV2().state_dict(), tmp_path / "random.model")
+    options = {"lse_checkpoint": str(tmp_path / "random.model"), "samples": 1}
+    result, _ = evaluate(fast_clips, tmp_path, ("PSNR", "LMD", "MOUTH", "LSE"), **options)
+    assert result.skipped == []
+    for row in ("generated", "real", "still", "shuffled"):
+        scores = [clip for clip in result.clips if clip.row == row]
+        assert [clip.frames["psnr"] for clip in scores] == [38, 38]
+        assert [clip.notes for clip in scores] == [["LSE: resampled from 32.00 to 25 fps"]] * 2
+        assert [clip.frames["lse_c"] for clip in scores] == [24, 24]  # 38 frames at 32 fps are 29 audio frames
+    generated = result.values()
+    assert generated["mouth_corr"] > 0.95 and generated["mouth_lag"] == 0
+    assert result.values("real")["mouth_corr"] == pytest.approx(1.0)
+    assert result.values("shuffled")["mouth_corr_donor"] > 0.95
+    for video in (*(tmp_path / "videos").rglob("*.mp4"), tmp_path / "samples" / "ann_one.mp4"):
+        assert probe(video).fps == pytest.approx(32, abs=0.01), video
+    assert result.provenance["fps"] == 32
+
+
+def test_references_of_another_rate_serve_and_donors_do_not(clips, fast_clips, tmp_path):
+    chosen = [clips[0], fast_clips[1]]  # one speaker, so each is the other's reference
+    result, pipeline = evaluate(chosen, tmp_path, ("PSNR", "MOUTH"))
+    assert [row.clips for row in result.rows.values()] == [2, 2, 2, 0]
+    assert pipeline.asked == [("ann/one", "ann/two"), ("ann/two", "ann/one")]
+    assert {reason for row, _, _, reason in result.skipped} == {
+        "no other clip of 25 fps to lend its audio",
+        "no other clip of 32 fps to lend its audio",
+    }
+    assert result.provenance["fps"] == [25, 32]
+
+
+def test_a_lone_clip_gets_its_donor_from_the_pool_and_the_report_says_so(clips, tmp_path):
+    result, _ = evaluate(clips[:1], tmp_path, ("MOUTH",), rows=("generated", "shuffled"), pool=clips)
+    assert result.values("shuffled")["mouth_corr_donor"] > 0.95
+    assert result.stage_figures == {"toy_l1": 0.5, "toy_l1_shuffled": 1.0}
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["donors"] == {"ann/one": "bob/one"}, "another speaker is preferred"
+    assert report["donors_from_outside_the_list"] == ["bob/one"]
+
+
 def test_output_that_cannot_be_written_stops_at_once(clips, tmp_path):
     class FullDisk(ToyPipeline):
         def generate_file(self, source, audio, output, progress=False):
@@ -332,23 +386,39 @@ def test_configuration_and_manifest_reach_the_evaluator(clips, tmp_path):
     assert str(tmp_path / "w") in result.unavailable["LSE"]
 
 
-def clip_stub(name, speaker, frames=50):
+def clip_stub(name, speaker, frames=50, fps=25.0):
     class Stub(SimpleNamespace):
         def __len__(self):
             return frames
 
-    return Stub(clip_id=name, speaker=speaker)
+    return Stub(clip_id=name, speaker=speaker, fps=fps)
 
 
 def test_donors_are_a_derangement_that_crosses_speakers():
     clips = [clip_stub(f"{s}{i}", s, 50 + 50 * i) for s in "abc" for i in range(3)]
-    donors = assign_donors(clips)
+    assert list(assign_donors(clips)) == [c.clip_id for c in clips]
+    donors = list(assign_donors(clips).values())
     assert sorted(d.clip_id for d in donors) == sorted(c.clip_id for c in clips)
     assert all(d.speaker != c.speaker and len(d) == len(c) for c, d in zip(clips, donors))
-    assert [d.clip_id for d in assign_donors(clips)] == [d.clip_id for d in donors]
+    assert [d.clip_id for d in assign_donors(clips).values()] == [d.clip_id for d in donors]
     alone = [clip_stub(f"a{i}", "a") for i in range(4)]
-    assert all(d.clip_id != c.clip_id for c, d in zip(alone, assign_donors(alone)))
-    assert assign_donors(alone[:1]) == []
+    assert all(name != donor.clip_id for name, donor in assign_donors(alone).items())
+    assert assign_donors(alone[:1]) == {}
+
+
+def test_donors_from_the_pool_are_of_the_same_rate_and_preferably_of_another_speaker_and_like_length():
+    lone = clip_stub("a0", "a")
+    pool = [
+        lone,
+        clip_stub("a1", "a"),
+        clip_stub("b0", "b", 200),
+        clip_stub("b1", "b", 60),
+        clip_stub("c", "c", 50, 30),
+    ]
+    assert assign_donors([lone], pool)["a0"].clip_id == "b1"
+    assert assign_donors([lone], pool[:2])["a0"].clip_id == "a1"
+    assert assign_donors([lone], [lone, pool[4]]) == {}
+    assert assign_donors([lone, pool[4]], pool)["a0"].clip_id == "b1"
 
 
 def test_references_come_from_the_pool_first():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from drawn_clips import make_clip
@@ -16,6 +19,7 @@ from talkingface.losses import feature_matching, lsgan, lsgan_discriminator
 from talkingface.model.base import StepContext
 from talkingface.model.iplap import IPLAP, from_network, network_images
 from talkingface.model.iplap_config import IPLAPConfig
+from talkingface.pipeline import load_experts
 from talkingface.registry import get_spec
 
 CROP = CropConfig(size=32, margin_mode="relative", margin=0.05)
@@ -138,8 +142,9 @@ def test_what_the_losses_do_not_need_is_not_built():
 
 def test_missing_vgg_says_what_to_do(tmp_path, clips):
     model = tiny(reconstruction="perceptual")
-    with pytest.raises(CheckpointError, match=r"nowhere\.pth: VGG19 weights not found.*l1_gradient"):
-        model.load_expert("vgg19", tmp_path / "nowhere.pth")
+    config = load_config("IPLAP", "folder", (), {"weights_dir": str(tmp_path), "experts.vgg19": "nowhere.pth"}).config
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: .*renderer_checkpoint\.pth.*reconstruction=l1_gradient"):
+        load_experts(model, config, kinds=["render"])
     with pytest.raises(CheckpointError, match="l1_gradient"):  # random features would train to nonsense silently
         model.initialise(batch_of(clips, "render")[1], context("render"))
 
@@ -176,21 +181,28 @@ def test_both_stages_learn_a_tiny_clip(clips, kind):
     model.eval()
     with torch.no_grad():
         held_out = model.validation_step(batch, ctx)
-        pictures = model.preview(batch, ctx)
+        pictures = model.preview(batch, ctx, data)
     assert {"loss", "l1"} <= set(held_out) if kind == "landmark" else {"loss", "psnr", "mouth_psnr"} <= set(held_out)
+    if kind == "render":
+        assert pictures["faces"].shape == (3, 4 * 32, 5 * 32) and pictures["clip"].shape == (25, 3, 32, 5 * 32)
+        real = [network_images(torch.from_numpy(item["target"])).flip(0) for item in data.stretch(25)]
+        torch.testing.assert_close(pictures["clip"][..., -32:], torch.stack(real))
+        for k, item in enumerate(data.stretch(25)):  # the targets are frames 2, 3, 4 ... of the first clip
+            np.testing.assert_array_equal(item["target"], clips[0].faces()[k + 2])
+            np.testing.assert_array_equal(item["references"], data.stretch(25)[0]["references"])
     for images in pictures.values():
         assert images.shape[-3] == 3 and images.min() >= 0 and images.max() <= 1
 
 
 def test_mouth_psnr_looks_at_the_mouth_alone(faces):
     model = tiny().eval()
-    clean = model._render(faces)
+    clean = model.draw(faces)
 
     def spoilt(rows: slice):
         real, _, warped = clean
         generated = real.clone()
         generated[..., rows, :] = 1 - generated[..., rows, :]
-        model._render = lambda batch, warp_only=False: (real, generated, warped)
+        model.draw = lambda batch, warp_only=False: (real, generated, warped)
         return model.validation_step(faces, context("render"))
 
     with torch.no_grad():
@@ -222,14 +234,16 @@ def test_published_files_fill_the_networks(tmp_path):
         import_official(tiny(), tmp_path)
 
 
-@pytest.mark.parametrize("profile", [None, "demo", "smoke", "tiny"])
+@pytest.mark.parametrize("profile", [None, "demo", "smoke", "tiny", "hr256"])
 def test_profiles_are_valid_and_complete(profile):
     overrides = {} if profile is None else {"profile": profile}
     config = load_config("IPLAP", "folder", (), overrides).config
     assert [stage.name for stage in config.stages] == ["landmark", "render"]
     assert config.stages[1].init_from == ("landmark",)
     model = get_spec("iplap").model(config.model) if profile else None
-    if profile:  # no profile for quick runs needs weights that a fresh machine lacks
+    if profile == "hr256":
+        assert config.model == IPLAPConfig(crop=IPLAPConfig().crop.model_copy(update={"size": 256}))
+    elif profile:  # no profile for quick runs needs weights that a fresh machine lacks
         assert model.plans["render"].frozen == ()
     else:
         assert config.model == IPLAPConfig()  # the YAML states the defaults; the two must not drift apart
@@ -248,3 +262,39 @@ def test_profiles_are_valid_and_complete(profile):
 def test_bad_settings_are_named(key, value, message):
     with pytest.raises(ConfigError, match=message):
         load_config("IPLAP", "folder", (), {key: value})
+
+
+@pytest.mark.parametrize(("profile", "clips", "times"), [("demo", 40, 2), ("smoke", 2, 1), ("tiny", 40, 0)])
+def test_videos_are_scored_while_the_renderer_trains(profile, clips, times):
+    stage = load_config("IPLAP", "folder", (), {"profile": profile}).config.stages[1]
+    per_epoch = max(1, clips * stage.data.repeats // stage.batch_size)
+    assert (stage.max_steps // per_epoch // stage.eval_step if stage.eval_step else 0) == times
+    assert load_config("IPLAP", "folder", (), {}).config.stages[1].eval_step == 20
+
+
+def test_another_margin_than_trained_is_said(caplog):
+    def said(**asked):
+        caplog.clear()
+        IPLAP.check_overrides(IPLAPConfig(), IPLAPConfig(**asked))
+        return caplog.text
+
+    wider = CropConfig(size=128, margin_mode="px", margin=25.0)
+    assert "margin 0.05 relative" in said(crop=wider) and "25.0 px" in caplog.text
+    assert not said() and not said(inference={"ref_n": 5})
+    assert not said(inference={"margin": 25.0}) and not said(crop=wider, inference={"margin": 25.0})
+    assert "and fixed" in said(crop=CropConfig(size=128, margin_mode="relative", margin=0.05, box="fixed"))
+
+
+@pytest.mark.parametrize(("width", "level"), [(1.0, "WARNING"), (0.125, "INFO")])
+def test_few_clips_and_poor_landmarks_are_said(clips, caplog, width, level):
+    landmark = {**TINY["landmark"], "width": width}
+    model = IPLAP(IPLAPConfig(**{**TINY, "landmark": landmark}, loss={"reconstruction": "l1_gradient"}))
+    data, ctx = batch_of(clips, "landmark")[1], context("landmark")
+    with caplog.at_level("INFO", "talkingface"):
+        model.initialise(data, ctx)
+        assert "2 training clips are few" in caplog.text
+        model.stage_ended(replace(ctx, best={"val/l1": 0.008}))
+        assert "landmark error" not in caplog.text
+        model.stage_ended(replace(ctx, best={"val/l1": 0.02}))
+        assert "landmark error (val/l1) of 0.0200" in caplog.text
+    assert {record.levelname for record in caplog.records} == {level}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.model.iplap_geometry import mouth_openness, ping_pong, published_schedule, select_references
+from talkingface.model.iplap_geometry import mouth_openness, select_references
 
 
 def test_equal_openness_keeps_the_order_of_the_frames():
@@ -18,20 +18,6 @@ def test_only_candidates_serve_and_short_clips_repeat():
     assert select_references(np.array([1.0]), 3).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="no frame"):
         select_references(openness, 3, candidates=np.array([], dtype=int))
-
-
-def test_ping_pong_goes_round_for_ever():
-    assert ping_pong(3, 8).tolist() == [0, 1, 2, 2, 1, 0, 0, 1]
-    assert ping_pong(1, 4).tolist() == [0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("frames", [1, 4, 7])
-@pytest.mark.parametrize("windows", [1, 3, 13, 14, 15])
-def test_schedule_never_runs_past_the_video(frames, windows):
-    schedule = published_schedule(frames, windows)
-    assert schedule.frames_written == windows
-    assert len(schedule.rendered) == max(0, windows - 2)
-    assert all(0 <= row.frame < frames and row.centre == row.mel_window + 2 for row in schedule.rendered)
 
 
 def test_openness_is_relative_to_the_frame():

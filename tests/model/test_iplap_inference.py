@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from drawn_clips import DrawnSource, Speech, make_clip, mesh
 
-from talkingface.data.mel import mel_windows, melspectrogram
+from talkingface.data.mel import mel_window_start, mel_windows, melspectrogram
 from talkingface.errors import NoFaceError
 from talkingface.model import iplap_inference as inference
-from talkingface.model import iplap_scores
+from talkingface.model import iplap_mouth, iplap_scores
 from talkingface.model.iplap import IPLAP
 from talkingface.model.iplap_config import IPLAPConfig
 from talkingface.model.iplap_data import POSE, clip_points
@@ -147,7 +148,8 @@ def test_shared_encoders_give_what_each_window_gives_alone(model):
     with torch.no_grad():
         group = inference.reference_groups(built, source, scene)[0]
         mel, order = melspectrogram(Speech(0.8).samples), source.order(18)
-        got = inference.predict_content(built, scene.points, order, mel, group, 25.0)
+        timeline = iplap_mouth.Timeline.of(scene.points.valid, order, 25.0, 5)
+        got = iplap_mouth.predict_content(built, scene.points, timeline, np.arange(18), mel, group)
         chosen = inference.select_references(scene.openness, 3)
         references = torch.from_numpy(scene.points.relative[chosen])[None]
         for k in (0, 7, 17):
@@ -158,7 +160,7 @@ def test_shared_encoders_give_what_each_window_gives_alone(model):
             np.testing.assert_allclose(got[k], alone.numpy(), atol=1e-5)
 
 
-def test_silence_closes_the_mouth(model):
+def test_silence_closes_the_mouth(model, monkeypatch):
     source = DrawnSource(12, phase=0.5)
     source.reference = DrawnSource(24)
     audio = Speech(2.0)
@@ -169,18 +171,28 @@ def test_silence_closes_the_mouth(model):
         groups = inference.reference_groups(built, source, scene)
     content = np.full((50, 5, 2, 57), 0.7, np.float32)
     content[..., iplap_scores.LIP_BOTTOM] += 0.1  # wide open
-    done = inference.finish_content(built, scene.points, source.order(50), content, audio, groups, 25.0)
+    timeline = iplap_mouth.Timeline.of(scene.points.valid, source.order(50), 25.0, 5)
+    monkeypatch.setattr(iplap_mouth, "predict_content", lambda m, p, t, rows, mel, group: content[rows])
+
+    def made(built):
+        stretches = iplap_mouth.contents(built, scene.points, timeline, None, groups, audio)
+        return np.concatenate([part for _, part in stretches])
+
+    done = made(built)
     wide = np.abs(done[:, 2, 1, iplap_scores.LIP_TOP] - done[:, 2, 1, iplap_scores.LIP_BOTTOM])
     assert wide[5:20].max() < 0.05 and wide[28:32].min() > 0.09
-    untouched = inference.finish_content(model(), scene.points, source.order(50), content, audio, groups, 25.0)
-    np.testing.assert_array_equal(untouched, content)
+    np.testing.assert_array_equal(made(model()), content)
+    whole = made(build({"silence": "close", "smooth": "savgol"}))
+    monkeypatch.setattr(iplap_mouth, "CHUNK", 9)  # where stretches end is not to be seen
+    np.testing.assert_array_equal(made(built), done)
+    np.testing.assert_allclose(made(build({"silence": "close", "smooth": "savgol"})), whole, atol=1e-6)
 
 
 def test_fitted_content_follows_the_pose():
     reference = np.stack([mesh(0.0, 0.0)[:131, 0], mesh(0.0, 0.0)[:131, 1]])
     turn = np.array([[0.9, -0.2], [0.1, 1.1]])
     moved = turn @ reference + np.array([[3.0], [-5.0]])
-    fitted = inference.fit_pose(reference, moved[None, :, :POSE])
+    fitted = iplap_mouth.fit_pose(reference, moved[None, :, :POSE])
     np.testing.assert_allclose(fitted[0], moved[:, POSE:], rtol=1e-4)
 
 
@@ -191,7 +203,7 @@ def test_smoothing_leaves_gaps_alone_and_removes_jitter():
     valid = np.ones(60, bool)
     valid[30] = False
     noisy[30] = np.nan
-    smooth = inference.smoothed(noisy, valid, 7)
+    smooth = iplap_mouth.smoothed(noisy, valid, 7)
     assert np.isnan(smooth[30])
     assert np.abs(np.diff(smooth[valid], 2, axis=0)).mean() < 0.5 * np.abs(np.diff(noisy[valid], 2, axis=0)).mean()
 
@@ -220,13 +232,13 @@ def test_landmark_scores_compare_with_foreign_audio(model, tmp_path, monkeypatch
 
     voices = [(clip.mel(), clip_points(clip.track(), model().config.crop).relative) for clip in clips]
 
-    def oracle(model, points, order, mel, group, fps):
+    def oracle(model, points, timeline, rows, mel, group):
         """Right for a clip's own audio, noise for any other."""
-        content = np.repeat(points.relative[order][:, None, :, POSE:], 5, axis=1)
+        content = np.repeat(points.relative[timeline.order[rows]][:, None, :, POSE:], 5, axis=1)
         own = any(np.array_equal(mel, m) and np.array_equal(points.relative, r) for m, r in voices)
         return content if own else content[:1] + 0.05 * np.random.default_rng(0).random(content.shape)
 
-    monkeypatch.setattr(iplap_scores, "predict_content", oracle)
+    monkeypatch.setattr(iplap_mouth, "predict_content", oracle)
     scores = model().stage_scores(clips, donors)
     assert scores["landmark_opening_corr"] == pytest.approx(1) and scores["landmark_l1"] == 0
     assert abs(scores["landmark_opening_corr_shuffled"]) < 0.5 and scores["landmark_l1_shuffled"] > 0.01
@@ -236,3 +248,67 @@ def test_half_precision_draws_nearly_the_same(model):
     single, half = (list(model(precision=p).generate(DrawnSource(6), Speech(0.2))) for p in ("32", "bf16"))
     difference = [np.abs(a.astype(int) - b).max() for a, b in zip(single, half, strict=True)]
     assert 0 < max(difference) < 12
+
+
+def test_memory_does_not_grow_with_the_audio(model, monkeypatch):
+    built, sizes, peaks = model(), [], []
+    source = DrawnSource(20)
+    source.held_out = True  # two groups of references
+    encode, rendered = built.landmark_generator.encode_mel, []
+    monkeypatch.setattr(built.landmark_generator, "encode_mel", lambda x: sizes.append(len(x)) or encode(x))
+
+    def blank(model, scene, group, pictures, timeline, rows, content, mel):
+        rendered.extend(rows)
+        return inference.Drawn(np.zeros((len(rows), 32, 32, 3), np.uint8), np.zeros(0), np.zeros(0))
+
+    monkeypatch.setattr(inference, "render", blank)
+    monkeypatch.setattr(inference.Scene, "paste", lambda self, model, picture, face, frame: picture)
+    for seconds in (22, 22, 220):  # the first fills caches; two full stretches are the least
+        audio = Speech(seconds)
+        mel = melspectrogram(audio.samples)
+        monkeypatch.setattr(inference, "melspectrogram", lambda samples, mel=mel: mel)
+        sizes.clear(), rendered.clear()
+        tracemalloc.start()
+        made = sum(1 for _ in built.generate(source, audio))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert made == 25 * seconds and sorted(rendered) == list(range(made))
+        assert max(sizes) <= iplap_mouth.CHUNK + 5 * 20  # what is on the device at once
+        assert sum(sizes) < 1.8 * made  # each frame's sound once per group, not for every frame of the other as well
+    # Held for the whole audio, the predicted landmarks alone would take 11 MB more, the mel windows 25 MB.
+    assert peaks[2] - peaks[1] < 1e6, peaks
+
+
+def test_the_source_keeps_its_frame_rate_on_request(model):
+    def windows(fps, base):
+        timeline = iplap_mouth.Timeline.of(np.ones(100, bool), np.arange(100), fps, 5, base)
+        rows = np.array([0, 30, 60])
+        return timeline.around(rows), timeline.columns(rows)
+
+    around, columns = windows(25.0, None)
+    np.testing.assert_array_equal(around[1], [28, 29, 30, 31, 32])
+    np.testing.assert_array_equal(columns[1], [mel_window_start(f) for f in range(28, 33)])
+    assert columns[0, 0] == mel_window_start(-2)
+    around, columns = windows(50.0, 25.0)
+    np.testing.assert_array_equal(around[2], [56, 58, 60, 62, 64])  # still 40 ms apart
+    assert np.abs(columns[2] - [mel_window_start(f) for f in range(28, 33)]).max() <= 1
+    around, columns = windows(30.0, 25.0)
+    np.testing.assert_array_equal(around[1], [28, 29, 30, 31, 32])
+    assert np.abs(np.diff(columns[1]) - 3.2).max() < 1
+    source = DrawnSource(20)
+    source.fps = 50.0
+    assert model(fps="keep").keeps_frame_rate and not model().keeps_frame_rate
+    assert len(list(model(fps="keep").generate(source, Speech(0.4)))) == 20
+
+
+def test_debug_frames_only_on_request(model):
+    for wanted in (True, False):
+        built, panes = model(save_debug_video=wanted), []
+        for _ in built.generate(DrawnSource(6, gone=(1,)), Speech(0.2)):
+            panes.append(built.debug_frame)
+        assert built.debug_frame is None
+        if wanted:
+            assert {pane.shape for pane in panes} == {(32, 96, 3)}
+            assert not panes[1].any() and all(part.any() for part in np.split(panes[2], 3, axis=1))
+        else:
+            assert panes == [None] * 5

@@ -8,6 +8,7 @@ import torch
 
 from talkingface.data.facemesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE
 from talkingface.data.sketch import EDGES, draw_sketch, draw_sketches, sketch_canvas
+from talkingface.data.source import Source
 from talkingface.losses import (
     PerceptualLoss,
     feature_matching,
@@ -17,12 +18,14 @@ from talkingface.losses import (
     split_maps,
     velocity_loss,
 )
-from talkingface.model.iplap_geometry import published_blend, published_schedule, select_references
+from talkingface.model.iplap_geometry import select_references
 from talkingface.networks.alignment import AlignmentModule
 from talkingface.networks.landmark_generator import LandmarkGenerator
 from talkingface.networks.patch_discriminator import PatchDiscriminator
 from talkingface.networks.renderer import Renderer
 from talkingface.networks.vgg19 import VGG19Features
+
+from .published import iplap_blend, iplap_schedule
 
 
 def relative(got: torch.Tensor, want: float) -> float:
@@ -297,7 +300,10 @@ def test_reference_selection(vector):
 
 def test_published_schedule(vector):
     for name, stored in vector("iplap", "inference_geometry")["schedule"].items():
-        ours = published_schedule(stored["video_frames"], stored["mel_chunks"])
+        frames, windows = stored["video_frames"], stored["mel_chunks"]
+        video = Source.__new__(Source)  # without a file: only its length matters here
+        video._length = frames
+        ours = iplap_schedule(frames, windows, video.order(windows + 5))
         assert ours.order_length == stored["pingpong_len"], name
         assert ours.frames_written == stored["frames_written"], name
         assert (stored["mel_chunks"] + 1 >= ours.order_length) == stored["upstream_index_error"], name
@@ -311,7 +317,7 @@ def test_published_schedule(vector):
 def test_published_blend(vector):
     v = vector("iplap", "inference_geometry")
     base, generated = ((v.input(name) * 255).astype(np.uint8) for name in ("blend_base", "blend_gen"))
-    result, hard, soft = published_blend(base, generated, np.array(v["blend"]["contour_points"]))
+    result, hard, soft = iplap_blend(base, generated, np.array(v["blend"]["contour_points"]))
     v.check("blend.mask", hard[..., None], 0)
     v.check("blend.blurred_mask", soft, 0)
     v.check("blend.result", result, 0)

@@ -9,11 +9,12 @@ from talkingface.data.mel import (
     MEL_WIDTH,
     MelConfig,
     mel_basis,
-    mel_chunk_starts,
     mel_window_start,
     melspectrogram,
     preemphasis,
 )
+
+from .published import mel_chunk_starts
 
 NAMES = {"max_abs_value": "max_abs"}
 

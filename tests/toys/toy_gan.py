@@ -70,5 +70,5 @@ class ToyGAN(TalkingFaceModel):
     def validation_step(self, batch, ctx):
         return {"loss": F.mse_loss(self.generator(batch["x"]), batch["y"])}
 
-    def preview(self, batch, ctx):
+    def preview(self, batch, ctx, dataset):
         return {"picture": torch.rand(3, 8, 8), "video": torch.rand(4, 3, 8, 8)}
