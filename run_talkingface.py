@@ -1,4 +1,4 @@
-"""Entry point of a checkout: `python run_talkingface.py [command] --model=NAME --dataset=NAME [--any.key=value ...]`."""
+"""Entry point of a checkout: `python run_talkingface.py [command] --model=NAME --dataset=NAME [--key=value ...]`."""
 
 import sys
 
