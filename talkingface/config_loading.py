@@ -127,6 +127,13 @@ class LoadedConfig:
 
     config: Config
     origins: Mapping[KeyPath, str]
+    own_layers: frozenset[str] = frozenset()
+
+    def asked(self, section: str) -> dict[str, Any]:
+        """Dotted keys below `section` that the user set (command line, own files), as opposed to the built-in files."""
+        values = dict(_leaves(self.as_dict()))
+        mine = [p for p, where in self.origins.items() if p[0] == section and where.split(":")[0] in self.own_layers]
+        return {_dotted(path): values[path] for path in mine if path in values}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data of the whole configuration, fit for YAML and for checkpoints."""
@@ -195,7 +202,7 @@ def load_config(
     config = _validate(Config, merged.data, (), merged, problems)
     config = _check_model_parts(config, get_spec(spec_name).model, merged, problems)
     _raise_all(problems)
-    return LoadedConfig(config, merged.origins)
+    return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in upper[1:]))
 
 
 def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> Config:

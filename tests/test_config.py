@@ -187,3 +187,11 @@ def test_origins_of_values_for_all_stages_and_of_sections():
     text = load(learning_rate=0.5).to_yaml(with_origins=True)
     [line] = [row for row in text.splitlines() if row.startswith("stages.0.optim.generator.lr")]
     assert "command line" in line
+
+
+def test_what_the_user_asked_for_is_told_from_the_built_in_values(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {width: 12}\n")
+    loaded = load_config("ToyGAN", "folder", [file], {"model.dropout": 0.5, "seed": 3})
+    assert loaded.asked("model") == {"model.width": 12, "model.dropout": 0.5}
+    assert load().asked("model") == {}
