@@ -344,7 +344,7 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     config = loaded.config
     if not clips["test"]:
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
-    # The checkpoint knows its own settings; what the user asks for now (say, another number of references) comes on top.
+    # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, loaded.asked("model"))
     evaluator = make_evaluator(config, pipeline, clips, get_spec(config.model_name).evaluator)
     chosen = clips["test"][: config.evaluation.max_clips]
