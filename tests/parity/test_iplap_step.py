@@ -25,7 +25,7 @@ def test_render_step_has_the_published_terms(vector):
     real = v.inputs()[0].flatten(0, 1)
     with torch.no_grad():
         generated, warped = model.renderer(*v.inputs())
-    model._render = lambda batch, warp_only=False: (real, None if warp_only else generated, warped)
+    model.draw = lambda batch, warp_only=False: (real, None if warp_only else generated, warped)
 
     stage = StageConfig(name="render", kind="render", max_steps=1)
     warming, judged = model.render_step({}, StepContext(stage, epoch=25))
