@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +15,7 @@ from talkingface.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from talkingface.config import Config
+    from talkingface.config import Config, StageConfig
 
 
 def resolve_device(name: str) -> torch.device:
@@ -129,3 +131,26 @@ def _launcher_store() -> torch.distributed.TCPStore | None:
 def is_child_process() -> bool:
     """Whether this process was started by another one for distributed training."""
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0
+
+
+@contextmanager
+def explained_errors(stage: StageConfig) -> Iterator[None]:
+    """Turn two errors of torch that a setting of the stage causes into messages about that setting.
+
+    Raises:
+        ConfigError: too few items for batch normalisation, or too many for the GPU memory.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"stage '{stage.name}': batch_size {stage.batch_size} is too small: batch normalisation needs at least two"
+            " items per process"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"stage '{stage.name}': the GPU memory does not suffice for batch_size {stage.batch_size}; halve it and set"
+            f" --stages.{stage.name}.accumulate=2, or use --precision=bf16"
+        ) from error

@@ -22,7 +22,7 @@ from talkingface import checkpoint
 from talkingface.config import Config, StageConfig
 from talkingface.config_loading import to_plain
 from talkingface.data.batches import HeldOutBatches, TrainBatches
-from talkingface.devices import make_fabric, resolve_device, resolve_precision
+from talkingface.devices import explained_errors, make_fabric, resolve_device, resolve_precision
 from talkingface.errors import CheckpointError, ConfigError, DataError, MediaError, NoFaceError, TrainingDiverged
 from talkingface.model.base import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.optimization import AveragedWeights, lr_factor, make_optimizer
@@ -229,7 +229,7 @@ class StageLoop:
         self.batches.set_position(self.epoch, self.batch_in_epoch)
         for batch in self.loader:
             self._set_learning_rate()
-            with _explained(self.stage):
+            with explained_errors(self.stage):
                 values = self._train_batch(batch, self._context())
             self._add_logs(values)
             self.step += 1
@@ -492,22 +492,3 @@ class StageLoop:
         self.ready |= set(state["ready"])
         checkpoint.restore_rng(state["rng"])
         log.info("stage %s: resumed at step %d of %d", self.stage.name, self.step, self.total_steps)
-
-
-@contextmanager
-def _explained(stage: StageConfig) -> Iterator[None]:
-    """Turn two errors of torch that a setting causes into messages about that setting."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise ConfigError(
-            f"stage '{stage.name}': batch_size {stage.batch_size} is too small: batch normalisation needs at least two"
-            " items per process"
-        ) from error
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"stage '{stage.name}': the GPU memory does not suffice for batch_size {stage.batch_size}; halve it and set"
-            f" --stages.{stage.name}.accumulate=2, or use --precision=bf16"
-        ) from error

@@ -310,3 +310,16 @@ def test_batches_go_on_from_epoch_to_epoch_and_can_start_anywhere():
     assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(b) for b in whole]
     small = list(islice(TrainBatches(2, 5, 1, "s"), 4))
     assert len({key for batch in small for key in batch}) == 20  # every draw is a new window
+
+
+def test_errors_that_a_setting_causes_name_the_setting():
+    from talkingface.config import StageConfig
+    from talkingface.devices import explained_errors
+
+    stage = StageConfig(name="s", kind="k", max_steps=1, batch_size=1)
+    with pytest.raises(ConfigError, match="batch_size 1 is too small"), explained_errors(stage):
+        torch.nn.BatchNorm1d(3)(torch.zeros(1, 3))
+    with pytest.raises(ConfigError, match="--stages.s.accumulate=2"), explained_errors(stage):
+        raise torch.OutOfMemoryError("full")
+    with pytest.raises(ValueError, match="other"), explained_errors(stage):
+        raise ValueError("other")
