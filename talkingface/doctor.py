@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 from talkingface.registry import describe_datasets, describe_models, get_spec
+from talkingface.weights import FILES, how_to_get, status
 
 PACKAGES = [
     "torch",
     "torchvision",
+    "torchmetrics",
     "lightning-fabric",
     "numpy",
     "scipy",
@@ -24,35 +26,14 @@ PACKAGES = [
     "tensorboard",
     "tqdm",
     "scikit-image",
+    "scenedetect",
     "matplotlib",
+    "jinja2",
     "face-alignment",
     "wandb",
     "espeakng-loader",
 ]
 OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
-
-WEIGHTS = (
-    (
-        "LSE/syncnet_v2.model",
-        "LSE metric",
-        "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
-    ),
-    (
-        "vgg19-dcbb9e9d.pth",
-        "perceptual loss of IPLAP",
-        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-    ),
-    (
-        "mediapipe/face_landmarker.task",
-        "landmark provider mediapipe_tasks, with preprocess.landmarks.model_path",
-        "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
-    ),
-    (
-        "IPLAP/imported.pt",
-        "published IPLAP weights",
-        "see docs/iplap.md, then `python run_talkingface.py import --model=IPLAP --folder=DIR`",
-    ),
-)
 
 
 def report(weights_dir: str = "checkpoints") -> str:
@@ -101,14 +82,17 @@ def _models() -> list[str]:
 
 
 def _weights(folder: Path) -> list[str]:
+    """The table of `weights` in short, and published weights that were imported."""
+    words = {"ok": "ok      ", "present": "ok      ", "absent": "absent  ", "unfinished": "absent  "}
     lines = []
-    for file, purpose, source in WEIGHTS:
-        path = folder / file
-        if path.is_file():
-            lines.append(f"ok       {path} ({purpose}, {path.stat().st_size / 2**20:.1f} MiB)")
-        else:
-            lines.append(f"absent   {path} ({purpose}): {source}")
-    return lines
+    for file in FILES:
+        found = status(file, folder)
+        note = {"ok": "", "present": "; no hash to check it by", "absent": f"; {how_to_get(file.name, folder)}"}
+        lines.append(
+            f"{words.get(found, 'WRONG   ')} {folder / file.path} ({file.purpose}){note.get(found, f': {found}')}"
+        )
+    imported = sorted(folder.glob("*/imported.pt"))
+    return lines + [f"ok       {path} (published weights of {path.parent.name}, imported)" for path in imported]
 
 
 def _datasets() -> list[str]:
@@ -121,7 +105,8 @@ def _datasets() -> list[str]:
 
     lines = []
     for name in describe_datasets():
-        values = {"preprocessed_root": "", "data_root": "", "fps": 25.0} | read_yaml(dataset_file(name)[1])[0]
+        lists = {f"{split}_filelist": None for split in ("train", "val", "test", "unseen")}
+        values = {"preprocessed_root": "", "data_root": "", "fps": 25.0, **lists} | read_yaml(dataset_file(name)[1])[0]
         config = SimpleNamespace(dataset=name, **values)
         try:
             items = make_layout(config).find(config)

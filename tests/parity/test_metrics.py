@@ -107,6 +107,7 @@ def test_scores_from_embeddings_equal_the_published_ones(vector):
         stored = case["result"]
         check_score(v, score, stored, rtol=1e-5, confidence=1e-4 * stored["median"])
         v.check_stored(stored["framewise_confidence"], score.framewise_confidence, 1e-4)
+        v.check_stored(stored["framewise_confidence_medfilt9"], score.smoothed_confidence, 1e-4)
 
 
 @pytest.mark.parametrize("folded", [False, True])
