@@ -36,6 +36,7 @@ def benchmark(loaded: LoadedConfig, json_file: str | None = None, seconds: float
         json_file: where to write the figures as well.
         seconds: time spent on each figure of a loop.
     """
+    from talkingface.benchmark_metrics import metric_speed
     from talkingface.runner import prepare
 
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
@@ -49,6 +50,8 @@ def benchmark(loaded: LoadedConfig, json_file: str | None = None, seconds: float
         figures["training steps/s"] = {row["stage"]: row["steps_per_s"] for row in training}
         figures["batch size"] = {row["stage"]: row["batch_size"] for row in training}
         figures["generation"] = generation(config, clips, Path(scratch))
+    example = (clips["test"] or clips["train"])[0].video
+    figures |= metric_speed(example, seconds, resolve_device(config.device))
     figures["peak memory MiB"] = peak_memory()
     text = json.dumps(figures, indent=2)
     print(text)
@@ -97,6 +100,8 @@ def preprocessing(config: Config, clips: Clips) -> dict[str, float]:
     items = [item for item in make_layout(config).find(config) if item.clip_id in ids]
     settings = config.preprocess.model_copy(update={"workers": 0, "force": True})
     steps = plan_steps(model.artefacts, model.step_settings(config.model), settings)
+    for step in steps:
+        step.bind(config)
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
         report = Preprocessor(steps, settings, scratch, config.fps, progress=False).run(items)

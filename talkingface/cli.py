@@ -22,8 +22,27 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
     "preprocess": ("make what training needs from the data set's videos", _CONFIGURED),
     "train": ("train only; preprocessing must have been done", _CONFIGURED),
     "evaluate": (
-        "score a trained model on the test list",
-        (Option("checkpoint", "run folder or .pt file (also --evaluate_model_file)"), *_CONFIGURED),
+        "score a trained model on the test list, videos of another system, or the metrics themselves",
+        (
+            Option("checkpoint", "run folder or .pt file (also --evaluate_model_file)"),
+            Option("generated", "folder of videos that another system made; needs --reference, no model"),
+            Option("reference", "folder of the real videos, under the same names"),
+            Option("output", "where the report of --generated or --self_test goes", default="evaluation"),
+            Option("self_test", "check the metrics on clips of --dataset: shifted, shuffled, identical", flag=True),
+            *_CONFIGURED,
+        ),
+    ),
+    "compare": (
+        "one report about several evaluated runs: compare RUN RUN ...",
+        (Option("output", "folder of the report", default="comparison"), _HELP),
+    ),
+    "weights": (
+        "published weight files: purpose, licence, source, status; --download=NAME fetches one",
+        (
+            Option("weights_dir", "folder of the weight files", "checkpoints"),
+            Option("download", "name of the file to fetch, as listed"),
+            _HELP,
+        ),
     ),
     "generate": (
         "make a face speak",
@@ -41,9 +60,10 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
         "write the synthetic demo corpus",
         (
             Option("out", "folder to write to", default="dataset/demo/data"),
-            Option("identities", "number of identities", 8, type=int),
+            Option("identities", "number of identities", 6, type=int),
             Option("clips", "clips of each identity", 7, type=int),
-            Option("seconds", "length of a clip", 3.0, type=float),
+            Option("unseen", "further people, in unseen.txt alone", 2, type=int),
+            Option("seconds", "length of a clip", 4.0, type=float),
             Option("fps", "frames per second", 25, type=float),
             Option("size", "side of the square video, pixels", 256, type=int),
             Option("seed", "everything follows from it", 7, type=int),
@@ -183,6 +203,30 @@ def _configured(action: str) -> Callable[[Arguments], int]:
     return handle
 
 
+def _evaluate(arguments: Arguments) -> int:
+    if arguments["generated"] or arguments["reference"]:
+        from talkingface.evaluator.folders import evaluate_folders
+
+        return evaluate_folders(arguments["generated"], arguments["reference"], arguments["output"], arguments)
+    if arguments["self_test"]:
+        from talkingface.evaluator.self_test import run_self_test
+
+        return run_self_test(arguments["dataset"], arguments["output"], arguments)
+    return _configured("evaluate")(arguments)
+
+
+def _compare(arguments: Arguments) -> int:
+    from talkingface.evaluator.compare import compare_runs
+
+    return compare_runs(arguments.words, arguments["output"])
+
+
+def _weights(arguments: Arguments) -> int:
+    from talkingface.weights import command
+
+    return command(arguments["weights_dir"], arguments["download"])
+
+
 def _generate(arguments: Arguments) -> int:
     from talkingface.pipeline import Pipeline
 
@@ -250,7 +294,9 @@ _HANDLERS: dict[str, Callable[[Arguments], int]] = {
     "run": _configured("run_all"),
     "preprocess": _configured("preprocess"),
     "train": _configured("train"),
-    "evaluate": _configured("evaluate"),
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "weights": _weights,
     "generate": _generate,
     "demo-data": _demo_data,
     "import": _import,

@@ -17,6 +17,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
 
 
+METRICS = ("SSIM", "PSNR", "LPIPS", "FID", "LMD", "MOUTH", "JITTER", "SILENCE", "SWAP", "LSE", "EXPERT")
 PRECISIONS = ("32", "bf16", "16", "bf16-auto")
 
 
@@ -126,12 +127,50 @@ class StageConfig(Section):
 class LandmarkConfig(Section):
     """How landmarks are found while preprocessing."""
 
-    provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment"] = "mediapipe"
+    provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment", "s3fd"] = "mediapipe"
     mode: Literal["static", "tracking"] = "static"
-    pick: Literal["largest", "tracked"] = "largest"
+    pick: Literal["largest", "tracked", "first"] = "largest"
     max_gap: int = Field(12, ge=0)
     min_detection: float = Field(0.5, gt=0, lt=1)
     model_path: str | None = None
+
+
+class DurationFilter(Section):
+    """Length of a clip in seconds; null: no limit."""
+
+    min: float | None = Field(None, ge=0)
+    max: float | None = Field(None, gt=0)
+
+
+class SyncFilter(Section):
+    """Audio-video offset of every clip, measured with a lip-sync expert.
+
+    `expert` is `none` (the filter is off), `auto` (the public SyncNet where its weights are there, else the latest
+    trained expert of this data set), or the path of a SyncNet run, a checkpoint or published weights. A constant offset
+    of at most `max_offset` frames is repaired by moving the sound when `repair` is on, otherwise the clip is rejected,
+    and so is a clip whose confidence is under `min_confidence`.
+    """
+
+    expert: str = "none"
+    min_confidence: float | None = None
+    max_offset: int = Field(10, ge=0)
+    repair: bool = True
+
+
+class FiltersConfig(Section):
+    """Which clips preprocessing turns away; null or false leaves a filter out.
+
+    `face_size` is the least mean height of the face box in pixels of the source, `single_face` the largest share of
+    frames that may show more than one face, `scene_cut` rejects clips with a cut inside, `blur` is the least sharpness
+    (variance of the Laplacian of the face, resized to 128 px) of the median frame.
+    """
+
+    duration: DurationFilter = DurationFilter()
+    face_size: float | None = Field(None, gt=0)
+    single_face: float | None = Field(None, ge=0, le=1)
+    scene_cut: bool = False
+    blur: float | None = Field(None, gt=0)
+    sync: SyncFilter = SyncFilter()
 
 
 class PreprocessConfig(Section):
@@ -144,14 +183,16 @@ class PreprocessConfig(Section):
     min_seconds: float = Field(0.2, ge=0)
     force: bool = False
     landmarks: LandmarkConfig = LandmarkConfig()
+    filters: FiltersConfig = FiltersConfig()
 
 
 class DemoConfig(Section):
     """Size of the synthetic demo corpus."""
 
-    identities: int = Field(8, gt=0)
+    identities: int = Field(6, gt=0)
     clips: int = Field(7, gt=1)
-    seconds: float = Field(3.0, gt=0.5)
+    unseen: int = Field(2, ge=0)
+    seconds: float = Field(4.0, gt=0.5)
     size: int = Field(256, ge=64)
     seed: int = Field(7, ge=0)
     tts: Literal["formant", "espeak"] = "formant"
@@ -165,13 +206,33 @@ class EvaluationConfig(Section):
     references: Literal["other_clip", "same_clip"] = "other_clip"
     ssim_variant: Literal["piq", "gray224", "skimage", "wang"] = "piq"
     region: Literal["frame", "face", "mouth"] = "frame"
-    lse_protocol: Literal["clip"] = "clip"
+    lse_protocol: Literal["clip", "track"] = "clip"
     lse_padding: Literal["zero", "valid"] = "zero"
     lse_checkpoint: str | None = None
+    track_smoothing: Literal["zero", "nearest"] = "zero"
+    track_detector: Literal["auto", "s3fd", "mediapipe"] = "auto"
+    fid_weights_path: str | None = None
+    lpips_net: Literal["alex", "vgg"] = "alex"
+    lpips_trunk: str | None = None
+    lpips_linear: str | None = None
+    csim_network: Literal["r50", "r100"] = "r50"
+    csim_checkpoint: str | None = None
+    csim_aggregation: Literal["aligned", "vico"] = "aligned"
+    judge: str = "auto"
+    precision: Literal["32", "bf16"] = "32"
+    batch: int | None = Field(None, gt=0)
+    silence_db: float = Field(-35.0, lt=0)
+    bootstrap: int = Field(2000, ge=0)
+    html: bool = True
     max_clips: int | None = Field(None, gt=0)
     val_clips: int = Field(2, gt=0)
     samples: int = Field(3, ge=0)
     strict: bool = False
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_text(cls, value: Any) -> Any:
+        return _text(value)
 
 
 class DistributedConfig(Section):
@@ -233,12 +294,13 @@ class Config(Section):
     train_filelist: str | None = None
     val_filelist: str | None = None
     test_filelist: str | None = None
+    unseen_filelist: str | None = None
     need_preprocess: bool = True
     fps: float = Field(25.0, gt=0)
 
     preprocess: PreprocessConfig = PreprocessConfig()
     demo: DemoConfig = DemoConfig()
-    metrics: tuple[str, ...] = ("SSIM", "PSNR", "LMD", "MOUTH", "LSE")
+    metrics: tuple[str, ...] = METRICS
     evaluation: EvaluationConfig = EvaluationConfig()
     experts: dict[str, str | None] = Field(default_factory=dict)
     stages: tuple[StageConfig, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from talkingface.config import Config, Section, StageConfig
-from talkingface.config_layers import KeyPath, Merged, closest, dotted, named_list, to_plain
+from talkingface.config_layers import KeyPath, Merged, closest, dotted, leaves, named_list, to_plain
 from talkingface.errors import RegistryError
 
 log = logging.getLogger("talkingface")
@@ -47,6 +47,15 @@ def check_model_parts(config: Config | None, model: type, merged: Merged, proble
         names = [s.name for s in stages if s]
         problems.append(f"{merged.origin(('stage',))}: stage '{only}' is not one of {', '.join(names)}")
     return config and config.model_copy(update={"model": section, "stages": tuple(checked)})
+
+
+def check_without_model(merged: Merged, problems: list[str]) -> None:
+    """Check the metrics; settings of a model or of its training stages are out of place here."""
+    for section in ("model", "stages"):
+        for path, _ in leaves(merged.data.get(section) or {}, (section,)):
+            if len(path) > 1:
+                problems.append(f"{merged.origin(path)}: '{_stage_names(path, merged)}': no model takes part here")
+    problems += _metric_problems(merged.data.get("metrics"), merged)
 
 
 def _stage_or_none(data: Any, merged: Merged) -> StageConfig | None:

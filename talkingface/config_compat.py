@@ -14,6 +14,12 @@ RENAMED: dict[str, str] = {
     "ngpu": "distributed.devices",
 }
 
+ALIASES: dict[str, str] = {
+    "metrics_strict": "evaluation.strict",
+    "fid_weights_path": "evaluation.fid_weights_path",
+}
+"""Short names for keys of a section; they may be used without a warning."""
+
 IGNORED: dict[str, str] = {
     "gpu_id": "choose the GPU with --device=cuda:N or the CUDA_VISIBLE_DEVICES environment variable",
     "shuffle": "training clips are always shuffled, from the seed",
@@ -52,9 +58,10 @@ def translate(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[st
                 out.setdefault("device", "cpu")
         elif key in IGNORED:
             warnings.append(f"{where}: {key} is ignored: {IGNORED[key]}")
-        elif key in RENAMED:
-            new = RENAMED[key]
-            warnings.append(f"{where}: {key} is now called {new}")
+        elif key in RENAMED or key in ALIASES:
+            new = RENAMED.get(key) or ALIASES[key]
+            if key in RENAMED:
+                warnings.append(f"{where}: {key} is now called {new}")
             target = out
             *parents, leaf = new.split(".")
             for parent in parents:

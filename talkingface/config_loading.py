@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from talkingface.config import Config
-from talkingface.config_checks import check_model_parts, validate
+from talkingface.config_checks import check_model_parts, check_without_model, validate
 from talkingface.config_compat import translate
 from talkingface.config_layers import (
     KeyPath,
@@ -31,7 +31,7 @@ from talkingface.config_layers import (
 )
 from talkingface.errors import ConfigError
 
-__all__ = ["LoadedConfig", "from_plain", "load_config", "nest", "properties_dir", "to_plain"]
+__all__ = ["LoadedConfig", "from_plain", "load_config", "load_settings", "nest", "properties_dir", "to_plain"]
 
 log = logging.getLogger("talkingface")
 
@@ -95,18 +95,42 @@ def load_config(
     upper.append(Layer("command line", nest(overrides or {})))
     layers[1:] = _with_profile(layers[1], upper)
     problems: list[str] = []
-    merged = Merged()
-    for layer in layers:
-        layer.data, warnings = translate(layer.data, layer.name)
-        for warning in warnings:
-            log.warning("%s", warning)
-        merged.add(layer)
+    merged = _merge(layers)
     merged.data |= {"model_name": spec_name, "dataset": dataset_name}
     _apply_stage_overrides(merged)
     config = validate(Config, merged.data, (), merged, problems)
     config = check_model_parts(config, get_spec(spec_name).model, merged, problems)
     _raise_all(problems)
     return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in upper[1:]))
+
+
+def load_settings(
+    files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None, dataset: str | None = None
+) -> LoadedConfig:
+    """Resolve and check the configuration of a command in which no model takes part.
+
+    Args:
+        files: YAML files over the built-in one, later ones win.
+        overrides: dotted key -> value, strongest.
+        dataset: name of a data set, for its folders; None: there is none.
+
+    Raises:
+        ConfigError: every unknown key, wrong type and contradiction, one line each with file and key.
+        RegistryError: unknown data set.
+    """
+    from talkingface.registry import dataset_file
+
+    layers = [Layer.from_file(properties_dir() / "overall.yaml")]
+    name, path = dataset_file(dataset) if dataset else ("", None)
+    layers += [Layer.from_file(path)] if path else []
+    own = [*(Layer.from_file(Path(f)) for f in files), Layer("command line", nest(overrides or {}))]
+    problems: list[str] = []
+    merged = _merge([*layers, *own])
+    merged.data |= {"model_name": "", "dataset": name}
+    config = validate(Config, merged.data, (), merged, problems)
+    check_without_model(merged, problems)
+    _raise_all(problems)
+    return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in own))
 
 
 def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> Config:
@@ -130,6 +154,17 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
     config = check_model_parts(config, get_spec(str(data.get("model_name"))).model, merged, problems)
     _raise_all(problems)
     return config
+
+
+def _merge(layers: Sequence[Layer]) -> Merged:
+    """Lay the layers over each other, weakest first; keys of the earlier toolkit are translated with a warning."""
+    merged = Merged()
+    for layer in layers:
+        layer.data, warnings = translate(layer.data, layer.name)
+        for warning in warnings:
+            log.warning("%s", warning)
+        merged.add(layer)
+    return merged
 
 
 def _raise_all(problems: list[str]) -> None:

@@ -25,7 +25,10 @@ from talkingface.data.layouts import ClipItem, Layout, make_layout, prepared_ids
 from talkingface.data.output import output_error
 from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.preprocess_clip import ABORT, FAILED, OK, REJECTED, Job, Outcome, current_outcome, prepare_clip
+from talkingface.preprocess_rejections import write_rejections
 from talkingface.preprocess_steps import CACHE_BYTES, TOTAL_CACHE_BYTES, Step, plan_steps
+from talkingface.preprocess_sync_plot import FILE as SYNC_FILE
+from talkingface.preprocess_sync_plot import report_sync
 
 if TYPE_CHECKING:
     from talkingface.config import Config
@@ -80,6 +83,12 @@ class Report:
         return {status: len(self._with(status)) for status in (OK, REJECTED, FAILED)}
 
     @property
+    def rejected_by(self) -> dict[str, int]:
+        """Number of rejected clips by the filter or step that rejected them, the largest first."""
+        found = Counter(outcome.by for outcome in self.outcomes.values() if outcome.status == REJECTED and outcome.by)
+        return dict(found.most_common())
+
+    @property
     def step_rates(self) -> dict[str, float]:
         """Frames per second of each step that ran, per worker."""
         spent: dict[str, float] = defaultdict(float)
@@ -97,6 +106,8 @@ class Report:
             f"{len(self.outcomes)} clips: {counts[OK]} ok, {counts[REJECTED]} rejected, {counts[FAILED]} failed "
             f"({self.worked} worked on in {self.seconds:.0f} s)"
         ]
+        if self.rejected_by:
+            lines.append("  rejected by " + ", ".join(f"{name}: {count}" for name, count in self.rejected_by.items()))
         for status, group in self._groups():
             names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
             lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
@@ -113,7 +124,7 @@ class Report:
         for status in (REJECTED, FAILED):
             groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
             for clip_id, reason in self._with(status).items():
-                groups[re.sub(r"\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
+                groups[re.sub(r"[-+]?\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
             result += [(status, group) for group in sorted(groups.values(), key=len, reverse=True)]
         return result
 
@@ -157,9 +168,18 @@ class Preprocessor:
         for item in items:
             report.add(known[item.clip_id] or fresh[item.clip_id])
         report.worked, report.seconds = len(todo), time.perf_counter() - started
+        if items:
+            write_rejections(report.outcomes.values(), self.job.root)
         if todo:
             log.info("preprocessing: %s", report.table())
+        self._report_sync(report)
         return report
+
+    def _report_sync(self, report: Report) -> None:
+        """Histograms of filter `sync`, when it is on and there is something new."""
+        limits = [step.limits for step in self.job.steps if step.artefact == "sync"]
+        if limits and (report.worked or not (self.job.root / SYNC_FILE).is_file()):
+            report_sync(report.outcomes.values(), self.job.root, limits[0])
 
     def _work(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
         from tqdm import tqdm
@@ -259,8 +279,10 @@ def ensure(
         log.warning("working on the prepared clips in %s alone: %s", config.preprocessed_root, missing)
         items = None
     if items is None or not config.need_preprocess:
-        report = prepared_report(config, layout, [step.artefact for step in steps])
+        report = prepared_report(config, layout, [step.artefact for step in steps if not step.for_filters])
     else:
+        for step in steps:
+            step.bind(config)
         runner = Preprocessor(steps, settings, config.preprocessed_root, config.fps, config.show_progress)
         report = runner.run(items)
     if not report.ok_ids:

@@ -3,6 +3,9 @@
 An artefact's fingerprint covers its step's name and version, its parameters, the fingerprints of what it needs, the
 frame rate and the content of the source. A changed parameter therefore remakes that artefact and what depends on it,
 nothing else. Files appear by renaming, `clip.json` last; a killed run leaves whole artefacts only.
+
+A filter is a step that makes no file: what it measured stands in `clip.json`, and is held against the limits of the
+moment at every start. A changed limit therefore turns clips away, or takes them back, without measuring anything again.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,9 @@ class Outcome:
     Attributes:
         status: `ok`, `rejected`, `failed`; `abort` when no clip can be prepared (then `reason` is the whole message).
         reason: one line; empty for `ok`.
+        by: the filter or step that rejected the clip.
+        measured: the value that decided, where there is one.
+        limit: what it was held against.
         made: artefacts made in this run.
         seconds: time of each step that ran, and of `decode`, which serves all of them.
         frames: number of frames.
@@ -53,6 +60,13 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     frames: int = 0
     output_error: bool = False
+    by: str = ""
+    measured: Any = None
+    limit: Any = None
+
+
+class SetupError(Exception):
+    """A step cannot work at all."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,8 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
         return None
     source = meta.get("source", {})
     if meta.get("imported") and not item.video.exists():
-        same = all(_imported(folder, meta["steps"].get(step.artefact), step) for step in job.steps if meta.get("steps"))
+        steps = [step for step in job.steps if meta.get("steps") and not step.for_filters]
+        same = all(_imported(folder, meta["steps"].get(step.artefact), step) for step in steps)
         return (
             Outcome(item.clip_id, meta["status"], meta.get("reason", ""), frames=meta.get("frames", 0))
             if same
@@ -113,24 +128,31 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     prints = job.fingerprints(source)
     if meta["status"] == REJECTED:
         by = meta.get("rejected_by", {})
-        same = prints.get(by.get("artefact")) == by.get("fingerprint")
-        return Outcome(item.clip_id, REJECTED, meta.get("reason", "")) if same else None
+        limits = {step.artefact: step.limits for step in job.steps}.get(by.get("artefact"))
+        same = prints.get(by.get("artefact")) == by.get("fingerprint") and limits == by.get("limits", {})
+        return _rejection(item, meta) if same else None
     stored = meta.get("steps", {})
     if any(not _made(folder, stored.get(name), wanted) for name, wanted in prints.items()):
         return None
+    if any(step.judge(stored[step.artefact].get("facts", {})) for step in job.steps):
+        return None
     return Outcome(item.clip_id, OK, frames=int(meta.get("frames", 0)))
+
+
+def _rejection(item: ClipItem, meta: dict[str, Any]) -> Outcome:
+    """The outcome of a clip whose `clip.json` says that it was rejected."""
+    by = meta.get("rejected_by", {})
+    decided = {"by": by.get("artefact", ""), "measured": by.get("measured"), "limit": by.get("limit")}
+    return Outcome(item.clip_id, REJECTED, meta.get("reason", ""), frames=int(meta.get("frames", 0)), **decided)
 
 
 def prepare_clip(item: ClipItem, job: Job) -> Outcome:
     """Make what is missing or outdated of one clip. Runs in a worker process; every error becomes an `Outcome`."""
     folder = job.root / item.clip_id
     try:
-        for step in job.steps:
-            step.setup()
-    except TalkingFaceError as error:
-        return Outcome(item.clip_id, ABORT, str(error))
-    try:
         return _prepare(item, job, folder)
+    except SetupError as error:
+        return Outcome(item.clip_id, ABORT, str(error))
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             return _give_up(item, job, folder, f"{type(error).__name__}: {error}")
@@ -166,19 +188,25 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     else:
         meta["steps"] = {}  # artefacts of another video, whoever made them
     todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"].get(s.artefact), prints[s.artefact])]
+    _set_up(todo)
     video = any(step.reads_video for step in todo)
     scratch = folder / f"{_SCRATCH}{os.getpid()}"
     context = ClipContext(item, folder, scratch, job.settings, job.fps, video, job.cache_bytes)
     outcome = Outcome(item.clip_id, OK)
-    for step in todo:
+    for step in job.steps:
         try:
-            outcome.seconds[step.artefact] = _run_step(step, context, meta, prints[step.artefact])
+            if step in todo:
+                outcome.seconds[step.artefact] = _run_step(step, context, meta, prints[step.artefact])
+            if verdict := step.judge(meta["steps"][step.artefact].get("facts", {})):
+                raise verdict
         except (Rejected, NoFaceError) as reason:
-            text = " ".join(str(reason).split())
-            meta |= {"status": REJECTED, "reason": text}
+            meta |= {"status": REJECTED, "reason": " ".join(str(reason).split())}
             meta["rejected_by"] = {"artefact": step.artefact, "fingerprint": prints[step.artefact]}
+            meta["rejected_by"] |= {"limits": step.limits} if step.limits else {}
+            if isinstance(reason, Rejected):
+                meta["rejected_by"] |= {"measured": reason.measured, "limit": reason.limit}
             _write_meta(folder, meta)
-            return Outcome(item.clip_id, REJECTED, text, seconds=outcome.seconds)
+            return replace(_rejection(item, meta), seconds=outcome.seconds)
     if "frames" not in meta:
         meta["frames"] = _frames_of(context)
     meta["status"] = OK
@@ -189,12 +217,21 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     return outcome
 
 
+def _set_up(steps: Sequence[Step]) -> None:
+    try:
+        for step in steps:
+            step.setup()
+    except TalkingFaceError as error:
+        raise SetupError(str(error)) from error
+
+
 def _run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprint: str) -> float:
     """Run one step, move its files into place and note it in `meta`; returns the seconds it took."""
     folder = context.folder
     if meta["steps"].pop(step.artefact, None):
         _write_meta(folder, meta)  # the old record must not vouch for half-replaced files
     context.scratch.mkdir()
+    context.facts = {}
     started = time.perf_counter() - context.decode_seconds
     try:
         names = list(step.run(context))
@@ -212,6 +249,8 @@ def _run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprin
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 3),
     }
+    if context.facts:
+        meta["steps"][step.artefact]["facts"] = context.facts
     if context.count is not None:
         info = context.info
         meta["frames"] = context.count

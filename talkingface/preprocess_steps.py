@@ -34,7 +34,17 @@ SILENCE = 1e-4  # largest sample of a sound track that counts as silent, full sc
 
 
 class Rejected(Exception):
-    """A clip that is readable but not usable: its message is the reason, without the clip's name."""
+    """A clip that is readable but not usable.
+
+    Args:
+        reason: one line, without the clip's name.
+        measured: the value that decided, for the rejection report.
+        limit: what it was held against.
+    """
+
+    def __init__(self, reason: str, measured: Any = None, limit: Any = None):
+        super().__init__(reason)
+        self.measured, self.limit = measured, limit
 
 
 class ClipContext:
@@ -49,6 +59,7 @@ class ClipContext:
         cache_bytes: decoded frames that may be kept for the next step.
         count: number of frames, known once they were decoded.
         decode_seconds: time spent on decoding so far.
+        facts: what the step at work wants noted with its record in `clip.json`, plain JSON values.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class ClipContext:
         self.cache_bytes = cache_bytes
         self.count: int | None = None
         self.decode_seconds = 0.0
+        self.facts: dict[str, Any] = {}
         self._video_wanted = video
         self._frames: list[np.ndarray] | None = None
         self._audio: np.ndarray | None = None
@@ -149,6 +161,8 @@ class Step:
         reads_video: whether `run` reads the frames.
         version: to be raised when the same parameters give another result; clips are then made again.
         params: what the result depends on; recorded, and compared on the next run.
+        limits: what `judge` holds the result against; changing them makes nothing again.
+        for_filters: made because a filter is on, not for the model; clips converted from older code do without it.
     """
 
     kind: ClassVar[str] = ""
@@ -164,11 +178,16 @@ class Step:
             raise ConfigError(f"preprocessing step '{artefact}' has no parameter {', '.join(unknown)}; it has: {known}")
         self.artefact = artefact
         self.params: dict[str, Any] = {**defaults, **overrides}
+        self.limits: dict[str, Any] = {}
+        self.for_filters = False
 
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
         """Every parameter with its default."""
         return {}
+
+    def bind(self, config: Any) -> None:
+        """Take what else is needed of the resolved configuration, say a folder of weights. It is no parameter."""
 
     def setup(self) -> None:
         """Build what is shared by all clips (detector, network). An error here ends the whole run."""
@@ -183,6 +202,10 @@ class Step:
             Rejected: the clip is not usable.
         """
         raise NotImplementedError
+
+    def judge(self, facts: Mapping[str, Any]) -> Rejected | None:
+        """Why a clip with these `facts` is turned away, or None. Asked at every start, also when nothing is made."""
+        return None
 
 
 STEPS: dict[str, type[Step]] = {}
@@ -217,11 +240,28 @@ def plan_steps(
     Args:
         artefacts: names, for instance of `model.artefacts`.
         overrides: parameters by artefact name, from `model.step_settings`.
-        settings: `preprocess:` of the configuration.
+        settings: `preprocess:` of the configuration; the steps of its filters come first.
 
     Raises:
         ConfigError: no step makes an artefact, or a parameter is not known.
     """
+    import talkingface.preprocess_sync  # noqa: F401  (registers its step)
+    from talkingface.preprocess_filters import NO_FILTERS, wanted_filters
+
+    artefacts = list(artefacts)
+    filters = wanted_filters(settings.filters)
+    steps = _plan([*filters, *artefacts], overrides, settings)
+    if filters:
+        plain = _plan(artefacts, overrides, settings.model_copy(update={"filters": NO_FILTERS}))
+        for name, step in steps.items():
+            step.for_filters = name not in plain
+    return list(steps.values())
+
+
+def _plan(
+    artefacts: Iterable[str], overrides: Mapping[str, Mapping[str, Any]], settings: PreprocessConfig
+) -> dict[str, Step]:
+    """The steps of `artefacts` and of what they need, by artefact, each after what it needs."""
     steps: dict[str, Step] = {}
 
     def add(artefact: str) -> None:
@@ -230,18 +270,27 @@ def plan_steps(
         kind = artefact.partition("@")[0]
         if kind not in STEPS:
             raise ConfigError(f"no preprocessing step makes '{kind}'; known: {', '.join(STEPS)}")
-        for needed in STEPS[kind].needs:
+        step = STEPS[kind](artefact, overrides.get(artefact, {}), settings)
+        for needed in step.needs:
             add(needed)
-        steps[artefact] = STEPS[kind](artefact, overrides.get(artefact, {}), settings)
+        steps[artefact] = step
 
     for artefact in artefacts:
         add(artefact)
-    return list(steps.values())
+    return steps
 
 
 @register_step("audio")
 class AudioStep(Step):
-    """The sound track as mono PCM16 wave file at 16 kHz."""
+    """The sound track as mono PCM16 wave file at 16 kHz.
+
+    With the filter `sync` on, `audio@raw` is the sound as it came, and `audio` that sound moved by the offset measured.
+    """
+
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
+        super().__init__(artefact, overrides, settings)
+        if artefact == "audio" and settings.filters.sync.expert != "none":
+            self.needs = ("audio@raw", "sync")  # type: ignore[misc]  # of this step alone
 
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
@@ -252,17 +301,28 @@ class AudioStep(Step):
         """Write `audio.wav`; clips without sound are rejected."""
         from talkingface.data import media
 
-        audio = ctx.audio()
-        seconds = len(audio) / media.SAMPLE_RATE
+        audio = self._moved(ctx) if self.needs else ctx.audio()
+        seconds, least = len(audio) / media.SAMPLE_RATE, self.params["min_seconds"]
         if not len(audio):
             raise Rejected("sound track is empty")
-        if seconds < self.params["min_seconds"]:
-            raise Rejected(f"sound track of {seconds:.2f} s is shorter than {self.params['min_seconds']:g} s")
+        if seconds < least:
+            raise Rejected(f"sound track of {seconds:.2f} s is shorter than {least:g} s", round(seconds, 3), least)
         if np.abs(audio).max() < SILENCE:
             raise Rejected("sound track is silent")
         name = default_file(self.artefact)
         media.write_wav(ctx.scratch / name, audio)
         return [name]
+
+    @staticmethod
+    def _moved(ctx: ClipContext) -> np.ndarray:
+        """The sound in step with the picture, of the same length."""
+        from talkingface.preprocess_sync import move_sound
+
+        clip = ctx.clip
+        facts = clip.facts("sync")
+        ctx.facts["moved_frames"] = offset = int(facts["offset"])
+        # A wave file holds x * 32767 but is read as n / 32768: without the factor loud samples would change by one.
+        return move_sound(clip.audio("audio@raw").astype(np.float64) * (32768 / 32767), offset, facts["fps"])
 
 
 @register_step("mel")
@@ -304,7 +364,8 @@ class LandmarksStep(Step):
             "min_seconds": settings.min_seconds,
         }
 
-    def _provider(self) -> Any:
+    def provider(self) -> Any:
+        """The detector: one per process, or a fresh one where it remembers the last frame."""
         p = self.params
         arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"])
         if p["mode"] == "tracking":  # it remembers the last frame, so each clip gets a fresh one
@@ -313,16 +374,17 @@ class LandmarksStep(Step):
 
     def setup(self) -> None:
         """Build the detector, or say what is missing for it."""
-        process_resource(("provider works", *map(str, self.params.values())), self._provider)
+        process_resource(("provider works", *map(str, self.params.values())), self.provider)
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write `landmarks.npz`; clips with too few faces are rejected."""
-        track = track_faces(ctx.frames(), self._provider(), self.params["pick"], self.params["max_gap"])
-        if len(track) < self.params["min_seconds"] * ctx.fps:
-            raise Rejected(f"{len(track)} frames are shorter than {self.params['min_seconds']:g} s")
+        track = track_faces(ctx.frames(), self.provider(), self.params["pick"], self.params["max_gap"])
+        least, most = self.params["min_seconds"], self.params["max_missing"]
+        if len(track) < least * ctx.fps:
+            raise Rejected(f"{len(track)} frames are shorter than {least:g} s", round(len(track) / ctx.fps, 3), least)
         missing = 1.0 - float(track.found.mean())
-        if missing > self.params["max_missing"]:
-            raise Rejected(f"no face in {missing:.0%} of the frames (more than {self.params['max_missing']:.0%})")
+        if missing > most:
+            raise Rejected(f"no face in {missing:.0%} of the frames (more than {most:.0%})", round(missing, 4), most)
         name = default_file(self.artefact)
         track.save(ctx.scratch / name)
         return [name]

@@ -46,16 +46,18 @@ def toys(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory):
-    """Overrides for `load_config(model, "demo", (), overrides)`: 2 identities x 3 clips of 1.2 s at 128 px.
+    """Overrides for `load_config(model, "demo", (), overrides)`: 2 identities x 3 clips of 1.2 s at 128 px, and one
+    person more in `unseen.txt`.
 
     The videos are made here; what a model needs of them is prepared once by `runner.prepare` and then shared.
     """
     from talkingface.data.demo.corpus import make_corpus
 
     root = tmp_path_factory.mktemp("tiny")
-    shape = {"identities": 2, "clips": 3, "seconds": 1.2, "size": 128, "seed": 7}
+    shape = {"identities": 2, "clips": 3, "unseen": 1, "seconds": 1.2, "size": 128, "seed": 7}
     make_corpus(root / "data", **shape, workers=1, progress=False, filelists=root / "filelist")
-    lists = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in ("train", "val", "test")}
+    splits = ("train", "val", "test", "unseen")
+    lists = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in splits}
     return {
         **lists,
         **{f"demo.{key}": value for key, value in shape.items()},
@@ -68,3 +70,13 @@ def tiny_dataset(tmp_path_factory):
         "tensorboard": False,
         "preprocess.workers": 0,
     }
+
+
+@pytest.fixture(scope="session")
+def sync_run(tmp_path_factory):
+    """A finished run of a very small SyncNet that has learnt drawn clips: `<saved>/SyncNet-drawn/first`."""
+    from sync_clips import people, train_expert
+
+    root = tmp_path_factory.mktemp("sync")
+    clips = {"train": people(root / "clips", 12), "val": people(root / "clips", 6, first=100)}
+    return train_expert(root / "saved" / "SyncNet-drawn" / "first", clips)

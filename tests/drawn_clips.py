@@ -65,8 +65,10 @@ def make_clip(
     speaker: str = "",
     phase: float = 0.0,
     gone: tuple[int, ...] = (),
+    faces: str = "faces",
+    mel: str = "mel",
 ) -> ClipFolder:
-    """Write a prepared clip; frames `gone` have no face."""
+    """Write a prepared clip; frames `gone` have no face. `faces` and `mel` name these artefacts."""
     crop = crop or CropConfig(size=32, margin_mode="relative", margin=0.05)
     folder = root / clip_id
     folder.mkdir(parents=True)
@@ -77,14 +79,14 @@ def make_clip(
     LandmarkTrack(points, valid, valid, (HEIGHT, WIDTH)).save(folder / "landmarks.npz")
     loud = np.interp(np.arange(count * 640) / 640, np.arange(count) + 0.5, wide / 12)
     sound = 0.4 * loud * np.sin(2 * np.pi * 300 * np.arange(count * 640) / 16000)
-    np.save(folder / "mel.npy", melspectrogram(sound.astype(np.float32)))
+    np.save(folder / f"{mel}.npy", melspectrogram(sound.astype(np.float32)))
     boxes = face_boxes(points, (HEIGHT, WIDTH), crop)
-    writer = FaceWriter(folder, "faces", "npy")
+    writer = FaceWriter(folder, faces, "npy")
     for k in range(count):
         writer.add(crop_face(picture(points[k], k), boxes[k], crop.size) if valid[k] else None)
     writer.close(boxes, {**crop.model_dump(), "frame_hw": [HEIGHT, WIDTH]})
-    steps = {name: {"files": []} for name in ("landmarks", "mel", "faces")}
-    steps["faces"]["files"] = ["faces.npz", "faces.npy"]
+    steps = {name: {"files": []} for name in ("landmarks", mel, faces)}
+    steps[faces]["files"] = [f"{faces}.npz", f"{faces}.npy"]
     meta = {"format": 1, "clip_id": clip_id, "status": "ok", "frames": count, "fps": 25.0, "speaker": speaker}
     (folder / "clip.json").write_text(json.dumps({**meta, "steps": steps}))
     return ClipFolder(folder)

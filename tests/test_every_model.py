@@ -37,6 +37,10 @@ class Trained:
     def config(self):
         return load_config(self.name, "demo", (), self.overrides).config
 
+    @property
+    def makes_videos(self) -> bool:
+        return get_spec(self.name).model.makes_videos()
+
     def video(self, split: str = "test") -> Path:
         clip = Path(getattr(self.config, f"{split}_filelist")).read_text().split()[0]
         return Path(self.config.data_root) / "main" / f"{clip}.mp4"
@@ -78,6 +82,8 @@ def test_every_stage_leaves_checkpoints_and_the_run_its_configuration(trained):
 
 
 def test_the_checkpoint_alone_makes_a_video_as_long_as_the_audio(trained, tmp_path):
+    if not trained.makes_videos:
+        pytest.skip(f"{trained.name} judges videos and makes none")
     from talkingface.data.media import VideoReader, count_frames, probe, read_audio, write_wav
 
     source = trained.video()
@@ -99,7 +105,9 @@ def test_evaluating_a_finished_run_from_python_returns_its_metrics(trained):
         config_dict={**trained.overrides, **QUICK, "train": False, "evaluate": True},
         evaluate_model_file=str(trained.run),
     )
-    assert result["rows"]["generated"]["psnr"] > 5 and result["rows"]["generated"]["clips"] == 1
+    assert result["rows"]
+    if trained.makes_videos:
+        assert result["rows"]["generated"]["psnr"] > 5 and result["rows"]["generated"]["clips"] == 1
     assert json.loads((trained.run / "eval" / "metrics.json").read_text())["rows"] == result["rows"]
 
 
@@ -114,7 +122,7 @@ def arguments(trained: Trained, **changes: Any) -> list[str]:
 def test_evaluate_model_file_works_on_the_command_line(trained, capsys):
     options = arguments(trained, **QUICK, train=False, evaluate=True)
     assert cli.main([*options, f"--evaluate_model_file={trained.run}"]) == 0
-    assert "psnr" in capsys.readouterr().out
+    assert ("psnr" if trained.makes_videos else "accuracy") in capsys.readouterr().out
 
 
 def test_one_stage_can_be_trained_alone(trained, tmp_path):

@@ -304,6 +304,7 @@ def settings_for(root, **changes) -> SimpleNamespace:
         "show_progress": False,
         "preprocess": PreprocessConfig(workers=0),
         "model": {"pad": "constant"},
+        "unseen_filelist": None,
         **lists,
         **changes,
     }
@@ -329,6 +330,16 @@ def test_ensure_prepares_the_listed_clips_for_a_model(videos, tmp_path, caplog):
     assert ensure(config, Model).worked == 0
     assert ensure(settings_for(tmp_path, model={"pad": "reflect"}), Model).outcomes["a"].made == ("mel",)
     assert ensure(settings_for(tmp_path, need_preprocess=False), Model).ok_ids == ["a", "b"]
+
+
+def test_prepared_clips_need_no_measuring_where_filters_came_on_later(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    ensure(settings_for(tmp_path), Model)
+    filters = {"duration": {"min": 0.1}, "face_size": 10}
+    settings = {"preprocess": PreprocessConfig(workers=0, filters=filters)}
+    assert ensure(settings_for(tmp_path, need_preprocess=False, **settings), Model).ok_ids == ["a"]
+    assert ensure(settings_for(tmp_path, **settings), Model).outcomes["a"].made[:2] == ("duration", "landmarks")
 
 
 def test_ensure_makes_only_the_artefacts_asked_for_and_leaves_the_others(videos, tmp_path):

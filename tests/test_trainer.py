@@ -67,6 +67,23 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch, stage, 
     assert [(r["stage"], r["step"]) for r in whole] == [(r["stage"], r["step"]) for r in parts]
 
 
+def test_a_models_own_validation_figures_are_logged_and_can_be_monitored(tmp_path, monkeypatch, toys):
+    seen = []
+
+    def after_validation(self, values, ctx, train, held_out, folder):
+        seen.append((ctx.step, values["val/loss"], train.split, held_out.split, folder.name, torch.is_grad_enabled()))
+        return {"extra": -float(ctx.step)}
+
+    monkeypatch.setattr(toys.ToyGAN, "after_validation", after_validation)
+    loaded = toy_config(tmp_path, **{"stage": "warm", "stages.warm.monitor": "val/extra"})
+    toy_trainer(loaded, tmp_path / "run").fit()
+    logged = {r["step"]: r["val/extra"] for r in records(tmp_path / "run") if "val/extra" in r}
+    assert logged == {step: -float(step) for step, *_ in seen} and len(seen) > 1
+    assert all(rest == ["train", "val", "warm", False] for _, _, *rest in seen)
+    best = checkpoint.load(tmp_path / "run/warm/best.pt")
+    assert best["step"] == max(logged) and best["best"]["val/extra"] == -max(logged)
+
+
 def test_validation_does_not_disturb_training(tmp_path):
     often = toy_config(tmp_path, **{"stages.warm.validate_every": {"steps": 1}, "stage": "warm"})
     never = toy_config(tmp_path, **{"stages.warm.validate_every": {"steps": 1000}, "stage": "warm"})

@@ -104,9 +104,13 @@ class ClipFolder:
         """Names of the artefact's files."""
         return tuple(self.meta.get("steps", {}).get(artefact, {}).get("files", ())) or (default_file(artefact),)
 
-    def audio(self) -> np.ndarray:
+    def facts(self, artefact: str) -> dict[str, Any]:
+        """What the step of an artefact noted in `clip.json`, for instance the offset that filter `sync` measured."""
+        return dict(self.meta.get("steps", {}).get(artefact, {}).get("facts", {}))
+
+    def audio(self, key: str = "audio") -> np.ndarray:
         """(n,) float32 mono in [-1, 1] at 16 kHz."""
-        return read_wav(self._file("audio"))
+        return read_wav(self._file(key))
 
     def mel(self, key: str = "mel") -> np.ndarray:
         """(80, L) float32 log-mel, 80 columns per second."""

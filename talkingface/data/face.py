@@ -195,6 +195,8 @@ def contour_mask(
         if len(points) < 468:
             raise DataError(f"mask kind 'facemesh' needs 478 mesh points, got {len(points)}; use mask: fan68")
         return polygon_mask(points[list(facemesh.PASTE_CONTOUR)], size_hw, blur)
+    if len(points) not in (68, 468, facemesh.N_POINTS):
+        raise DataError(f"mask kind 'fan68' needs 68 or 478 landmarks, got {len(points)}; use a landmark provider")
     if len(points) != 68:
         points = facemesh.to_ibug68(points)
     contour = np.concatenate([points[0:17], points[26:16:-1]])

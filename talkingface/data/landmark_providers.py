@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from talkingface.data.landmarks import Layout
 from talkingface.errors import DataError
+
+if TYPE_CHECKING:
+    from talkingface.data.detection import S3FDDetector
 
 TASK_URL = (
     "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
@@ -142,6 +146,45 @@ class FaceAlignmentProvider:
         """Faces of a frame (H, W, 3) uint8 RGB as (68, 3) float32 pixels, depth growing towards the viewer."""
         faces = self._model.get_landmarks_from_image(np.ascontiguousarray(frame)) or []
         return [np.asarray(face, dtype=np.float32) for face in faces[: self._max_faces]]
+
+
+class S3FDProvider:
+    """S3FD, the detector of Wav2Lip and HyperLips: no landmarks, two corners of a box for each face, the surest first.
+
+    Boxes start inside the picture, as published; `face.face_boxes` with no margin gives them back unchanged.
+    """
+
+    name = "s3fd"
+    layout: Layout = "box"
+
+    def __init__(self, settings: DetectorSettings):
+        from talkingface.devices import resolve_device
+        from talkingface.weights import locate
+
+        path = Path(settings.model_path) if settings.model_path else locate("checkpoints", "s3fd")
+        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+        self._detector, self.version = _s3fd(path, stamp, str(resolve_device("auto")))
+        self._least, self._max_faces = settings.min_detection, settings.max_faces
+        self.batch = self._detector.batch
+
+    def detect(self, frame: np.ndarray) -> list[np.ndarray]:
+        """Faces of a frame (H, W, 3) uint8 RGB as (2, 2) float32 pixels: upper left and lower right corner."""
+        return self.detect_batch([frame])[0]
+
+    def detect_batch(self, frames: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """The same for several frames."""
+        found = self._detector.detect(frames, self._least, self._max_faces)
+        return [[np.maximum(box[:4], 0.0).reshape(2, 2) for box in boxes] for boxes in found]
+
+
+@lru_cache(maxsize=1)
+def _s3fd(path: Path, stamp: int, device: str) -> tuple[S3FDDetector, str]:
+    """The detector and what its weights are, once per process: in tracking mode every clip gets a new provider."""
+    from talkingface.data.detection import S3FDDetector
+    from talkingface.weights import verify
+
+    detector = S3FDDetector.load(path, device)
+    return detector, f"{path.name}, sha256 {verify(path, 's3fd')[:8]}"
 
 
 def _points(landmarks: Any) -> np.ndarray:

@@ -7,8 +7,9 @@ detectors are imported when they are asked for; a `LandmarkTrack` on disk needs 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from zipfile import BadZipFile
@@ -18,7 +19,8 @@ import numpy as np
 from talkingface.data import facemesh
 from talkingface.errors import DataError, NoFaceError
 
-Layout = Literal["mediapipe478", "ibug68"]
+Layout = Literal["mediapipe478", "ibug68", "box"]
+Pick = Literal["largest", "tracked", "first"]
 MAX_FACES = 4  # looked for in a frame, so that the largest or the tracked one can be picked; costs next to nothing
 
 
@@ -28,7 +30,10 @@ class LandmarkProvider(Protocol):
     Attributes:
         name: as in the configuration.
         version: of the package or model; recorded with the landmarks.
-        layout: meaning of the points.
+        layout: meaning of the points; `box` is the two corners of a box.
+
+    One that is faster on several frames at once also has `batch`, how many it likes to get, and
+    `detect_batch(frames)`, which gives what `detect` gives for each of them.
     """
 
     name: str
@@ -50,12 +55,12 @@ def make_provider(
     """Build a landmark detector.
 
     Args:
-        name: `mediapipe`, `mediapipe_tasks` or `face_alignment`.
+        name: `mediapipe`, `mediapipe_tasks`, `face_alignment` or `s3fd` (boxes only).
         mode: `static` looks at each frame by itself, `tracking` follows faces from frame to frame (less jitter; frames
             must then come in order, and a provider serves one clip).
         min_detection: confidence below which a face is not one.
         max_faces: faces looked for in each frame.
-        model_path: `.task` file of `mediapipe_tasks`.
+        model_path: `.task` file of `mediapipe_tasks`, or weights of `s3fd`.
 
     Raises:
         DataError: the provider is not known, or its package or weights are missing.
@@ -66,6 +71,7 @@ def make_provider(
         "mediapipe": providers.MediaPipeProvider,
         "mediapipe_tasks": providers.MediaPipeTasksProvider,
         "face_alignment": providers.FaceAlignmentProvider,
+        "s3fd": providers.S3FDProvider,
     }
     if name not in classes:
         raise DataError(f"landmark provider '{name}' is not known; choose {', '.join(classes)}")
@@ -81,10 +87,12 @@ class LandmarkTrack:
         found: (F,) bool, frames in which the face was detected.
         valid: (F,) bool, frames with points: detected or interpolated.
         size: height and width of the frames.
-        layout: `mediapipe478` or `ibug68`.
+        layout: `mediapipe478`, `ibug68`, or `box`: the upper left and the lower right corner of the face box.
         provider: name of the detector.
         version: its version.
         depth_px: (F, K) float32 depth in pixels, growing towards the viewer, or None.
+        faces_seen: (F,) number of faces detected in each frame, or None where it was not counted (tracks written before
+            it was recorded, or made from other files).
     """
 
     points_px: np.ndarray
@@ -95,6 +103,7 @@ class LandmarkTrack:
     provider: str = ""
     version: str = ""
     depth_px: np.ndarray | None = None
+    faces_seen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.points_px)
@@ -112,6 +121,8 @@ class LandmarkTrack:
         }
         if self.depth_px is not None:
             arrays["depth_px"] = self.depth_px.astype(np.float16)  # 1/16 px at 100 px of depth, half the room
+        if self.faces_seen is not None:
+            arrays["faces_seen"] = self.faces_seen.astype(np.uint8)
         with Path(path).open("wb") as stream:
             np.savez(stream, **arrays)
 
@@ -135,6 +146,7 @@ class LandmarkTrack:
                     provider=str(stored["provider"]),
                     version=str(stored["version"]),
                     depth_px=depth,
+                    faces_seen=stored.get("faces_seen"),
                 )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: unreadable landmarks ({error}); delete it and preprocess again") from None
@@ -145,7 +157,11 @@ class LandmarkTrack:
         The face height runs from forehead (mesh point 10) to chin (152). An unknown forehead is estimated
         by the share that a shorter distance takes on average: brows to chin 0.8 (iBUG points), nose bridge to chin 0.7
         (IP_LAP's points).
+
+        Raises:
+            DataError: the provider finds boxes only.
         """
+        self.require_points("the mouth opening")
         points = self.points_px[..., :2].astype(np.float64)
         if self.layout == "ibug68":
             lips = points[:, 62] - points[:, 66]
@@ -158,9 +174,27 @@ class LandmarkTrack:
         return np.linalg.norm(lips, axis=-1) / np.maximum(np.linalg.norm(height, axis=-1), 1e-6)
 
     def ibug68(self) -> np.ndarray:
-        """(F, 68, 2) float32 iBUG points in pixels: the points themselves, or picked from the mesh."""
+        """(F, 68, 2) float32 iBUG points in pixels: the points themselves, or picked from the mesh.
+
+        Raises:
+            DataError: the provider finds boxes only.
+        """
+        self.require_points("68 landmarks")
         points = self.points_px if self.layout == "ibug68" else facemesh.to_ibug68(self.points_px)
         return points[..., :2].astype(np.float32)
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there are landmarks, not boxes alone."""
+        return self.layout != "box"
+
+    def require_points(self, what: str) -> None:
+        """Raise a `DataError` that says why `what` cannot be had, unless there are landmarks."""
+        if not self.has_points:
+            raise DataError(
+                f"{what} cannot be had from '{self.provider or 'box'}', which finds face boxes only; use"
+                " preprocess.landmarks.provider=mediapipe (and preprocess again)"
+            )
 
     def slice(self, start: int, stop: int) -> LandmarkTrack:
         """The frames start to stop (half-open)."""
@@ -169,13 +203,14 @@ class LandmarkTrack:
         return LandmarkTrack(
             *(self.points_px[part], self.found[part], self.valid[part], self.size),
             *(self.layout, self.provider, self.version, depth),
+            None if self.faces_seen is None else self.faces_seen[part],
         )
 
 
 def track_faces(
     frames: Iterable[np.ndarray],
     provider: LandmarkProvider,
-    pick: Literal["largest", "tracked"] = "largest",
+    pick: Pick = "largest",
     max_gap: int = 25,
 ) -> LandmarkTrack:
     """Landmarks of one face through a clip, from one pass over its frames.
@@ -184,7 +219,8 @@ def track_faces(
         frames: (H, W, 3) uint8 RGB, consumed once.
         provider: the detector.
         pick: `largest` takes the largest face of each frame; `tracked` starts with the largest and then stays with the
-            face that overlaps the last one, until it has been gone for more than `max_gap` frames.
+            face that overlaps the last one, until it has been gone for more than `max_gap` frames; `first` takes the
+            detector's first, which is the surest one of `s3fd` (as Wav2Lip does).
         max_gap: longest run of frames without a face, in frames, that is bridged: linearly between two detections, by
             the nearest one at the ends of the clip.
 
@@ -192,12 +228,14 @@ def track_faces(
         NoFaceError: there are no frames, or no face in any of them.
     """
     chosen: list[np.ndarray | None] = []
+    seen: list[int] = []
     last: np.ndarray | None = None
     lost = 0
     size = (0, 0)
-    for frame in frames:
+    for frame, faces in _detections(frames, provider):
         size = (frame.shape[0], frame.shape[1])
-        face = _pick(provider.detect(frame), last if pick == "tracked" and lost <= max_gap else None)
+        seen.append(len(faces))
+        face = _pick(faces[:1] if pick == "first" else faces, last if pick == "tracked" and lost <= max_gap else None)
         last, lost = (last, lost + 1) if face is None else (face, 0)
         chosen.append(face)
     found = np.array([face is not None for face in chosen], dtype=bool)
@@ -219,8 +257,22 @@ def track_faces(
             provider.name,
             provider.version,
             depth,
+            np.array(seen, np.uint8),
         )
     )
+
+
+def _detections(
+    frames: Iterable[np.ndarray], provider: LandmarkProvider
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Every frame with its faces, in order; a provider with `detect_batch` gets `batch` frames at once."""
+    together = getattr(provider, "detect_batch", None)
+    if together is None:
+        yield from ((frame, provider.detect(frame)) for frame in frames)
+        return
+    remaining = iter(frames)
+    while group := list(islice(remaining, provider.batch)):
+        yield from zip(group, together(group), strict=True)
 
 
 def fill_gaps(points: np.ndarray, found: np.ndarray, max_gap: int) -> np.ndarray:

@@ -26,6 +26,7 @@ log = logging.getLogger("talkingface")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts")
 AUDIO_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 SPLITS = ("train", "val", "test")
+UNSEEN = "unseen"  # a list of its own: people who are in no split
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Layout:
         """
         self.check_lists(config)
         root = Path(config.data_root)
-        listed = list(dict.fromkeys(clip_id for split in SPLITS for clip_id in self.listed_ids(config, split) or ()))
+        every = (*SPLITS, UNSEEN)
+        listed = list(dict.fromkeys(clip_id for split in every for clip_id in self.listed_ids(config, split) or ()))
         if not config.data_root or not root.is_dir():
             raise DataError(self.missing_message(config))
         if listed and self.listed_ids(config, "train") is not None:
@@ -117,7 +119,7 @@ class Layout:
 
     def listed_ids(self, config: Config, split: str) -> list[str] | None:
         """Clip ids in the split's list file, None when there is no such file."""
-        name = getattr(config, f"{split}_filelist")
+        name = getattr(config, f"{split}_filelist", None)
         if not name or not Path(name).is_file():
             return None
         try:

@@ -30,4 +30,25 @@ METRICS: dict[str, MetricEntry] = {
     "LSE": MetricEntry(
         "talkingface.evaluator.lse", "LSE", "lip-sync error: LSE-C, LSE-D and offset (needs the public SyncNet weights)"
     ),
+    "EXPERT": MetricEntry(
+        "talkingface.evaluator.expert_sync", "ExpertSync", "agreement of lips and sound in the eyes of a trained expert"
+    ),
+    "FID": MetricEntry(
+        "talkingface.evaluator.fid", "FID", "Frechet distance of Inception features (needs the published Inception)"
+    ),
+    "LPIPS": MetricEntry(
+        "talkingface.evaluator.lpips", "LPIPS", "perceptual distance to the real frames (needs AlexNet or VGG16)"
+    ),
+    "CSIM": MetricEntry(
+        "talkingface.evaluator.csim", "CSIM", "likeness of the person: cosine of ArcFace embeddings (needs ArcFace)"
+    ),
+    "JITTER": MetricEntry(
+        "talkingface.evaluator.jitter",
+        "Jitter",
+        "trembling: second difference of landmarks and of pixels off the mouth",
+    ),
+    "SILENCE": MetricEntry("talkingface.evaluator.silence", "Silence", "motion of the mouth while nobody speaks"),
+    "SWAP": MetricEntry(
+        "talkingface.evaluator.swap", "AudioSwap", "whether the mouth changes when only the audio changes"
+    ),
 }

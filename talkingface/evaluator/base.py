@@ -20,6 +20,7 @@ import numpy as np
 from talkingface.config import EvaluationConfig
 from talkingface.errors import DataError, RegistryError, TalkingFaceError
 from talkingface.evaluator import METRICS, MetricEntry
+from talkingface.evaluator.bootstrap import mean_interval
 from talkingface.registry import unknown
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class EvalSample:
         tracker: finds the landmarks of a video, from its path (for messages) and frames.
         reference_track: returns the landmarks of the real video; None: `tracker` finds them.
         donor_track: for audio of another clip, returns the landmarks of that clip's real video.
+        counterpart: for audio of another clip, the video that the same system made with the clip's own audio.
         fps: rate at which both videos are read.
+        curves: what a metric leaves for the report's plots, by name: the value at every offset from -n to n frames.
     """
 
     clip_id: str
@@ -72,11 +75,13 @@ class EvalSample:
     tracker: Callable[[Path, Iterable[np.ndarray]], LandmarkTrack] | None = None
     reference_track: Callable[[], LandmarkTrack] | None = None
     donor_track: Callable[[], LandmarkTrack] | None = None
+    counterpart: Path | None = None
     fps: float = FPS
     lengths: tuple[int, int] | None = field(default=None, init=False)
     frames: dict[str, int] = field(default_factory=dict, init=False)
     excluded: dict[str, int] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
+    curves: dict[str, list[float]] = field(default_factory=dict, init=False)
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _frames: dict[tuple[Path, float], list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
@@ -117,6 +122,17 @@ class EvalSample:
     def real_track(self) -> LandmarkTrack:
         """Landmarks of the real video."""
         return self._once("reference", self.reference_track or (lambda: self._track(self.reference)))
+
+    def counterpart_track(self) -> LandmarkTrack:
+        """Landmarks of `counterpart`."""
+        assert self.counterpart is not None
+        path = self.counterpart
+        return self._once("counterpart", lambda: self._track(path))
+
+    def counterpart_frames(self) -> Iterator[np.ndarray]:
+        """Frames of `counterpart`, (H, W, 3) uint8 RGB."""
+        assert self.counterpart is not None
+        return self._read(self.counterpart)
 
     def other_track(self) -> LandmarkTrack | None:
         """Landmarks of the real video that belongs to the driving audio, where that is another clip's."""
@@ -192,6 +208,21 @@ class EvalSample:
         return value
 
 
+@dataclass(frozen=True)
+class MetricContext:
+    """What surrounds an evaluation, for a metric that asks.
+
+    Attributes:
+        saved_dir: folder of runs.
+        dataset: name of the data set; empty where there is none.
+        model: the model under evaluation; None where files are scored.
+    """
+
+    saved_dir: str = "saved"
+    dataset: str = ""
+    model: Any = None
+
+
 class Metric(ABC):
     """Scores clips one after the other and averages them.
 
@@ -204,13 +235,17 @@ class Metric(ABC):
         name: as in the configuration's `metrics`.
         figures: every number it reports, by key in `metrics.json`.
         needs_landmarks: whether the scored video's landmarks must be found.
+        needs_sound: whether it listens to the driving audio.
         per_frame: whether the figures are means over frames, so that a mean over all frames of all clips exists too.
+        context: what surrounds the evaluation.
     """
 
     name: ClassVar[str]
     figures: ClassVar[dict[str, Figure]]
     needs_landmarks: ClassVar[bool] = False
+    needs_sound: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
+    context: MetricContext = MetricContext()
 
     def __init__(
         self, settings: EvaluationConfig | None = None, weights_dir: str | Path = "checkpoints", device: str = "cpu"
@@ -231,6 +266,19 @@ class Metric(ABC):
         """What makes the numbers comparable: variant, region, protocol, hash of the weights. Goes into the report."""
         return {}
 
+    def remarks(self) -> list[str]:
+        """What a reader must know before the numbers; stands in the report's first line."""
+        return []
+
+    def definitions(self) -> dict[str, dict[str, Any]]:
+        """`definition` with an entry for every figure.
+
+        What the metric says under its own name in lower case holds for all its figures.
+        """
+        given = self.definition()
+        shared = given.get(self.name.lower(), {})
+        return given | {key: {**shared, **given.get(key, {})} for key in self.figures}
+
     @abstractmethod
     def score(self, sample: EvalSample) -> dict[str, float]:
         """Figures of one clip; NaN or infinity where one is undefined. Calls `sample.count` for means over frames."""
@@ -245,6 +293,14 @@ class Metric(ABC):
         """Mean over clips of every figure; one that no clip has is left out. Non-finite values do not count."""
         means = {key: [v for v, _ in self._finite(key)] for key in self.figures}
         return {key: float(np.mean(values)) for key, values in means.items() if values}
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap interval of every mean that at least two clips stand behind, by figure.
+
+        A figure of the whole set, which clips have no value of, has none.
+        """
+        found = {key: mean_interval([v for v, _ in self._finite(key)], self.settings.bootstrap) for key in self.figures}
+        return {key: interval for key, interval in found.items() if interval is not None}
 
     def frame_means(self) -> dict[str, float]:
         """Mean over all frames of all clips, the other convention in papers."""
@@ -264,7 +320,8 @@ class Metric(ABC):
 
     def non_finite(self) -> dict[str, int]:
         """Number of clips whose figure was undefined and is left out of the mean."""
-        counts = {key: sum(key in values for values, _ in self._clips) - n for key, n in self.scored().items()}
+        undefined = [key for values, _ in self._clips for key, value in values.items() if not math.isfinite(value)]
+        counts = {key: undefined.count(key) for key in self.figures}
         return {key: count for key, count in counts.items() if count}
 
     def reset(self) -> None:
@@ -310,13 +367,16 @@ def make_metric(
     settings: EvaluationConfig | None = None,
     weights_dir: str | Path = "checkpoints",
     device: str = "cpu",
+    context: MetricContext | None = None,
 ) -> Metric:
     """Build a metric by name, in any case.
 
     Raises:
         RegistryError: unknown name; the message lists the names and the closest.
     """
-    return metric_class(name)(settings, weights_dir, device)
+    metric = metric_class(name)(settings, weights_dir, device)
+    metric.context = context or metric.context
+    return metric
 
 
 def mean_of(values: Sequence[float]) -> tuple[float, int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,8 @@ from tqdm import tqdm
 
 from talkingface.config import EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError, OutputError, TalkingFaceError
-from talkingface.evaluator.base import EvalSample, Metric, Unavailable, make_metric
+from talkingface.evaluator.base import EvalSample, Metric, MetricContext, Unavailable, make_metric
+from talkingface.evaluator.bootstrap import SEED
 from talkingface.evaluator.report import (
     ClipScore,
     EvalResult,
@@ -24,9 +26,9 @@ from talkingface.evaluator.report import (
     one_line,
     safe_name,
     write_report,
-    write_side_by_side,
 )
-from talkingface.evaluator.rows import Reference, assign_donors, choose_references, write_still
+from talkingface.evaluator.rows import Reference, assign_donors, choose_references, sound_of, write_still
+from talkingface.evaluator.side_by_side import write_side_by_side
 from talkingface.evaluator.strip import write_strip
 from talkingface.evaluator.tracking import Tracker
 
@@ -51,10 +53,10 @@ class GeneratesFiles(Protocol):
 
 
 class Evaluator:
-    """Generates, scores, reports.
+    """Generates, scores, reports. A subclass may get its videos otherwise, see `generate`.
 
     Args:
-        pipeline: what generates.
+        pipeline: what generates; None where a subclass needs none.
         metrics: names, or metrics already built.
         settings: the configuration's `evaluation` section.
         weights_dir: folder of weight files.
@@ -64,6 +66,7 @@ class Evaluator:
         pool: clips that may lend reference frames, usually those of the training split, and audio to a lone clip.
         identity: what the report says about itself: `model`, `dataset`, `checkpoint`, ...
         synthetic: whether the data are synthetic.
+        context: what surrounds the evaluation, for metrics that ask.
 
     Raises:
         RegistryError: a metric is not known.
@@ -72,7 +75,7 @@ class Evaluator:
 
     def __init__(
         self,
-        pipeline: GeneratesFiles,
+        pipeline: GeneratesFiles | None,
         metrics: Sequence[str | Metric],
         settings: EvaluationConfig | None = None,
         *,
@@ -83,17 +86,19 @@ class Evaluator:
         pool: Sequence[ClipFolder] = (),
         identity: Mapping[str, Any] | None = None,
         synthetic: bool | None = None,
+        context: MetricContext | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.settings = settings or EvaluationConfig()
         self.metrics = [
-            m if isinstance(m, Metric) else make_metric(m, self.settings, weights_dir, device)
+            m if isinstance(m, Metric) else make_metric(m, self.settings, weights_dir, device, context)
             for m in dict.fromkeys(metrics)
         ]
         self.tracker = Tracker(landmarks or LandmarkConfig(), provider)
         self.pool = list(pool)
         self.identity = dict(identity or {})
         self.synthetic = synthetic
+        self.left_out: list[tuple[str, str, str, str]] = []  # entries of `EvalResult.skipped` known beforehand
 
     @classmethod
     def from_config(
@@ -119,7 +124,8 @@ class Evaluator:
             pool=pool,
             landmarks=config.preprocess.landmarks,
             identity=identity,
-            synthetic=_synthetic(Path(config.data_root)) if config.data_root else None,
+            synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
+            context=MetricContext(config.saved_dir, config.dataset, pipeline.model),
         )
 
     def run(
@@ -135,9 +141,9 @@ class Evaluator:
 
         Args:
             clips: prepared clips (landmarks and audio), at most `settings.max_clips` of them are used.
-            out: folder for `metrics.json`, `per_clip.csv`, `videos/<row>/` and `samples/`.
+            out: folder for `metrics.json`, `per_clip.csv`, `report.html`, `videos/<row>/` and `samples/`.
             rows: default `settings.rows`.
-            quiet: no progress bars and no side-by-side videos; used while training.
+            quiet: no progress bars, no side-by-side videos and no `report.html`; used while training.
             stage_scores: whether the model's own figures are computed; default unless `quiet`.
 
         Raises:
@@ -160,10 +166,39 @@ class Evaluator:
         job.describe(metrics)
         if not quiet:
             job.write_samples()
-        write_report(job.result, job.out)
+        job.result.skipped += self.left_out
+        write_report(job.result, job.out, html=self.settings.html and not quiet)
         if not job.clips:
-            raise DataError(f"none of {len(clips)} clips could be generated; the first: {job.result.skipped[0][3]}")
+            raise DataError(f"none of {len(clips)} clips could be scored; the first: {job.result.skipped[0][3]}")
         return job.result
+
+    def generate(self, clip: ClipFolder, reference: Reference, speaker: ClipFolder, output: Path) -> Path:
+        """Make the video of `clip` with the voice of `speaker`.
+
+        Args:
+            clip: whose face speaks.
+            reference: where the identity frames come from.
+            speaker: whose sound it is, `clip` itself or another.
+            output: file to write.
+
+        Returns:
+            Where the video lies: `output`, unless a subclass has the video already.
+        """
+        assert self.pipeline is not None
+        source = self.source(clip, reference)
+        audio = self.audio(speaker, min(len(clip), len(speaker)))
+        self.pipeline.generate_file(source, audio, output, progress=False)
+        return output
+
+    def check(self, clip: ClipFolder, sample: EvalSample, metrics: Sequence[Metric]) -> None:
+        """See, before a sample is scored, that it can be; what this raises is why the clip is skipped.
+
+        Clips that were prepared and videos made here need no check; a subclass may judge strangers' files.
+        """
+
+    def remarks(self, references: Sequence[Reference], own: int) -> list[str]:
+        """What the report's first line says about the references, of which `own` come from the clip itself."""
+        return [f"references from {_whose(own, len(references))}"]
 
     def source(self, clip: ClipFolder, reference: Reference) -> Source:
         """What drives the picture: the clip's video, its landmarks from disk, references from another clip."""
@@ -186,6 +221,7 @@ class Evaluator:
         usable = []
         for metric in self.metrics:
             result.figures |= metric.figures
+            result.metric_of |= dict.fromkeys(metric.figures, metric.name)
             try:
                 if metric.needs_landmarks:
                     self.tracker.prepare()
@@ -207,8 +243,13 @@ class _Job:
         self.out = out
         self.quiet = quiet
         self.result = EvalResult()
+        self.videos: dict[tuple[str, str], Path] = {}
         self.references = choose_references(clips, evaluator.pool, evaluator.settings.references)
-        self.donors = assign_donors(clips, evaluator.pool)
+
+    @cached_property
+    def donors(self) -> dict[str, ClipFolder]:
+        """Whose audio drives which clip where it is another's."""
+        return assign_donors(self.given, self.evaluator.pool)
 
     def score_row(self, row: str, metrics: Sequence[Metric]) -> None:
         """Make and score the videos of one row."""
@@ -224,6 +265,7 @@ class _Job:
         for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=self.quiet or None, leave=False):
             try:
                 sample = makers[row](clip)
+                self.evaluator.check(clip, sample, metrics)
             except OutputError:  # a full disk or read-only folder fails every clip
                 raise
             except Exception as error:
@@ -244,7 +286,11 @@ class _Job:
                 self._skip(sample.row, sample.clip_id, metric.name, error)
         if sample.lengths is not None and sample.lengths[0] != sample.lengths[1]:
             sample.notes.append("{} frames, the real video has {}".format(*sample.lengths))
-        return ClipScore(sample.row, sample.clip_id, values, sample.frames, sample.excluded, sample.notes)
+        return ClipScore(
+            *(sample.row, sample.clip_id, values, sample.frames, sample.excluded, sample.notes, sample.curves),
+            video=sample.generated,
+            reference=sample.reference,
+        )
 
     def _skip(self, row: str, clip_id: str, what: str, error: Exception) -> None:
         reason = one_line(error)
@@ -253,6 +299,7 @@ class _Job:
         log.warning("evaluation of %s (%s, %s) skipped: %s", clip_id, row, what, reason, exc_info=not expected)
 
     def _sample(self, clip: ClipFolder, row: str, video: Path, **changes: Any) -> EvalSample:
+        self.videos[row, clip.clip_id] = video
         own: dict[str, Any] = {"audio": clip.audio, "true_audio": clip.audio, "reference_track": clip.track}
         parts = {"tracker": self.evaluator.tracker, "fps": clip.fps, **own, **changes}
         return EvalSample(clip.clip_id, row, video, clip.video, **parts)
@@ -262,10 +309,7 @@ class _Job:
 
     def _generate(self, clip: ClipFolder, row: str, speaker: ClipFolder) -> Path:
         output = self._video(row, clip.clip_id)
-        source = self.evaluator.source(clip, self.references[clip.clip_id])
-        audio = self.evaluator.audio(speaker, min(len(clip), len(speaker)))
-        self.evaluator.pipeline.generate_file(source, audio, output, progress=False)
-        return output
+        return self.evaluator.generate(clip, self.references[clip.clip_id], speaker, output)
 
     def _generated(self, clip: ClipFolder) -> EvalSample:
         return self._sample(clip, "generated", self._generate(clip, "generated", clip))
@@ -285,13 +329,16 @@ class _Job:
         if donor is None:
             raise DataError(f"no other clip of {clip.fps:g} fps to lend its audio")
         video = self._generate(clip, "shuffled", donor)
-        return self._sample(clip, "shuffled", video, audio=donor.audio, donor_track=donor.track)
+        parts = {"donor_track": donor.track, "counterpart": self.videos.get(("generated", clip.clip_id))}
+        return self._sample(clip, "shuffled", video, audio=donor.audio, **parts)
 
     def add_stage_figures(self) -> None:
         """The model's figures of its inner stages."""
-        scores = getattr(self.evaluator.pipeline.model, "stage_scores", None)
+        scores = getattr(getattr(self.evaluator.pipeline, "model", None), "stage_scores", None)
+        if scores is None:
+            return
         pairs = [(clip, self.donors[clip.clip_id]) for clip in self.clips if clip.clip_id in self.donors]
-        if scores is None or not pairs:
+        if not pairs:
             return
         try:
             self.result.stage_figures = dict(scores(*map(list, zip(*pairs, strict=True))))
@@ -300,15 +347,15 @@ class _Job:
 
     def describe(self, metrics: Sequence[Metric]) -> None:
         """Fill in what a reader must know to compare the numbers."""
-        for metric in metrics:
-            self.result.definitions |= metric.definition()
+        self.result.definitions = self._definitions(metrics)
         used = [self.references[clip.clip_id] for clip in self.clips]
         names = {clip.clip_id: self.references[clip.clip_id].clip.clip_id for clip in self.clips}
         own = sum(key == value for key, value in names.items())
         policy = self.evaluator.settings.references
         rates = sorted({clip.fps for clip in self.clips})
-        remarks = [f"references from {_whose(own, len(used))}"]
+        remarks = self.evaluator.remarks(used, own)
         remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.synthetic else []
+        remarks += [remark for metric in metrics for remark in metric.remarks()]
         self.result.provenance = {
             **self.evaluator.identity,
             "clips": len(self.clips),
@@ -322,9 +369,22 @@ class _Job:
             },
             **self._donors_used(),
             "landmarks": self.evaluator.tracker.describe(),
+            "interval95": {"method": "percentile bootstrap of the mean over clips", "seed": SEED}
+            | {"resamples": self.evaluator.settings.bootstrap},
             "synthetic": self.evaluator.synthetic,
             "remarks": remarks,
         }
+
+    def _definitions(self, metrics: Sequence[Metric]) -> dict[str, Any]:
+        """What makes each figure comparable, with the landmark detector where it took part."""
+        provider = " ".join(str(value) for value in self.evaluator.tracker.describe().values())
+        definitions: dict[str, Any] = {}
+        for metric in metrics:
+            for key, definition in metric.definitions().items():
+                involved = metric.needs_landmarks or definition.get("region") in ("face", "mouth")
+                landmarks = {"landmarks": provider} if provider and involved and key in metric.figures else {}
+                definitions[key] = {**definition, **landmarks}
+        return definitions
 
     def _donors_used(self) -> dict[str, Any]:
         """Whose audio drove which clip, and which donors are not among the clips evaluated."""
@@ -338,14 +398,13 @@ class _Job:
         """Side-by-side videos with the true sound, and picture strips, of the first clips."""
         for clip in self.clips[: self.evaluator.settings.samples]:
             videos = {"real": clip.video}
-            for row in ("generated", "shuffled"):
-                path = self._video(row, clip.clip_id)
-                if row in self.result.rows and path.is_file():
-                    videos[row if row == "generated" else "other audio"] = path
+            for row, title in (("generated", "generated"), ("shuffled", "other audio")):
+                if (row, clip.clip_id) in self.videos:
+                    videos[title] = self.videos[row, clip.clip_id]
             output = self.out / "samples" / safe_name(clip.clip_id)
             try:
                 write_strip(videos, clip.track(), output.with_name(f"{output.name}.png"), clip.fps)
-                write_side_by_side(videos, output.with_name(f"{output.name}.mp4"), clip.fps, clip.audio())
+                write_side_by_side(videos, output.with_name(f"{output.name}.mp4"), clip.fps, sound_of(clip))
             except TalkingFaceError as error:
                 self._skip("samples", clip.clip_id, "side by side", error)
 
@@ -354,6 +413,7 @@ def _summary(metrics: Sequence[Metric], clips: int) -> RowResult:
     row = RowResult(clips=clips)
     for metric in metrics:
         row.values |= metric.compute()
+        row.intervals |= metric.intervals()
         row.scored |= metric.scored()
         row.frame_means |= metric.frame_means()
         row.non_finite |= metric.non_finite()
@@ -366,7 +426,7 @@ def _whose(own: int, total: int) -> str:
     return "another clip of the same speaker" + (f" (but {own} of {total} from the same clip)" if own else "")
 
 
-def _synthetic(data_root: Path) -> bool | None:
+def is_synthetic(data_root: Path) -> bool | None:
     """What the corpus' manifest says, None without one."""
     try:
         manifest = json.loads((data_root / "manifest.json").read_text(encoding="utf-8"))

@@ -1,38 +1,34 @@
-"""Lip-sync error with the public SyncNet: LSE-D, LSE-C and the audio-video offset, protocol `clip`.
+"""Lip-sync error with the public SyncNet: LSE-D, LSE-C and the audio-video offset.
 
-The whole video is scored as it is (published for videos that are face crops already), 25 fps, frames resized to
-224x224. The published script passes frames through JPEG files; here they go straight to the network, a small numerical
-difference. Networks trained against a sync loss score better than real video: read the `real` row first.
+Protocol `clip` scores the whole video as it is (published for videos that are face crops already), resized to 224x224;
+`track` finds, follows and crops the faces first, see `lse_track`. Both at 25 fps. The published scripts pass frames
+through JPEG files; here they go straight to the network, a small numerical difference. Networks trained against a sync
+loss score better than real video: read the `real` row first.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from talkingface.config import EvaluationConfig
 from talkingface.errors import DataError, TalkingFaceError
+from talkingface.evaluator import lse_track
 from talkingface.evaluator.base import EvalSample, Figure, Metric, Unavailable
-from talkingface.evaluator.mfcc import mfcc, pcm16
+from talkingface.evaluator.face_track import running_median, smooth
+from talkingface.evaluator.mfcc import pcm16
+from talkingface.evaluator.sync_windows import SAMPLES_PER_FRAME, LipWindows, audio_embeddings, embed, windows_scored
+from talkingface.weights import how_to_get, locate
 
 if TYPE_CHECKING:
-    import torch
+    from talkingface.networks.syncnet_v2 import FoldedSyncNet
 
-    from talkingface.networks.syncnet_v2 import FoldedSyncNet, SyncNetV2
-
-    SyncNet = SyncNetV2 | FoldedSyncNet
-
-WEIGHTS = "LSE/syncnet_v2.model"
-SHA256 = "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"  # of a public mirror of the published file
-SOURCE = "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
-FPS = 25.0  # the network was trained at this rate
-SAMPLES_PER_FRAME = 640
-WINDOW = 5  # video frames; 20 MFCC frames
+WEIGHTS = "syncnet_v2"  # name in `talkingface.weights`
+FPS = lse_track.FPS  # the network was trained at this rate
 VSHIFT = 15
 
 
@@ -60,6 +56,11 @@ class SyncScore:
     def median(self) -> float:
         """Median of the mean distances."""
         return self.confidence + self.distance
+
+    @property
+    def smoothed_confidence(self) -> np.ndarray:
+        """(n,) framewise confidence under a median filter of 9 frames with zeros beyond its ends, as published."""
+        return running_median(self.framewise_confidence, 9)
 
 
 def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, padding: str = "zero") -> SyncScore:
@@ -92,141 +93,129 @@ def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, p
     return SyncScore(vshift - best, median - means[best], float(means[best]), means, framewise, median - framewise)
 
 
-def windows_scored(frames: int, samples: int) -> int:
-    """How many 5-frame windows count: the last possible one is left out, as published."""
-    return min(frames, samples // SAMPLES_PER_FRAME) - WINDOW
-
-
-def lip_embeddings(
-    network: SyncNet, frames: Iterable[np.ndarray], device: str = "cpu", batch: int = 8
-) -> Iterator[np.ndarray]:
-    """Embeddings (b, 1024) of consecutive 5-frame windows, batch by batch.
-
-    Args:
-        network: SyncNet in eval mode, or its faster folded form.
-        frames: (H, W, 3) uint8 RGB, any size; resized to 224x224 without keeping the aspect ratio.
-        device: of the network.
-        batch: windows per pass; no effect on the numbers.
-    """
-    import cv2
-    import torch
-
-    held: list[torch.Tensor] = []
-    for frame in frames:
-        small = frame if frame.shape[:2] == (224, 224) else cv2.resize(frame, (224, 224))
-        bgr = np.ascontiguousarray(small[..., ::-1].transpose(2, 0, 1))  # the network was trained on BGR, 0..255
-        held.append(torch.from_numpy(bgr))
-        if len(held) == batch + WINDOW - 1:
-            yield _embed_windows(network, held, device)
-            held = held[batch:]
-    if len(held) >= WINDOW:
-        yield _embed_windows(network, held, device)
-
-
-def _embed_windows(network: SyncNet, frames: list[torch.Tensor], device: str) -> np.ndarray:
-    import torch
-
-    stack = torch.stack(frames, dim=1).to(device).float()  # (3, T, 224, 224)
-    windows = stack.unfold(1, WINDOW, 1).permute(1, 0, 4, 2, 3)  # (B, 3, 5, 224, 224)
-    with torch.inference_mode():
-        return network.forward_lip(windows).float().cpu().numpy()
-
-
-def audio_embeddings(network: SyncNet, pcm: np.ndarray, count: int, device: str = "cpu", batch: int = 64) -> np.ndarray:
-    """(count, 1024) embeddings of the sound of windows 0..count-1, from int16 samples."""
-    import torch
-
-    features = torch.from_numpy(mfcc(pcm).T.astype(np.float32))  # (13, T)
-    starts = range(0, 4 * count, 4)
-    results = []
-    for first in range(0, count, batch):
-        windows = torch.stack([features[:, s : s + 4 * WINDOW] for s in starts[first : first + batch]])[:, None]
-        with torch.inference_mode():
-            results.append(network.forward_audio(windows.to(device)).float().cpu().numpy())
-    return np.concatenate(results)
-
-
-def embed(
-    network: SyncNet, frames: Iterable[np.ndarray], pcm: np.ndarray, device: str = "cpu", batch: int = 8
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lip and audio embeddings of one clip, each (n, 1024), in one pass over the frames.
-
-    Args:
-        network: SyncNet in eval mode, or its faster folded form.
-        frames: (H, W, 3) uint8 RGB.
-        pcm: (samples,) int16 at 16 kHz.
-        device: of the network.
-        batch: windows per pass.
-
-    Raises:
-        DataError: fewer than six frames of video or sound.
-    """
-    most = len(pcm) // SAMPLES_PER_FRAME
-    seen = 0
-
-    def counted() -> Iterator[np.ndarray]:
-        nonlocal seen
-        for frame in islice(frames, most):
-            seen += 1
-            yield frame
-
-    parts = list(lip_embeddings(network, counted(), device, batch))
-    count = windows_scored(seen, len(pcm))
-    if count < 1:
-        raise DataError(f"LSE needs at least {WINDOW + 1} frames of video and sound, there are {min(seen, most)}")
-    return np.concatenate(parts)[:count], audio_embeddings(network, pcm, count, device)
+def mean_curve(scores: Sequence[SyncScore]) -> list[float]:
+    """Mean distance at offsets -vshift to vshift (positive: earlier audio), mean over several scores."""
+    return np.mean([score.mean_distance[::-1] for score in scores], axis=0).tolist()
 
 
 class LSE(Metric):
     """Lip-sync error of the public SyncNet."""
 
     name = "LSE"
+    needs_sound = True
     figures: ClassVar[dict[str, Figure]] = {
         "lse_c": Figure("", True, "lip-sync confidence"),
         "lse_d": Figure("", False, "lip-sync distance"),
         "av_offset": Figure("frames", None, "shift of the best match; positive: earlier audio"),
     }
     _network: FoldedSyncNet | None = None
-    _hash = ""
+    _finder: lse_track.FaceFinder | None = None
+
+    def __init__(
+        self, settings: EvaluationConfig | None = None, weights_dir: str | Path = "checkpoints", device: str = "cpu"
+    ) -> None:
+        super().__init__(settings, weights_dir, device)
+        self.tracked = self.settings.lse_protocol == "track"
+        if self.tracked:
+            self.figures = {**self.figures, "lse_tracks": Figure("", None, "face tracks behind the other figures")}
+        self._weights: dict[str, Any] = {}
+        self.batch = self.settings.batch or (64 if self.device.startswith("cuda") else 8)
 
     @property
     def path(self) -> Path:
         """The weight file."""
-        return Path(self.settings.lse_checkpoint or self.weights_dir / WEIGHTS)
+        return Path(self.settings.lse_checkpoint or locate(self.weights_dir, WEIGHTS))
 
     def prepare(self) -> None:
-        """Load SyncNet once."""
+        """Load SyncNet, and for the tracks a face detector, once."""
         if self._network is not None:
             return
         if not self.path.is_file():
-            raise Unavailable(f"weights not found: {self.path} (published at {SOURCE})")
+            raise Unavailable(f"weights not found: {self.path}; {how_to_get(WEIGHTS, self.weights_dir)}")
         from talkingface.networks.syncnet_v2 import SyncNetV2
 
         try:
             network = SyncNetV2().load(self.path)
+            self._finder = self._make_finder()
         except TalkingFaceError as error:
             raise Unavailable(str(error)) from error
-        self._hash = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        self._weights = lse_track.weights_used(self.path, WEIGHTS)
         self._network = network.eval().to(self.device).fold()
 
+    def _make_finder(self) -> lse_track.FaceFinder | None:
+        settings = self.settings
+        if not self.tracked:
+            return None
+        return lse_track.make_finder(settings.track_detector, self.weights_dir, self.device, settings.batch)
+
     def definition(self) -> dict[str, Any]:
-        """Protocol, padding, and which weights."""
-        weights = {"file": self.path.name, "sha256": self._hash, "published": self._hash == SHA256}
-        protocol = {"protocol": self.settings.lse_protocol, "padding": self.settings.lse_padding, "vshift": VSHIFT}
-        return {"lse": {**protocol, "fps": FPS, "weights": weights}}
+        """Protocol, padding, which weights, and which detector."""
+        settings = self.settings
+        precision = settings.precision if self.device.startswith("cuda") else "32"
+        whole = {"protocol": settings.lse_protocol, "padding": settings.lse_padding, "vshift": VSHIFT, "fps": FPS}
+        whole |= {"precision": precision, "weights": self._weights}
+        variant = settings.lse_protocol + (", valid padding" if settings.lse_padding == "valid" else "")
+        if self.tracked:
+            whole |= lse_track.definition(self._finder, settings.track_smoothing)
+            variant += f", {self._finder.describe()['name']}" if self._finder else ""
+        return {**{key: {"variant": variant} for key in self.figures}, "lse": whole}
 
     def score(self, sample: EvalSample) -> dict[str, float]:
-        """LSE-C, LSE-D and offset of the video with its driving audio (taken from the source, not the container)."""
+        """LSE-C, LSE-D and offset of the video with its driving audio (taken from the source, not the container).
+
+        Leaves the curve of mean distances over offsets in `sample.curves`.
+
+        Raises:
+            DataError: too short, or with protocol `track` no face that can be followed.
+        """
         from talkingface.data.media import probe
 
         self.prepare()
-        assert self._network is not None
         rate = probe(sample.generated).fps
         if abs(rate - FPS) > 0.01:
             sample.notes.append(f"LSE: resampled from {rate:.2f} to {FPS:g} fps")
         pcm = pcm16(sample.driving_audio())
-        lip, audio = embed(self._network, sample.generated_frames(FPS), pcm, self.device)
-        result = score_embeddings(lip, audio, padding=self.settings.lse_padding)
-        for key in self.figures:
-            sample.count(key, len(result.framewise_distance))
-        return {"lse_c": result.confidence, "lse_d": result.distance, "av_offset": float(result.offset)}
+        scores = self._score_tracks(sample, pcm) if self.tracked else [self._score_clip(sample, pcm)]
+        values = {
+            "lse_c": float(np.mean([score.confidence for score in scores])),
+            "lse_d": float(np.mean([score.distance for score in scores])),
+            "av_offset": float(np.mean([score.offset for score in scores])),
+        }
+        sample.curves["lse"] = mean_curve(scores)
+        for key in values:
+            sample.count(key, sum(len(score.framewise_distance) for score in scores))
+        return {**values, "lse_tracks": float(len(scores))} if self.tracked else values
+
+    def _score_clip(self, sample: EvalSample, pcm: np.ndarray) -> SyncScore:
+        frames = sample.generated_frames(FPS)
+        lip, audio = embed(self._network, frames, pcm, self.device, self.batch, self.settings.precision)
+        return score_embeddings(lip, audio, padding=self.settings.lse_padding)
+
+    def _score_tracks(self, sample: EvalSample, pcm: np.ndarray) -> list[SyncScore]:
+        """Each track with the sound between its first and last frame."""
+        precision = self.settings.precision
+        try:
+            found = lse_track.find_tracks(sample.generated_frames(FPS), self._finder)
+        except DataError as error:
+            raise DataError(f"{sample.generated}: {error}; evaluation.lse_protocol=clip scores whole frames") from None
+        tracks = [smooth(track, self.settings.track_smoothing) for track in found]
+        every = lse_track.track_embeddings(
+            sample.generated_frames(FPS),
+            tracks,
+            lambda: LipWindows(self._network, self.device, self.batch, precision),
+        )
+        scores = []
+        for track, lips in zip(tracks, every, strict=True):
+            part = pcm[SAMPLES_PER_FRAME * track.first : SAMPLES_PER_FRAME * (track.last + 1)]
+            place = f"LSE: track in frames {track.first} to {track.last}"
+            count = windows_scored(len(track.x), len(part))
+            if count < 1:
+                sample.notes.append(f"{place} left out: the sound ends before it")
+                continue
+            audio = audio_embeddings(self._network, part, count, self.device, precision=precision)
+            scores.append(score := score_embeddings(lips[:count], audio, padding=self.settings.lse_padding))
+            figures = f"LSE-C {score.confidence:.3f}, LSE-D {score.distance:.3f}, offset {score.offset}"
+            sample.notes.append(f"{place}: {figures}")
+        if not scores:
+            raise DataError(f"{sample.generated}: {len(tracks)} face tracks, but the sound ends before all of them")
+        return scores

@@ -56,8 +56,13 @@ def best_lag(leader: np.ndarray, follower: np.ndarray, max_lag: int = MAX_LAG) -
     return best
 
 
-def log_energy(audio: np.ndarray, frames: int, fps: float = 25.0, sample_rate: int = 16000) -> np.ndarray:
-    """(frames,) loudness in dB of two frames' worth of sound around the time of each frame, cut off at `SILENCE_DB`."""
+def log_energy(
+    audio: np.ndarray, frames: int, fps: float = 25.0, sample_rate: int = 16000, floor: float = SILENCE_DB
+) -> np.ndarray:
+    """(frames,) loudness in dB of two frames' worth of sound around the time of each frame.
+
+    It counts from the loudest frame and is cut off at `floor`; sound that is zero throughout gives 0 everywhere.
+    """
     squares = np.concatenate([[0.0], np.cumsum(np.square(audio.astype(np.float64)))])
     centre = np.arange(frames) * sample_rate / fps
     half = sample_rate / fps
@@ -67,7 +72,7 @@ def log_energy(audio: np.ndarray, frames: int, fps: float = 25.0, sample_rate: i
     loudest = power.max(initial=0.0)
     if loudest <= 0.0:
         return np.zeros(frames)
-    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (SILENCE_DB / 10.0)))
+    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (floor / 10.0)))
 
 
 def opening(track: LandmarkTrack, detected_only: bool = False) -> np.ndarray:
@@ -82,6 +87,7 @@ class Mouth(Metric):
 
     name = "MOUTH"
     needs_landmarks = True
+    needs_sound = True
     figures: ClassVar[dict[str, Figure]] = {
         "mouth_corr": Figure("", True, "mouth opening, correlation with the real video"),
         "mouth_corr_donor": Figure(

@@ -27,9 +27,13 @@ def region_boxes(track: LandmarkTrack, region: str) -> np.ndarray:
 
     Returns:
         (F, 4) float64 `(x1, y1, x2, y2)` pixels inside the frame; NaN in frames without a face.
+
+    Raises:
+        DataError: the mouth is asked for, but the provider finds face boxes only.
     """
     points = track.points_px[..., :2].astype(np.float64)
     if region == "mouth":
+        track.require_points("the mouth region")
         points = points[:, 48:60] if track.layout == "ibug68" else points[:, list(LIPS_OUTER_20)]
     elif region != "face":
         raise ValueError(f"region must be face or mouth, got {region!r}")

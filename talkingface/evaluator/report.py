@@ -1,29 +1,38 @@
-"""The report: `EvalResult` and the files made of it (`metrics.json`, `per_clip.csv`, side-by-side videos)."""
+"""The report: `EvalResult`, and its files `metrics.json`, `per_clip.csv`, `per_clip.json` and `report.html`."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import zip_longest
+import math
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from talkingface.data.output import atomic_output
 from talkingface.errors import TalkingFaceError
 from talkingface.evaluator.base import Figure, finite_only
-
-if TYPE_CHECKING:
-    import numpy as np
-
-CAPTION_HEIGHT = 24
+from talkingface.evaluator.table import printed_table
 
 
 @dataclass
 class ClipScore:
-    """One line of `per_clip.csv`."""
+    """One line of `per_clip.csv`, and what does not fit into a table.
+
+    Attributes:
+        row: `generated`, `real`, `still` or `shuffled`.
+        clip_id: the clip.
+        values: its figures; NaN or infinity where one is undefined.
+        frames: frames (or windows) behind each figure.
+        excluded: frames left out of each figure.
+        notes: what a reader should know.
+        curves: agreement of lips and sound at every offset from -n to n frames, by the name of the judge.
+        video: the file that was scored.
+        reference: the real video.
+    """
 
     row: str
     clip_id: str
@@ -31,6 +40,9 @@ class ClipScore:
     frames: dict[str, int] = field(default_factory=dict)
     excluded: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    video: Path | None = None
+    reference: Path | None = None
 
 
 @dataclass
@@ -43,6 +55,7 @@ class RowResult:
         scored: clips behind each figure.
         frame_means: mean over all frames of all clips instead.
         non_finite: clips left out of a mean because the figure was undefined there.
+        intervals: 95 % bootstrap interval of each mean.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -50,6 +63,7 @@ class RowResult:
     scored: dict[str, int] = field(default_factory=dict)
     frame_means: dict[str, float] = field(default_factory=dict)
     non_finite: dict[str, int] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,22 +73,26 @@ class EvalResult:
     Attributes:
         rows: averages by row name.
         figures: unit and direction by figure.
+        metric_of: the metric that each figure belongs to.
         definitions: variants, regions, protocols and weight hashes.
         provenance: model, data set, checkpoint, references, landmark provider, whether the data are synthetic.
         stage_figures: the model's own figures of its inner stages.
         unavailable: metric name -> reason.
         skipped: (row, clip, what, reason), `what` being a metric name or `clip`.
         clips: one entry per row and clip.
+        date: when it began, ISO 8601 with the offset from UTC.
     """
 
     rows: dict[str, RowResult] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+    metric_of: dict[str, str] = field(default_factory=dict)
     definitions: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     stage_figures: dict[str, float] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     skipped: list[tuple[str, str, str, str]] = field(default_factory=list)
     clips: list[ClipScore] = field(default_factory=list)
+    date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds"))
 
     def values(self, row: str = "generated") -> dict[str, float]:
         """Averages of a row by figure; without figures that could not be computed."""
@@ -87,6 +105,24 @@ class EvalResult:
             if row != "generated":
                 flat |= {f"{prefix}{row}/{key}": value for key, value in self.values(row).items()}
         return flat | {f"{prefix}{key}": value for key, value in self.stage_figures.items()}
+
+    def per_clip(self, row: str, key: str) -> dict[str, float]:
+        """A figure of every clip of a row where it is defined, by clip."""
+        clips = {clip.clip_id: clip.values.get(key, math.nan) for clip in self.clips if clip.row == row}
+        return {clip_id: value for clip_id, value in clips.items() if math.isfinite(value)}
+
+    def failed(self, row: str) -> list[tuple[str, str]]:
+        """Clips without any figure in a row, with the reason: (clip, reason)."""
+        # A clip that could not be generated is left out of every row.
+        rows = (row, "generated")
+        return [(clip, why) for where, clip, what, why in self.skipped if what == "clip" and where in rows]
+
+    def left_out(self, row: str, key: str) -> list[tuple[str, str]]:
+        """Further clips that do not count in one figure of a row, with the reason: (clip, reason)."""
+        metric = self.metric_of.get(key)
+        failed = [(clip, why) for where, clip, what, why in self.skipped if (where, what) == (row, metric)]
+        undefined = [c.clip_id for c in self.clips if c.row == row and not math.isfinite(c.values.get(key, 0.0))]
+        return failed + [(clip, "undefined in this clip") for clip in undefined]
 
     @property
     def content(self) -> dict[str, Any]:
@@ -104,74 +140,64 @@ class EvalResult:
             }
         return {
             "rows": rows,
-            "details": {
-                name: {
-                    "clips_per_figure": row.scored,
-                    "mean_over_frames": finite_only(row.frame_means),
-                    "undefined_clips": row.non_finite,
-                }
-                for name, row in self.rows.items()
-            },
+            "details": {name: self._details(name) for name in self.rows},
             "stage_figures": finite_only(self.stage_figures),
-            "figures": {key: figure._asdict() for key, figure in self.figures.items()},
+            "figures": {
+                key: {"metric": self.metric_of.get(key, ""), **figure._asdict()} for key, figure in self.figures.items()
+            },
             "definitions": self.definitions,
             "unavailable": {name: {"available": False, "reason": reason} for name, reason in self.unavailable.items()},
             "skipped": [
                 {"row": row, "clip": clip, "what": what, "reason": reason} for row, clip, what, reason in self.skipped
             ],
+            "date": self.date,
             **self.provenance,
+        }
+
+    def _details(self, name: str) -> dict[str, Any]:
+        row = self.rows[name]
+        failed = len(self.failed(name))
+        left_out = {key: failed + len(self.left_out(name, key)) for key in row.scored}
+        return {
+            "clips_per_figure": row.scored,
+            "clips_left_out": {key: count for key, count in left_out.items() if count},
+            "interval95": {key: list(ends) for key, ends in row.intervals.items()},
+            "mean_over_frames": finite_only(row.frame_means),
+            "undefined_clips": row.non_finite,
         }
 
     def table(self) -> str:
         """The printed table: figures down, rows across, then stage figures, unavailable metrics and skipped clips."""
-        lines = [self._title()]
-        names = list(self.rows)
-        labels = {key: self._label(key) for key in self.figures}
-        width = max([len(label) for label in labels.values()] + [len(k) for k in self.stage_figures] + [12])
-        lines.append(" " * width + "".join(f"{name:>12}" for name in names))
-        for key, label in labels.items():
-            cells = [self.rows[name].values.get(key) for name in names]
-            if any(cell is not None for cell in cells):
-                lines.append(f"{label:<{width}}" + "".join(f"{_number(cell):>12}" for cell in cells))
-        lines.append(f"{'clips':<{width}}" + "".join(f"{self.rows[name].clips:>12}" for name in names))
-        if self.stage_figures:
-            lines += ["", "stage figures"]
-            lines += [f"{key:<{width}}{_number(value):>12}" for key, value in self.stage_figures.items()]
-        lines += [f"{name}: n/a ({reason})" for name, reason in self.unavailable.items()]
-        lines += self._skipped_lines()
-        return "\n".join(lines)
+        return printed_table(self)
 
-    def _title(self) -> str:
+    def title(self) -> str:
+        """Model and data set, then remarks."""
         head = " on ".join(str(self.provenance[key]) for key in ("model", "dataset") if self.provenance.get(key))
         parts = [head or "evaluation", *self.provenance.get("remarks", [])]
         return "; ".join(parts)
 
-    def _label(self, key: str) -> str:
-        figure, definition = self.figures[key], self.definitions.get(key, {})
-        details = [str(definition[name]) for name in ("variant", "region") if name in definition]
-        details += [figure.unit] if figure.unit else []
-        arrow = {True: "higher is better", False: "lower is better", None: ""}[figure.higher_is_better]
-        details += [arrow] if arrow else []
-        return f"{key} ({', '.join(details)})" if details else key
 
-    def _skipped_lines(self) -> list[str]:
-        shown = [f"skipped {clip} ({row}, {what}): {reason}" for row, clip, what, reason in self.skipped[:10]]
-        more = len(self.skipped) - len(shown)
-        return [*shown, f"... and {more} more, see metrics.json"] if more > 0 else shown
+def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
+    """Write `metrics.json`, `per_clip.csv` and `per_clip.json`, and `report.html` if asked.
 
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}"
-
-
-def write_report(result: EvalResult, folder: Path) -> None:
-    """Write `metrics.json` and `per_clip.csv`.
+    An older `report.html` does not stay beside new numbers.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
-    _write(folder / "metrics.json", text + "\n")
+    write_text(folder / "metrics.json", as_json(result.to_json()))
+    write_text(folder / "per_clip.csv", _per_clip_csv(result))
+    write_text(folder / "per_clip.json", _per_clip_json(result, folder))
+    if html:
+        from talkingface.evaluator.html import write_html
+
+        write_html(result, folder)
+    else:
+        with suppress(OSError):
+            (folder / "report.html").unlink(missing_ok=True)
+
+
+def _per_clip_csv(result: EvalResult) -> str:
     stream = io.StringIO(newline="")
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(["row", "clip", "frames", *result.figures, "excluded_frames", "notes"])
@@ -181,51 +207,42 @@ def write_report(result: EvalResult, folder: Path) -> None:
         frames = max(clip.frames.values(), default=0)
         excluded = " ".join(f"{key}={count}" for key, count in clip.excluded.items() if count)
         table.writerow([clip.row, clip.clip_id, frames, *cells, excluded, " | ".join(clip.notes)])
-    _write(folder / "per_clip.csv", stream.getvalue())
+    return stream.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
+def _per_clip_json(result: EvalResult, folder: Path) -> str:
+    """All that is known of every clip, one clip to the line."""
+    lines = [json.dumps(_per_clip(c, folder), allow_nan=False, ensure_ascii=False) for c in result.clips]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def _per_clip(clip: ClipScore, folder: Path) -> dict[str, Any]:
+    """A clip for JSON: values in full, null where undefined; paths relative to the report's folder where inside it."""
+    entry = asdict(clip)
+    entry["values"] = finite_only(clip.values)
+    entry["curves"] = {name: list(finite_only(dict(enumerate(curve))).values()) for name, curve in clip.curves.items()}
+    for name in ("video", "reference"):
+        path: Path | None = entry[name]
+        if path is not None:
+            path = path.absolute()
+            inside = path.is_relative_to(folder.absolute())
+            entry[name] = str(path.relative_to(folder.absolute()) if inside else path)
+    return entry
+
+
+def as_json(content: Any) -> str:
+    """Indented JSON without NaN and infinity."""
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears complete or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_output(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_side_by_side(videos: Mapping[str, Path], output: Path, fps: float, audio: np.ndarray | None = None) -> None:
-    """Write videos beside each other with a caption above each, as long as the shortest; streams.
-
-    Args:
-        videos: caption -> file; all are scaled to the height of the first.
-        output: the video to write.
-        fps: its frame rate.
-        audio: (n,) mono 16 kHz to mux.
-    """
-    import numpy as np
-
-    from talkingface.data.media import VideoReader, VideoWriter
-
-    readers = [iter(VideoReader(path, fps=fps)) for path in videos.values()]
-    with VideoWriter(output, fps=fps, audio=audio) as writer:
-        for frames in zip_longest(*readers):
-            if any(frame is None for frame in frames):
-                break
-            height = frames[0].shape[0]
-            panels = [captioned(frame, title, height) for title, frame in zip(videos, frames, strict=True)]
-            writer.write(np.concatenate(panels, axis=1))
-
-
-def captioned(frame: np.ndarray, title: str, height: int) -> np.ndarray:
-    """The frame scaled to `height`, with a dark strip and its title on top: (height + strip, W, 3) uint8 RGB."""
-    import cv2
-    import numpy as np
-
-    if frame.shape[0] != height:
-        width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-    strip = np.full((CAPTION_HEIGHT, frame.shape[1], 3), 24, np.uint8)
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    (width, _), _ = cv2.getTextSize(title, font, 0.5, 1)
-    scale = 0.5 * min(1.0, (frame.shape[1] - 12) / width)
-    cv2.putText(strip, title, (6, 17), font, scale, (235, 235, 235), 1, cv2.LINE_AA)
-    return np.concatenate([strip, frame])
 
 
 def safe_name(clip_id: str) -> str:

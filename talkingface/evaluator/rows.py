@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talkingface.errors import DataError
+from talkingface.errors import DataError, MediaError
 from talkingface.evaluator.regions import crop, region_boxes
 
 if TYPE_CHECKING:
@@ -106,13 +106,17 @@ def _derangement(clips: Sequence[ClipFolder]) -> list[ClipFolder]:
 def median_frame(track: LandmarkTrack) -> int:
     """Index of the detected frame whose mouth opening is the median one: the fairest single guess of a mouth.
 
+    Of boxes without landmarks, the middle one of the detected frames.
+
     Raises:
         DataError: no frame has a face.
     """
     found = np.flatnonzero(track.found)
     if not len(found):
         raise DataError("the reference clip has no frame with a face")
-    return int(found[np.argsort(track.opening()[found], kind="stable")[(len(found) - 1) // 2]])
+    if track.has_points:
+        found = found[np.argsort(track.opening()[found], kind="stable")]
+    return int(found[(len(found) - 1) // 2])
 
 
 def write_still(clip: ClipFolder, reference: ClipFolder, output: Path) -> None:
@@ -132,13 +136,21 @@ def write_still(clip: ClipFolder, reference: ClipFolder, output: Path) -> None:
         raise DataError(f"{reference.video}: shorter than its landmarks; preprocess it again")
     boxes = _nearest(region_boxes(clip.track(), "face"))
     reader = VideoReader(clip.video, fps=clip.fps)
-    with VideoWriter(output, fps=clip.fps, audio=clip.audio()) as writer:
+    with VideoWriter(output, fps=clip.fps, audio=sound_of(clip)) as writer:
         for number, target in enumerate(reader):
             place = crop(target := target.copy(), boxes[min(number, len(boxes) - 1)])
             if place is not None:
                 size = (place.shape[1], place.shape[0])
                 place[:] = cv2.resize(face, size, interpolation=_interpolation(face, size))
             writer.write(target)
+
+
+def sound_of(clip: ClipFolder) -> np.ndarray | None:
+    """The clip's sound for a film, None where its files have none; prepared clips always have."""
+    try:
+        return clip.audio()
+    except MediaError:
+        return None
 
 
 def _interpolation(face: np.ndarray, size: tuple[int, int]) -> int:
@@ -152,5 +164,8 @@ def _nearest(boxes: np.ndarray) -> np.ndarray:
     known = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     if not len(known):
         return boxes
-    nearest = known[np.abs(np.arange(len(boxes))[:, None] - known[None]).argmin(axis=1)]
-    return boxes[nearest]
+    frames = np.arange(len(boxes))
+    after = np.searchsorted(known, frames).clip(max=len(known) - 1)
+    before = (after - 1).clip(min=0)
+    earlier = np.abs(frames - known[before]) <= np.abs(known[after] - frames)
+    return boxes[known[np.where(earlier, before, after)]]

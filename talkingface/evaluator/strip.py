@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from talkingface.errors import DataError
+
 if TYPE_CHECKING:
     from talkingface.data.landmarks import LandmarkTrack
 
@@ -31,7 +33,11 @@ def write_strip(videos: Mapping[str, Path], track: LandmarkTrack, output: Path, 
     """
     from talkingface.data.media import VideoReader, write_image
 
-    chosen = pick_moments(track.opening(), moments)
+    try:
+        order = track.opening()
+    except DataError:  # boxes without landmarks: the moments are spread over the clip
+        order = np.where(track.valid, np.arange(len(track)), np.nan)
+    chosen = pick_moments(order, moments)
     box = view(track, chosen)
     rows = []
     for label, path in videos.items():

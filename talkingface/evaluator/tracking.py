@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,3 +82,38 @@ class Tracker:
             )
         except (TalkingFaceError, ImportError) as error:
             raise Unavailable(f"no landmarks: {error}") from error
+
+
+class TrackCache:
+    """Finds landmarks as a `Tracker` does, once for every file: they are kept in a folder, a failure in memory.
+
+    Args:
+        tracker: what finds them.
+        folder: an existing folder, usually temporary: nothing tells whether a video has changed since.
+    """
+
+    def __init__(self, tracker: Callable[[Path, Iterable[np.ndarray]], LandmarkTrack], folder: Path) -> None:
+        self.tracker = tracker
+        self.folder = folder
+        self._failed: dict[Path, TalkingFaceError] = {}
+
+    def __call__(self, path: Path, frames: Iterable[np.ndarray]) -> LandmarkTrack:
+        """Landmarks of a video, which must be read at one and the same rate every time.
+
+        Raises:
+            TalkingFaceError: the same again at every call.
+        """
+        from talkingface.data.landmarks import LandmarkTrack
+
+        if path in self._failed:
+            raise self._failed[path]
+        file = self.folder / f"{hashlib.sha1(str(path.resolve()).encode()).hexdigest()}.npz"
+        if file.exists():
+            return LandmarkTrack.load(file)
+        try:
+            track = self.tracker(path, frames)
+        except TalkingFaceError as error:
+            self._failed[path] = error
+            raise
+        track.save(file)
+        return track

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from toy_faces import SIZE, ToyProvider, draw
 
 from talkingface.config import Config, EvaluationConfig
 from talkingface.data.clip import ClipFolder
@@ -20,39 +21,6 @@ from talkingface.evaluator import METRICS, evaluator
 from talkingface.evaluator.base import Figure, Metric, make_metric, metric_class, register_metric
 from talkingface.evaluator.evaluator import Evaluator
 from talkingface.evaluator.rows import assign_donors, choose_references
-
-SIZE, SEAM = 96, 64
-
-
-def draw(opening, shade):
-    """A grey face with a dark mouth `opening` pixels high; its shade tells the speaker."""
-    frame = np.full((SIZE, SIZE, 3), 200, np.uint8)
-    frame[12:88, 16:80] = shade
-    half = round(opening / 2)
-    frame[SEAM - half : SEAM + half, 36:60] = 10
-    return frame
-
-
-class ToyProvider:
-    """Reads the mouth off the picture; a frame without a bright border has no face."""
-
-    name, version, layout = "toy", "1", "ibug68"
-    calls = 0
-
-    def detect(self, frame):
-        ToyProvider.calls += 1
-        if frame[4, 4, 0] < 100:
-            return []
-        dark = np.clip((120.0 - frame[40:86, 44:52].astype(float).mean((1, 2))) / 110, 0, 1)
-        points = np.zeros((68, 2), np.float32)
-        points[:] = [48, 50]
-        points[0], points[8], points[16] = [16, 50], [48, 87], [79, 50]
-        points[17:27] = [48, 12]
-        points[36:42], points[42:48] = [32, 35], [64, 35]
-        points[48:60] = [48, SEAM]
-        points[48], points[54] = [36, SEAM], [60, SEAM]
-        points[62], points[66] = [48, SEAM - dark.sum() / 2], [48, SEAM + dark.sum() / 2]
-        return [points]
 
 
 class ToyPipeline:
@@ -166,6 +134,17 @@ def test_metrics_json_says_what_was_measured(whole):
     assert report["synthetic"] is True
     assert (report["model"], report["dataset"], report["checkpoint"]) == ("Toy", "toys", "x.pt")
     assert report["stage_figures"] == {"toy_l1": 0.5, "toy_l1_shuffled": 1.0}
+    assert set(report["definitions"]) >= {key for key, count in report["rows"]["generated"].items() if count} - {
+        "clips"
+    }
+    assert report["definitions"]["m_lmd"] == {**report["definitions"]["lmd"], "landmarks": "toy 1 ibug68 static"}
+    assert report["definitions"]["psnr_mouth"]["landmarks"] == "toy 1 ibug68 static"
+    assert "landmarks" not in report["definitions"]["psnr"]
+    assert report["figures"]["psnr_mouth"]["metric"] == "PSNR"
+    assert report["date"] == result.date
+    low, high = report["details"]["generated"]["interval95"]["psnr"]
+    assert low < report["rows"]["generated"]["psnr"] < high
+    assert report["interval95"]["resamples"] == 2000
     frames = report["details"]["generated"]["mean_over_frames"]["psnr"]
     lengths = np.array([30, 30, 26])
     per_clip = [c.values["psnr"] for c in result.clips if c.row == "generated"]
@@ -193,6 +172,10 @@ def test_table_shows_rows_units_and_reasons(whole):
     line = next(line for line in table.splitlines() if line.startswith("psnr_mouth"))
     assert "(piq, mouth, dB, higher is better)" in line
     assert f"{result.values('still')['psnr_mouth']:.2f}" in line
+    low, high = (f"{end:.2f}" for end in result.rows["generated"].intervals["psnr_mouth"])
+    assert f"{result.values()['psnr_mouth']:.2f} [{low}, {high}]" in line
+    numbers = table.splitlines()[1 : [row.split()[:1] for row in table.splitlines()].index(["clips"])]
+    assert len(numbers) > 15 and max(map(len, numbers)) <= 120
     assert "LSE: n/a (weights not found" in table
     assert "toy_l1_shuffled" in table
 
@@ -206,6 +189,11 @@ def test_per_clip_csv_has_every_row_and_clip(whole):
     stored = next(c for c in result.clips if (c.row, c.clip_id) == ("still", "bob/one"))
     assert float(first["psnr"]) == pytest.approx(stored.values["psnr"], rel=1e-4)
     assert first["lse_c"] == ""
+    entries = json.loads((out / "per_clip.json").read_text())
+    entry = next(entry for entry in entries if (entry["row"], entry["clip_id"]) == ("still", "bob/one"))
+    assert entry["values"]["psnr"] == stored.values["psnr"]
+    assert entry["video"] == "videos/still/bob_one.mp4"
+    assert entry["frames"]["psnr"] == 26
 
 
 def test_videos_are_written(whole):
@@ -216,6 +204,16 @@ def test_videos_are_written(whole):
     assert count_frames(out / "videos" / "shuffled" / "ann_two.mp4") == 26  # its donor is bob's shorter clip
     assert [p.name for p in sorted((out / "samples").iterdir())] == ["ann_one.mp4", "ann_one.png"]
     assert {p.name for p in (out / "videos").iterdir()} == {"generated", "still", "shuffled"}
+
+
+def test_the_page_shows_every_clip_and_why_figures_are_missing(clips, whole, tmp_path):
+    out, _, _ = whole
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<video ") == 3 and page.count("<img ") == 1
+    for words in ("best 1", "worst 1", "mouth_corr", "weights not found", "toy_l1_shuffled", "toy 1 ibug68 static"):
+        assert words in page
+    evaluate(clips[:1], tmp_path, ("PSNR",), rows=("generated",), html=False)
+    assert (tmp_path / "metrics.json").exists() and not (tmp_path / "report.html").exists()
 
 
 def test_still_face_is_the_other_clips_face_in_the_true_box(clips, whole):
@@ -231,9 +229,11 @@ def test_a_clip_that_fails_is_left_out_of_every_row(clips, tmp_path):
     result, _ = evaluate(clips, tmp_path, ("PSNR",), fail=("ann/two",))
     assert [row.clips for row in result.rows.values()] == [2, 2, 2, 2]
     assert ("generated", "ann/two", "clip") in [skip[:3] for skip in result.skipped]
-    assert "is no good" in json.loads((tmp_path / "metrics.json").read_text())["skipped"][0]["reason"]
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert "is no good" in report["skipped"][0]["reason"]
+    assert report["details"]["still"]["clips_left_out"] == {"psnr": 1, "psnr_mouth": 1}
     assert "skipped ann/two (generated, clip)" in result.table()
-    with pytest.raises(DataError, match="none of 2 clips could be generated; the first: .*is no good"):
+    with pytest.raises(DataError, match="none of 2 clips could be scored; the first: .*is no good"):
         evaluate(clips[:2], tmp_path, ("PSNR",), fail=("ann/one", "ann/two"))
     with pytest.raises(DataError, match="list of clips is empty"):
         evaluate([], tmp_path)
@@ -259,6 +259,7 @@ def test_evaluation_while_training_is_one_row_and_finds_landmarks_once(clips, tm
     assert ToyProvider.calls == 30  # LMD and MOUTH share them, the real video's are on disk
     assert result.flat("eval/")["eval/mouth_corr"] == result.values("generated")["mouth_corr"]
     assert not (tmp_path / "samples").exists()
+    assert not (tmp_path / "report.html").exists()
     assert all(math.isfinite(value) for value in result.flat().values())
 
 
@@ -361,6 +362,16 @@ def test_a_lone_clip_gets_its_donor_from_the_pool_and_the_report_says_so(clips, 
     assert report["donors_from_outside_the_list"] == ["bob/one"]
 
 
+def test_the_shuffled_row_says_how_the_mouth_answers_another_audio(clips, tmp_path):
+    result, _ = evaluate(clips, tmp_path, ("SWAP",))
+    answered = result.values("shuffled")
+    assert answered["swap_opening"] == pytest.approx(1.0, abs=0.1)
+    assert answered["swap_mouth"] > 10 > 1 > answered["swap_rest"]
+    assert [result.values(row) for row in ("generated", "real", "still")] == [{}, {}, {}]
+    assert result.skipped == []
+    assert evaluate(clips, tmp_path, ("SWAP",), rows=("shuffled",))[0].values("shuffled") == {}
+
+
 def test_output_that_cannot_be_written_stops_at_once(clips, tmp_path):
     class FullDisk(ToyPipeline):
         def generate_file(self, source, audio, output, progress=False):
@@ -434,7 +445,9 @@ def test_references_come_from_the_pool_first():
 
 def test_metrics_are_found_in_any_case_and_unknown_names_are_explained():
     assert metric_class("psnr").name == "PSNR"
-    with pytest.raises(RegistryError, match=r"unknown metric 'SSIMM', did you mean 'SSIM'\? \(known: LMD, LSE"):
+    with pytest.raises(
+        RegistryError, match=r"unknown metric 'SSIMM', did you mean 'SSIM'\? \(known: CSIM, EXPERT, FID"
+    ):
         make_metric("SSIMM")
     for name, entry in METRICS.items():
         cls = metric_class(name)

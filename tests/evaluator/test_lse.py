@@ -6,12 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from clips import write_clip
 
 from talkingface.config import EvaluationConfig
-from talkingface.errors import DataError
+from talkingface.errors import DataError, MediaError
 from talkingface.evaluator import lse
-from talkingface.evaluator.base import Unavailable, make_metric
+from talkingface.evaluator.base import EvalSample, Unavailable, make_metric
 from talkingface.evaluator.mfcc import mfcc, pcm16
+from talkingface.evaluator.sync_windows import LipWindows, lip_input
 from talkingface.networks.syncnet_v2 import SyncNetV2
 
 
@@ -33,7 +35,10 @@ def numbered(count, size=(20, 30)):
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 100])
 def test_lip_windows_are_bgr_and_do_not_depend_on_the_batch(batch):
-    got = np.concatenate(list(lse.lip_embeddings(Averages(), numbered(12), batch=batch)))
+    windows = LipWindows(Averages(), batch=batch)
+    for frame in numbered(12):
+        windows.add(lip_input(frame))
+    got = windows.finish()
     centre = np.arange(2, 10)  # mean number of frames v .. v+4
     np.testing.assert_allclose(got, np.stack([2 * centre, centre], axis=1))
 
@@ -101,3 +106,26 @@ def test_weights_are_loaded_and_their_hash_is_reported(tmp_path):
     assert weights["sha256"] == hashlib.sha256((tmp_path / "mine.model").read_bytes()).hexdigest()
     assert weights["published"] is False
     assert not math.isnan(float(metric._network.forward_audio(torch.zeros(1, 1, 13, 20)).sum()))
+
+
+@pytest.mark.parametrize("shift", [-7, 0, 4])
+def test_the_curve_for_the_report_has_its_valley_at_the_offset(tmp_path, monkeypatch, shift):
+    base = np.random.default_rng(0).normal(size=(100, 32)).astype(np.float32)
+    score = lse.score_embeddings(base[20:80], base[20 + shift : 80 + shift])
+    metric = make_metric("LSE")
+    metric._network = Averages()
+    monkeypatch.setattr(metric, "_score_clip", lambda sample, pcm: score)
+    clip = write_clip(tmp_path / "clip.mp4")
+    sample = EvalSample("a", "real", clip, clip)
+    assert metric.score(sample)["av_offset"] == shift
+    assert len(sample.curves["lse"]) == 31 and int(np.argmin(sample.curves["lse"])) - 15 == shift
+    assert metric.definition()["lse_c"] == {"variant": "clip"}
+
+
+def test_a_damaged_video_is_reported_while_it_is_read_ahead(tmp_path):
+    def frames():
+        yield from numbered(10)
+        raise MediaError("cut.mp4: truncated")
+
+    with pytest.raises(MediaError, match=r"cut\.mp4: truncated"):
+        lse.embed(Averages(), frames(), np.zeros(16000, np.int16))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GENERATOR_VERSION = 1  # raise when the same parameters give other pixels or samples: old clips are then made anew
 SUPERSAMPLE = 2
+UNSEEN_CLIPS = 3
 log = logging.getLogger("talkingface")
 
 
@@ -34,6 +35,7 @@ class CorpusInfo:
     clips: tuple[str, ...]
     splits: dict[str, list[str]]
     splits_by_identity: dict[str, list[str]]
+    unseen: list[str]
     made: int
     kept: int
 
@@ -70,9 +72,10 @@ class _Job:
 def make_corpus(
     root: Path | str,
     *,
-    identities: int = 8,
-    clips: int = 6,
-    seconds: float = 3.0,
+    identities: int = 6,
+    clips: int = 7,
+    unseen: int = 0,
+    seconds: float = 4.0,
     fps: float = 25,
     size: int = 256,
     seed: int = 7,
@@ -93,6 +96,7 @@ def make_corpus(
         root: folder of the videos, by convention `dataset/demo/data`.
         identities: number of synthetic people.
         clips: clips per identity.
+        unseen: further people, with `UNSEEN_CLIPS` clips each, who stand in no list but `unseen.txt`.
         seconds: length of a clip; it has `frame_count(seconds, fps)` frames.
         fps: frames per second.
         size: side of the square frames in pixels, even, at least 64.
@@ -104,7 +108,8 @@ def make_corpus(
         nod: see `plan_clip`; keep it off in data that scores are made from.
         progress: show a progress bar.
         filelists: folder of the lists, by default `<root>/../filelist`. `train.txt`, `val.txt`, `test.txt` hold back
-            clips of seen identities; `by_identity/` holds back whole identities.
+            clips of seen identities; `by_identity/` holds back whole identities; `unseen.txt` names the clips of the
+            further people.
 
     Raises:
         DataError: an impossible parameter or an unusable portrait.
@@ -112,7 +117,7 @@ def make_corpus(
     """
     from talkingface.data.media import frame_count
 
-    _check(identities, clips, seconds, fps, size, tts, layout)
+    _check(identities, clips, unseen, seconds, fps, size, tts, layout)
     root = Path(root)
     filelists = Path(filelists) if filelists is not None else root.parent / "filelist"
     names = _portrait_names(portraits)
@@ -123,16 +128,18 @@ def make_corpus(
             mirror=bool(i // len(names) % 2),  # every second use of a portrait
             target=_stem(root, layout, i, c),
         )
-        for i in range(identities)
-        for c in range(clips)
+        for i, count in enumerate([clips] * identities + [min(UNSEEN_CLIPS, clips)] * unseen)
+        for c in range(count)
     ]
     by_clip, by_identity = split_corpus(identities, clips, layout)
     check_lists(filelists, root, by_clip)
     todo = [job for job in jobs if not _is_current(job)]
     _run(todo, _worker_count(workers, todo), progress)
     ids = tuple(clip_id(layout, job.identity, job.clip) for job in jobs)
-    parameters = {"identities": identities, "clips": clips, "seconds": seconds, "fps": fps, "size": size, "seed": seed}
-    parameters |= {"tts": tts, "layout": layout, "nod": nod, "portraits": [Path(name).name for name, _ in names]}
+    strangers = [clip_id(layout, job.identity, job.clip) for job in jobs if job.identity >= identities]
+    parameters = {"identities": identities, "clips": clips, "unseen": unseen, "seconds": seconds, "fps": fps}
+    parameters |= {"size": size, "seed": seed, "tts": tts, "layout": layout, "nod": nod}
+    parameters["portraits"] = [Path(name).name for name, _ in names]
     manifest = {
         "synthetic": True,
         "note": "made by talkingface demo-data; figures on it are no evidence of model quality",
@@ -143,16 +150,23 @@ def make_corpus(
         "clips": ids,
         "splits": by_clip,
         "splits_by_identity": by_identity,
+        "unseen": strangers,
     }
     write_text(root / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_lists(filelists, by_clip)
     write_lists(filelists / "by_identity", by_identity)
-    return CorpusInfo(root, filelists, ids, by_clip, by_identity, made=len(todo), kept=len(jobs) - len(todo))
+    write_lists(filelists, {"unseen": strangers})
+    return CorpusInfo(root, filelists, ids, by_clip, by_identity, strangers, made=len(todo), kept=len(jobs) - len(todo))
 
 
-def _check(identities: int, clips: int, seconds: float, fps: float, size: int, tts: str, layout: str) -> None:
-    if identities < 1 or clips < 1:
-        raise DataError(f"demo corpus: identities and clips must be at least 1, got {identities} and {clips}")
+def _check(
+    identities: int, clips: int, unseen: int, seconds: float, fps: float, size: int, tts: str, layout: str
+) -> None:
+    if identities < 1 or clips < 1 or unseen < 0:
+        raise DataError(
+            f"demo corpus: identities and clips must be at least 1, got {identities} and {clips};"
+            f" unseen at least 0, got {unseen}"
+        )
     if not (seconds > 0 and fps > 0):
         raise DataError(f"demo corpus: seconds and fps must be positive, got {seconds} and {fps}")
     if size < 64 or size % 2:

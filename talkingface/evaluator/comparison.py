@@ -1,0 +1,274 @@
+"""Several evaluations side by side: which numbers compare, and how the methods differ on the clips they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from talkingface.config import EvaluationConfig
+from talkingface.errors import DataError
+from talkingface.evaluator.base import finite_only
+from talkingface.evaluator.bootstrap import mean_interval
+from talkingface.evaluator.report import EvalResult
+from talkingface.evaluator.stored import find_metrics, read_result
+from talkingface.evaluator.table import number
+from talkingface.evaluator.views import all_figures, flatten
+
+GENERATED, SHUFFLED, REFERENCES = "generated", "shuffled", ("real", "still")
+DIFFERENT_CLIPS = "means over different clips"
+TOLERANCE = 1e-3
+"""Relative difference up to which two evaluations of a reference row agree: codecs differ a little."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated system: its name in the report, its `metrics.json`, and what that holds."""
+
+    name: str
+    path: Path
+    result: EvalResult
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A run less the first run in one figure, clip by clip.
+
+    Attributes:
+        figure: the figure.
+        run: name of the run.
+        base: name of the first run.
+        mean: average of the differences.
+        interval95: of that average; None for a single clip.
+        clips: clips that both have.
+        verdict: `better`, `worse` or `different` where the interval does not hold 0, `unclear` where it does.
+    """
+
+    figure: str
+    run: str
+    base: str
+    mean: float
+    interval95: tuple[float, float] | None
+    clips: int
+    verdict: str
+
+
+class Comparison:
+    """Runs, and all that follows from them.
+
+    Attributes:
+        runs: in the order given; the first is what the others are compared with.
+        references: reference rows, each with the first run that has it: (row, run).
+        warnings: what a reader must know before comparing.
+        doubtful: by figure, why its numbers do not compare.
+        notes: by (reference row, figure), in which runs that row has another value.
+        differences: paired differences to the first run.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        self.figures = all_figures([run.result for run in runs])
+        found = [(row, [run for run in self.runs if row in run.result.rows]) for row in REFERENCES]
+        self.references = [(row, having[0]) for row, having in found if having]
+        self.warnings: list[str] = []
+        self.doubtful: dict[str, str] = {}
+        self._redefined: set[str] = set()
+        self._compare_settings()
+        self._compare_clips()
+        self._compare_definitions()
+        self.notes = self._compare_references()
+        self.differences = [d for run in self.runs[1:] for d in self._differences(run)]
+
+    def _compare_settings(self) -> None:
+        for name in ("dataset", "fps", "synthetic"):
+            self._warn_if_differing(name, {r.name: r.result.provenance.get(name) for r in self.runs})
+        policies = {r.name: (r.result.provenance.get("references") or {}).get("policy") for r in self.runs}
+        self._warn_if_differing("references", policies)
+        for run in self.runs:
+            if not run.result.clips:
+                self.warnings.append(f"{run.name}: no per_clip.json, so it has no distributions and no differences")
+
+    def _warn_if_differing(self, name: str, values: dict[str, Any]) -> None:
+        known = {run: value for run, value in values.items() if value is not None}
+        if len({str(value) for value in known.values()}) > 1:
+            self.warnings.append(f"{name} differs ({_each(known)})")
+            if name == "dataset":
+                self._doubt(self.figures, "other data sets")
+
+    def _doubt(self, figures: Sequence[str], reason: str) -> None:
+        for key in figures:
+            self.doubtful[key] = "; ".join(filter(None, (self.doubtful.get(key), reason)))
+
+    def _compare_clips(self) -> None:
+        sets = {r.name: {c.clip_id for c in r.result.clips if c.row == GENERATED} for r in self.runs}
+        sets = {name: clips for name, clips in sets.items() if clips}
+        common = set.intersection(*sets.values()) if sets else set()
+        if any(clips != common for clips in sets.values()):
+            counts = _each({name: len(clips) for name, clips in sets.items()})
+            self.warnings.append(
+                f"clips differ ({counts}; {len(common)} in all): means are over different clips, "
+                "differences over those that both runs have"
+            )
+            self._doubt(self.figures, DIFFERENT_CLIPS)
+            return
+        reasons: dict[str, list[str]] = {}
+        for key in self.figures:
+            scored = {r.name: set(r.result.per_clip(GENERATED, key)) for r in self.runs if r.name in sets}
+            scored = {name: clips for name, clips in scored.items() if clips}
+            if any(clips != next(iter(scored.values())) for clips in scored.values()):
+                counts = _each({name: len(clips) for name, clips in scored.items()})
+                reasons.setdefault(f"scored on different clips ({counts})", []).append(key)
+        for reason, keys in reasons.items():
+            self.warnings.append(f"{', '.join(keys)}: {reason}")
+            self._doubt(keys, DIFFERENT_CLIPS)
+
+    def _compare_definitions(self) -> None:
+        reasons: dict[str, list[str]] = {}
+        for key in self.figures:
+            by_run = {r.name: dict(flatten(r.result.definitions[key])) for r in self.runs if _computed(r, key)}
+            shared = set.intersection(*map(set, by_run.values())) if by_run else set()
+            for part in sorted(shared):
+                values = {name: definition[part] for name, definition in by_run.items()}
+                if len(set(values.values())) > 1:
+                    short = {name: value[:12] if part.endswith("sha256") else value for name, value in values.items()}
+                    reasons.setdefault(f"{part} differs ({_each(short)})", []).append(key)
+        for reason, keys in reasons.items():
+            self.warnings.append(f"{', '.join(keys)}: {reason}")
+            self._doubt(keys, reason)
+            self._redefined.update(keys)
+
+    def _compare_references(self) -> dict[tuple[str, str], str]:
+        notes = {}
+        for row, first in self.references:
+            for run in self.runs:
+                values, known = run.result.values(row), first.result.values(row)
+                for key in known.keys() & values.keys():
+                    if not math.isclose(known[key], values[key], rel_tol=TOLERANCE, abs_tol=1e-6):
+                        notes.setdefault((row, key), []).append(f"{run.name}: {number(values[key])}")
+        for row, first in self.references:
+            keys = [key for key in self.figures if (row, key) in notes]
+            if keys:
+                named = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+                self.warnings.append(f"the {row} row, shown from {first.name}, is not the same in all runs: {named}")
+        return {place: ", ".join(others) for place, others in notes.items()}
+
+    def _differences(self, run: Run) -> list[Difference]:
+        base = self.runs[0]
+        sets = [r.result.provenance.get("dataset") for r in (base, run)]
+        if None not in sets and sets[0] != sets[1]:
+            return []  # clips of one name are other clips there
+        found = []
+        for key in self.figures:
+            ours, theirs = (r.result.per_clip(GENERATED, key) for r in (run, base))
+            differences = [value - theirs[clip] for clip, value in ours.items() if clip in theirs]
+            if differences and key not in self._redefined:
+                found.append(self._difference(key, run, differences))
+        return found
+
+    def _difference(self, key: str, run: Run, differences: list[float]) -> Difference:
+        mean = math.fsum(differences) / len(differences)
+        interval = mean_interval(differences, EvaluationConfig().bootstrap)
+        verdict = "unclear"
+        if interval and not interval[0] <= 0 <= interval[1]:
+            higher = run.result.figures[key].higher_is_better
+            verdict = "different" if higher is None else "better" if (mean > 0) == higher else "worse"
+        return Difference(key, run.name, self.runs[0].name, mean, interval, len(differences), verdict)
+
+    def merged(self) -> EvalResult:
+        """The generated rows under the names of their runs, and the reference rows, as one result for the table."""
+        first = self.runs[0].result
+        merged = EvalResult(date=first.date, provenance={"model": " against ".join(run.name for run in self.runs)})
+        for run in reversed(self.runs):
+            merged.figures |= run.result.figures
+            merged.definitions |= run.result.definitions
+        merged.figures = {key: merged.figures[key] for key in self.figures}
+        for name in dict.fromkeys(name for run in self.runs for name in run.result.unavailable):
+            reasons = {run.name: run.result.unavailable.get(name) for run in self.runs}
+            same = len(set(reasons.values())) == 1
+            known = {run: reason for run, reason in reasons.items() if reason}
+            merged.unavailable[name] = next(iter(known.values())) if same else _each(known)
+        merged.rows = {run.name: run.result.rows[GENERATED] for run in self.runs}
+        merged.rows |= {row: run.result.rows[row] for row, run in self.references}
+        return merged
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `comparison.json`."""
+        merged = self.merged()
+        return {
+            "runs": [
+                {"name": r.name, "path": str(r.path), "date": r.result.date, **_identity(r.result)} for r in self.runs
+            ],
+            "rows": {
+                name: finite_only(row.values) | {"clips": row.clips, "interval95": row.intervals}
+                for name, row in merged.rows.items()
+            },
+            "references_from": {row: run.name for row, run in self.references},
+            "differences": [asdict(difference) for difference in self.differences],
+            "warnings": self.warnings,
+            "does_not_compare": self.doubtful,
+            "figures": {key: figure._asdict() for key, figure in merged.figures.items()},
+            "definitions": {run.name: run.result.definitions for run in self.runs},
+        }
+
+
+def read_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """Evaluated runs, named after their models, and their folders where models repeat.
+
+    Raises:
+        DataError: a path has no usable `metrics.json`, or no generated row in it.
+    """
+    files = [find_metrics(path) for path in paths]
+    results = [read_result(file) for file in files]
+    for file, result in zip(files, results, strict=True):
+        if GENERATED not in result.rows:
+            raise DataError(f"{file}: has no `{GENERATED}` row, so there is nothing to compare")
+        _take_from_shuffled(result)
+    return [Run(*parts) for parts in zip(_names(files, results), files, results, strict=True)]
+
+
+def _take_from_shuffled(result: EvalResult) -> None:
+    """Give the generated row the figures that only another clip's audio can tell, such as the response to a swap."""
+    if SHUFFLED not in result.rows:
+        return
+    row, other = result.rows[GENERATED], result.rows[SHUFFLED]
+    # A figure that failed on the generated clips is not one that only this row has.
+    keys = [key for key in other.values if key not in row.values and not result.left_out(GENERATED, key)]
+    for name in ("values", "scored", "frame_means", "non_finite", "intervals"):
+        lent = {key: value for key, value in getattr(other, name).items() if key in keys}
+        getattr(row, name).update(lent)
+    clips = {clip.clip_id: clip.values for clip in result.clips if clip.row == SHUFFLED}
+    for clip in result.clips:
+        if clip.row == GENERATED:
+            clip.values |= {key: value for key, value in clips.get(clip.clip_id, {}).items() if key in keys}
+    for key in keys:
+        result.definitions[key] = {**result.definitions.get(key, {}), "row": SHUFFLED}
+
+
+def _names(files: Sequence[Path], results: Sequence[EvalResult]) -> list[str]:
+    folders = [_run_folder(file) for file in files]
+    models = [str(result.provenance.get("model") or folder) for result, folder in zip(results, folders, strict=True)]
+    names = []
+    for model, folder in zip(models, folders, strict=True):
+        name = f"{model} {folder}" if models.count(model) > 1 and model != folder else model
+        taken = sum(n == name or n.startswith(f"{name} (") for n in (*names, *REFERENCES))
+        names.append(f"{name} ({taken + 1})" if taken else name)
+    return names
+
+
+def _run_folder(metrics: Path) -> str:
+    folder = metrics.absolute().parent
+    return (folder.parent if folder.name == "eval" else folder).name
+
+
+def _computed(run: Run, key: str) -> bool:
+    return key in run.result.definitions and key in run.result.values(GENERATED)
+
+
+def _identity(result: EvalResult) -> dict[str, Any]:
+    return {key: result.provenance[key] for key in ("model", "dataset", "checkpoint") if key in result.provenance}
+
+
+def _each(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())

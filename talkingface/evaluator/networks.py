@@ -1,0 +1,107 @@
+"""What metrics with a network share: its weight file, frames as tensors, how many go through at once and how precisely.
+
+Networks never run with random weights: a file that is missing, or another one at the published file's place, makes the
+metric unavailable. Weights of one's own come in only through the configuration, and the report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from talkingface.evaluator.base import Unavailable
+from talkingface.weights import find, how_to_get, is_published, locate, sha256_of, verify
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from talkingface.config import EvaluationConfig
+
+T = TypeVar("T")
+M = TypeVar("M", bound="nn.Module")
+CPU_BATCH, GPU_BATCH = 8, 64
+
+
+class Weights(NamedTuple):
+    """A weight file and what the report says about it: `file`, `sha256`, `published` (None: no hash is known)."""
+
+    path: Path
+    definition: dict[str, Any]
+
+
+def find_weights(name: str, weights_dir: str | Path, configured: str | None, key: str) -> Weights:
+    """The weight file of a metric.
+
+    Args:
+        name: of the published file, see `talkingface.weights`.
+        weights_dir: folder of weight files.
+        configured: path from the configuration, which may name other weights on purpose.
+        key: its configuration key, for messages.
+
+    Raises:
+        Unavailable: the file is missing, or at the default place lies another one than the published.
+    """
+    path = Path(configured) if configured else locate(weights_dir, name)
+    if not path.is_file():
+        hint = f"evaluation.{key}" if configured else f"{find(name).purpose}; {how_to_get(name, weights_dir)}"
+        raise Unavailable(f"weights not found: {path} ({hint})")
+    digest = sha256_of(path)
+    if not configured and is_published(name, digest) is False:
+        raise Unavailable(
+            f"{path}: not the published file (sha256 {digest[:12]}..., expected {find(name).sha256[:12]}...); move it"
+            f" away and {how_to_get(name, weights_dir)}, or name your own weights with evaluation.{key}"
+        )
+    verify(path, name)  # says when these are other weights
+    return Weights(path, {"file": path.name, "sha256": digest, "published": is_published(name, digest)})
+
+
+def batch_size(settings: EvaluationConfig, device: str) -> int:
+    """Items per pass; no effect on results."""
+    return settings.batch or (GPU_BATCH if device.startswith("cuda") else CPU_BATCH)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    held: list[T] = []
+    for item in items:
+        held.append(item)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def ready(network: M, device: str) -> M:
+    """A loaded network in eval mode on its device, in the memory layout that `to_images` gives: up to twice as fast."""
+    import torch
+
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def to_images(frames: Sequence[np.ndarray], device: str) -> torch.Tensor:
+    """Frames of one size, (H, W, 3) uint8 RGB -> (B, 3, H, W) float32 in [0, 1]."""
+    import torch
+
+    stacked = torch.from_numpy(np.stack(frames)).to(device)
+    return stacked.permute(0, 3, 1, 2).float().div(255)
+
+
+def precision(settings: EvaluationConfig, device: str) -> str:
+    """How precisely networks compute: `bf16` where the settings ask for it and the device is a GPU, else `32`."""
+    return "bf16" if settings.precision == "bf16" and device.startswith("cuda") else "32"
+
+
+@contextmanager
+def judging(settings: EvaluationConfig, device: str) -> Iterator[None]:
+    """Within: no gradients, and the precision of `precision`."""
+    import torch
+
+    bf16 = precision(settings, device) == "bf16"
+    with torch.inference_mode(), torch.autocast("cuda" if bf16 else "cpu", torch.bfloat16, enabled=bf16):
+        yield
