@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import random
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from talkingface.model.base import TalkingFaceModel
 
 FORMAT = 1
+log = logging.getLogger("talkingface")
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
@@ -164,9 +166,22 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, opti
     network.load_state_dict({**own, **state})
 
 
-def load_state_file(network: nn.Module, path: str | Path, what: str, optional: Iterable[str] = ()) -> None:
-    """Fill a frozen network from a published state dict, bare or under `state_dict`."""
+def load_state_file(
+    network: nn.Module, path: str | Path, what: str, optional: Iterable[str] = (), name: str | None = None
+) -> None:
+    """Fill an expert from a published state dict, bare or under `state_dict`, or from a checkpoint or run of ours.
+
+    Args:
+        network: network to fill.
+        path: the file, or a run folder.
+        what: for the message.
+        optional: suffixes of entries that old files may lack.
+        name: name of the network inside a checkpoint of ours.
+    """
+    path = find_checkpoint(path)
     content = read(path)
+    if isinstance(content, dict) and name in (content.get("networks") or {}):
+        content = content["networks"][name]
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: expected the weights of {what}, found something else")
@@ -200,7 +215,8 @@ def import_official(model: TalkingFaceModel, folder: str | Path) -> list[str]:
     """Fill a model from the published files of its paper.
 
     Args:
-        model: freshly built model; its `official` tuple says which file fills which network.
+        model: freshly built model; its `official` tuple says which file fills which network. Where several files may
+            fill one network (forms of different size, say), the first that fits does.
         folder: where the files are.
 
     Returns:
@@ -214,19 +230,24 @@ def import_official(model: TalkingFaceModel, folder: str | Path) -> list[str]:
         raise CheckpointError(f"{type(model).__name__} has no published checkpoints to import")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
-    filled, problems = [], []
+    filled: list[str] = []
+    problems: list[tuple[str, str]] = []
     for official in model.official:
         path = folder / official.file
         if not path.is_file():
             continue
+        if official.network in filled:
+            log.warning("%s: left out, '%s' is filled already; give it a folder of its own", path, official.network)
+            continue
         try:
             load_state(getattr(model, official.network), official_state(official, read(path)), f"{path}")
         except CheckpointError as error:
-            problems.append(str(error))
+            problems.append((official.network, str(error)))
             continue
         filled.append(official.network)
-    if problems:
-        raise CheckpointError("\n  ".join(problems))
+    unfit = [text for network, text in problems if network not in filled]
+    if unfit:
+        raise CheckpointError("\n  ".join(unfit))
     if not filled:
         wanted = ", ".join(dict.fromkeys(o.file for o in model.official))
         raise CheckpointError(f"{folder}: none of the published files is there: {wanted}")

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -154,3 +154,12 @@ def explained_errors(stage: StageConfig) -> Iterator[None]:
             f"stage '{stage.name}': the GPU memory does not suffice for batch_size {stage.batch_size}; halve it and set"
             f" --stages.{stage.name}.accumulate=2, or use --precision=bf16"
         ) from error
+
+
+def gather(fabric: Fabric, value: Any) -> list[Any]:
+    """A plain value of every process, in order of rank."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values

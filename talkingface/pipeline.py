@@ -78,8 +78,8 @@ class Pipeline:
                 f"{path}: holds no trained {', '.join(untrained)}, so it cannot make videos yet; it is a checkpoint of"
                 f" stage '{content.get('stage', '?')}'"
             )
-        files.load_networks(model, content["networks"], path)
         load_experts(model, config)
+        files.load_networks(model, content["networks"], path)
         return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks)
 
     def __call__(
@@ -192,7 +192,9 @@ def check_writable(output: Path) -> None:
 
 
 def load_experts(model: TalkingFaceModel, config: Config, kinds: Collection[str] | None = None) -> None:
-    """Load the weights of frozen networks from the files `experts:` names.
+    """Load the weights of experts from the files or runs that `experts:` names.
+
+    Frozen networks must be given; one that another stage trains may be.
 
     Args:
         model: the model to fill.
@@ -202,10 +204,12 @@ def load_experts(model: TalkingFaceModel, config: Config, kinds: Collection[str]
     Raises:
         CheckpointError: a needed file is missing; the message says which key names it.
     """
-    needed = {name for kind, plan in model.plans.items() if kinds is None or kind in kinds for name in plan.frozen}
-    for name in sorted(needed):
+    plans = [plan for kind, plan in model.plans.items() if kinds is None or kind in kinds]
+    needed = {name for plan in plans for name in plan.frozen}
+    offered = {name for plan in plans for name in plan.uses if config.experts.get(name)}
+    for name in sorted(needed | offered):
         file = config.experts.get(name)
-        path = next((p for p in (Path(file or ""), Path(config.weights_dir) / (file or "")) if p.is_file()), None)
+        path = next((p for p in (Path(file), Path(config.weights_dir) / file) if p.exists()), None) if file else None
         if path is not None:
             model.load_expert(name, path)
         elif kinds is not None:

@@ -182,6 +182,7 @@ def ensure_demo_corpus(config: Config) -> None:
         root,
         identities=demo.identities,
         clips=demo.clips,
+        unseen=demo.unseen,
         seconds=demo.seconds,
         fps=25,
         size=demo.size,
@@ -195,21 +196,21 @@ def ensure_demo_corpus(config: Config) -> None:
 
 
 def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Clips:
-    """Usable preprocessed clips of the splits `train`, `val` and `test`; they have all of `artefacts` (the model's).
+    """Usable preprocessed clips of `train`, `val`, `test` and `unseen`; they have all of `artefacts` (the model's).
 
     Raises:
         DataError: no training clip is usable, with the reasons.
     """
     from talkingface.data.clip import ClipFolder, usable_clips
-    from talkingface.data.layouts import make_layout
+    from talkingface.data.layouts import SPLITS, UNSEEN, make_layout
     from talkingface.registry import get_spec
 
     layout = make_layout(config)
     artefacts = get_spec(config.model_name).model.artefacts if artefacts is None else artefacts
     root = Path(config.preprocessed_root)
     clips: Clips = {}
-    for split in ("train", "val", "test"):
-        ids = layout.split_ids(config, split)
+    for split in (*SPLITS, UNSEEN):
+        ids = layout.split_ids(config, split) if split != UNSEEN else layout.listed_ids(config, UNSEEN) or []
         kept, dropped = usable_clips((ClipFolder(root / i, clip_id=i) for i in ids), artefacts)
         if dropped:
             shown = "; ".join(f"{i}: {reason}" for i, reason in dropped[:3])
@@ -374,7 +375,9 @@ def import_checkpoints(model: str, folder: str, output: str | None, overrides: M
     if not model:
         raise ConfigError("`import` needs --model=NAME")
     spec = get_spec(model)
-    settings = {f"model.{key}": value for official in spec.model.official for key, value in official.settings.items()}
+    # Only the files that are there have a say, the first one the most: forms of one network exclude each other.
+    there = [official for official in spec.model.official if (Path(folder) / official.file).is_file()]
+    settings = {f"model.{key}": value for official in reversed(there) for key, value in official.settings.items()}
     loaded = load_config(spec.name, "folder", (), {**settings, **overrides})
     network = spec.model(loaded.config.model)
     filled = checkpoint.import_official(network, folder)

@@ -22,11 +22,12 @@ from talkingface import checkpoint
 from talkingface.config import Config, StageConfig
 from talkingface.config_loading import to_plain
 from talkingface.data.batches import HeldOutBatches, TrainBatches
-from talkingface.devices import explained_errors, make_fabric, resolve_device, resolve_precision
+from talkingface.devices import explained_errors, gather, make_fabric, resolve_device, resolve_precision
 from talkingface.errors import CheckpointError, ConfigError, DataError, MediaError, NoFaceError, TrainingDiverged
 from talkingface.model.base import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.optimization import AveragedWeights, lr_factor, make_optimizer
 from talkingface.runlog import RunFolder, RunLog
+from talkingface.running_means import RunningMeans
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -67,6 +68,10 @@ class Trainer:
         """Train every stage (or the one `config.stage` names) that this run has not finished yet."""
         chosen = [s for s in self.config.stages if self.config.stage in (None, s.name)]
         for stage in chosen:
+            if self.is_given(stage):
+                names = ", ".join(self.model.plans[stage.kind].trains)
+                log.info("stage %s: not trained, `experts:` names the weights of %s", stage.name, names)
+                continue
             last = self.run.stage(stage.name) / "last.pt"
             state = checkpoint.load(last, self.config.model_name) if last.is_file() else None
             if state is not None and state["finished"]:
@@ -78,6 +83,12 @@ class Trainer:
             if path.is_file():
                 checkpoint.load_networks(self.model, checkpoint.load(path)["networks"], path)
                 break
+
+    def is_given(self, stage: StageConfig) -> bool:
+        """Whether `experts:` names weights of all that a stage would train, and later stages only use them."""
+        trains = self.model.plans[stage.kind].trains
+        used = {name for plan in self.model.plans.values() for name in plan.uses}
+        return self.config.stage != stage.name and all(n in used and self.config.experts.get(n) for n in trains)
 
 
 class StageLoop:
@@ -94,8 +105,7 @@ class StageLoop:
         self.finished = False
         self.accumulated: set[str] = set()
         self.ready: set[str] = set()
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.means = RunningMeans()
         self.fabric = self._stage_fabric()
         self._prepare_data()
         self._prepare_networks(state)
@@ -163,10 +173,12 @@ class StageLoop:
 
     def _prepare_networks(self, state: Mapping[str, Any] | None) -> None:
         """Load what the stage starts from, make optimisers, hand both to Fabric, restore a killed run."""
-        self.ready |= set(self.plan.trains)
+        self.ready |= {*self.plan.trains, *(name for name in self.plan.uses if self.config.experts.get(name))}
         if state is None:
+            given = [stage.name for stage in self.config.stages if self.trainer.is_given(stage)]
             for source in self.stage.init_from:
-                self._init_from(source)
+                if source not in given:
+                    self._init_from(source)
             self.model.initialise(self.dataset, self._context())
         else:
             checkpoint.load_networks(self.model, state["networks"], self.folder / "last.pt")
@@ -199,7 +211,7 @@ class StageLoop:
             )
         content = checkpoint.load(path, self.config.model_name)
         names = content["trained"]
-        self.ready |= {*content["ready"], *names}
+        self.ready |= {*content.get("ready", ()), *names}
         checkpoint.load_networks(self.model, {n: content["networks"][n] for n in names}, path)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -231,7 +243,7 @@ class StageLoop:
             self._set_learning_rate()
             with explained_errors(self.stage):
                 values = self._train_batch(batch, self._context())
-            self._add_logs(values)
+            self.means.add(values)
             self.step += 1
             self.batch_in_epoch += 1
             bar.update()
@@ -291,20 +303,11 @@ class StageLoop:
 
     # -- logging -------------------------------------------------------------------------------------------------------
 
-    def _add_logs(self, values: Mapping[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums[name] + value.float() if name in self.sums else value.float()
-            self.counts[name] = self.counts.get(name, 0) + 1
-
     def _flush_logs(self, bar: tqdm) -> None:
         """Read the averages since the last time, in one transfer; stop when one of them is not finite."""
-        if not self.sums:
+        values = self.means.read(self.fabric)
+        if not values:
             return
-        names = list(self.sums)
-        means = torch.stack([self.sums[n] / self.counts[n] for n in names])
-        means = self.fabric.all_reduce(means, reduce_op="mean").cpu().tolist()
-        self.sums, self.counts = {}, {}
-        values = dict(zip(names, means))
         bad = [name for name, value in values.items() if not math.isfinite(value) and not name.endswith("grad_norm")]
         if bad:
             listing = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
@@ -336,6 +339,7 @@ class StageLoop:
             self._flush_logs(bar)
             with self._isolated():
                 values = self._validate()
+                values |= self._more_figures(values)
                 if score and self.trainer.evaluate is not None:
                     values |= self._score_videos()
             self.log.record(self.stage.name, self.epoch, self.step, values)
@@ -366,18 +370,21 @@ class StageLoop:
                 items += size
             if first is not None and self.fabric.is_global_zero:
                 self.log.pictures(self.stage.name, self.step, self.model.preview(first, self._context(), self.held_out))
-        parts = self._gather(({name: float(value) for name, value in sums.items()}, items))
+        # One of the processes may have had no held-out item at all.
+        parts = gather(self.fabric, ({name: float(value) for name, value in sums.items()}, items))
         total = sum(count for _, count in parts)
         names = sorted({name for values, _ in parts for name in values})
         return {f"val/{name}": sum(values.get(name, 0.0) for values, _ in parts) / total for name in names}
 
-    def _gather(self, value: Any) -> list[Any]:
-        """`value` of every process; one of them may have had no held-out item at all."""
-        if self.fabric.world_size == 1:
-            return [value]
-        values: list[Any] = [None] * self.fabric.world_size
-        torch.distributed.all_gather_object(values, value)
-        return values
+    @torch.no_grad()
+    def _more_figures(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The model's own figures of this validation, found in the first process."""
+        more: dict[str, float] = {}
+        if self.held_out is not None and self.fabric.is_global_zero:
+            with self._evaluating(), self.fabric.autocast():
+                own = self.model.after_validation(values, self._context(), self.dataset, self.held_out, self.folder)
+            more = {f"val/{name}": float(value) for name, value in own.items()}
+        return self.fabric.broadcast(more) if self.fabric.world_size > 1 else more
 
     def _score_videos(self) -> dict[str, float]:
         values: dict[str, float] = {}

@@ -42,7 +42,8 @@ class Plan:
         dataset: class of the stage's data set.
         trains: attribute names of the networks that train; each gets its own optimiser and is checkpointed.
         frozen: experts: eval mode, no gradients, not saved.
-        uses: trained in another stage and needed here only in eval mode without gradients (saved along).
+        uses: trained in another stage, or given by `experts:`, and needed here only in eval mode without gradients
+            (saved along).
         generates: whether `generate` makes sense after this stage, so that it can be scored on videos while training.
     """
 
@@ -98,6 +99,7 @@ class TalkingFaceModel(nn.Module):
 
     `speaks_with` names the networks that `generate` needs trained; a checkpoint without one of them is refused. Where
     `generate` sets `debug_frame` (H, W, 3) before it yields a frame, these go into a second video beside the result.
+    `loss_experts` names the sync experts that a loss of this model asks: reports mark them when they also judge.
     `evaluation_artefacts` are the per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes
     only these, so that the crops a run was trained on stay as they are.
     A subclass sets the class attributes, builds its networks in `__init__(config)`, writes one `<kind>_step` per plan.
@@ -108,6 +110,7 @@ class TalkingFaceModel(nn.Module):
     artefacts: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[tuple[Official, ...]] = ()
     speaks_with: ClassVar[tuple[str, ...]] = ()
+    loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
     debug_frame: np.ndarray | None = None
 
@@ -126,6 +129,11 @@ class TalkingFaceModel(nn.Module):
         was made with other parameters is made again.
         """
         return {}
+
+    @classmethod
+    def makes_videos(cls) -> bool:
+        """Whether there is a stage after which `generate` works; an expert, for one, judges and makes none."""
+        return any(plan.generates for plan in cls.plans.values())
 
     @property
     def device(self) -> torch.device:
@@ -150,6 +158,23 @@ class TalkingFaceModel(nn.Module):
 
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """Called once before a fresh stage trains (not on resume): e.g. set an output bias to the data's mean."""
+
+    def after_validation(
+        self, values: Mapping[str, float], ctx: StepContext, train: ClipDataset, held_out: ClipDataset, folder: Path
+    ) -> dict[str, float]:
+        """More figures of a validation, by name without `val/`; also the place for alarms and plots.
+
+        Called after every validation in the first process, in eval mode, without gradients, with random numbers of its
+        own. Whoever needs gradients switches them on and puts the weights back.
+
+        Args:
+            values: what `validation_step` gave, as `val/<name>`.
+            ctx: where training stands.
+            train: the stage's training data.
+            held_out: the stage's held-out data.
+            folder: of the stage, for plots.
+        """
+        return {}
 
     def stage_ended(self, ctx: StepContext) -> None:
         """Called once when a stage has ended; `ctx.best` holds its best values, e.g. to warn about poor ones."""
@@ -189,10 +214,10 @@ class TalkingFaceModel(nn.Module):
         return ""
 
     def load_expert(self, name: str, path: Path) -> None:
-        """Load the published weights of a frozen network; the default loads a plain state dict strictly."""
+        """Load the weights of an expert: a published state dict, or that network in one of our checkpoints."""
         from talkingface.checkpoint import load_state_file
 
-        load_state_file(getattr(self, name), path, what=f"{type(self).__name__}.{name}")
+        load_state_file(getattr(self, name), path, what=f"{type(self).__name__}.{name}", name=name)
 
 
 @contextmanager

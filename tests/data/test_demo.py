@@ -144,6 +144,15 @@ def test_splits_never_share_a_clip_and_never_an_identity(count):
     assert {line.split("/")[0] for line in by_clip["test"]} == {line.split("/")[0] for line in by_clip["train"]}
 
 
+def test_unseen_people_stand_in_a_list_of_their_own(tmp_path):
+    info = make_corpus(
+        tmp_path / "data", identities=1, clips=2, unseen=1, seconds=0.2, size=64, workers=1, progress=False
+    )
+    assert info.unseen == ["id01/00000", "id01/00001"] and set(info.unseen) <= set(info.clips)
+    assert not set(info.unseen) & set().union(*info.splits.values(), *info.splits_by_identity.values())
+    assert (info.filelists / "unseen.txt").read_text().split() == info.unseen
+
+
 def test_built_in_portraits_need_no_mediapipe(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     for name in BUILTIN:

@@ -1,0 +1,181 @@
+"""The chance alarm: says when a lip-sync expert is learning nothing, and why.
+
+A loss of 0.69 does not tell: a healthy run stays near it for 5,000 to 10,000 windows. Later, an expert that decides at
+chance on training and held-out clips alike, whose cosines do not differ and whose offset curve is flat, is stuck. The
+same with batch statistics rules out that only the running averages of batch norm are stale. `sync_causes` then looks
+for the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.config import Section
+from talkingface.evaluator.sync_scores import Sweep, clip_figures, mean_figures, sweep_of
+from talkingface.model.sync_causes import Finding, check_averages, find_causes
+from talkingface.model.sync_embedding import ClipEmbeddings, embed_clips, embed_mixed
+from talkingface.runlog import write_text
+
+if TYPE_CHECKING:
+    from talkingface.data.clip import ClipFolder
+    from talkingface.model.base import StepContext
+    from talkingface.model.sync_data import SyncWindows
+    from talkingface.networks.sync_expert import SyncExpert
+
+log = logging.getLogger("talkingface")
+FILE = "alarm.json"
+AGAIN = 4  # it rings again when this many times the windows have been seen
+
+
+class SyncAlarmConfig(Section):
+    """When the alarm rings, and how it looks for the cause.
+
+    Attributes:
+        windows: windows seen in training before it may ring; null switches it off.
+        chance: distance of the two-alternative accuracy from one half that still counts as chance.
+        gap: likewise, of the mean cosines of true and other pairs from each other.
+        flat: likewise, prominence of the mean offset curve.
+        fit_windows: windows that a fresh expert is asked to learn by heart.
+        fit_steps: batches of 64 windows that it has for that at most.
+    """
+
+    windows: int | None = Field(15000, gt=0)
+    chance: float = Field(0.03, ge=0, lt=0.5)
+    gap: float = Field(0.02, ge=0)
+    flat: float = Field(0.05, ge=0)
+    fit_windows: int = Field(200, ge=16)
+    fit_steps: int = Field(250, ge=1)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an expert does on some clips: mean `pair_figures`, and the offset curve of every clip."""
+
+    figures: dict[str, float]
+    sweeps: list[Sweep]
+
+    @property
+    def prominence(self) -> float:
+        """Of the mean offset curve."""
+        return Sweep.mean(self.sweeps).prominence
+
+    def at_chance(self, options: SyncAlarmConfig) -> bool:
+        """Whether nothing tells true pairs from others."""
+        figures = self.figures
+        return (
+            abs(figures["two_alternative"] - 0.5) <= options.chance + 1e-9  # 0.53 is not quite 0.5 + 0.03
+            and abs(figures["positive"] - figures["negative"]) < options.gap
+            and self.prominence < options.flat
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """For `alarm.json`."""
+        return {**self.figures, "sweep_prominence": self.prominence}
+
+
+def measure(clips: Sequence[ClipEmbeddings]) -> Standing:
+    """Figures and offset curves from the embeddings of some clips."""
+    return Standing(mean_figures([clip_figures(clip) for clip in clips]), [sweep_of(clip) for clip in clips])
+
+
+def some_clips(dataset: SyncWindows, count: int) -> list[ClipFolder]:
+    """At most `count` clips, evenly spread over the list."""
+    clips = dataset.clips
+    return [clips[index] for index in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
+
+
+def windows_seen(ctx: StepContext, dataset: SyncWindows) -> int:
+    """Windows that training has looked at so far."""
+    options = dataset.options
+    return ctx.step * ctx.stage.batch_size * (1 if options.objective == "published" else options.windows)
+
+
+def watch(
+    network: SyncExpert,
+    options: SyncAlarmConfig,
+    held: Standing,
+    ctx: StepContext,
+    train: SyncWindows,
+    held_out: SyncWindows,
+    folder: Path,
+) -> None:
+    """Ring when the expert is at chance: one warning, and `alarm.json` in `folder`.
+
+    Args:
+        network: in eval mode.
+        options: limits.
+        held: its standing on held-out clips.
+        ctx: where training stands.
+        train: training data.
+        held_out: held-out data.
+        folder: of the stage.
+    """
+    seen = windows_seen(ctx, train)
+    rung = _read(folder / FILE).get("windows")
+    if options.windows is None or seen < max(options.windows, AGAIN * (rung or 0)) or not held.at_chance(options):
+        return
+    count = len(held.sweeps)
+    clips = some_clips(train, count)
+    standings = {"held_out": held, "train": measure(embed_clips(network, train, clips))}
+    if not standings["train"].at_chance(options):
+        return
+    rng = np.random.default_rng(0)
+    pairs = {"train": (train, clips), "held_out": (held_out, some_clips(held_out, count))}
+    batch = {name: measure(embed_mixed(network, *pair, rng)) for name, pair in pairs.items()}
+    standings |= {f"{name}_batch_statistics": standing for name, standing in batch.items()}
+    if all(standing.at_chance(options) for standing in batch.values()):
+        what, findings = "learns nothing", find_causes(network, options, ctx, train, clips)
+    else:
+        what, findings = "is of no use", check_averages(ctx, *(s.figures["two_alternative"] for s in batch.values()))
+    _ring(f"stage {ctx.stage.name}: the expert {what}", ctx, seen, standings, findings, folder)
+
+
+def _ring(
+    head: str,
+    ctx: StepContext,
+    seen: int,
+    standings: dict[str, Standing],
+    findings: Sequence[Finding],
+    folder: Path,
+) -> None:
+    causes = [finding for finding in findings if finding.cause]
+    text = "\n".join(
+        [
+            f"{head}; after {seen:,} windows it decides at chance",
+            *(f"  {_describe(name, standing)}" for name, standing in standings.items()),
+            "  likely cause, the likeliest first:" if causes else "  no cause was found; what was looked at:",
+            *(f"  - {finding.cause}; {finding.remedy}" for finding in causes),
+            *(["  what was looked at:"] if causes else []),
+            *(f"  - {finding.check}: {finding.text}" for finding in findings),
+        ]
+    )
+    log.warning("%s", text)
+    content: dict[str, Any] = {"windows": seen, "step": ctx.step}
+    content |= {"standings": {name: standing.to_json() for name, standing in standings.items()}}
+    content |= {"findings": [finding.to_json() for finding in findings], "text": text}
+    write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+
+
+def _describe(name: str, standing: Standing) -> str:
+    figures = standing.figures
+    return (
+        f"{name.replace('_', ' ')}: two-alternative accuracy {figures['two_alternative']:.3f}, mean cosine"
+        f" {figures['positive']:.3f} in sync and {figures['negative']:.3f} off, offset curve with a prominence of"
+        f" {standing.prominence:.3f}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

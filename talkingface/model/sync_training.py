@@ -1,0 +1,108 @@
+"""How a lip-sync expert is trained and watched, for every model that has a network `sync_expert` and trains it.
+
+Objectives: the published one, and `in_clip`, which compares every mouth with every sound of several windows of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from talkingface.config import Section
+from talkingface.evaluator.sync_plots import plot_sweeps
+from talkingface.evaluator.sync_scores import Sweep, mean_figures, pair_figures
+from talkingface.model.base import Batch, StepContext, Update
+from talkingface.model.sync_alarm import SyncAlarmConfig, measure, some_clips, watch
+from talkingface.model.sync_embedding import batch_statistics, embed_clips, pair_cosines
+from talkingface.model.sync_objectives import in_clip_loss, published_loss
+from talkingface.networks.sync_expert import SIZES, SyncExpert
+
+if TYPE_CHECKING:
+    from talkingface.model.sync_data import SyncWindows
+
+__all__ = ["SyncExpertConfig", "TrainsSyncExpert", "batch_statistics", "build_expert", "expert_size"]
+
+
+class SyncExpertConfig(Section):
+    """The expert and what is looked at while it trains.
+
+    Attributes:
+        width: multiplier of the channels; 1 is published.
+        sweep_clips: held-out clips whose offsets are swept at every validation.
+        alarm: says when the expert learns nothing, and why.
+    """
+
+    width: float = Field(1.0, gt=0)
+    sweep_clips: int = Field(24, ge=1)
+    alarm: SyncAlarmConfig = SyncAlarmConfig()
+
+
+def build_expert(config: SyncExpertConfig, crop_size: int) -> SyncExpert:
+    """The expert for the lower halves of square crops.
+
+    Raises:
+        ValueError: there is none for this size.
+    """
+    return SyncExpert(expert_size(crop_size), config.width)
+
+
+def expert_size(crop_size: int) -> tuple[int, int]:
+    """Height and width of the lower half of a crop.
+
+    Raises:
+        ValueError: there is no expert for it.
+    """
+    size = (crop_size // 2, crop_size)
+    if size not in SIZES:
+        known = ", ".join(str(width) for _, width in SIZES)
+        raise ValueError(f"crop.size must be one of {known} (the expert's forms), got {crop_size}")
+    return size
+
+
+class TrainsSyncExpert:
+    """Mixin of a `TalkingFaceModel` with a network `sync_expert`, its `expert_config`, and a plan `expert`.
+
+    A model with further stages calls `expert_validation` and `expert_after_validation` in stages of this kind.
+    """
+
+    sync_expert: SyncExpert
+    expert_config: SyncExpertConfig
+
+    def expert_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
+        """One update of the expert by the objective that the data were drawn for."""
+        cosine = pair_cosines(self.sync_expert, batch)
+        loss = published_loss(cosine, batch["in_sync"]) if "in_sync" in batch else in_clip_loss(cosine)
+        yield Update("sync_expert", {"sync": loss})
+
+    def expert_validation(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """`loss` (its expectation is the same for both objectives) and the figures of `sync_scores.pair_figures`."""
+        cosine = pair_cosines(self.sync_expert, batch)
+        starts = batch["starts"].cpu().numpy()
+        clips = [pair_figures(c, s) for c, s in zip(cosine.cpu().numpy(), starts, strict=True)]
+        figures = {name: torch.tensor(value) for name, value in mean_figures(clips).items()}
+        return {"loss": in_clip_loss(cosine), **figures}
+
+    def expert_after_validation(
+        self, values: Mapping[str, float], ctx: StepContext, train: SyncWindows, held_out: SyncWindows, folder: Path
+    ) -> dict[str, float]:
+        """Offset sweep over held-out clips with a plot in `folder`, and the chance alarm.
+
+        `sweep_peak` and `sweep_prominence` are those of the mean curve, `sweep_hits` is the share of clips with a clear
+        peak at 0.
+        """
+        clips = some_clips(held_out, self.expert_config.sweep_clips)
+        standing = measure(embed_clips(self.sync_expert, held_out, clips))
+        title = f"stage {ctx.stage.name}, step {ctx.step}, {len(clips)} held-out clips"
+        plot_sweeps({"held-out": standing.sweeps}, folder / f"sweep_{ctx.step:07d}.png", title)
+        watch(self.sync_expert, self.expert_config.alarm, standing, ctx, train, held_out, folder)
+        mean = Sweep.mean(standing.sweeps)
+        return {
+            "sweep_peak": mean.peak,
+            "sweep_prominence": mean.prominence,
+            "sweep_hits": sum(sweep.hit for sweep in standing.sweeps) / len(standing.sweeps),
+        }
