@@ -99,7 +99,7 @@ class Scene:
 
     @classmethod
     def look(cls, config: Wav2LipConfig, source: Source, box: tuple[int, ...] | None = None) -> Scene:
-        """Find the face boxes of a source, padded and smoothed; a `box` (top, bottom, left, right) is taken as it is."""
+        """Face boxes of a source, padded and smoothed; a `box` (top, bottom, left, right) is taken as it is."""
         settings = config.inference
         if box is not None:
             boxes = np.tile(_given_box(box, source), (len(source), 1))

@@ -227,9 +227,7 @@ def test_an_untrained_expert_is_remarked(tmp_path, clips, caplog):
 
 def test_without_an_expert_of_its_size_the_expert_stage_is_refused():
     stage = context("expert")
-    with pytest.raises(
-        ConfigError, match=r"faces of 192 px.*--model=SyncNet --model.crop.size=96.*experts"
-    ):
+    with pytest.raises(ConfigError, match=r"faces of 192 px.*--model=SyncNet --model.crop.size=96.*experts"):
         build(192).initialise(None, stage)
     build(48).initialise(None, stage)
 
