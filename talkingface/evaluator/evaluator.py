@@ -224,7 +224,7 @@ class Evaluator:
             result.metric_of |= dict.fromkeys(metric.figures, metric.name)
             try:
                 if metric.needs_landmarks:
-                    self.tracker.prepare()
+                    self.tracker.require_points()
                 metric.prepare()
                 usable.append(metric)
             except Unavailable as error:

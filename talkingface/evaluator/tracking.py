@@ -39,6 +39,19 @@ class Tracker:
         if self._provider is None:
             self._provider = self._make()
 
+    def require_points(self) -> None:
+        """See that the detector finds landmarks, for a metric that needs them.
+
+        Raises:
+            Unavailable: its package or weights are missing, or it finds face boxes only.
+        """
+        self.prepare()
+        if self._provider.layout == "box":
+            raise Unavailable(
+                f"landmark provider '{self._provider.name}' finds face boxes only; set"
+                " preprocess.landmarks.provider=mediapipe"
+            )
+
     def __call__(self, path: Path, frames: Iterable[np.ndarray]) -> LandmarkTrack:
         """Landmarks of a video, from one pass over its frames (H, W, 3) uint8 RGB; `path` is named in errors.
 
