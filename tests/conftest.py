@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("GLOG_minloglevel", "3")
-# Tiny networks gain nothing from threads, and on a busy machine threads wait for each other; child processes inherit it.
+# Tiny networks gain nothing from threads, which on a busy machine wait for each other; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 VECTORS = Path(__file__).parent / "parity" / "vectors"
