@@ -79,7 +79,7 @@ class InferenceConfig(Section):
     """
 
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    smooth: Literal["published", "centred", "none"] = "published"
+    smooth: Literal["published", "centred", "none"] = "centred"
     box: tuple[int, int, int, int] | None = None
     static: bool = False
     reference: Literal["same", "typical", "first"] = "same"
