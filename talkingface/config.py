@@ -19,6 +19,7 @@ class Section(BaseModel):
 
 METRICS = ("SSIM", "PSNR", "LPIPS", "FID", "LMD", "MOUTH", "JITTER", "SILENCE", "SWAP", "LSE", "EXPERT")
 PRECISIONS = ("32", "bf16", "16", "bf16-auto")
+DETECTOR_WEIGHTS = {"s3fd": "s3fd", "mediapipe_tasks": "face_landmarker"}  # provider -> name of its published file
 
 
 def _text(value: Any) -> Any:
@@ -305,6 +306,18 @@ class Config(Section):
     experts: dict[str, str | None] = Field(default_factory=dict)
     stages: tuple[StageConfig, ...] = ()
     model: Any = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _detector_weights(self) -> Config:
+        """Detectors with a weight file look for it in `weights_dir`, as everything else does."""
+        landmarks = self.preprocess.landmarks
+        file = DETECTOR_WEIGHTS.get(landmarks.provider)
+        if file is None or landmarks.model_path or self.weights_dir == "checkpoints":
+            return self
+        from talkingface.weights import locate
+
+        landmarks = landmarks.model_copy(update={"model_path": str(locate(self.weights_dir, file))})
+        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"landmarks": landmarks})})
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -24,6 +24,11 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Each process imports torch and makes its own shared fixtures, so more than four gain little."""
+    return min(4, os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(config, items):
     import torch
 

@@ -195,3 +195,13 @@ def test_what_the_user_asked_for_is_told_from_the_built_in_values(tmp_path):
     loaded = load_config("ToyGAN", "folder", [file], {"model.dropout": 0.5, "seed": 3})
     assert loaded.asked("model") == {"model.width": 12, "model.dropout": 0.5}
     assert load().asked("model") == {}
+
+
+def test_detectors_look_for_their_weights_in_weights_dir():
+    chosen = {"preprocess.landmarks.provider": "s3fd"}
+    assert load(**chosen).config.preprocess.landmarks.model_path is None  # the folder `checkpoints`
+    elsewhere = load(**chosen, weights_dir="/w").config.preprocess.landmarks
+    assert elsewhere.model_path == "/w/s3fd-619a316812.pth"
+    own = load(**chosen, weights_dir="/w", **{"preprocess.landmarks.model_path": "my.pth"})
+    assert own.config.preprocess.landmarks.model_path == "my.pth"
+    assert load(weights_dir="/w").config.preprocess.landmarks.model_path is None

@@ -21,8 +21,8 @@ from talkingface.evaluator import lse_track
 from talkingface.evaluator.base import EvalSample, Figure, Metric, Unavailable
 from talkingface.evaluator.face_track import running_median, smooth
 from talkingface.evaluator.mfcc import pcm16
+from talkingface.evaluator.networks import find_weights
 from talkingface.evaluator.sync_windows import SAMPLES_PER_FRAME, LipWindows, audio_embeddings, embed, windows_scored
-from talkingface.weights import how_to_get, locate
 
 if TYPE_CHECKING:
     from talkingface.networks.syncnet_v2 import FoldedSyncNet
@@ -121,25 +121,19 @@ class LSE(Metric):
         self._weights: dict[str, Any] = {}
         self.batch = self.settings.batch or (64 if self.device.startswith("cuda") else 8)
 
-    @property
-    def path(self) -> Path:
-        """The weight file."""
-        return Path(self.settings.lse_checkpoint or locate(self.weights_dir, WEIGHTS))
-
     def prepare(self) -> None:
         """Load SyncNet, and for the tracks a face detector, once."""
         if self._network is not None:
             return
-        if not self.path.is_file():
-            raise Unavailable(f"weights not found: {self.path}; {how_to_get(WEIGHTS, self.weights_dir)}")
+        weights = find_weights(WEIGHTS, self.weights_dir, self.settings.lse_checkpoint, "lse_checkpoint")
         from talkingface.networks.syncnet_v2 import SyncNetV2
 
         try:
-            network = SyncNetV2().load(self.path)
+            network = SyncNetV2().load(weights.path)
             self._finder = self._make_finder()
         except TalkingFaceError as error:
             raise Unavailable(str(error)) from error
-        self._weights = lse_track.weights_used(self.path, WEIGHTS)
+        self._weights = weights.definition
         self._network = network.eval().to(self.device).fold()
 
     def _make_finder(self) -> lse_track.FaceFinder | None:

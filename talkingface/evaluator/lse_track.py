@@ -19,8 +19,9 @@ from talkingface.data.shots import THRESHOLD, CutFinder
 from talkingface.errors import DataError
 from talkingface.evaluator import face_track
 from talkingface.evaluator.face_track import FaceTrack, SmoothTrack
+from talkingface.evaluator.networks import find_weights
 from talkingface.evaluator.sync_windows import LipWindows, lip_input
-from talkingface.weights import is_published, locate, verify
+from talkingface.weights import locate
 
 if TYPE_CHECKING:
     from talkingface.data.detection import S3FDDetector
@@ -122,22 +123,17 @@ def make_finder(choice: str, weights_dir: str | Path, device: str, batch: int | 
         batch: pictures per pass of S3FD; None leaves it to the detector.
 
     Raises:
-        TalkingFaceError: its package or weights are missing or damaged.
+        Unavailable: the weights of S3FD are missing, or others than the published ones.
+        TalkingFaceError: they are damaged, or MediaPipe is missing.
     """
-    path = locate(weights_dir, "s3fd")
-    if choice == "s3fd" or (choice == "auto" and path.is_file()):
+    if choice == "s3fd" or (choice == "auto" and locate(weights_dir, "s3fd").is_file()):
         from talkingface.data.detection import S3FDDetector
 
-        return S3FDFinder(S3FDDetector.load(path, device, batch), weights_used(path, "s3fd"))
+        weights = find_weights("s3fd", weights_dir)
+        return S3FDFinder(S3FDDetector.load(weights.path, device, batch), weights.definition)
     from talkingface.data.landmarks import make_provider
 
     return LandmarkFinder(make_provider("mediapipe"))
-
-
-def weights_used(path: Path, name: str) -> dict[str, Any]:
-    """What the report says about a weight file, which stands for the published file `name`."""
-    digest = verify(path, name)
-    return {"file": path.name, "sha256": digest, "published": is_published(name, digest)}
 
 
 def find_tracks(frames: Iterable[np.ndarray], finder: FaceFinder) -> list[FaceTrack]:

@@ -34,14 +34,14 @@ class Weights(NamedTuple):
     definition: dict[str, Any]
 
 
-def find_weights(name: str, weights_dir: str | Path, configured: str | None, key: str) -> Weights:
+def find_weights(name: str, weights_dir: str | Path, configured: str | None = None, key: str = "") -> Weights:
     """The weight file of a metric.
 
     Args:
         name: of the published file, see `talkingface.weights`.
         weights_dir: folder of weight files.
         configured: path from the configuration, which may name other weights on purpose.
-        key: its configuration key, for messages.
+        key: its configuration key, for messages; empty where there is none.
 
     Raises:
         Unavailable: the file is missing, or at the default place lies another one than the published.
@@ -52,9 +52,10 @@ def find_weights(name: str, weights_dir: str | Path, configured: str | None, key
         raise Unavailable(f"weights not found: {path} ({hint})")
     digest = sha256_of(path)
     if not configured and is_published(name, digest) is False:
+        own = f", or name your own weights with evaluation.{key}" if key else ""
         raise Unavailable(
             f"{path}: not the published file (sha256 {digest[:12]}..., expected {find(name).sha256[:12]}...); move it"
-            f" away and {how_to_get(name, weights_dir)}, or name your own weights with evaluation.{key}"
+            f" away and {how_to_get(name, weights_dir)}{own}"
         )
     verify(path, name)  # says when these are other weights
     return Weights(path, {"file": path.name, "sha256": digest, "published": is_published(name, digest)})

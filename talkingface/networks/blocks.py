@@ -21,6 +21,21 @@ def full_precision(tensor: Tensor) -> AbstractContextManager:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+class FastBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm for convolutions of few channels in training on a CPU; the same numbers.
+
+    The backward pass of PyTorch (2.15) for channels-last maps of fewer than 16 channels takes 10 ms where that for plain
+    maps takes 0.4 ms (16 maps of 8 x 96 x 96, bf16, 2 cores).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W) in the memory layout of the input."""
+        slow = self.training and x.device.type == "cpu" and self.num_features < 16
+        if slow and x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
+
 class ConvBlock(nn.Module):
     """Convolution, batch norm, optional addition of the input, then ReLU or tanh. Keys: `conv_block.0`, `conv_block.1`.
 
@@ -42,7 +57,7 @@ class ConvBlock(nn.Module):
         tanh: bool = False,
     ) -> None:
         super().__init__()
-        conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d))[dims - 1]
+        conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, FastBatchNorm2d))[dims - 1]
         self.conv_block = nn.Sequential(conv(inputs, outputs, kernel, stride, padding), norm(outputs))
         self.residual = residual
         self.activation = nn.Tanh() if tanh else nn.ReLU()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.networks.blocks import ConvBlock, conv_stack, mel_encoder, scaled
+from talkingface.networks.blocks import ConvBlock, FastBatchNorm2d, conv_stack, mel_encoder, scaled
 
 PUBLISHED_SIZE = 96
 
@@ -23,7 +23,7 @@ class UpBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, padding: int, output_padding: int = 0) -> None:
         super().__init__()
         conv = nn.ConvTranspose2d(inputs, outputs, 3, stride, padding, output_padding)
-        self.conv_block = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+        self.conv_block = nn.Sequential(conv, FastBatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""

@@ -92,8 +92,11 @@ def test_missing_weights_are_not_available(tmp_path):
         make_metric("lse", weights_dir=tmp_path).prepare()
     (tmp_path / "LSE").mkdir()
     (tmp_path / "LSE" / "syncnet_v2.model").write_bytes(b"not weights")
-    with pytest.raises(Unavailable, match="syncnet_v2"):
+    with pytest.raises(Unavailable, match="not the published file"):
         make_metric("LSE", weights_dir=tmp_path).prepare()
+    own = EvaluationConfig(lse_checkpoint=str(tmp_path / "LSE" / "syncnet_v2.model"))
+    with pytest.raises(Unavailable, match="syncnet_v2"):
+        make_metric("LSE", own).prepare()
 
 
 def test_weights_are_loaded_and_their_hash_is_reported(tmp_path):

@@ -191,13 +191,16 @@ def test_detectors_are_chosen_by_the_weights_that_are_there(tmp_path, monkeypatc
     monkeypatch.setattr("talkingface.data.landmarks.make_provider", lambda name: made.append(name) or Points())
     assert make_finder("auto", tmp_path, "cpu").describe() == {"name": "points", "version": "7"}
     assert made == ["mediapipe"]
-    with pytest.raises(DataError, match=r"s3fd-619a316812\.pth: weights of the face detector S3FD not found"):
+    with pytest.raises(Unavailable, match=r"weights not found: .*s3fd-619a316812\.pth"):
         make_finder("s3fd", tmp_path, "cpu")
-    (tmp_path / "LSE").mkdir()
-    torch.save(SyncNetV2().state_dict(), tmp_path / "LSE" / "syncnet_v2.model")
-    settings = EvaluationConfig(lse_protocol="track", track_detector="s3fd")
-    with pytest.raises(Unavailable, match="S3FD not found"):
+    syncnet = tmp_path / "mine.model"
+    torch.save(SyncNetV2().state_dict(), syncnet)
+    settings = EvaluationConfig(lse_protocol="track", track_detector="s3fd", lse_checkpoint=str(syncnet))
+    with pytest.raises(Unavailable, match=r"weights not found: .*s3fd-619a316812\.pth"):
         make_metric("LSE", settings, tmp_path).prepare()
+    (tmp_path / "s3fd-619a316812.pth").write_bytes(b"something else")
+    with pytest.raises(Unavailable, match="not the published file"):
+        make_finder("auto", tmp_path, "cpu")
 
 
 class Points:
