@@ -20,6 +20,7 @@ from talkingface.data.demo.speech import SAMPLE_RATE, Voice, speak
 from talkingface.data.demo.splits import SPLITS, split_corpus
 from talkingface.data.demo.visemes import mouth_tracks, viseme
 from talkingface.errors import DataError
+from talkingface.evaluator.silence import quiet_frames
 
 SMALL = {"identities": 2, "clips": 2, "seconds": 1.2, "size": 128, "progress": False}
 EXTREMES = [
@@ -223,6 +224,13 @@ def test_speech_is_deterministic_as_long_as_asked_and_louder_in_vowels():
     start, end = first.phonemes[2][0], first.phonemes[3][0]  # the first a of MAMA
     vowel = first.wav[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
     assert np.sqrt(np.mean(vowel**2)) > 1.2 * np.sqrt(np.mean(first.wav**2))
+
+
+def test_a_speaker_takes_a_breath_that_metrics_count_as_silence():
+    speech = speak(["BIN", "BLUE"] * 12, Voice(), np.random.default_rng(0), 4.0)
+    quiet = np.flatnonzero(quiet_frames(speech.wav, 100))
+    assert 3 <= len(quiet) <= 20
+    assert 40 <= quiet[0] <= quiet[-1] <= 80
 
 
 def test_the_head_does_not_know_what_is_said(monkeypatch):

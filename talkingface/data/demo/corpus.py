@@ -20,7 +20,7 @@ from talkingface.errors import DataError, TalkingFaceError
 if TYPE_CHECKING:
     from talkingface.data.demo.identity import Identity
 
-GENERATOR_VERSION = 1  # raise when the same parameters give other pixels or samples: old clips are then made anew
+GENERATOR_VERSION = 2  # raise when the same parameters give other pixels or samples: old clips are then made anew
 SUPERSAMPLE = 2
 UNSEEN_CLIPS = 3
 log = logging.getLogger("talkingface")

@@ -14,6 +14,7 @@ from talkingface.data.demo.lexicon import pronounce
 
 SAMPLE_RATE = 16000
 LEAD_IN = 0.16  # seconds of silence before the first phoneme
+BREATH_EVERY = 2.0  # seconds of speech, about; then the speaker takes a breath and keeps the mouth closed
 _STEP = 80  # samples between two filter settings, 5 ms
 _BANDWIDTHS = (60.0, 90.0, 150.0)
 
@@ -120,9 +121,9 @@ def speak(words: list[str], voice: Voice, rng: np.random.Generator, seconds: flo
 
 
 def _timeline(words: list[list[str]], voice: Voice, rng: np.random.Generator) -> list[tuple[float, float, str]]:
-    """(start, end, phoneme) in seconds; "" is silence. Pauses close the mouth now and then."""
+    """(start, end, phoneme) in seconds; "" is silence. Pauses close the mouth now and then, breaths for longer."""
     line: list[tuple[float, float, str]] = [(0.0, LEAD_IN, "")]
-    now = LEAD_IN
+    now = spoken_since = LEAD_IN
 
     def add(name: str, length: float) -> None:
         nonlocal now
@@ -135,7 +136,12 @@ def _timeline(words: list[list[str]], voice: Voice, rng: np.random.Generator) ->
             if name == "ə":
                 base = 0.085
             add(name, base * float(rng.uniform(0.8, 1.25)) / voice.rate)
-        if index + 1 < len(words) and rng.uniform() < 0.3:
+        if index + 1 == len(words):
+            break
+        if now - spoken_since > BREATH_EVERY:
+            add("", float(rng.uniform(0.45, 0.6)))
+            spoken_since = now
+        elif rng.uniform() < 0.3:
             add("", float(rng.uniform(0.1, 0.28)))
     add("", 0.1)
     return line
