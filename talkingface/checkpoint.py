@@ -97,6 +97,14 @@ def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
     return content
 
 
+def ready_networks(content: Mapping[str, Any]) -> set[str]:
+    """Names of the networks in one of our checkpoints that hold trained or imported weights.
+
+    The others are saved along as they were initialised. What `import` wrote has nothing but imported networks.
+    """
+    return set(content.get("ready", content["networks"]))
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """The `.pt` file meant by `path`: itself, or in a run or stage folder the best (else last) of the last stage there.
 
@@ -177,10 +185,15 @@ def load_state_file(
         what: for the message.
         optional: suffixes of entries that old files may lack.
         name: name of the network inside a checkpoint of ours.
+
+    Raises:
+        CheckpointError: unreadable, something else, or of a network that was never trained.
     """
     path = find_checkpoint(path)
     content = read(path)
     if isinstance(content, dict) and name in (content.get("networks") or {}):
+        if name not in ready_networks(content):
+            raise CheckpointError(f"{path}: its '{name}' was never trained; it cannot serve as {what}")
         content = content["networks"][name]
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -27,7 +28,7 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
             Option("checkpoint", "run folder or .pt file (also --evaluate_model_file)"),
             Option("generated", "folder of videos that another system made; needs --reference, no model"),
             Option("reference", "folder of the real videos, under the same names"),
-            Option("output", "where the report of --generated or --self_test goes", default="evaluation"),
+            Option("output", "folder of the report; default: RUN/eval, without a model: evaluation"),
             Option("self_test", "check the metrics on clips of --dataset: shifted, shuffled, identical", flag=True),
             *_CONFIGURED,
         ),
@@ -107,12 +108,20 @@ COMMANDS: dict[str, tuple[str, tuple[Option, ...]]] = {
         ),
     ),
 }
+_KEPT = {
+    **dict.fromkeys(("run", "train"), "; what was finished is kept, --resume=auto goes on with a training run"),
+    "preprocess": "; clips that were finished are kept, the same command goes on with the others",
+    "weights": "; what was fetched is kept, the same command goes on with the rest",
+}
+"""By command, what is left after it was interrupted."""
+
 _TAKES_KEYS = {"run", "preprocess", "train", "evaluate", "generate", "benchmark", "import"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 an error the user can mend, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    _print_any_name()
     try:
         arguments = parse(argv, {n: o for n, (_, o) in COMMANDS.items()}, "run", _TAKES_KEYS)
         if arguments["help"] or not argv:
@@ -124,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, --resume=auto goes on with a training run", file=sys.stderr)
+        print(f"interrupted{_KEPT.get(_command(argv), '')}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; silence the flush at exit.
@@ -140,6 +149,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"{error.filename}: " if error.filename else ""
         print(f"error: {what}{os.strerror(error.errno)}", file=sys.stderr)
         return 2
+
+
+def _command(argv: Sequence[str]) -> str:
+    return argv[0] if argv and argv[0] in COMMANDS else "run"
+
+
+def _print_any_name() -> None:
+    """Let a file name that the terminal cannot show be printed with escapes; stderr does so anyway."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def help_text(command: str | None = None) -> str:
@@ -186,8 +205,8 @@ def _load(arguments: Arguments, dataset: str | None = None):
     return load_config(model, dataset, split_files(arguments["config_files"]), arguments.overrides)
 
 
-def _configured(action: str) -> Callable[[Arguments], int]:
-    """Handler of a command that runs on a configuration."""
+def _configured(action: str, *options: str) -> Callable[[Arguments], int]:
+    """Handler of a command that runs on a configuration; `options` of the command line are passed on by name."""
 
     def handle(arguments: Arguments) -> int:
         if arguments.options.get("checkpoint"):
@@ -198,21 +217,22 @@ def _configured(action: str) -> Callable[[Arguments], int]:
             return 0
         from talkingface import runner
 
-        return getattr(runner, action)(loaded)
+        return getattr(runner, action)(loaded, **{name: arguments[name] for name in options})
 
     return handle
 
 
 def _evaluate(arguments: Arguments) -> int:
+    output = arguments["output"] or "evaluation"
     if arguments["generated"] or arguments["reference"]:
         from talkingface.evaluator.folders import evaluate_folders
 
-        return evaluate_folders(arguments["generated"], arguments["reference"], arguments["output"], arguments)
+        return evaluate_folders(arguments["generated"], arguments["reference"], output, arguments)
     if arguments["self_test"]:
         from talkingface.evaluator.self_test import run_self_test
 
-        return run_self_test(arguments["dataset"], arguments["output"], arguments)
-    return _configured("evaluate")(arguments)
+        return run_self_test(arguments["dataset"], output, arguments)
+    return _configured("evaluate", "output")(arguments)
 
 
 def _compare(arguments: Arguments) -> int:
@@ -229,12 +249,15 @@ def _weights(arguments: Arguments) -> int:
 
 def _generate(arguments: Arguments) -> int:
     from talkingface.pipeline import Pipeline
+    from talkingface.runner import limit_threads
 
     overrides = {key: value for key, value in arguments.overrides.items() if key != "log_level"}
     device = str(overrides.pop("device", "auto"))
     pipeline = Pipeline.from_checkpoint(arguments["model"], arguments["checkpoint"], device, overrides)
+    limit_threads(overrides.get("threads"))  # checked with the other keys
+    shown = overrides.get("show_progress") is not False
     output = pipeline(
-        arguments["source"], arguments["audio"], arguments["output"], reference=arguments["reference"], progress=True
+        arguments["source"], arguments["audio"], arguments["output"], reference=arguments["reference"], progress=shown
     )
     print(f"wrote {output}")
     return 0
@@ -286,7 +309,9 @@ def _benchmark(arguments: Arguments) -> int:
         print(loaded.to_yaml(with_origins=True))
         return 0
     from talkingface.benchmark import benchmark
+    from talkingface.runner import limit_threads
 
+    limit_threads(loaded.config.threads)
     return benchmark(loaded, json_file=arguments["json"], seconds=float(arguments["seconds"]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -19,7 +19,6 @@ class Section(BaseModel):
 
 METRICS = ("SSIM", "PSNR", "LPIPS", "FID", "LMD", "MOUTH", "JITTER", "SILENCE", "SWAP", "LSE", "EXPERT")
 PRECISIONS = ("32", "bf16", "16", "bf16-auto")
-DETECTOR_WEIGHTS = {"s3fd": "s3fd", "mediapipe_tasks": "face_landmarker"}  # provider -> name of its published file
 
 
 def _text(value: Any) -> Any:
@@ -126,7 +125,11 @@ class StageConfig(Section):
 
 
 class LandmarkConfig(Section):
-    """How landmarks are found while preprocessing."""
+    """How landmarks are found while preprocessing.
+
+    `weights_dir` and `device` are those of the whole configuration: no keys here, and no part of what prepared clips
+    are compared by.
+    """
 
     provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment", "s3fd"] = "mediapipe"
     mode: Literal["static", "tracking"] = "static"
@@ -134,6 +137,24 @@ class LandmarkConfig(Section):
     max_gap: int = Field(12, ge=0)
     min_detection: float = Field(0.5, gt=0, lt=1)
     model_path: str | None = None
+    _weights_dir: str = PrivateAttr("checkpoints")
+    _device: str = PrivateAttr("auto")
+
+    @property
+    def weights_dir(self) -> str:
+        """Folder in which a detector looks for its weights, unless `model_path` names them."""
+        return self._weights_dir
+
+    @property
+    def device(self) -> str:
+        """Where a detector with a network of ours runs."""
+        return self._device
+
+    def on(self, weights_dir: str, device: str) -> LandmarkConfig:
+        """The same with another folder of weights and another device."""
+        changed = self.model_copy()
+        changed._weights_dir, changed._device = weights_dir, device
+        return changed
 
 
 class DurationFilter(Section):
@@ -212,6 +233,7 @@ class EvaluationConfig(Section):
     lse_checkpoint: str | None = None
     track_smoothing: Literal["zero", "nearest"] = "zero"
     track_detector: Literal["auto", "s3fd", "mediapipe"] = "auto"
+    track_weights: str | None = None
     fid_weights_path: str | None = None
     lpips_net: Literal["alex", "vgg"] = "alex"
     lpips_trunk: str | None = None
@@ -229,6 +251,13 @@ class EvaluationConfig(Section):
     val_clips: int = Field(2, gt=0)
     samples: int = Field(3, ge=0)
     strict: bool = False
+
+    @field_validator("rows")
+    @classmethod
+    def _some_row(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("give at least one row")
+        return value
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -299,7 +328,7 @@ class Config(Section):
     need_preprocess: bool = True
     fps: float = Field(25.0, gt=0)
 
-    preprocess: PreprocessConfig = PreprocessConfig()
+    preprocess: PreprocessConfig = Field(PreprocessConfig(), validate_default=True)
     demo: DemoConfig = DemoConfig()
     metrics: tuple[str, ...] = METRICS
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -307,17 +336,14 @@ class Config(Section):
     stages: tuple[StageConfig, ...] = ()
     model: Any = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _detector_weights(self) -> Config:
-        """Detectors with a weight file look for it in `weights_dir`, as everything else does."""
-        landmarks = self.preprocess.landmarks
-        file = DETECTOR_WEIGHTS.get(landmarks.provider)
-        if file is None or landmarks.model_path or self.weights_dir == "checkpoints":
-            return self
-        from talkingface.weights import locate
-
-        landmarks = landmarks.model_copy(update={"model_path": str(locate(self.weights_dir, file))})
-        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"landmarks": landmarks})})
+    @field_validator("preprocess")
+    @classmethod
+    def _detector_place(cls, value: PreprocessConfig, info: ValidationInfo) -> PreprocessConfig:
+        """Detectors look for their weights in `weights_dir` and run on `device`, as everything else does."""
+        if not {"weights_dir", "device"} <= info.data.keys():
+            return value  # one of them is wrong, which is reported
+        landmarks = value.landmarks.on(info.data["weights_dir"], info.data["device"])
+        return value.model_copy(update={"landmarks": landmarks})
 
     @field_validator("metrics", mode="before")
     @classmethod

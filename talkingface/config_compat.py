@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from talkingface.errors import ConfigError
+
 RENAMED: dict[str, str] = {
     "checkpoint_dir": "saved_dir",
     "worker": "num_workers",
@@ -48,8 +50,12 @@ def translate(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[st
 
     Returns:
         The mapping with today's keys, and the warnings.
+
+    Raises:
+        ConfigError: a key stands for a part of a section that the layer sets to a plain value, or a short name and the
+            key that it stands for differ.
     """
-    out: dict[str, Any] = {}
+    out = {k: v for k, v in data.items() if k not in (*RENAMED, *ALIASES, *IGNORED, "use_gpu")}
     warnings: list[str] = []
     for key, value in data.items():
         if key == "use_gpu":
@@ -62,11 +68,21 @@ def translate(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[st
             new = RENAMED.get(key) or ALIASES[key]
             if key in RENAMED:
                 warnings.append(f"{where}: {key} is now called {new}")
-            target = out
-            *parents, leaf = new.split(".")
-            for parent in parents:
-                target = target.setdefault(parent, {})
-            target[leaf] = value
-        else:
-            out[key] = value
+            _put(out, key, new, value, where)
     return out, warnings
+
+
+def _put(out: dict[str, Any], key: str, new: str, value: Any, where: str) -> None:
+    """Set today's key `new` of `out` to the value of the earlier `key`; the layer's own sections stay as they are."""
+    *parents, leaf = new.split(".")
+    target = out
+    for parent in parents:
+        section = target.get(parent, {})
+        # A section without any key is null in YAML.
+        if section is not None and not isinstance(section, dict):
+            raise ConfigError(f"{where}: '{key}' stands for '{new}', but '{parent}' is set to {section!r}")
+        target[parent] = dict(section or {})
+        target = target[parent]
+    if key in ALIASES and leaf in target and target[leaf] != value:
+        raise ConfigError(f"{where}: '{key}' and '{new}' are the same key, set to {value!r} and {target[leaf]!r}")
+    target[leaf] = value

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+_NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST")
+_LASTING = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # Windows has not all of them
+
 
 class TalkingFaceError(Exception):
     """Something the user can mend: the message names the file or key, the reason and what to do."""
@@ -36,4 +41,9 @@ class TrainingDiverged(TalkingFaceError):
 
 
 class OutputError(TalkingFaceError):
-    """A result cannot be written: folder missing, read-only, or the disk is full."""
+    """A result cannot be written: folder missing, read-only, or the disk is full; or a video cannot be encoded."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the next file fails as well: disk or quota full, folder read-only, forbidden or a file."""
+        return getattr(self.__cause__, "errno", None) in _LASTING

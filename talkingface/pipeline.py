@@ -72,7 +72,7 @@ class Pipeline:
         if any(key.split(".")[0] == "model" for key in overrides):
             spec.model.check_overrides(from_plain(content["config"], {}, str(path)).model, config.model)
         model = spec.model(config.model)
-        untrained = [n for n in spec.model.speaks_with if n not in content.get("ready", content["networks"])]
+        untrained = [n for n in spec.model.speaks_with if n not in files.ready_networks(content)]
         if untrained:
             raise CheckpointError(
                 f"{path}: holds no trained {', '.join(untrained)}, so it cannot make videos yet; it is a checkpoint of"

@@ -364,10 +364,15 @@ class LandmarksStep(Step):
             "min_seconds": settings.min_seconds,
         }
 
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
+        super().__init__(artefact, overrides, settings)
+        # No parameters: they change nothing about the landmarks.
+        self.place = (settings.landmarks.weights_dir, settings.landmarks.device)
+
     def provider(self) -> Any:
         """The detector: one per process, or a fresh one where it remembers the last frame."""
         p = self.params
-        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"])
+        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"], *self.place)
         if p["mode"] == "tracking":  # it remembers the last frame, so each clip gets a fresh one
             return make_provider(*arguments)
         return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))

@@ -7,13 +7,14 @@ positive: the best match uses earlier audio, so the sound must move back in time
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from talkingface.config import FiltersConfig, PreprocessConfig
+from talkingface.errors import ConfigError
 from talkingface.preprocess_filters import FilterStep
 from talkingface.preprocess_steps import ClipContext, Rejected, process_resource, register_step
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REACH = 15  # offsets measured to either side, in frames, whatever the limit: changing the limit must not measure again
 LEAST_WINDOWS = 10  # mouths behind a verdict
 DRIFT = 1  # frames by which the halves of a clip may differ: the halves are short, and a frame is 40 ms
+MOST_CONFIDENT = {"prominence": 1.0}  # by unit, where there is a largest value
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,21 @@ class SyncStep(FilterStep):
         self.search = ExpertSearch(config.weights_dir, config.saved_dir, config.dataset, config.device)
 
     def setup(self) -> None:
-        """Load the expert, or say that there is none."""
-        self.expert()
+        """Load the expert, or say that there is none, or that the limit is none for its confidence."""
+        self._check_limit(self.expert().unit)
+
+    def _check_limit(self, unit: str) -> None:
+        """Refuse a limit that was meant for another unit.
+
+        Raises:
+            ConfigError: no clip could reach it.
+        """
+        least, most = self.limits["min_confidence"], MOST_CONFIDENT.get(unit)
+        if least is not None and most is not None and least > most:
+            raise ConfigError(
+                f"preprocess.filters.sync.min_confidence {least:g} is beyond what {unit} can be, {most:g} at most (0.3"
+                " is clear): it is a limit for LSE-C, the confidence of syncnet_v2.model"
+            )
 
     def expert(self) -> OffsetExpert:
         """The expert, one per process."""
@@ -163,11 +178,12 @@ class SyncStep(FilterStep):
 
     def judge(self, facts: Mapping[str, Any]) -> Rejected | None:
         """Confidence first; then whether the offset is constant, and small enough to be mended."""
+        self._check_limit(facts["unit"])
         offset, least, most = facts["offset"], self.limits["min_confidence"], self.limits["max_offset"]
         if least is not None and facts["confidence"] < least:
             reason = f"sync confidence {facts['confidence']:.4g} ({facts['unit']}), under filters.sync.min_confidence"
             return Rejected(f"{reason} {least:g}", facts["confidence"], least)
-        if any(half is not None and abs(half - offset) > DRIFT for half in facts["halves"]):
+        if wanders([offset, *facts["halves"]]):
             first, second = (_signed(half) for half in facts["halves"])
             return Rejected(f"sync offset is not constant: {first} frames, later {second}", offset, "constant")
         if offset == 0:
@@ -180,6 +196,12 @@ class SyncStep(FilterStep):
             reason = f"sync offset {offset:+d} frames, but too short or too silent to see that it is constant"
             return Rejected(reason, offset, "constant")
         return None
+
+
+def wanders(offsets: Sequence[int | None]) -> bool:
+    """Whether any two of the offsets that are known differ by more than `DRIFT` frames."""
+    known = [offset for offset in offsets if offset is not None]
+    return max(known) - min(known) > DRIFT
 
 
 def _signed(offset: int | None) -> str:

@@ -64,6 +64,7 @@ def _run(loaded: LoadedConfig) -> dict[str, Any]:
         _check_checkpoint(config, config.evaluate_model_file)
     started = time.monotonic()
     if config.train:
+        _check_metrics(config, config.evaluate)
         clips, run_folder = _train(loaded, prepare)
         if run_folder is None:
             return {}
@@ -98,6 +99,7 @@ def preprocess(loaded: LoadedConfig) -> int:
 
 def train(loaded: LoadedConfig) -> int:
     """Command `train`: from prepared data, needs no media or face library."""
+    _check_metrics(loaded.config, False)
     _, run_folder = _train(loaded, lambda given: prepared_clips(given.config))
     _finish(run_folder, loaded.config)
     return 0
@@ -109,20 +111,55 @@ def _finish(run_folder: RunFolder | None, config: Config) -> None:
         run_folder.set_status("finished")
 
 
-def evaluate(loaded: LoadedConfig) -> int:
-    """Command `evaluate`."""
+def evaluate(loaded: LoadedConfig, output: str | None = None) -> int:
+    """Command `evaluate`; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
+    from talkingface.evaluator.folders import output_folder
+
     config = loaded.config
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
-    clips = prepare(loaded, evaluate_only=True)
-    if path.is_dir():
-        folder = path
-    elif path.parent.name in _stage_names(config):
-        folder = path.parent.parent
-    else:
-        folder = RunFolder.open(config.model_copy(update={"train": False, "resume": "none"})).path
-    _evaluate(loaded, clips, path, folder / "eval")
+    out = output_folder(output) if output else _report_folder(config, path)
+    _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
     return 0
+
+
+def _report_folder(config: Config, checkpoint: Path) -> Path:
+    """`eval` in the run folder that a checkpoint belongs to, or in a new one where it belongs to none."""
+    if checkpoint.is_dir():
+        return checkpoint / "eval"
+    if checkpoint.parent.name in _stage_names(config):
+        return checkpoint.parent.parent / "eval"
+    return RunFolder.open(config.model_copy(update={"train": False, "resume": "none"})).path / "eval"
+
+
+def _check_metrics(config: Config, afterwards: bool) -> None:
+    """With `metrics_strict`, fail before the long work for want of a weight file.
+
+    Args:
+        config: the configuration.
+        afterwards: whether the trained model is evaluated; otherwise metrics may still be asked for while it trains.
+
+    Raises:
+        DataError: a metric cannot be computed here.
+    """
+    if not config.evaluation.strict:
+        return  # training alone must not load what scoring needs
+    from talkingface.evaluator.base import MetricContext, Unavailable, make_metric
+    from talkingface.evaluator.evaluator import Evaluator
+    from talkingface.registry import get_spec
+
+    steps = [config.eval_step if stage.eval_step is None else stage.eval_step for stage in config.stages]
+    scores_by_metrics = issubclass(get_spec(config.model_name).evaluator or Evaluator, Evaluator)
+    if not scores_by_metrics or not (afterwards or any(steps)):
+        return
+    context = MetricContext(config.saved_dir, config.dataset)
+    for name in config.metrics:
+        if name.upper() == "EXPERT" and config.evaluation.judge == "auto":
+            continue  # the judge may be what this run is about to train
+        try:
+            make_metric(name, config.evaluation, config.weights_dir, context=context).prepare()
+        except Unavailable as error:
+            raise DataError(f"metric {name} is not available: {error}") from error
 
 
 def _check_checkpoint(config: Config, path: str | Path) -> None:
@@ -228,10 +265,16 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
+def limit_threads(threads: int | None) -> None:
+    """Let torch use no more than so many threads on the CPU; None leaves it as it is."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> tuple[Clips, RunFolder | None]:
     """Train in a run folder; returns the clips and the folder, None in the helper processes of distributed training."""
-    import torch
-
     from talkingface.devices import (
         announce_prepared,
         is_child_process,
@@ -243,8 +286,7 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
     from talkingface.trainer import Trainer
 
     config = loaded.config
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    limit_threads(config.threads)
     fabric = make_fabric(config)
     if is_child_process():
         wait_until_prepared()
@@ -343,6 +385,7 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     from talkingface.registry import get_spec
 
     config = loaded.config
+    limit_threads(config.threads)
     if not clips["test"]:
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
     # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.

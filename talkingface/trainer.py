@@ -173,8 +173,9 @@ class StageLoop:
 
     def _prepare_networks(self, state: Mapping[str, Any] | None) -> None:
         """Load what the stage starts from, make optimisers, hand both to Fabric, restore a killed run."""
-        self.ready |= {*self.plan.trains, *(name for name in self.plan.uses if self.config.experts.get(name))}
         if state is None:
+            # On resume the state knows, and its weights replace those of an expert that was not given before.
+            self.ready |= {name for name in self.plan.uses if self.config.experts.get(name)}
             given = [stage.name for stage in self.config.stages if self.trainer.is_given(stage)]
             for source in self.stage.init_from:
                 if source not in given:
@@ -183,6 +184,7 @@ class StageLoop:
         else:
             checkpoint.load_networks(self.model, state["networks"], self.folder / "last.pt")
             checkpoint.load_networks(self.model, state["training_networks"], self.folder / "last.pt")
+        self.ready |= set(self.plan.trains)
         for name in (*self.plan.frozen, *self.plan.uses):
             getattr(self.model, name).requires_grad_(False).eval().to(self.fabric.device)
         self.networks: dict[str, nn.Module] = {}
@@ -210,9 +212,12 @@ class StageLoop:
                 f" name its run with --resume=RUN, or a file with --stages.{self.stage.name}.init_from=FILE"
             )
         content = checkpoint.load(path, self.config.model_name)
-        names = content["trained"]
-        self.ready |= {*content.get("ready", ()), *names}
-        checkpoint.load_networks(self.model, {n: content["networks"][n] for n in names}, path)
+        # Also what that stage only used, which a resumed process does not have in memory, unless `experts:` or an
+        # earlier source has brought it.
+        used = (checkpoint.ready_networks(content) & content["networks"].keys()) - self.ready
+        names = {*content["trained"], *used}
+        self.ready |= names
+        checkpoint.load_networks(self.model, {n: content["networks"][n] for n in sorted(names)}, path)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 

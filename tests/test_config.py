@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from talkingface.config import Config
+from talkingface.config_compat import translate
 from talkingface.config_loading import load_config, nest, properties_dir, to_plain
 from talkingface.config_values import parse_value, read_yaml
 from talkingface.errors import ConfigError, RegistryError
@@ -94,6 +95,7 @@ def test_all_errors_are_reported_together():
     ("overrides", "part"),
     [
         ({"seed": 1.5}, "expected a valid integer, got 1.5"),
+        ({"evaluation.rows": []}, "'evaluation.rows': give at least one row"),
         ({"train": "maybe"}, "expected a valid boolean"),
         ({"stages.gna.epochs": 1}, "no such stage, did you mean 'gan'?"),
         ({"profile": "shrot"}, "profile 'shrot' is not defined"),
@@ -119,6 +121,29 @@ def test_keys_of_the_earlier_toolkit_still_load(caplog, tmp_path):
     assert (config.device, config.num_workers, config.saved_dir, config.resume) == ("cpu", 2, "runs", "auto")
     assert config.stages[0].batch_size == 3
     assert sum("gpu_id is ignored" in r.message for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("first", ["metrics_strict", "evaluation.max_clips"])
+def test_short_names_and_keys_of_their_section_go_together_in_any_order(first):
+    given = {"metrics_strict": True, "evaluation.max_clips": 4, "lse_checkpoint_path": "x", "fid_weights_path": "y"}
+    found = load(**{first: given[first], **given}).config.evaluation
+    assert (found.strict, found.max_clips, found.lse_checkpoint, found.fid_weights_path) == (True, 4, "x", "y")
+
+
+def test_a_section_beside_short_names_is_left_as_it_was():
+    section = {"max_clips": 4}
+    translated, _ = translate({"evaluation": section, "metrics_strict": True}, "here")
+    assert translated == {"evaluation": {"max_clips": 4, "strict": True}} and section == {"max_clips": 4}
+    assert translate({"metrics_strict": True, "evaluation": None}, "here")[0] == {"evaluation": {"strict": True}}
+
+
+def test_short_names_that_contradict_are_one_clear_line():
+    assert "'metrics_strict' stands for 'evaluation.strict', but 'evaluation' is set to 3" in message(
+        **{"evaluation": 3, "metrics_strict": True}
+    )
+    assert "'metrics_strict' and 'evaluation.strict' are the same key, set to True and False" in message(
+        **{"evaluation.strict": False, "metrics_strict": True}
+    )
 
 
 def test_unknown_names_list_the_known_and_the_closest():
@@ -197,11 +222,14 @@ def test_what_the_user_asked_for_is_told_from_the_built_in_values(tmp_path):
     assert load().asked("model") == {}
 
 
-def test_detectors_look_for_their_weights_in_weights_dir():
-    chosen = {"preprocess.landmarks.provider": "s3fd"}
-    assert load(**chosen).config.preprocess.landmarks.model_path is None  # the folder `checkpoints`
-    elsewhere = load(**chosen, weights_dir="/w").config.preprocess.landmarks
-    assert elsewhere.model_path == "/w/s3fd-619a316812.pth"
-    own = load(**chosen, weights_dir="/w", **{"preprocess.landmarks.model_path": "my.pth"})
+def test_detectors_look_for_their_weights_in_weights_dir_and_run_on_the_device():
+    plain = load().config.preprocess.landmarks
+    assert (plain.weights_dir, plain.device, plain.model_path) == ("checkpoints", "auto", None)
+    chosen = {"preprocess.landmarks.provider": "s3fd", "weights_dir": "/w", "device": "cpu"}
+    elsewhere = load(**chosen).config.preprocess.landmarks
+    assert (elsewhere.weights_dir, elsewhere.device, elsewhere.model_path) == ("/w", "cpu", None)
+    # Neither is a key, nor what prepared clips are compared by.
+    assert not {"weights_dir", "device", "_weights_dir", "_device"} & elsewhere.model_dump().keys()
+    own = load(**chosen, **{"preprocess.landmarks.model_path": "my.pth"})
     assert own.config.preprocess.landmarks.model_path == "my.pth"
-    assert load(weights_dir="/w").config.preprocess.landmarks.model_path is None
+    assert load().config.preprocess.landmarks.device == "auto", "the defaults are nobody's to change"

@@ -16,7 +16,7 @@ from talkingface.data.clip import ClipFolder
 from talkingface.data.landmarks import LandmarkTrack
 from talkingface.data.layouts import ClipItem
 from talkingface.data.media import write_wav
-from talkingface.errors import DataError
+from talkingface.errors import ConfigError, DataError
 from talkingface.preprocess import Preprocessor, plan_steps
 from talkingface.preprocess_experts import at_rate, find_expert, shift_table
 from talkingface.preprocess_steps import Rejected
@@ -233,6 +233,29 @@ def test_half_that_says_nothing_is_no_witness(clips):
         measure_offset(shift_table(mouths[:9], sounds[:9], 15, lambda m, s: (m * s).sum(axis=1)))
 
 
+def sync_step(**sync):
+    return plan_steps((), {}, PreprocessConfig(filters=FiltersConfig(sync={"expert": "auto", **sync})))[-1]
+
+
+def test_halves_must_agree_with_each_other_too():
+    facts = {"offset": 0, "confidence": 1.0, "unit": "LSE-C", "halves": [-1, 1]}
+    assert str(sync_step().judge(facts)) == "sync offset is not constant: -1 frames, later +1"
+    assert sync_step().judge({**facts, "halves": [0, 1]}) is None
+
+
+def test_limit_for_another_unit_is_refused_before_any_work(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(LoudnessExpert, "unit", "prominence")
+    monkeypatch.setattr(LoudnessExpert, "table", lambda *_: pytest.fail("a clip was measured"))
+    text = r"min_confidence 2 is beyond what prominence can be, 1 at most .* it is a limit for LSE-C"
+    with pytest.raises(DataError, match=text):
+        run([clips["0"]], tmp_path, min_confidence=2.0)
+    facts = {"offset": 0, "confidence": 0.6, "unit": "prominence", "halves": [0, 0]}
+    with pytest.raises(ConfigError, match=text):  # also where clips were measured before
+        sync_step(min_confidence=2.0).judge(facts)
+    assert sync_step(min_confidence=0.5).judge(facts) is None
+    assert sync_step(min_confidence=2.0).judge({**facts, "unit": "LSE-C", "confidence": 3.0}) is None
+
+
 def test_move_sound_undoes_an_offset_at_any_frame_rate():
     sound = np.arange(1.0, 1601)
     np.testing.assert_array_equal(move_sound(sound, 1, 50.0), np.concatenate([np.zeros(320), sound[:1280]]))
@@ -293,7 +316,8 @@ def small_expert(tmp_path) -> Path:
 
 
 def test_trained_expert_measures_what_its_sweep_reports(small_expert, clips):
-    from talkingface.evaluator.sync_judge import load_judge, offset_sweep
+    from talkingface.evaluator.sync_judge import load_judge
+    from talkingface.evaluator.sync_scores import sweep_of
 
     seen = np.arange(40) != 20
     frames, sound = talking_frames()[:40], speech()[: 40 * FRAME].astype(np.float32)
@@ -302,7 +326,7 @@ def test_trained_expert_measures_what_its_sweep_reports(small_expert, clips):
     assert expert.unit == "prominence" and expert.name == str(small_expert) and len(expert.sha256) == 64
     table = expert.table(frames, track, sound, 25.0, 15)
     judge = load_judge(small_expert)
-    sweep = offset_sweep(judge, judge.lower_halves(frames, track), seen, sound)
+    sweep = sweep_of(judge.embed(judge.lower_halves(frames, track), seen, sound))
     np.testing.assert_allclose(np.nanmean(table, axis=0), sweep.curve, atol=1e-5)
     assert np.isnan(table[16:21]).all() and np.isfinite(table[[15, 21], 15]).all()
     nobody = LandmarkTrack(track.points_px, ~seen, ~seen, (120, 120))

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from talkingface import Pipeline, cli, registry, runner
+from talkingface import Pipeline, cli, registry, runner, weights
 from talkingface.arguments import parse, split_files
-from talkingface.config_loading import load_config
+from talkingface.config import Config
+from talkingface.config_compat import ALIASES, IGNORED, RENAMED
+from talkingface.config_loading import load_config, load_settings
 from talkingface.config_values import read_yaml
 from talkingface.errors import ConfigError
 
@@ -80,11 +82,29 @@ def test_every_command_in_the_pages_is_understood(page, line, example, tmp_path,
     monkeypatch.chdir(tmp_path)
     write_yaml_examples(tmp_path)
     arguments = parse(shlex.split(line), {n: o for n, (_, o) in cli.COMMANDS.items()}, "run", cli._TAKES_KEYS)
+    wanted = arguments.options.get("download")
+    assert wanted in (None, "NAME") or weights.find(wanted)
     if arguments.options.get("model") is None:
-        assert not arguments.overrides
+        load_settings((), arguments.overrides, arguments.options.get("dataset"))
         return
     dataset = arguments.options.get("dataset") or "folder"
     load_config(arguments["model"], dataset, split_files(arguments.options.get("config_files")), arguments.overrides)
+
+
+def test_every_command_is_in_the_table_of_commands():
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = text[text.index("## Commands") : text.index("## Stages")]
+    for name in cli.COMMANDS:
+        assert f"`{name}" in table, name
+    assert all(f"--{option}" in table for option in ("generated", "reference", "self_test", "download"))
+
+
+def test_profiles_named_in_configuration_are_those_of_the_models():
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for path in (ROOT / "properties" / "model").glob("*.yaml"):
+        profiles = read_yaml(path)[0].get("profiles", {})
+        line = next(line for line in text.splitlines() if line.startswith(f"| {path.stem} |"))
+        assert set(re.findall(r"`(\w+)`", line)) == set(profiles), path.stem
 
 
 def write_yaml_examples(folder: Path) -> list[Path]:
@@ -115,8 +135,6 @@ def test_yaml_examples_are_valid_configurations(tmp_path, monkeypatch):
 
 
 def test_every_yaml_block_is_yaml_with_known_top_level_keys(tmp_path):
-    from talkingface.config import Config
-
     for page in PAGES:
         for _, body in blocks(page, "yaml"):
             path = tmp_path / "block.yaml"
@@ -288,12 +306,33 @@ def test_links_inside_the_repository_lead_somewhere(page):
             assert anchor in slugs, f"{page.name}: {target}"
 
 
-def test_configuration_keys_named_in_sentences_exist():
-    """`--a.b=...` in running text and tables, beyond whole commands."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        model = {name.lower(): name for name in registry.list_models()}.get(page.stem, "IPLAP")  # a page of its own
-        for key in set(re.findall(r"`--([a-z_]+(?:\.[a-z_0-9]+)+)=", text)):
-            with pytest.raises(ConfigError) as error:  # the value is wrong everywhere; the key must not be
-                load_config(model, "demo", (), {key: {"no": {"such": "value"}}})
-            assert f"unknown key '{key}'" not in str(error.value), f"{page.name}: --{key}"
+def keys_in_sentences(text: str) -> set[str]:
+    """`--a.b=...` and `--a=...` in running text and tables, beyond whole commands."""
+    return set(re.findall(r"`--([a-z][a-z_0-9]*(?:\.[a-z_0-9]+)*)=", text)) - {"key"}  # `--key=value` stands for all
+
+
+def exists(key: str, models: list[str]) -> bool:
+    """Whether a key can be set for one of the models, or is an option of a command."""
+    if key in {option.name for _, options in cli.COMMANDS.values() for option in options}:
+        return True
+    if "." not in key:
+        return key in {*Config.model_fields, *ALIASES, *RENAMED, *IGNORED}
+    for model in models:
+        with pytest.raises(ConfigError) as error:  # the value is wrong everywhere; the key must not be
+            load_config(model, "demo", (), {key: {"no": {"such": "value"}}})
+        if f"unknown key '{key}'" not in str(error.value) and "there is no such stage" not in str(error.value):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_configuration_keys_named_in_sentences_exist(page):
+    of_page = [name for name in registry.list_models() if name.lower() == page.stem]
+    for key in keys_in_sentences(page.read_text(encoding="utf-8")):
+        assert exists(key, of_page or registry.list_models()), f"{page.name}: --{key}"
+
+
+def test_wrong_keys_in_sentences_would_be_found():
+    text = "`--stages.bogus.lr=1`, `--metrics_strickt=true`, `--evaluation.regoin=face`, `--metrics_strict=true`"
+    wrong = {key for key in keys_in_sentences(text) if not exists(key, registry.list_models())}
+    assert wrong == {"stages.bogus.lr", "metrics_strickt", "evaluation.regoin"}

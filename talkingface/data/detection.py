@@ -17,6 +17,7 @@ from torch import Tensor
 from talkingface import weights
 from talkingface.checkpoint import load_state, read
 from talkingface.errors import CheckpointError, DataError
+from talkingface.networks.precision import full_float32
 from talkingface.networks.s3fd import MEANS, S3FD, STRIDES
 
 WEIGHTS = "s3fd"  # name in `talkingface.weights`
@@ -108,7 +109,8 @@ class S3FDDetector:
     @torch.inference_mode()
     def _pass(self, pictures: list[np.ndarray], least: float, most: int | None) -> list[np.ndarray]:
         images = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float()
-        heads = self.network(images - images.new_tensor(MEANS)[:, None, None])
+        with full_float32():  # the same boxes on every device
+            heads = self.network(images - images.new_tensor(MEANS)[:, None, None])
         # A box under `least` can never remove a better one, so it need not take part.
         return [suppress(boxes, OVERLAP, most) for boxes in decode(heads, max(least, CANDIDATE))]
 

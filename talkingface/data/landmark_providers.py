@@ -15,6 +15,7 @@ import numpy as np
 
 from talkingface.data.landmarks import Layout
 from talkingface.errors import DataError
+from talkingface.weights import find, how_to_get, is_published, locate, sha256_of, verify
 
 if TYPE_CHECKING:
     from talkingface.data.detection import S3FDDetector
@@ -31,6 +32,8 @@ class DetectorSettings(NamedTuple):
     min_detection: float = 0.5
     max_faces: int = 1
     model_path: str | None = None
+    weights_dir: str = "checkpoints"
+    device: str = "auto"
 
 
 class MediaPipeProvider:
@@ -70,7 +73,7 @@ class MediaPipeTasksProvider:
 
     def __init__(self, settings: DetectorSettings):
         package = _package_version("mediapipe", "pip install mediapipe")
-        path = Path(settings.model_path or "checkpoints/mediapipe/face_landmarker.task")
+        path = Path(settings.model_path or locate(settings.weights_dir, "face_landmarker"))
         if not path.is_file():
             raise DataError(
                 f"{path}: landmark provider 'mediapipe_tasks' needs this model file; get it from {TASK_URL} and "
@@ -112,7 +115,7 @@ class MediaPipeTasksProvider:
 
 
 class FaceAlignmentProvider:
-    """FAN through the `face_alignment` package: 68 iBUG points with depth; its weights are fetched on first use."""
+    """FAN through the `face_alignment` package: 68 iBUG points with depth. Its weights lie in torch.hub's folder."""
 
     name = "face_alignment"
     layout: Layout = "ibug68"
@@ -120,24 +123,24 @@ class FaceAlignmentProvider:
     def __init__(self, settings: DetectorSettings):
         self.version = _package_version("face-alignment", "pip install face-alignment")
         self._max_faces = settings.max_faces
-        import torch
+        from talkingface.devices import resolve_device
 
         with quiet_stderr():
             import face_alignment
+        _refuse_download(face_alignment)
         kinds = face_alignment.LandmarksType
         kind = getattr(kinds, "THREE_D", None) or kinds._3D  # renamed in 1.4
         try:
             self._model = face_alignment.FaceAlignment(
                 kind,
-                device="cuda" if torch.cuda.is_available() else "cpu",
+                device=str(resolve_device(settings.device)),
                 flip_input=False,
                 face_detector="sfd",
                 face_detector_kwargs={"filter_threshold": settings.min_detection},
             )
-        except Exception as error:  # the package passes on whatever the download or torch.load raised
-            folder = Path(torch.hub.get_dir()) / "checkpoints"
+        except Exception as error:  # the package passes on whatever torch.load raised
             raise DataError(
-                f"landmark provider 'face_alignment': its weights are neither in {folder} nor could they be fetched "
+                f"landmark provider 'face_alignment': the weights in {_hub_folder()} cannot be used "
                 f"({type(error).__name__}: {error}); see https://github.com/1adrianb/face-alignment, "
                 "or use provider mediapipe"
             ) from None
@@ -159,11 +162,10 @@ class S3FDProvider:
 
     def __init__(self, settings: DetectorSettings):
         from talkingface.devices import resolve_device
-        from talkingface.weights import locate
 
-        path = Path(settings.model_path) if settings.model_path else locate("checkpoints", "s3fd")
+        path = Path(settings.model_path) if settings.model_path else _published_s3fd(settings.weights_dir)
         stamp = path.stat().st_mtime_ns if path.is_file() else 0
-        self._detector, self.version = _s3fd(path, stamp, str(resolve_device("auto")))
+        self._detector, self.version = _s3fd(path, stamp, str(resolve_device(settings.device)))
         self._least, self._max_faces = settings.min_detection, settings.max_faces
         self.batch = self._detector.batch
 
@@ -177,14 +179,53 @@ class S3FDProvider:
         return [[np.maximum(box[:4], 0.0).reshape(2, 2) for box in boxes] for boxes in found]
 
 
+def _published_s3fd(weights_dir: str) -> Path:
+    """Where the published weights of S3FD belong, there or not; other weights are for whoever names them.
+
+    Raises:
+        DataError: another file lies in their place.
+    """
+    path = locate(weights_dir, "s3fd")
+    if path.is_file() and is_published("s3fd", digest := sha256_of(path)) is False:
+        raise DataError(
+            f"{path}: not the published file (sha256 {digest[:12]}..., expected {find('s3fd').sha256[:12]}...); move it"
+            f" away and {how_to_get('s3fd', weights_dir)}, or name your own weights with"
+            " preprocess.landmarks.model_path"
+        )
+    return path
+
+
 @lru_cache(maxsize=1)
 def _s3fd(path: Path, stamp: int, device: str) -> tuple[S3FDDetector, str]:
     """The detector and what its weights are, once per process: in tracking mode every clip gets a new provider."""
     from talkingface.data.detection import S3FDDetector
-    from talkingface.weights import verify
 
     detector = S3FDDetector.load(path, device)
     return detector, f"{path.name}, sha256 {verify(path, 's3fd')[:8]}"
+
+
+def _hub_folder() -> Path:
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _refuse_download(package: Any) -> None:
+    """See that all weights of face_alignment are there, for the package fetches what is not without asking.
+
+    Raises:
+        DataError: names the absent files, their addresses and the folder.
+    """
+    from face_alignment.detection.sfd import sfd_detector
+
+    networks = getattr(package.api, "default_model_urls", package.api.models_urls)  # renamed in 1.5
+    addresses = [sfd_detector.models_urls["s3fd"], networks["3DFAN-4"], networks["depth"]]
+    absent = [address for address in addresses if not (_hub_folder() / address.rsplit("/", 1)[1]).is_file()]
+    if absent:
+        raise DataError(
+            f"landmark provider 'face_alignment' needs weights that are not in {_hub_folder()}; nothing is fetched"
+            f" unasked: get {', '.join(absent)} and put them there, or use provider mediapipe"
+        )
 
 
 def _points(landmarks: Any) -> np.ndarray:

@@ -51,6 +51,8 @@ def make_provider(
     min_detection: float = 0.5,
     max_faces: int = MAX_FACES,
     model_path: str | None = None,
+    weights_dir: str = "checkpoints",
+    device: str = "auto",
 ) -> LandmarkProvider:
     """Build a landmark detector.
 
@@ -60,10 +62,13 @@ def make_provider(
             must then come in order, and a provider serves one clip).
         min_detection: confidence below which a face is not one.
         max_faces: faces looked for in each frame.
-        model_path: `.task` file of `mediapipe_tasks`, or weights of `s3fd`.
+        model_path: `.task` file of `mediapipe_tasks`, or weights of `s3fd`, which may be others than the published.
+        weights_dir: where these lie otherwise.
+        device: where `face_alignment` and `s3fd` run, as in the configuration.
 
     Raises:
-        DataError: the provider is not known, or its package or weights are missing.
+        DataError: the provider is not known, its package or weights are missing, or other weights lie in their place.
+        ConfigError: the device is not there.
     """
     from talkingface.data import landmark_providers as providers
 
@@ -75,7 +80,7 @@ def make_provider(
     }
     if name not in classes:
         raise DataError(f"landmark provider '{name}' is not known; choose {', '.join(classes)}")
-    return classes[name](providers.DetectorSettings(mode, min_detection, max_faces, model_path))
+    return classes[name](providers.DetectorSettings(mode, min_detection, max_faces, model_path, weights_dir, device))
 
 
 @dataclass

@@ -132,7 +132,9 @@ class Layout:
     def split_ids(self, config: Config, split: str) -> list[str]:
         """Clip ids of a split: its list file, or a deterministic part of the clips that are left.
 
-        Clips that preprocessing rejected or failed on are not held out from, so that no split is left with those alone.
+        Clips that preprocessing rejected or failed on are left out. Which of the others belong to which part does not
+        depend on them, so that a stricter filter moves no clip from training to test; only where a part would be left
+        with nothing are clips held out of the usable ones instead.
 
         Raises:
             DataError: the split is not known, or a file list or the data are missing.
@@ -152,9 +154,10 @@ class Layout:
         pool = [clip_id for clip_id in pool if clip_id not in taken]
         usable = [clip_id for clip_id in pool if not _given_up(Path(config.preprocessed_root) / clip_id)]
         left_out = f" ({len(pool) - len(usable)} unusable ones left out)" if len(usable) < len(pool) else ""
-        pool = usable or pool  # with no usable clip at all, the reasons are reported clip by clip
         missing = [name for name in ("val", "test") if listed[name] is None]
-        parts = hold_out(pool, len(missing), self.held_out, self.by_speaker)
+        # With no usable clip at all, the reasons are reported clip by clip.
+        parts = self._usable_parts(pool, set(usable or pool), len(missing))
+        pool = usable or pool
         result = {name: list(listed[name] or ()) for name in ("val", "test")} | {"train": parts[0]}
         for name, part in zip(missing, parts[1:], strict=True):
             result[name] = part
@@ -163,6 +166,15 @@ class Layout:
             where = getattr(config, f"{name}_filelist")
             _warn_once(f"no {name} list ({where}): holding out {len(part)} of {len(pool)} clips{left_out}")
         return result
+
+    def _usable_parts(self, pool: list[str], usable: set[str], missing: int) -> list[list[str]]:
+        """The usable clips of the training list and of `missing` held-out lists; see `split_ids`."""
+        if missing < len(pool):  # otherwise all parts are the same clips
+            parts = hold_out(pool, missing, self.held_out, self.by_speaker)
+            parts = [[clip_id for clip_id in part if clip_id in usable] for part in parts]
+            if all(parts):
+                return parts
+        return hold_out([clip_id for clip_id in pool if clip_id in usable], missing, self.held_out, self.by_speaker)
 
     def known_ids(self, config: Config) -> list[str]:
         """Clip ids of all splits together, usable or not."""
@@ -251,7 +263,7 @@ class _SpeakerClip(Layout):
         """The clip of a list entry, in the first of `folders` that has it."""
         candidates = [root / folder / f"{clip_id}.mp4" for folder in self.folders]
         video = next((path for path in candidates if path.exists()), candidates[0])
-        return ClipItem(clip_id, video, clip_id.split("/")[0], _sound_beside(video))
+        return ClipItem(clip_id, video, clip_id.split("/")[0], sound_beside(video))
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All `<speaker>/<clip>.mp4`."""
@@ -316,8 +328,8 @@ class MEADLayout(Layout):
     def _from_tree(self, video: Path, root: Path) -> ClipItem:
         person, _, view, emotion, level, _ = video.relative_to(root).parts
         sound = root / person / "audio" / emotion / level / video.with_suffix(".m4a").name
-        clip_id = f"{person}/{view}_{emotion}_{level}_{video.stem}"
-        return ClipItem(clip_id, video, person, sound if sound.exists() else _sound_beside(video))
+        clip_id = printable(f"{person}/{view}_{emotion}_{level}_{video.stem}")
+        return ClipItem(clip_id, video, printable(person), sound if sound.exists() else sound_beside(video))
 
 
 @register_layout("folder")
@@ -361,10 +373,15 @@ def _given_up(folder: Path) -> bool:
 def _clip_item(video: Path, base: Path) -> ClipItem:
     relative = video.relative_to(base).with_suffix("")
     speaker = relative.parts[0] if len(relative.parts) > 1 else ""
-    return ClipItem(relative.as_posix(), video, speaker, _sound_beside(video))
+    return ClipItem(printable(relative.as_posix()), video, printable(speaker), sound_beside(video))
 
 
-def _sound_beside(video: Path) -> Path | None:
+def printable(name: str) -> str:
+    """A file name as text that can be written anywhere: bytes that are no UTF-8 become `%E9`."""
+    return "".join(f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char for char in name)
+
+
+def sound_beside(video: Path) -> Path | None:
     """A sound file of the same name next to the video, when there is one."""
     return next((path for path in (video.with_suffix(suffix) for suffix in AUDIO_SUFFIXES) if path.exists()), None)
 

@@ -25,9 +25,9 @@ class AudioCollector:
     Holes in the time stamps become silence, so that the sound stays beside the picture.
     """
 
-    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
-        """Collect at `sample_rate` Hz."""
-        self.sample_rate = sample_rate
+    def __init__(self, sample_rate: int = SAMPLE_RATE, name: str = "sound track") -> None:
+        """Collect at `sample_rate` Hz; `name` stands in error messages."""
+        self.sample_rate, self.name = sample_rate, name
         self.first: float | None = None  # time stamp of the first sample, seconds
         self.clock = 0.0  # time stamp that the next frame should have
         self._parts: list[np.ndarray] = []
@@ -76,6 +76,9 @@ class AudioCollector:
 
         Silence stands for what lies before the first sample; after the last one nothing is added. What the encoder
         appended to fill its last block, beyond the `declared` seconds of the track, is cut.
+
+        Raises:
+            MediaError: a sample is not a finite number.
         """
         if self._resampler is not None:
             self._append(self._resampler.resample(None))
@@ -89,7 +92,18 @@ class AudioCollector:
         samples = np.pad(samples, (late, 0)) if late > 0 else samples[-late:]
         if stop is not None:
             samples = samples[: round((stop - start) * self.sample_rate)]
+        check_finite(samples, self.name)
         return np.clip(samples, -1.0, 1.0).astype(np.float32)
+
+
+def check_finite(samples: np.ndarray, name: str | Path) -> None:
+    """Refuse a waveform (n,) that no spectrogram can be made of.
+
+    Raises:
+        MediaError: a sample is NaN or infinite, as float recordings may hold.
+    """
+    if not np.isfinite(samples).all():
+        raise MediaError(f"{name}: holds samples that are not finite numbers (NaN or infinite); export the sound again")
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -103,7 +117,8 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         (n,) float32 mono in [-1, 1], channels averaged.
 
     Raises:
-        MediaError: If the file is missing or damaged, has no sound track, or the track has no samples.
+        MediaError: If the file is missing or damaged, has no sound track, or the track has no samples or such as are no
+            finite numbers.
     """
     path = Path(path)
     with open_media(path) as container:
@@ -111,7 +126,7 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         if stream is None:
             raise MediaError(f"{path}: has no sound track; give a sound file or a video with sound")
         picture = None if is_still(container) else video_stream(container)
-        collector = AudioCollector(sample_rate)
+        collector = AudioCollector(sample_rate, str(path))
         origin: float | None = None
         demuxer = Demuxer(container, path, stream, *([picture] if picture else []))
         for index, frame in demuxer.frames():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talkingface.config import LandmarkConfig
-from talkingface.data.media_audio import read_audio
+from talkingface.data.media_audio import check_finite, read_audio
 from talkingface.data.media_info import FPS, SAMPLE_RATE, frame_count, logger, probe
 from talkingface.data.media_read import VideoReader, count_frames
 from talkingface.errors import MediaError, NoFaceError
@@ -34,11 +34,18 @@ class Audio:
         samples: (n,) float32 mono in [-1, 1].
         sample_rate: Hz.
         path: Where it came from, None for samples made in memory.
+
+    Raises:
+        MediaError: If a sample is NaN or infinite.
     """
 
     samples: np.ndarray
     sample_rate: int = SAMPLE_RATE
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse samples that no model can hear."""
+        check_finite(self.samples, self.path or "audio")
 
     @classmethod
     def load(cls, path: str | Path, *, allow_silence: bool = False) -> Audio:
@@ -232,7 +239,13 @@ class Source:
 
         wanted = self.landmark_config
         mode = "static" if self.is_image else "tracking"
-        provider = provider or make_provider(wanted.provider, mode, wanted.min_detection, model_path=wanted.model_path)
+        provider = provider or make_provider(
+            wanted.provider,
+            mode,
+            wanted.min_detection,
+            model_path=wanted.model_path,
+            weights_dir=wanted.weights_dir,
+        )
         # Gaps of up to a second are bridged here; training data are bridged more cautiously (`max_gap`).
         try:
             return track_faces(self.frames(), provider, wanted.pick, max_gap=round(self.fps))

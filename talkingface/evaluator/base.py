@@ -57,7 +57,6 @@ class EvalSample:
         generated: the video that is scored.
         reference: the real video of the clip.
         audio: what drove the picture: a file, or a function that returns (n,) float32 16 kHz; None: the video's own.
-        true_audio: sound of the real video, likewise.
         tracker: finds the landmarks of a video, from its path (for messages) and frames.
         reference_track: returns the landmarks of the real video; None: `tracker` finds them.
         donor_track: for audio of another clip, returns the landmarks of that clip's real video.
@@ -71,7 +70,6 @@ class EvalSample:
     generated: Path
     reference: Path
     audio: AudioSource | None = None
-    true_audio: AudioSource | None = None
     tracker: Callable[[Path, Iterable[np.ndarray]], LandmarkTrack] | None = None
     reference_track: Callable[[], LandmarkTrack] | None = None
     donor_track: Callable[[], LandmarkTrack] | None = None
@@ -216,11 +214,13 @@ class MetricContext:
         saved_dir: folder of runs.
         dataset: name of the data set; empty where there is none.
         model: the model under evaluation; None where files are scored.
+        checkpoint: the file that its weights came from; None where there is none.
     """
 
     saved_dir: str = "saved"
     dataset: str = ""
     model: Any = None
+    checkpoint: Path | None = None
 
 
 class Metric(ABC):
@@ -235,6 +235,9 @@ class Metric(ABC):
         name: as in the configuration's `metrics`.
         figures: every number it reports, by key in `metrics.json`.
         needs_landmarks: whether the scored video's landmarks must be found.
+        uses_landmarks: whether the figures depend on landmarks of the real video, or on others where there are any; the
+            report then names the detector, as it does with `needs_landmarks`.
+        needs_rows: rows that an evaluation must have; without one of them the figures cannot be had.
         needs_sound: whether it listens to the driving audio.
         per_frame: whether the figures are means over frames, so that a mean over all frames of all clips exists too.
         context: what surrounds the evaluation.
@@ -243,6 +246,8 @@ class Metric(ABC):
     name: ClassVar[str]
     figures: ClassVar[dict[str, Figure]]
     needs_landmarks: ClassVar[bool] = False
+    uses_landmarks: ClassVar[bool] = False
+    needs_rows: ClassVar[tuple[str, ...]] = ()
     needs_sound: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     context: MetricContext = MetricContext()

@@ -36,6 +36,9 @@ def compare_runs(paths: Sequence[str | Path], output: str | Path) -> int:
     write_text(folder / "comparison.csv", _table(comparison))
     write_comparison_html(comparison, folder)
     print(comparison.merged().table())
+    for run in comparison.runs:
+        if run.remarks:
+            print(f"{run.name}: {'; '.join(run.remarks)}")
     for text in comparison.warnings:
         print(f"warning: {text}")
     for difference in comparison.differences:
@@ -50,7 +53,7 @@ def _line(difference: Difference) -> str:
     clips = f"on {difference.clips} common clips"
     return (
         f"{difference.figure}: {difference.run} less {difference.base} {number(difference.mean)} {ends} {clips}: "
-        f"{difference.verdict}"
+        f"{difference.verdict}" + (f", but no evidence: {difference.doubt}" if difference.doubt else "")
     )
 
 

@@ -12,13 +12,16 @@ from talkingface.config import EvaluationConfig
 from talkingface.errors import DataError
 from talkingface.evaluator.base import finite_only
 from talkingface.evaluator.bootstrap import mean_interval
-from talkingface.evaluator.report import EvalResult
+from talkingface.evaluator.report import ClipScore, EvalResult
 from talkingface.evaluator.stored import find_metrics, read_result
 from talkingface.evaluator.table import number
 from talkingface.evaluator.views import all_figures, flatten
 
 GENERATED, SHUFFLED, REFERENCES = "generated", "shuffled", ("real", "still")
 DIFFERENT_CLIPS = "means over different clips"
+OTHER_DATA = "other data sets"
+IN_LOSS = "judge.also_in_loss"
+"""Part of a definition that says whether the model was trained to please the judge."""
 TOLERANCE = 1e-3
 """Relative difference up to which two evaluations of a reference row agree: codecs differ a little."""
 
@@ -30,6 +33,11 @@ class Run:
     name: str
     path: Path
     result: EvalResult
+
+    @property
+    def remarks(self) -> list[str]:
+        """What its own report says in the first line: a judge that proves nothing, where references come from, ..."""
+        return [str(remark) for remark in self.result.provenance.get("remarks") or ()]
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Difference:
         interval95: of that average; None for a single clip.
         clips: clips that both have.
         verdict: `better`, `worse` or `different` where the interval does not hold 0, `unclear` where it does.
+        doubt: why the verdict proves nothing, if so.
     """
 
     figure: str
@@ -53,6 +62,7 @@ class Difference:
     interval95: tuple[float, float] | None
     clips: int
     verdict: str
+    doubt: str = ""
 
 
 class Comparison:
@@ -76,13 +86,15 @@ class Comparison:
         self.doubtful: dict[str, str] = {}
         self._redefined: set[str] = set()
         self._compare_settings()
+        self._compare_data()
         self._compare_clips()
         self._compare_definitions()
+        self._partial = self._find_partial_judges()
         self.notes = self._compare_references()
         self.differences = [d for run in self.runs[1:] for d in self._differences(run)]
 
     def _compare_settings(self) -> None:
-        for name in ("dataset", "fps", "synthetic"):
+        for name in ("fps", "synthetic"):
             self._warn_if_differing(name, {r.name: r.result.provenance.get(name) for r in self.runs})
         policies = {r.name: (r.result.provenance.get("references") or {}).get("policy") for r in self.runs}
         self._warn_if_differing("references", policies)
@@ -94,15 +106,39 @@ class Comparison:
         known = {run: value for run, value in values.items() if value is not None}
         if len({str(value) for value in known.values()}) > 1:
             self.warnings.append(f"{name} differs ({_each(known)})")
-            if name == "dataset":
-                self._doubt(self.figures, "other data sets")
+
+    def _compare_data(self) -> None:
+        """See that clips of one name are the same real videos; where nobody knows, that the data sets are the same."""
+        for run in self.runs[1:]:
+            known = self._known_videos(run)
+            others = [clip for clip, same in known.items() if not same]
+            if others:
+                names = f"{run.name} and {self.runs[0].name}"
+                self.warnings.append(f"{names} have other real videos of one name: {len(others)} of {len(known)} clips")
+                self._doubt(self.figures, OTHER_DATA)
+        sets = {run.name: run.result.provenance.get("dataset") for run in self.runs}
+        if not all(self._known_videos(run) for run in self.runs[1:]) and len(set(sets.values()) - {None}) > 1:
+            self._warn_if_differing("dataset", sets)
+            self._doubt(self.figures, OTHER_DATA)
+
+    def _known_videos(self, run: Run) -> dict[str, bool]:
+        """Clips of a name that the first run has too: whether the real video is the same one, where that is known."""
+        ours, theirs = ({c.clip_id: c.fingerprint for c in generated(r)} for r in (run, self.runs[0]))
+        return {name: print_ == theirs[name] for name, print_ in ours.items() if print_ and theirs.get(name)}
+
+    def paired(self, run: Run) -> set[str]:
+        """Clips that a run and the first one share: of the same name, and of the same real video as far as is known."""
+        common = set.intersection(*({clip.clip_id for clip in generated(r)} for r in (run, self.runs[0])))
+        known = self._known_videos(run)
+        sets = {r.result.provenance.get("dataset") for r in (run, self.runs[0])} - {None}
+        return {name for name in common if known.get(name, len(sets) < 2)}
 
     def _doubt(self, figures: Sequence[str], reason: str) -> None:
         for key in figures:
             self.doubtful[key] = "; ".join(filter(None, (self.doubtful.get(key), reason)))
 
     def _compare_clips(self) -> None:
-        sets = {r.name: {c.clip_id for c in r.result.clips if c.row == GENERATED} for r in self.runs}
+        sets = {r.name: {c.clip_id for c in generated(r)} for r in self.runs}
         sets = {name: clips for name, clips in sets.items() if clips}
         common = set.intersection(*sets.values()) if sets else set()
         if any(clips != common for clips in sets.values()):
@@ -129,7 +165,7 @@ class Comparison:
         for key in self.figures:
             by_run = {r.name: dict(flatten(r.result.definitions[key])) for r in self.runs if _computed(r, key)}
             shared = set.intersection(*map(set, by_run.values())) if by_run else set()
-            for part in sorted(shared):
+            for part in sorted(shared - {IN_LOSS}):
                 values = {name: definition[part] for name, definition in by_run.items()}
                 if len(set(values.values())) > 1:
                     short = {name: value[:12] if part.endswith("sha256") else value for name, value in values.items()}
@@ -138,6 +174,17 @@ class Comparison:
             self.warnings.append(f"{', '.join(keys)}: {reason}")
             self._doubt(keys, reason)
             self._redefined.update(keys)
+
+    def _find_partial_judges(self) -> dict[tuple[str, str], str]:
+        """By (figure, run), that the judge of a figure is the expert which that run was trained to please."""
+        found: dict[tuple[str, str], str] = {}
+        for run in self.runs:
+            for key in self.figures:
+                if _computed(run, key) and dict(flatten(run.result.definitions[key])).get(IN_LOSS) == "yes":
+                    found[key, run.name] = f"the judge of {run.name} is also in its loss"
+        for (key, _), reason in found.items():
+            self._doubt([key], reason)
+        return found
 
     def _compare_references(self) -> dict[tuple[str, str], str]:
         notes = {}
@@ -155,14 +202,11 @@ class Comparison:
         return {place: ", ".join(others) for place, others in notes.items()}
 
     def _differences(self, run: Run) -> list[Difference]:
-        base = self.runs[0]
-        sets = [r.result.provenance.get("dataset") for r in (base, run)]
-        if None not in sets and sets[0] != sets[1]:
-            return []  # clips of one name are other clips there
+        base, paired = self.runs[0], self.paired(run)
         found = []
         for key in self.figures:
             ours, theirs = (r.result.per_clip(GENERATED, key) for r in (run, base))
-            differences = [value - theirs[clip] for clip, value in ours.items() if clip in theirs]
+            differences = [value - theirs[clip] for clip, value in ours.items() if clip in theirs and clip in paired]
             if differences and key not in self._redefined:
                 found.append(self._difference(key, run, differences))
         return found
@@ -174,7 +218,9 @@ class Comparison:
         if interval and not interval[0] <= 0 <= interval[1]:
             higher = run.result.figures[key].higher_is_better
             verdict = "different" if higher is None else "better" if (mean > 0) == higher else "worse"
-        return Difference(key, run.name, self.runs[0].name, mean, interval, len(differences), verdict)
+        names = (self.runs[0].name, run.name)
+        doubt = "; ".join(self._partial[key, name] for name in names if (key, name) in self._partial)
+        return Difference(key, run.name, names[0], mean, interval, len(differences), verdict, doubt)
 
     def merged(self) -> EvalResult:
         """The generated rows under the names of their runs, and the reference rows, as one result for the table."""
@@ -197,9 +243,7 @@ class Comparison:
         """The content of `comparison.json`."""
         merged = self.merged()
         return {
-            "runs": [
-                {"name": r.name, "path": str(r.path), "date": r.result.date, **_identity(r.result)} for r in self.runs
-            ],
+            "runs": [_identity(run) for run in self.runs],
             "rows": {
                 name: finite_only(row.values) | {"clips": row.clips, "interval95": row.intervals}
                 for name, row in merged.rows.items()
@@ -211,6 +255,11 @@ class Comparison:
             "figures": {key: figure._asdict() for key, figure in merged.figures.items()},
             "definitions": {run.name: run.result.definitions for run in self.runs},
         }
+
+
+def generated(run: Run) -> list[ClipScore]:
+    """The clips of a run's generated row."""
+    return [clip for clip in run.result.clips if clip.row == GENERATED]
 
 
 def read_runs(paths: Sequence[str | Path]) -> list[Run]:
@@ -266,8 +315,10 @@ def _computed(run: Run, key: str) -> bool:
     return key in run.result.definitions and key in run.result.values(GENERATED)
 
 
-def _identity(result: EvalResult) -> dict[str, Any]:
-    return {key: result.provenance[key] for key in ("model", "dataset", "checkpoint") if key in result.provenance}
+def _identity(run: Run) -> dict[str, Any]:
+    known = run.result.provenance
+    named = {key: known[key] for key in ("model", "dataset", "checkpoint") if key in known}
+    return {"name": run.name, "path": str(run.path), "date": run.result.date, **named, "remarks": run.remarks}
 
 
 def _each(values: dict[str, Any]) -> str:

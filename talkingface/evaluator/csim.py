@@ -1,12 +1,14 @@
 """CSIM: is it still the same person? Cosine of the ArcFace embeddings of generated and real frame.
 
-Faces are moved onto the template that ArcFace was trained with, each by its own landmarks. Without a landmark detector
-the middle of the frame is taken, which a note says. `csim_aggregation: vico` is what the ViCo script computes, only for
-comparison with papers: whole frames, and the mean over all pairs of frames of all clips, different people included.
+Faces are moved onto the template that ArcFace was trained with, each by its own landmarks. Where the detector finds
+face boxes only, a square around the box is taken, without any detector the middle of the frame; notes and the
+definition say so. `csim_aggregation: vico` is what the ViCo script computes, only for comparison with papers: whole
+frames, and the mean over all pairs of frames of all clips, different people included.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +26,7 @@ from talkingface.evaluator.networks import (
     ready,
     to_images,
 )
+from talkingface.evaluator.regions import region_boxes
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +38,10 @@ TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """Eye on the left of the picture, eye on the right, tip of the nose, corners of the mouth, in a 112x112 face."""
+
+ALIGNED = "five points of each frame, ArcFace template"
+BOXED = "square around the face box of each frame, not aligned"
+MIDDLE = "middle of the frame, not aligned"
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -59,6 +66,16 @@ def align(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
     import cv2
 
     return cv2.warpAffine(frame, similarity(points), (SIDE, SIDE))
+
+
+def around(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The square around the middle of a box `(x1, y1, x2, y2)`, as large as its longer side, (112, 112, 3)."""
+    import cv2
+
+    side = max(box[2] - box[0], box[3] - box[1], 1.0)
+    scale = SIDE / side
+    left, top = (box[:2] + box[2:] - side) / 2
+    return cv2.warpAffine(frame, scale * np.array([[1, 0, -left], [0, 1, -top]]), (SIDE, SIDE))
 
 
 def cosines(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -95,6 +112,7 @@ class CSIM(Metric):
 
     name = "CSIM"
     per_frame = True
+    uses_landmarks = True
     figures: ClassVar[dict[str, Figure]] = {
         "csim": Figure("", True, "cosine of the ArcFace embeddings of generated and real frame"),
     }
@@ -108,7 +126,8 @@ class CSIM(Metric):
         return self.settings.csim_aggregation == "vico"
 
     def prepare(self) -> None:
-        """Load the network once."""
+        """Load the network once; an evaluation begins."""
+        self._cut_at: Counter[str] = Counter()  # videos by the way their faces were cut out
         if self._network is not None:
             return
         name = self.settings.csim_network
@@ -123,12 +142,13 @@ class CSIM(Metric):
             raise Unavailable(str(error)) from error
 
     def definition(self) -> dict[str, Any]:
-        """Network, weights, and which frames are compared how."""
+        """Network, weights, and which frames are compared how; says what was done, not what should have been."""
+        ways = [f"{way} ({count} videos)" if len(self._cut_at) > 1 else way for way, count in self._cut_at.items()]
         return {
             "csim": {
                 "network": self.settings.csim_network,
                 "aggregation": self.settings.csim_aggregation,
-                "alignment": "none, whole frames" if self.vico else "five points of each frame, ArcFace template",
+                "alignment": "none, whole frames" if self.vico else "; ".join(ways) or ALIGNED,
                 "precision": precision(self.settings, self.device),
                 "weights": self._weights.definition,
             }
@@ -169,17 +189,37 @@ class CSIM(Metric):
 
     def _faces(self, sample: EvalSample) -> Iterator[Pair | None]:
         """Faces of 112x112 (generated, real), None where one has no landmarks; one and the same for a video itself."""
-        points = (None, None) if self.vico else _points(sample)
+        places = (None, None) if self.vico else self._places(sample)
         for index, frames in enumerate(sample.pairs()):
-            real = self._face(frames[1], points[1], index)
-            generated = real if frames[0] is frames[1] else self._face(frames[0], points[0], index)
+            real = self._face(frames[1], places[1], index)
+            generated = real if frames[0] is frames[1] else self._face(frames[0], places[0], index)
             yield None if generated is None or real is None else (generated, real)
 
-    def _face(self, frame: np.ndarray, points: np.ndarray | None, index: int) -> np.ndarray | None:
-        if points is None:
+    def _face(self, frame: np.ndarray, places: np.ndarray | None, index: int) -> np.ndarray | None:
+        if places is None:
             return _resize(frame if self.vico else _middle(frame))
-        known = index < len(points) and np.isfinite(points[index]).all()
-        return align(frame, points[index]) if known else None
+        if index >= len(places) or not np.isfinite(places[index]).all():
+            return None
+        return align(frame, places[index]) if places.ndim == 3 else around(frame, places[index])
+
+    def _places(self, sample: EvalSample) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Where the faces of the generated and of the real video are, NaN without a face.
+
+        (F, 5, 2) points where both have landmarks, else (F, 4) boxes; None where nothing can find any.
+        """
+        try:
+            tracks = sample.generated_track(), sample.real_track()
+        except Unavailable as error:
+            self._cut_at[MIDDLE] += 1
+            sample.notes.append(f"CSIM: faces are not aligned but the middle of the frame is taken ({error})")
+            return None, None
+        if all(track.has_points for track in tracks):
+            self._cut_at[ALIGNED] += 1
+            return five_points(tracks[0].ibug68()), five_points(tracks[1].ibug68())
+        self._cut_at[BOXED] += 1
+        boxes = next(track.provider for track in tracks if not track.has_points) or "the detector"
+        sample.notes.append(f"CSIM: faces are not aligned but cut out around their boxes ({boxes} finds no landmarks)")
+        return region_boxes(tracks[0], "face"), region_boxes(tracks[1], "face")
 
     def _compare(self, pairs: list[Pair], found: AllPairs) -> list[float]:
         """Cosines of pairs of faces, which also go into `found`; a video compared with itself needs no network."""
@@ -198,16 +238,6 @@ class CSIM(Metric):
         assert self._network is not None
         with judging(self.settings, self.device):
             return self._network(2 * to_images(faces, self.device) - 1).float().cpu()
-
-
-def _points(sample: EvalSample) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(F, 5, 2) points of the generated and of the real video, NaN without a face; None where nothing can find any."""
-    try:
-        tracks = sample.generated_track(), sample.real_track()
-    except Unavailable as error:
-        sample.notes.append(f"CSIM: faces are not aligned but the middle of the frame is taken ({error})")
-        return None, None
-    return five_points(tracks[0].ibug68()), five_points(tracks[1].ibug68())
 
 
 def _middle(frame: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +35,7 @@ from talkingface.evaluator.tracking import Tracker
 if TYPE_CHECKING:
     from talkingface.config import Config
     from talkingface.data.clip import ClipFolder
-    from talkingface.data.landmarks import LandmarkProvider
+    from talkingface.data.landmarks import LandmarkProvider, LandmarkTrack
     from talkingface.data.source import Audio, Source
 
 log = logging.getLogger("talkingface")
@@ -67,6 +67,7 @@ class Evaluator:
         identity: what the report says about itself: `model`, `dataset`, `checkpoint`, ...
         synthetic: whether the data are synthetic.
         context: what surrounds the evaluation, for metrics that ask.
+        progress: whether progress bars are shown.
 
     Raises:
         RegistryError: a metric is not known.
@@ -87,14 +88,16 @@ class Evaluator:
         identity: Mapping[str, Any] | None = None,
         synthetic: bool | None = None,
         context: MetricContext | None = None,
+        progress: bool = True,
     ) -> None:
         self.pipeline = pipeline
+        self.progress = progress
         self.settings = settings or EvaluationConfig()
         self.metrics = [
             m if isinstance(m, Metric) else make_metric(m, self.settings, weights_dir, device, context)
             for m in dict.fromkeys(metrics)
         ]
-        self.tracker = Tracker(landmarks or LandmarkConfig(), provider)
+        self.tracker = Tracker(landmarks or LandmarkConfig(), provider, device)
         self.pool = list(pool)
         self.identity = dict(identity or {})
         self.synthetic = synthetic
@@ -125,7 +128,8 @@ class Evaluator:
             landmarks=config.preprocess.landmarks,
             identity=identity,
             synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
-            context=MetricContext(config.saved_dir, config.dataset, pipeline.model),
+            progress=config.show_progress,
+            context=MetricContext(config.saved_dir, config.dataset, pipeline.model, checkpoint),
         )
 
     def run(
@@ -156,7 +160,7 @@ class Evaluator:
             raise DataError("nothing to evaluate: the list of clips is empty")
         rows = tuple(rows or self.settings.rows)
         job = _Job(self, clips, Path(out), quiet)
-        metrics = self._available(job.result)
+        metrics = self._available(job.result, rows)
         # The generated row first: a clip that cannot be generated is left out of every row: rows stay comparable.
         for row in sorted(dict.fromkeys(rows), key=lambda name: name != "generated"):
             job.score_row(row, metrics)
@@ -200,6 +204,18 @@ class Evaluator:
         """What the report's first line says about the references, of which `own` come from the clip itself."""
         return [f"references from {_whose(own, len(references))}"]
 
+    def describe_references(self, used: Mapping[str, Reference]) -> dict[str, Any]:
+        """Where the identity frames of the clips came from, by clip id; a subclass may not know."""
+        names = {name: reference.clip.clip_id for name, reference in used.items()}
+        own = sum(key == value for key, value in names.items())
+        return {
+            "policy": self.settings.references,
+            "from_the_same_clip": own,
+            "from_another_clip": len(used) - own,
+            "reasons": sorted({reference.reason for reference in used.values() if reference.reason}),
+            "clip": names,
+        }
+
     def source(self, clip: ClipFolder, reference: Reference) -> Source:
         """What drives the picture: the clip's video, its landmarks from disk, references from another clip."""
         from talkingface.data.source import Source
@@ -216,12 +232,16 @@ class Evaluator:
 
         return Audio(clip.audio()[: round(frames * 16000 / clip.fps)])
 
-    def _available(self, result: EvalResult) -> list[Metric]:
+    def _available(self, result: EvalResult, rows: Sequence[str]) -> list[Metric]:
         """The metrics that can be computed here; notes why the others cannot."""
         usable = []
         for metric in self.metrics:
             result.figures |= metric.figures
             result.metric_of |= dict.fromkeys(metric.figures, metric.name)
+            if not set(metric.needs_rows) <= set(rows):
+                # Nothing is missing on this machine, so `strict` has no say.
+                result.unavailable[metric.name] = self._needed_rows(metric, rows)
+                continue
             try:
                 if metric.needs_landmarks:
                     self.tracker.require_points()
@@ -232,6 +252,14 @@ class Evaluator:
                     raise DataError(f"metric {metric.name} is not available: {error}") from error
                 result.unavailable[metric.name] = str(error)
         return usable
+
+    def _needed_rows(self, metric: Metric, rows: Sequence[str]) -> str:
+        """Why a metric has no figures with these rows, and what to set."""
+        reason = f"needs the rows {' and '.join(metric.needs_rows)}"
+        if self.pipeline is None:
+            return f"{reason}, which only a model can make that is given another voice"
+        wanted = ", ".join(dict.fromkeys([*metric.needs_rows, *rows]))
+        return f'{reason}; set --evaluation.rows="[{wanted}]"'
 
 
 class _Job:
@@ -244,6 +272,7 @@ class _Job:
         self.quiet = quiet
         self.result = EvalResult()
         self.videos: dict[tuple[str, str], Path] = {}
+        self.tracks: dict[str, dict[str, Any]] = {}  # detectors behind the prepared landmarks that were used
         self.references = choose_references(clips, evaluator.pool, evaluator.settings.references)
 
     @cached_property
@@ -262,13 +291,14 @@ class _Job:
             "shuffled": self._shuffled,
         }
         done = []
-        for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=self.quiet or None, leave=False):
+        hidden = self.quiet or not self.evaluator.progress or None  # None: shown on a terminal
+        for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=hidden, leave=False):
             try:
                 sample = makers[row](clip)
                 self.evaluator.check(clip, sample, metrics)
-            except OutputError:  # a full disk or read-only folder fails every clip
-                raise
             except Exception as error:
+                if isinstance(error, OutputError) and error.lasting:
+                    raise  # a full disk or read-only folder fails every clip
                 self._skip(row, clip.clip_id, "clip", error)
                 continue
             done.append(clip)
@@ -298,9 +328,17 @@ class _Job:
         expected = isinstance(error, TalkingFaceError)
         log.warning("evaluation of %s (%s, %s) skipped: %s", clip_id, row, what, reason, exc_info=not expected)
 
+    def _track(self, clip: ClipFolder) -> LandmarkTrack:
+        """Prepared landmarks; notes which detector found them."""
+        track = clip.track()
+        found = {"provider": track.provider, "version": track.version, "layout": track.layout}
+        mode = getattr(clip, "meta", {}).get("steps", {}).get("landmarks", {}).get("params", {}).get("mode")
+        self.tracks[clip.clip_id] = found | ({"mode": mode} if mode else {})
+        return track
+
     def _sample(self, clip: ClipFolder, row: str, video: Path, **changes: Any) -> EvalSample:
         self.videos[row, clip.clip_id] = video
-        own: dict[str, Any] = {"audio": clip.audio, "true_audio": clip.audio, "reference_track": clip.track}
+        own: dict[str, Any] = {"audio": clip.audio, "reference_track": partial(self._track, clip)}
         parts = {"tracker": self.evaluator.tracker, "fps": clip.fps, **own, **changes}
         return EvalSample(clip.clip_id, row, video, clip.video, **parts)
 
@@ -329,7 +367,8 @@ class _Job:
         if donor is None:
             raise DataError(f"no other clip of {clip.fps:g} fps to lend its audio")
         video = self._generate(clip, "shuffled", donor)
-        parts = {"donor_track": donor.track, "counterpart": self.videos.get(("generated", clip.clip_id))}
+        own = self.videos.get(("generated", clip.clip_id))
+        parts = {"donor_track": partial(self._track, donor), "counterpart": own}
         return self._sample(clip, "shuffled", video, audio=donor.audio, **parts)
 
     def add_stage_figures(self) -> None:
@@ -348,27 +387,19 @@ class _Job:
     def describe(self, metrics: Sequence[Metric]) -> None:
         """Fill in what a reader must know to compare the numbers."""
         self.result.definitions = self._definitions(metrics)
-        used = [self.references[clip.clip_id] for clip in self.clips]
-        names = {clip.clip_id: self.references[clip.clip_id].clip.clip_id for clip in self.clips}
-        own = sum(key == value for key, value in names.items())
-        policy = self.evaluator.settings.references
+        used = {clip.clip_id: self.references[clip.clip_id] for clip in self.clips}
+        own = sum(reference.clip.clip_id == name for name, reference in used.items())
         rates = sorted({clip.fps for clip in self.clips})
-        remarks = self.evaluator.remarks(used, own)
+        remarks = self.evaluator.remarks(list(used.values()), own)
         remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.synthetic else []
         remarks += [remark for metric in metrics for remark in metric.remarks()]
         self.result.provenance = {
             **self.evaluator.identity,
             "clips": len(self.clips),
             "fps": rates[0] if len(rates) == 1 else rates,
-            "references": {
-                "policy": policy,
-                "from_the_same_clip": own,
-                "from_another_clip": len(used) - own,
-                "reasons": sorted({reference.reason for reference in used if reference.reason}),
-                "clip": names,
-            },
+            "references": self.evaluator.describe_references(used),
             **self._donors_used(),
-            "landmarks": self.evaluator.tracker.describe(),
+            "landmarks": self._detector(),
             "interval95": {"method": "percentile bootstrap of the mean over clips", "seed": SEED}
             | {"resamples": self.evaluator.settings.bootstrap},
             "synthetic": self.evaluator.synthetic,
@@ -377,14 +408,26 @@ class _Job:
 
     def _definitions(self, metrics: Sequence[Metric]) -> dict[str, Any]:
         """What makes each figure comparable, with the landmark detector where it took part."""
-        provider = " ".join(str(value) for value in self.evaluator.tracker.describe().values())
+        provider = " ".join(str(value) for value in self._detector().values())
         definitions: dict[str, Any] = {}
         for metric in metrics:
             for key, definition in metric.definitions().items():
-                involved = metric.needs_landmarks or definition.get("region") in ("face", "mouth")
+                involved = metric.needs_landmarks or metric.uses_landmarks
+                involved = involved or definition.get("region") in ("face", "mouth")
                 landmarks = {"landmarks": provider} if provider and involved and key in metric.figures else {}
                 definitions[key] = {**definition, **landmarks}
         return definitions
+
+    def _detector(self) -> dict[str, Any]:
+        """What found the landmarks: here, else while the clips were prepared; empty where none were used."""
+        here = self.evaluator.tracker.describe()
+        if here or not self.tracks:
+            return here
+        values: dict[str, list[str]] = {}
+        for described in self.tracks.values():
+            for key, value in described.items():
+                values.setdefault(key, []).append(value)
+        return {key: ", ".join(sorted(set(found))) for key, found in values.items()}
 
     def _donors_used(self) -> dict[str, Any]:
         """Whose audio drove which clip, and which donors are not among the clips evaluated."""

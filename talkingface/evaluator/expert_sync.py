@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.evaluator.base import EvalSample, Figure, Metric, Unavailable
-from talkingface.evaluator.sync_judge import Judge, find_judge, loss_judge
+from talkingface.evaluator.sync_judge import Judge, find_judge, loss_judge, trained_against
 from talkingface.evaluator.sync_scores import NEGATIVE_SHIFT, clip_figures, sweep_of
 
 POOR_ACCURACY = 0.65  # one half is chance
@@ -22,6 +22,7 @@ class ExpertSync(Metric):
 
     name = "EXPERT"
     needs_sound = True
+    uses_landmarks = True
     figures: ClassVar[dict[str, Figure]] = {
         "expert_sync": Figure("", True, "mean cosine of mouths and their sound in a trained expert (0 to 1)"),
         "expert_two_alternative": Figure(
@@ -40,20 +41,21 @@ class ExpertSync(Metric):
         context = self.context
         own = loss_judge(context.model)
         try:
-            self._judge = find_judge(
+            judge = find_judge(
                 *(self.settings.judge, context.saved_dir, context.dataset, self.weights_dir, self.device, own)
             )
+            self._in_loss = trained_against(judge, context.model, context.checkpoint, self.weights_dir)
         except Unavailable:
             raise
         except TalkingFaceError as error:
             raise Unavailable(str(error)) from error
-        self._in_loss = own is not None and own.sha256 == self._judge.sha256
+        self._judge = judge
 
     def definition(self) -> dict[str, Any]:
         """Which expert, how good it is on held-out clips, and whether the model was trained against it."""
         assert self._judge is not None
         judge = {**self._judge.describe(), "also_in_loss": self._in_loss}
-        return {"expert": {"judge": judge, "negatives_from_frames": NEGATIVE_SHIFT}}
+        return {"expert": {"judge": judge, "negatives_from_frames": NEGATIVE_SHIFT, "precision": "32"}}
 
     def remarks(self) -> list[str]:
         """Warnings where the judge was also the loss, or is known to judge badly."""
@@ -71,7 +73,7 @@ class ExpertSync(Metric):
         self.prepare()
         assert self._judge is not None
         track = sample.real_track()
-        halves = self._judge.lower_halves(sample.generated_frames(), track)
+        halves = self._judge.cut(sample.generated_frames(), track)
         batch = self.settings.batch or (8 if self.device == "cpu" else 64)
         clip = self._judge.embed(halves, track.valid, sample.driving_audio(), sample.fps, batch)
         if len(clip.starts) < FEWEST:

@@ -39,6 +39,9 @@ ENOUGH = 2048
 KEEP_BYTES = 256 * 2**20
 """Room for features of real frames (8 KiB each), which every row needs again; beyond it they are computed again."""
 
+PIXELS = {"cpu": 4_000_000, "cuda": 16_000_000}
+"""Of the real pictures in one pass; each takes 30 bytes or so before it is resized."""
+
 log = logging.getLogger("talkingface")
 
 
@@ -99,7 +102,7 @@ class FID(Metric):
         key = (sample.reference, sample.reference.stat().st_mtime_ns, sample.fps)
         excluded: list[int] = []
         with self._sums.all_or_nothing():
-            for pairs in batches(self._pictures(sample, excluded), batch_size(self.settings, self.device)):
+            for pairs in self._passes(sample, excluded):
                 real = self._real.get(key, done, len(pairs))
                 if real is None:
                     real = self._real.put(key, done, self._features([real for _, real in pairs]))
@@ -149,6 +152,12 @@ class FID(Metric):
                 excluded.append(index)
             else:
                 yield parts[0], parts[1]
+
+    def _passes(self, sample: EvalSample, excluded: list[int]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        """What `_pictures` gives, in lists that fit into memory."""
+        most = PIXELS["cuda" if self.device.startswith("cuda") else "cpu"]
+        size = batch_size(self.settings, self.device)
+        return batches(self._pictures(sample, excluded), size, lambda pair: pair[1].shape[0] * pair[1].shape[1], most)
 
     def _features(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """(B, 2048) on the CPU, from (H, W, 3) uint8 RGB pictures, each of any size."""

@@ -1,7 +1,8 @@
 """`evaluate --generated=DIR --reference=DIR`: scores videos that another system made. No model, no data set.
 
 A video belongs to the real one of the same path below its folder, whatever the two suffixes. It is read at the real
-video's frame rate, and judged against the real video's sound: encoding a sound again shifts it.
+video's frame rate, and judged against the real video's sound: encoding a sound again shifts it. A real video without a
+generated one is a clip that the system failed on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +59,7 @@ def evaluate_folders(generated: str | None, reference: str | None, output: str, 
         OutputError: `output` cannot be written.
     """
     from talkingface.arguments import split_files
+    from talkingface.runner import limit_threads
 
     folders = [_folder(name, value) for name, value in (("generated", generated), ("reference", reference))]
     for option in ("model", "dataset", "checkpoint", "self_test"):
@@ -68,6 +71,7 @@ def evaluate_folders(generated: str | None, reference: str | None, output: str, 
     if arguments["print_config"]:
         print(loaded.to_yaml(with_origins=True))
         return 0
+    limit_threads(loaded.config.threads)
     if "shuffled" in loaded.config.evaluation.rows:
         raise ConfigError("evaluation.rows: 'shuffled' needs a model that can be given another voice; leave it out")
     with tempfile.TemporaryDirectory(prefix="talkingface-") as landmarks:
@@ -76,11 +80,12 @@ def evaluate_folders(generated: str | None, reference: str | None, output: str, 
 
 
 def _score(loaded: LoadedConfig, generated: Path, reference: Path, output: Path, landmarks: Path) -> None:
-    pairs, alone = match(*(find_videos(folder, output) for folder in (generated, reference)))
+    pairs, unmade, strange = match(*(find_videos(folder, output) for folder in (generated, reference)))
     if not pairs:
         raise DataError(_no_pair(generated, reference, output))
     evaluator = FolderEvaluator.from_settings(loaded, generated, reference)
-    evaluator.left_out = alone
+    evaluator.left_out = [("generated", name, "clip", "no generated video of this name") for name in unmade]
+    evaluator.identity["without_a_real_video"] = strange
     rate = loaded.config.fps if loaded.asked("fps") else None
     cache = TrackCache(evaluator.tracker, landmarks)
     result = evaluator.run([FileClip(made.video, real, cache, rate) for made, real in pairs], output)
@@ -124,12 +129,21 @@ def find_videos(folder: Path, output: Path) -> dict[str, ClipItem]:
 
 def match(
     made: dict[str, ClipItem], real: dict[str, ClipItem]
-) -> tuple[list[tuple[ClipItem, ClipItem]], list[tuple[str, str, str, str]]]:
-    """Pairs (generated, real) of the same name, and for every other video an entry that says what is missing."""
-    pairs = [(made[name], real[name]) for name in sorted(made.keys() & real.keys())]
-    alone = [("generated", name, "clip", "no real video of this name") for name in sorted(made.keys() - real.keys())]
-    alone += [("real", name, "clip", "no generated video of this name") for name in sorted(real.keys() - made.keys())]
-    return pairs, alone
+) -> tuple[list[tuple[ClipItem, ClipItem]], list[str], list[str]]:
+    """Who belongs to whom.
+
+    Returns:
+        Pairs (generated, real) of the same name, names of the other real videos, and of the other generated ones.
+    """
+    partner = {name: name for name in made.keys() & real.keys()}
+    # An accent may be a character of its own or part of the letter (macOS writes it so): one name in two spellings.
+    left = {unicodedata.normalize("NFC", name): name for name in sorted(real.keys() - partner.keys())}
+    for name in sorted(made.keys() - partner.keys()):
+        other = left.pop(unicodedata.normalize("NFC", name), None)
+        if other is not None:
+            partner[name] = other
+    pairs = [(made[name], real[partner[name]]) for name in sorted(partner)]
+    return pairs, sorted(real.keys() - set(partner.values())), sorted(made.keys() - partner.keys())
 
 
 def _no_pair(generated: Path, reference: Path, output: Path) -> str:
@@ -236,8 +250,9 @@ class FolderEvaluator(Evaluator):
             device=str(resolve_device(config.device)),
             landmarks=config.preprocess.landmarks,
             context=MetricContext(config.saved_dir),
-            identity={**names, "generated": str(generated), "reference": str(reference)},
+            identity={**names, "generated": str(generated), "reference": str(reference), "sound": "real"},
             synthetic=is_synthetic(reference if (reference / "manifest.json").is_file() else reference.parent),
+            progress=config.show_progress,
         )
 
     def generate(self, clip: Any, reference: Reference, speaker: Any, output: Path) -> Path:
@@ -246,7 +261,17 @@ class FolderEvaluator(Evaluator):
 
     def remarks(self, references: Sequence[Reference], own: int) -> list[str]:
         """What is known about videos of strangers: nothing but the files."""
-        return ["video files of another system", "the still face is a frame of the clip itself"]
+        remarks = ["video files of another system", "the still face is a frame of the clip itself"]
+        if strange := self.identity.get("without_a_real_video"):
+            remarks.append(f"{len(strange)} further videos have no real one of their name and are not judged")
+        folders = [Path(self.identity[name]).resolve() for name in ("generated", "reference")]
+        if folders[0] == folders[1]:
+            remarks.append("generated and reference are the same folder: every video is compared with itself")
+        return remarks
+
+    def describe_references(self, used: Mapping[str, Reference]) -> dict[str, Any]:
+        """Where the identity frames came from: whoever made the videos knows."""
+        return {"policy": None}
 
     def check(self, clip: Any, sample: EvalSample, metrics: Sequence[Metric]) -> None:
         """Decode both videos to their ends, and find the faces and the sound that any of the metrics needs."""

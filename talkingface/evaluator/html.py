@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface import __version__
+from talkingface.data.layouts import sound_beside
 from talkingface.errors import TalkingFaceError
 from talkingface.evaluator import plots, showcase, views
 from talkingface.evaluator.comparison import GENERATED, Comparison, Difference
-from talkingface.evaluator.report import EvalResult, safe_name, write_text
+from talkingface.evaluator.report import ClipScore, EvalResult, safe_name, write_text
+from talkingface.evaluator.rows import ROWS
 from talkingface.evaluator.table import interval, number
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ ROWS_ABOUT = {
     "shuffled": "the same system, another clip's audio",
     "real": "the real video",
     "still": "an unmoving face",
+    "seen": "people of the training clips",
+    "unseen": "people of no training clip",
+    "unknown": "speakers or training clips not known",
 }
 BACKGROUND = ("still", "shuffled")
 """Rows whose offset curves are shown averaged only."""
@@ -51,6 +56,7 @@ def write_html(result: EvalResult, folder: Path) -> None:
         strips=_strips(result, folder),
         skipped=result.skipped[:MAX_SKIPPED],
         undefined=_undefined(result),
+        strange=result.provenance.get("without_a_real_video") or [],
         definitions=views.definitions(result),
     )
     write_text(folder / "report.html", text)
@@ -103,7 +109,7 @@ def environment() -> Environment:
 
 def _style(row: str, index: int) -> str:
     """Class of a row's colour: its own, or for a row of another name the next of the methods'."""
-    return f"s-{row}" if row in ROWS_ABOUT else f"m{index % METHOD_COLOURS}"
+    return f"s-{row}" if row in ROWS else f"m{index % METHOD_COLOURS}"
 
 
 def facts(result: EvalResult) -> list[tuple[str, str]]:
@@ -122,7 +128,7 @@ def facts(result: EvalResult) -> list[tuple[str, str]]:
         "clips": known.get("clips", ""),
         "frame rate": ", ".join(f"{rate:g}" for rate in (rates if isinstance(rates, list) else [rates]) if rate),
         "landmarks": landmarks,
-        "reference frames": f"from {whose}" if references else "",
+        "reference frames": f"from {whose}" if references.get("policy") else "",
     }
     return [(name, str(value)) for name, value in pairs.items() if value not in ("", None)]
 
@@ -137,8 +143,18 @@ def _showcase(result: EvalResult) -> dict[str, Any]:
     shown = []
     for rank, name in showcase.extremes(values, bool(result.figures[key].higher_is_better)):
         videos = {"real": clips[name].reference, "generated": clips[name].video}
-        shown.append(showcase.show(rank, name, values[name], videos))
+        shown.append(showcase.show(rank, name, values[name], videos, _sounds(result, clips[name])))
     return {"figure": key, "clips": shown, "signed": False}
+
+
+def _sounds(result: EvalResult, clip: ClipScore) -> list[Path]:
+    """Files that may hold the sound a generated video was judged by; the first one that has a sound does.
+
+    A pipeline writes that sound into its video. Videos of strangers are judged by the real video's sound if it has one.
+    """
+    real = [] if clip.reference is None else [sound_beside(clip.reference), clip.reference]
+    own_first = result.provenance.get("sound") != "real"
+    return [path for path in ([clip.video, *real] if own_first else [*real, clip.video]) if path is not None]
 
 
 def _compared_showcase(comparison: Comparison) -> dict[str, Any]:
@@ -148,7 +164,8 @@ def _compared_showcase(comparison: Comparison) -> dict[str, Any]:
     if key is None:
         return {"figure": "", "clips": [], "signed": False}
     first, *others = [result.per_clip(GENERATED, key) for result in results]
-    common = [clip for clip in first if all(clip in values for values in others)]
+    shared = [comparison.paired(run) for run in comparison.runs[1:]]
+    common = [clip for clip in first if all(clip in one for one in (*others, *shared))]
     values = {clip: first[clip] for clip in common}
     if others:
         values = {clip: sum(v[clip] for v in others) / len(others) - first[clip] for clip in common}
@@ -158,7 +175,7 @@ def _compared_showcase(comparison: Comparison) -> dict[str, Any]:
         videos = {"real": clips[0].reference} | {
             run.name: clip.video for run, clip in zip(comparison.runs, clips, strict=True)
         }
-        shown.append(showcase.show(rank, name, values[name], videos))
+        shown.append(showcase.show(rank, name, values[name], videos, _sounds(results[-1], clips[-1])))
     return {"figure": key, "clips": shown, "signed": bool(others)}
 
 

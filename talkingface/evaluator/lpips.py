@@ -21,13 +21,13 @@ from talkingface.evaluator.networks import (
     batch_size,
     batches,
     find_weights,
+    hash_of,
     judging,
     precision,
     ready,
     to_images,
 )
 from talkingface.evaluator.regions import crop
-from talkingface.weights import sha256_of
 
 if TYPE_CHECKING:
     from talkingface.networks.lpips import LPIPS as Network
@@ -106,9 +106,10 @@ class LPIPS(Metric):
             package = find_spec("torchmetrics")
             folders = list(package.submodule_search_locations or ()) if package else []
             path = Path(*folders[:1]) / "functional" / "image" / "lpips_models" / f"{net}.pth"
-        if not path.is_file():
+        digest = hash_of(path)
+        if digest is None:
             raise Unavailable(f"linear layers of LPIPS not found: {path} (pip install torchmetrics, or lpips_linear)")
-        return Weights(path, {"file": path.name, "sha256": sha256_of(path)})
+        return Weights(path, {"file": path.name, "sha256": digest})
 
     def _distances(self, pairs: Sequence[Pair | None]) -> list[float]:
         """A distance for each pair of equally large pictures, NaN for None; 0 for a picture and itself."""
@@ -132,7 +133,7 @@ class LPIPS(Metric):
             raise DataError(f"frames are too small for LPIPS with {self._network.net}: {smallest} pixels at least")
         with judging(self.settings, self.device):
             generated, real = (2 * to_images(side, self.device) - 1 for side in zip(*pairs, strict=True))
-            return self._network(generated, real).flatten().double().cpu().tolist()
+            return self._network(generated, real).flatten().cpu().double().tolist()
 
 
 def _boxes(sample: EvalSample, region: str) -> np.ndarray | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WEIGHTS = "syncnet_v2"  # name in `talkingface.weights`
 FPS = lse_track.FPS  # the network was trained at this rate
 VSHIFT = 15
+BLOCK = 256  # windows compared at once
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,7 @@ def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, p
             means; `valid` averages over real pairs only, which matters for clips of a few seconds and less.
     """
     count = len(lip)
-    lip = lip.astype(np.float64)
-    padded = np.zeros((count + 2 * vshift, audio.shape[1]))
-    padded[vshift : vshift + count] = audio
-    distance = np.empty((count, 2 * vshift + 1))
-    for shift in range(2 * vshift + 1):
-        # 1e-6 is the default eps of torch's pairwise_distance.
-        distance[:, shift] = np.linalg.norm(lip - padded[shift : shift + count] + 1e-6, axis=1)
+    distance = _distances(lip, audio, vshift)
     if padding == "valid":
         position = np.arange(count)[:, None] + np.arange(2 * vshift + 1)[None] - vshift
         distance[(position < 0) | (position >= count)] = np.nan
@@ -91,6 +86,25 @@ def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, p
     median = float(np.nanmedian(means))
     framewise = distance[:, best]
     return SyncScore(vshift - best, median - means[best], float(means[best]), means, framewise, median - framewise)
+
+
+def _distances(lip: np.ndarray, audio: np.ndarray, vshift: int) -> np.ndarray:
+    """(n, 2 vshift + 1) float64 distance of every mouth from the sounds around it, zero vectors beyond the ends.
+
+    Float64 copies are made of a block of windows at a time: they take eight times as much as the embeddings.
+    """
+    count = len(lip)
+    distance = np.empty((count, 2 * vshift + 1))
+    for first in range(0, count, BLOCK):
+        mouths = lip[first : first + BLOCK].astype(np.float64)
+        sounds = np.zeros((len(mouths) + 2 * vshift, audio.shape[1]))
+        begin, end = max(0, first - vshift), min(count, first + len(mouths) + vshift)
+        sounds[begin - first + vshift : end - first + vshift] = audio[begin:end]
+        for shift in range(2 * vshift + 1):
+            # 1e-6 is the default eps of torch's pairwise_distance.
+            difference = mouths - sounds[shift : shift + len(mouths)] + 1e-6
+            distance[first : first + BLOCK, shift] = np.linalg.norm(difference, axis=1)
+    return distance
 
 
 def mean_curve(scores: Sequence[SyncScore]) -> list[float]:
@@ -134,13 +148,15 @@ class LSE(Metric):
         except TalkingFaceError as error:
             raise Unavailable(str(error)) from error
         self._weights = weights.definition
-        self._network = network.eval().to(self.device).fold()
+        # Folding computes in float64, which Apple's GPUs do not have.
+        self._network = network.eval().fold().to(self.device)
 
     def _make_finder(self) -> lse_track.FaceFinder | None:
         settings = self.settings
         if not self.tracked:
             return None
-        return lse_track.make_finder(settings.track_detector, self.weights_dir, self.device, settings.batch)
+        own = settings.track_weights
+        return lse_track.make_finder(settings.track_detector, self.weights_dir, self.device, settings.batch, own)
 
     def definition(self) -> dict[str, Any]:
         """Protocol, padding, which weights, and which detector."""

@@ -113,7 +113,9 @@ class LandmarkFinder:
         return {"name": self._provider.name, "version": self._provider.version}
 
 
-def make_finder(choice: str, weights_dir: str | Path, device: str, batch: int | None = None) -> FaceFinder:
+def make_finder(
+    choice: str, weights_dir: str | Path, device: str, batch: int | None = None, configured: str | None = None
+) -> FaceFinder:
     """The detector of the tracks.
 
     Args:
@@ -121,15 +123,16 @@ def make_finder(choice: str, weights_dir: str | Path, device: str, batch: int | 
         weights_dir: folder of weight files.
         device: where S3FD runs.
         batch: pictures per pass of S3FD; None leaves it to the detector.
+        configured: weights of S3FD from the configuration instead of the published ones.
 
     Raises:
         Unavailable: the weights of S3FD are missing, or others than the published ones.
         TalkingFaceError: they are damaged, or MediaPipe is missing.
     """
-    if choice == "s3fd" or (choice == "auto" and locate(weights_dir, "s3fd").is_file()):
+    if choice == "s3fd" or (choice == "auto" and (configured or locate(weights_dir, "s3fd").is_file())):
         from talkingface.data.detection import S3FDDetector
 
-        weights = find_weights("s3fd", weights_dir)
+        weights = find_weights("s3fd", weights_dir, configured, "track_weights")
         return S3FDFinder(S3FDDetector.load(weights.path, device, batch), weights.definition)
     from talkingface.data.landmarks import make_provider
 

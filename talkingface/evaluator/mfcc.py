@@ -7,6 +7,7 @@ transform's length, filter edges floored to bins, natural logarithm, liftering, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,6 +15,7 @@ RATE = 16000
 FRAME, STEP, FFT = 400, 160, 512
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PREEMPHASIS = 0.97
+BLOCK = 1000  # frames worked on at once, 10 s: float64 spectra of all would take 30 times as much as the sound
 
 
 def pcm16(audio: np.ndarray) -> np.ndarray:
@@ -25,10 +27,17 @@ def pcm16(audio: np.ndarray) -> np.ndarray:
     """
     if audio.dtype == np.int16:
         return audio
-    exact = audio.astype(np.float64) * 32768.0
-    from_file = np.array_equal(exact, np.round(exact))
-    scaled = exact if from_file else np.round(audio.astype(np.float64) * 32767.0)
-    return np.clip(scaled, -32768, 32767).astype(np.int16)
+    blocks = [slice(first, first + STEP * BLOCK) for first in range(0, len(audio), STEP * BLOCK)]
+    from_file = all(_is_whole(audio[block].astype(np.float64) * 32768.0) for block in blocks)
+    pcm = np.empty(len(audio), np.int16)
+    for block in blocks:
+        exact = audio[block].astype(np.float64) * (32768.0 if from_file else 32767.0)
+        pcm[block] = np.clip(np.round(exact), -32768, 32767)
+    return pcm
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    return np.array_equal(values, np.round(values))
 
 
 def filterbank() -> np.ndarray:
@@ -43,13 +52,19 @@ def filterbank() -> np.ndarray:
     return bank
 
 
-def power_spectrum(pcm: np.ndarray) -> np.ndarray:
-    """(frames, 257) power spectrum of pre-emphasised frames of 400 samples every 160; the last one is zero-padded."""
-    signal = pcm.astype(np.float64)
-    signal = np.concatenate([signal[:1], signal[1:] - PREEMPHASIS * signal[:-1]])
-    frames = 1 if len(signal) <= FRAME else 1 + math.ceil((len(signal) - FRAME) / STEP)
-    signal = np.concatenate([signal, np.zeros(max(0, (frames - 1) * STEP + FRAME - len(signal)))])
-    windows = np.lib.stride_tricks.sliding_window_view(signal, FRAME)[::STEP][:frames]
+def frame_count(pcm: np.ndarray) -> int:
+    """Frames of 400 samples every 160; the last one may reach beyond the end."""
+    return 1 if len(pcm) <= FRAME else 1 + math.ceil((len(pcm) - FRAME) / STEP)
+
+
+def power_spectrum(pcm: np.ndarray, first: int, stop: int) -> np.ndarray:
+    """(stop - first, 257) power spectrum of the pre-emphasised frames first to stop; zeros beyond the last sample."""
+    begin, end = first * STEP, (stop - 1) * STEP + FRAME
+    before = max(begin - 1, 0)  # pre-emphasis takes the sample before each; the first of all has none
+    samples = pcm[before:end].astype(np.float64)
+    emphasised = np.concatenate([samples[:1], samples[1:] - PREEMPHASIS * samples[:-1]])[begin - before :]
+    signal = np.concatenate([emphasised, np.zeros(end - begin - len(emphasised))])
+    windows = np.lib.stride_tricks.sliding_window_view(signal, FRAME)[::STEP]
     return np.square(np.abs(np.fft.rfft(windows, FFT))) / FFT
 
 
@@ -59,17 +74,28 @@ def _no_zeros(values: np.ndarray) -> np.ndarray:
 
 def energies(pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Filter energies (frames, 26) and frame energy (frames,), zeros replaced by the smallest step of float64."""
-    power = power_spectrum(pcm)
-    return _no_zeros(power @ filterbank().T), _no_zeros(power.sum(axis=1))
+    bands, energy = zip(*_energy_blocks(pcm), strict=True)
+    return np.concatenate(bands), np.concatenate(energy)
+
+
+def _energy_blocks(pcm: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`energies`, a block of frames at a time."""
+    bank, frames = filterbank().T, frame_count(pcm)
+    for first in range(0, frames, BLOCK):
+        power = power_spectrum(pcm, first, min(frames, first + BLOCK))
+        yield _no_zeros(power @ bank), _no_zeros(power.sum(axis=1))
 
 
 def mfcc(pcm: np.ndarray) -> np.ndarray:
     """(frames, 13) float64 coefficients of int16 samples (n,) at 16 kHz, 100 frames per second."""
     from scipy.fft import dct
 
-    bands, energy = energies(pcm)
-    order = np.arange(COEFFICIENTS)
-    result = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS]
-    result = result * (1.0 + LIFTER / 2.0 * np.sin(np.pi * order / LIFTER))
-    result[:, 0] = np.log(energy)
+    lifter = 1.0 + LIFTER / 2.0 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
+    result = np.empty((frame_count(pcm), COEFFICIENTS))
+    first = 0
+    for bands, energy in _energy_blocks(pcm):
+        block = result[first : first + len(energy)]
+        block[:] = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS] * lifter
+        block[:, 0] = np.log(energy)
+        first += len(energy)
     return result

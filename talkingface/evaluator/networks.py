@@ -6,7 +6,7 @@ metric unavailable. Weights of one's own come in only through the configuration,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -44,13 +44,13 @@ def find_weights(name: str, weights_dir: str | Path, configured: str | None = No
         key: its configuration key, for messages; empty where there is none.
 
     Raises:
-        Unavailable: the file is missing, or at the default place lies another one than the published.
+        Unavailable: the file is missing or cannot be read, or at the default place lies another one than the published.
     """
     path = Path(configured) if configured else locate(weights_dir, name)
-    if not path.is_file():
+    digest = hash_of(path)
+    if digest is None:
         hint = f"evaluation.{key}" if configured else f"{find(name).purpose}; {how_to_get(name, weights_dir)}"
         raise Unavailable(f"weights not found: {path} ({hint})")
-    digest = sha256_of(path)
     if not configured and is_published(name, digest) is False:
         own = f", or name your own weights with evaluation.{key}" if key else ""
         raise Unavailable(
@@ -61,19 +61,46 @@ def find_weights(name: str, weights_dir: str | Path, configured: str | None = No
     return Weights(path, {"file": path.name, "sha256": digest, "published": is_published(name, digest)})
 
 
+def hash_of(path: Path) -> str | None:
+    """sha256 of a weight file, None where there is none.
+
+    Raises:
+        Unavailable: it cannot be read.
+    """
+    try:
+        return sha256_of(path) if path.is_file() else None
+    except OSError as error:
+        raise Unavailable(f"weights cannot be read: {path} ({error.strerror or error})") from None
+
+
 def batch_size(settings: EvaluationConfig, device: str) -> int:
     """Items per pass; no effect on results."""
     return settings.batch or (GPU_BATCH if device.startswith("cuda") else CPU_BATCH)
 
 
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+def batches(
+    items: Iterable[T], size: int, pixels: Callable[[T], int] | None = None, most: int = 0
+) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter.
+
+    Args:
+        items: what to group, in order.
+        size: items in a list at most.
+        pixels: how many an item has; lists then end before they have more than `most` together.
+        most: pixels of a list; a larger item stands alone.
+    """
     held: list[T] = []
+    room = most
     for item in items:
+        area = pixels(item) if pixels else 0
+        if held and area > room:
+            yield held
+            held, room = [], most
         held.append(item)
+        room -= area
         if len(held) == size:
             yield held
-            held = []
+            held, room = [], most
     if held:
         yield held
 
@@ -100,9 +127,15 @@ def precision(settings: EvaluationConfig, device: str) -> str:
 
 @contextmanager
 def judging(settings: EvaluationConfig, device: str) -> Iterator[None]:
-    """Within: no gradients, and the precision of `precision`."""
+    """Within: no gradients, and the precision of `precision`, where `32` means all bits of float32 (no TF32)."""
     import torch
 
+    from talkingface.networks.precision import full_float32
+
     bf16 = precision(settings, device) == "bf16"
-    with torch.inference_mode(), torch.autocast("cuda" if bf16 else "cpu", torch.bfloat16, enabled=bf16):
+    with (
+        torch.inference_mode(),
+        full_float32(),
+        torch.autocast("cuda" if bf16 else "cpu", torch.bfloat16, enabled=bf16),
+    ):
         yield

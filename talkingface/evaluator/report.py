@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -12,10 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from talkingface.data.layouts import printable
 from talkingface.data.output import atomic_output
 from talkingface.errors import TalkingFaceError
 from talkingface.evaluator.base import Figure, finite_only
 from talkingface.evaluator.table import printed_table
+
+LONGEST_NAME = 100  # bytes; file systems allow 255, and a suffix and the name of a temporary file come on top
 
 
 @dataclass
@@ -32,6 +36,7 @@ class ClipScore:
         curves: agreement of lips and sound at every offset from -n to n frames, by the name of the judge.
         video: the file that was scored.
         reference: the real video.
+        fingerprint: size and hash of the real video's beginning; empty until the report is written, or unknown.
     """
 
     row: str
@@ -43,6 +48,7 @@ class ClipScore:
     curves: dict[str, list[float]] = field(default_factory=dict)
     video: Path | None = None
     reference: Path | None = None
+    fingerprint: str = ""
 
 
 @dataclass
@@ -185,6 +191,9 @@ def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
+    with suppress(OSError):
+        (folder / "report.html").unlink(missing_ok=True)
+    _add_fingerprints(result)
     write_text(folder / "metrics.json", as_json(result.to_json()))
     write_text(folder / "per_clip.csv", _per_clip_csv(result))
     write_text(folder / "per_clip.json", _per_clip_json(result, folder))
@@ -192,9 +201,25 @@ def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
         from talkingface.evaluator.html import write_html
 
         write_html(result, folder)
-    else:
-        with suppress(OSError):
-            (folder / "report.html").unlink(missing_ok=True)
+
+
+def _add_fingerprints(result: EvalResult) -> None:
+    """Note which real videos were used: clips of one name are other clips in other data."""
+    known: dict[Path, str] = {}
+    for clip in result.clips:
+        if clip.reference is not None and not clip.fingerprint:
+            if clip.reference not in known:
+                known[clip.reference] = _fingerprint(clip.reference)
+            clip.fingerprint = known[clip.reference]
+
+
+def _fingerprint(path: Path) -> str:
+    """Size of a file in bytes and sha256 of its first MiB; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return f"{path.stat().st_size}-{hashlib.sha256(file.read(2**20)).hexdigest()}"
+    except OSError:
+        return ""
 
 
 def _per_clip_csv(result: EvalResult) -> str:
@@ -236,21 +261,32 @@ def as_json(content: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears complete or not at all.
+    r"""Write a file that appears complete or not at all.
+
+    A path may hold bytes that are no UTF-8. They are written as `\udce9`, which JSON reads back as the same path.
 
     Raises:
         OutputError: it cannot be written.
     """
     with atomic_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def safe_name(clip_id: str) -> str:
-    """A clip id as a file name: `id00/0003` becomes `id00_0003`."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in clip_id)
+    """A clip id as a file name, another one for every id: `id00/0003` becomes `id00_0003`.
+
+    The folder separator alone is replaced without a trace. An id with other special characters, with a `_` of its own
+    or of more than `LONGEST_NAME` bytes ends in `~` and a part of its hash.
+    """
+    plain = "".join(char if char.isalnum() or char in "-." else "_" for char in clip_id)
+    short = plain.encode()[:LONGEST_NAME].decode(errors="ignore")
+    if "_" not in clip_id and short == clip_id.replace("/", "_"):
+        return short
+    digest = hashlib.sha256(clip_id.encode(errors="surrogatepass")).hexdigest()
+    return f"{short}~{digest[:10]}"
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one line: the message alone for ours, with the type for others."""
-    text = " ".join(str(error).split())
+    """An error in one line that can be written anywhere: the message alone for ours, with the type for others."""
+    text = printable(" ".join(str(error).split()))
     return text if isinstance(error, TalkingFaceError) and text else f"{type(error).__name__}: {text}"

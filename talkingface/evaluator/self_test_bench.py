@@ -124,7 +124,7 @@ class Bench:
     def sample(self, clip: FileClip, video: Path | None = None, **changes: Any) -> EvalSample:
         """A clip to score: its real video, or another one in its place."""
         parts: dict[str, Any] = {"audio": clip.audio, "tracker": self.find, "reference_track": clip.track}
-        parts |= {"true_audio": clip.audio, "fps": clip.fps, **changes}
+        parts |= {"fps": clip.fps, **changes}
         row = "real" if video is None else "generated"
         return EvalSample(clip.clip_id, row, video or clip.video, clip.video, **parts)
 

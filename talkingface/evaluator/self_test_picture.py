@@ -37,9 +37,11 @@ def identical(bench: Bench, name: str) -> str:
         metric = bench.metric(name, **settings)
         values = metric.update(bench.sample(clip, bench.copy(clip)))
         values |= metric.compute()  # a figure of the whole set exists only there
-        for key in metric.figures:
-            want = expected(key, settings)
-            if want is None or key not in values:
+        wanted = {key: want for key in metric.figures if (want := expected(key, settings)) is not None}
+        if not wanted.keys() & values.keys():
+            raise Broken(f"no value of {', '.join(wanted)} {settings or ''}")
+        for key, want in wanted.items():
+            if key not in values:
                 continue
             found = values[key]
             if not (abs(found - want) <= tolerance or (math.isnan(want) and not math.isfinite(found))):

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from talkingface.errors import MediaError, TalkingFaceError
 from talkingface.evaluator.report import EvalResult, one_line
 
@@ -66,33 +68,40 @@ def extremes(values: Mapping[str, float], higher_is_better: bool, each: int = EA
     return list(zip([*ranks, *(f"worst {index}" for index in range(len(worst), 0, -1))], [*best, *worst], strict=True))
 
 
-def show(rank: str, clip_id: str, value: float, videos: Mapping[str, Path | None]) -> Shown:
+def show(
+    rank: str, clip_id: str, value: float, videos: Mapping[str, Path | None], sounds: Sequence[Path] | None = None
+) -> Shown:
     """One clip with its videos beside each other; without the film, and with the reason, where that cannot be made.
 
     Args:
         rank: what is said about the clip.
         clip_id: the clip.
         value: its main figure.
-        videos: caption -> file. The last one gives sound and frame rate.
+        videos: caption -> file. The last one gives the frame rate.
+        sounds: files for the sound, the first one that has any; default: the last video.
     """
     there = {name: path for name, path in videos.items() if path is not None and path.is_file()}
     missing = [name for name in videos if name not in there]
     if not there:
         return Shown(rank, clip_id, value, reason="the videos are not there any more")
     try:
-        film, poster = film_addresses(there)
+        film, poster = film_addresses(there, sounds)
     except TalkingFaceError as error:
         return Shown(rank, clip_id, value, reason=one_line(error))
     return Shown(rank, clip_id, value, film, poster, f"not there any more: {', '.join(missing)}" if missing else "")
 
 
-def film_addresses(videos: Mapping[str, Path]) -> tuple[str, str]:
+def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = None) -> tuple[str, str]:
     """Videos beside each other as one small H.264 film, and its first picture, as `data:` addresses.
+
+    Args:
+        videos: caption -> file. The last one gives the frame rate.
+        sounds: files for the sound, the first one that has any; default: the last video.
 
     Raises:
         TalkingFaceError: a video is damaged, or the film would be too large.
     """
-    from talkingface.data.media import VideoReader, probe, read_audio, write_image
+    from talkingface.data.media import VideoReader, probe, write_image
     from talkingface.data.media_write import choose_encoder
     from talkingface.evaluator.side_by_side import write_side_by_side
 
@@ -100,7 +109,7 @@ def film_addresses(videos: Mapping[str, Path]) -> tuple[str, str]:
         raise MediaError("this build of PyAV has no H.264 encoder, and browsers play nothing else it writes")
     speaker = list(videos.values())[-1]
     info = probe(speaker)
-    audio = read_audio(speaker) if info.has_audio else None
+    audio = _first_sound([speaker] if sounds is None else sounds)
     height = MAX_HEIGHT if len(videos) <= 3 else MAX_HEIGHT * 5 // 8  # more than three would not fit a screen
     limits = {"max_height": height, "max_seconds": MAX_SECONDS, "crf": CRF}
     with tempfile.TemporaryDirectory() as folder:
@@ -108,6 +117,18 @@ def film_addresses(videos: Mapping[str, Path]) -> tuple[str, str]:
         write_side_by_side(videos, film, info.fps, audio, **limits)
         write_image(poster, next(iter(VideoReader(film))), quality=80)
         return data_address(film, "video/mp4"), data_address(poster, "image/jpeg")
+
+
+def _first_sound(paths: Sequence[Path]) -> np.ndarray | None:
+    """(n,) mono 16 kHz of the first file that has a sound; None where none has."""
+    from talkingface.data.source import Audio
+
+    for path in paths:
+        try:
+            return Audio.load(path).samples
+        except MediaError:
+            continue
+    return None
 
 
 def picture_address(path: Path) -> str:

@@ -95,6 +95,7 @@ def _clip(entry: Mapping[str, Any], folder: Path) -> ClipScore:
         {name: [_number(value) for value in curve] for name, curve in entry["curves"].items()},
         video,
         reference,
+        str(entry.get("fingerprint") or ""),
     )
 
 

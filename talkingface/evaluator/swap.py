@@ -59,6 +59,7 @@ class AudioSwap(Metric):
 
     name = "SWAP"
     needs_landmarks = True
+    needs_rows = ("generated", "shuffled")
     figures: ClassVar[dict[str, Figure]] = {
         "swap_opening": Figure(
             "", None, "change of mouth opening with the audio over that of people; 1: as much, 0: the audio is ignored"

@@ -113,12 +113,13 @@ class SyncEvaluator:
             synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
         )
 
-    def run(self, clips: Sequence[ClipFolder], out: str | Path, **_: Any) -> SyncResult:
+    def run(self, clips: Sequence[ClipFolder], out: str | Path, *, quiet: bool = False, **_: Any) -> SyncResult:
         """Score `clips` and the strangers.
 
         Args:
             clips: prepared clips, usually the test split; at most `settings.max_clips` of them are used.
-            out: folder for `metrics.json`, `per_clip.csv`, `sweep.png` and `sweep_clips.png`.
+            out: folder for `metrics.json`, `per_clip.csv`, `report.html`, `sweep.png` and `sweep_clips.png`.
+            quiet: no `report.html`; used while training.
 
         Raises:
             DataError: no clip could be scored.
@@ -141,7 +142,7 @@ class SyncEvaluator:
         result.sweeps = {row: result.sweeps[row] for row in sorted(result.sweeps)}
         result.rows = {row: self._summary(result, row) for row in result.sweeps}
         self._describe(result)
-        self._write(result, Path(out))
+        self._write(result, Path(out), html=self.settings.html and not quiet)
         return result
 
     def group(self, clip: ClipFolder) -> str:
@@ -211,8 +212,8 @@ class SyncEvaluator:
             "remarks": ["synthetic data, no evidence of model quality"] if self.synthetic else [],
         }
 
-    def _write(self, result: SyncResult, out: Path) -> None:
-        write_report(result, out)
+    def _write(self, result: SyncResult, out: Path, html: bool) -> None:
+        write_report(result, out, html)
         groups = {row: list(sweeps.values()) for row, sweeps in result.sweeps.items()}
         title = " on ".join(str(self.identity[key]) for key in ("model", "dataset") if key in self.identity)
         plot_sweeps(groups, out / "sweep.png", f"{title}: {len(result.clips)} held-out clips".removeprefix(": "))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ from talkingface.data.face import CropConfig, crop_face, face_boxes
 from talkingface.data.mel import MelConfig, melspectrogram
 from talkingface.errors import CheckpointError, DataError
 from talkingface.evaluator.base import Unavailable
-from talkingface.evaluator.sync_scores import MAX_OFFSET, Sweep, sweep_of
 from talkingface.model.sync_data import sync_starts
 from talkingface.model.sync_embedding import ClipEmbeddings, embed_clip
 from talkingface.networks.sync_expert import FRAMES, SIZES, SyncExpert
 from talkingface.runlog import RunFolder
+from talkingface.weights import FILES, is_published, locate, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from talkingface.model.base import TalkingFaceModel
 
 EXPERT = "sync_expert"
+FEWEST = 4  # channels of a layer, however small the width; see `blocks.scaled`
 CROP = CropConfig(size=96, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
+PUBLISHED_CROP = CropConfig(size=96, margin_mode="relative", margin=0.0, box="frame", rule="mesh")
+"""Of published experts, which learnt from the detector's boxes as they are."""
+
 MEL = MelConfig(pad_mode="reflect")
 
 
@@ -46,6 +51,7 @@ class Judge:
         run: the run, checkpoint or published file that it comes from.
         accuracy: balanced accuracy on held-out clips in its own run, None where that is not known.
         sha256: of the weights, whatever file they came in; see `weights_hash`.
+        file: where it was read from; None for a network of a model.
     """
 
     network: SyncExpert
@@ -53,6 +59,7 @@ class Judge:
     run: str
     accuracy: float | None
     sha256: str
+    file: Path | None = None
 
     def describe(self) -> dict[str, Any]:
         """For reports."""
@@ -60,36 +67,44 @@ class Judge:
         return {"run": self.run, "accuracy": accuracy, "sha256": self.sha256}
 
     def lower_halves(self, frames: Iterable[np.ndarray], track: LandmarkTrack) -> np.ndarray:
-        """Lower halves of the faces of a video, cut at landmarks.
+        """What `cut` gives, of the whole video at once: (F, S/2, S, 3)."""
+        size = self.crop.size
+        halves = np.empty((len(track), size - size // 2, size, 3), np.uint8)
+        count = 0
+        for half in self.cut(frames, track):
+            halves[count] = half
+            count += 1
+        return halves[:count]
+
+    def cut(self, frames: Iterable[np.ndarray], track: LandmarkTrack) -> Iterator[np.ndarray]:
+        """Lower halves of the faces of a video, cut at landmarks while the frames arrive.
 
         Args:
             frames: (H, W, 3) uint8 RGB.
             track: landmarks of these frames, or of a video with the same face in the same place.
 
-        Returns:
-            (F, S/2, S, 3) uint8 RGB up to the end of the shorter of the two; black where there is no face.
+        Yields:
+            (S/2, S, 3) uint8 RGB up to the end of the shorter of the two; black where there is no face.
 
         Raises:
             DataError: frames and landmarks are of different size.
         """
         size, boxes = self.crop.size, face_boxes(track.points_px, track.size, self.crop)
         blank = np.zeros((size - size // 2, size, 3), np.uint8)
-        halves = []
         for frame, box, valid in zip(frames, boxes, track.valid, strict=False):
             # Encoders add a column or a row to odd sizes.
             if any(not 0 <= have - want <= want % 2 for have, want in zip(frame.shape, track.size, strict=False)):
                 sizes = [f"{width}x{height}" for height, width in (frame.shape[:2], track.size)]
                 raise DataError(f"frames of {sizes[0]}, but landmarks of {sizes[1]}")
-            halves.append(crop_face(frame, box, size)[size // 2 :] if valid else blank)
-        return np.stack(halves) if halves else blank[None][:0]
+            yield crop_face(frame, box, size)[size // 2 :] if valid else blank
 
     def embed(
-        self, halves: np.ndarray, valid: np.ndarray, audio: np.ndarray, fps: float = 25.0, batch: int = 64
+        self, halves: Iterable[np.ndarray], valid: np.ndarray, audio: np.ndarray, fps: float = 25.0, batch: int = 64
     ) -> ClipEmbeddings:
         """Embeddings of all windows of a clip, each once.
 
         Args:
-            halves: (F, S/2, S, 3) uint8 RGB.
+            halves: F of `cut`, read once.
             valid: (F,) bool, frames with a face.
             audio: (n,) mono 16 kHz.
             fps: frame rate.
@@ -101,22 +116,10 @@ class Judge:
         if len(audio) <= MEL.n_fft // 2:
             raise DataError(f"{len(audio) / 16000:.2f} s of sound are too short")
         mel = melspectrogram(audio, MEL)
-        starts = sync_starts(valid[: len(halves)], mel.shape[1], fps)
-        if not len(starts):
+        clip = embed_clip(self.network, halves, mel, sync_starts(valid, mel.shape[1], fps), fps, batch)
+        if not len(clip.starts):
             raise DataError(f"no {FRAMES} consecutive frames with a face and sound")
-        return embed_clip(self.network, halves, mel, starts, fps, batch)
-
-
-def offset_sweep(
-    judge: Judge,
-    halves: np.ndarray,
-    valid: np.ndarray,
-    audio: np.ndarray,
-    fps: float = 25.0,
-    max_offset: int = MAX_OFFSET,
-) -> Sweep:
-    """Mean cosine of mouths and sounds at every offset; arguments as of `Judge.embed`."""
-    return sweep_of(judge.embed(halves, valid, audio, fps), max_offset)
+        return clip
 
 
 def find_judge(
@@ -126,7 +129,7 @@ def find_judge(
 
     Args:
         setting: `none`, the path of a run, checkpoint or published file, or `auto`: the latest finished SyncNet run on
-            this data set, else `own`.
+            this data set, else `own` unless nothing ever trained it.
         saved_dir: folder of runs.
         dataset: name of the data set; empty: any.
         weights_dir: where a path is also looked for.
@@ -146,7 +149,7 @@ def find_judge(
     finished = [file.parent for file in runs if RunFolder(file.parent).status == "finished"]
     if finished:
         return load_judge(finished[-1], device)
-    if own is not None:
+    if own is not None and is_trained(own.network):
         return own
     raise Unavailable(
         f"no trained lip-sync expert in {saved_dir}; train one with `python run_talkingface.py --model=SyncNet"
@@ -163,7 +166,7 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
         device: where it computes.
 
     Raises:
-        CheckpointError: missing, damaged, or without an expert.
+        CheckpointError: missing, damaged, or without a trained expert.
     """
     file = checkpoint.find_checkpoint(path)
     content = checkpoint.read(file)
@@ -171,6 +174,8 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
     if isinstance(networks, dict) and EXPERT not in networks:
         raise CheckpointError(f"{file}: a checkpoint of {content.get('model')}, which holds no lip-sync expert")
     ours = isinstance(networks, dict)
+    if ours and EXPERT not in checkpoint.ready_networks(content):
+        raise CheckpointError(f"{file}: its lip-sync expert was never trained; name one that was")
     state = networks[EXPERT] if ours else content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise CheckpointError(f"{file}: not a lip-sync expert")
@@ -180,10 +185,11 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
     recorded = content.get("config", {}).get("model", {}).get("crop") if ours else None
     return Judge(
         network.requires_grad_(False).eval().to(device),
-        _crop_for(network, CropConfig(**recorded) if recorded else CROP),
+        _crop_for(network, CropConfig(**recorded) if recorded else CROP if ours else PUBLISHED_CROP),
         str(path),
         _held_out_accuracy(file, content) if ours else None,
         weights_hash(network),
+        file,
     )
 
 
@@ -198,6 +204,45 @@ def inner_judge(model: TalkingFaceModel, name: str = EXPERT) -> Judge:
     network = getattr(model, name)
     crop = _crop_for(network, getattr(model.config, "crop", CROP))
     return Judge(network, crop, f"{type(model).__name__}.{name}", None, weights_hash(network))
+
+
+def is_trained(network: SyncExpert) -> bool:
+    """Whether a network has ever seen data: its batch norms keep averages of them, which begin at zero."""
+    averages = [value for name, value in network.state_dict().items() if name.endswith("running_mean")]
+    return any(bool(value.any()) for value in averages)
+
+
+def trained_against(
+    judge: Judge, model: TalkingFaceModel | None, model_file: str | Path | None, weights_dir: str | Path
+) -> bool:
+    """Whether a model learnt to please a judge.
+
+    Args:
+        judge: the judge.
+        model: the model with its weights; None: not known.
+        model_file: the checkpoint they came from. Imported weights were trained by their authors, against the published
+            experts of the model.
+        weights_dir: where published files lie.
+    """
+    own = loss_judge(model)
+    if own is not None and own.sha256 == judge.sha256:
+        return True
+    asked = getattr(model, "loss_experts", ())
+    files = [official.file for official in getattr(model, "official", ()) if official.network in asked]
+    published = any(_is_published_expert(judge, file, weights_dir) for file in files)
+    return published and model_file is not None and checkpoint.read(model_file).get("stage") == "imported"
+
+
+def _is_published_expert(judge: Judge, file: str, weights_dir: str | Path) -> bool:
+    """Whether a judge has the weights of the published `file`, whatever file they came in."""
+    entry = next((entry for entry in FILES if Path(entry.path).name == file), None)
+    if entry is None:
+        return False
+    if judge.file is not None and is_published(entry.name, sha256_of(judge.file)):
+        return True
+    path = locate(weights_dir, entry.name)
+    there = path.is_file() and is_published(entry.name, sha256_of(path))
+    return bool(there) and load_judge(path).sha256 == judge.sha256
 
 
 def weights_hash(network: SyncExpert) -> str:
@@ -220,16 +265,37 @@ def _shaped_like(state: Mapping[str, Tensor], file: Path) -> SyncExpert:
     import torch
 
     shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
-    last = max((key for key in shapes if key.startswith("audio_encoder.") and key.endswith("0.weight")), default=None,
-               key=lambda key: int(key.split(".")[1]))  # fmt: skip
-    width = shapes[last][0] / 512 if last else 1.0
     for size in SIZES:
-        with torch.device("meta"):
-            network = SyncExpert(size, width)
-        if {key: tuple(value.shape) for key, value in network.state_dict().items()} == shapes:
+        width = _width(shapes, _shapes(size, 1.0))
+        if width is not None and _shapes(size, width) == shapes:
             return SyncExpert(size, width)
     forms = ", ".join(f"{height}x{width}" for height, width in SIZES)
     raise CheckpointError(f"{file}: not a lip-sync expert of Wav2Lip's or HyperLips' kind (lower halves of {forms})")
+
+
+def _shapes(size: tuple[int, int], width: float) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in SyncExpert(size, width).state_dict().items()}
+
+
+def _width(shapes: Mapping[str, tuple[int, ...]], full: Mapping[str, tuple[int, ...]]) -> float | None:
+    """A multiplier that turns every number of channels at width 1 into the one that is there; None without one.
+
+    Channels are rounded (`blocks.scaled`), so each layer allows a range of widths; what is in all of them gives the
+    same network.
+    """
+    if shapes.keys() != full.keys():
+        return None
+    least, most = 0.0, math.inf
+    for key, shape in full.items():
+        if len(shape) != 4:
+            continue
+        channels, there = shape[0], shapes[key][0]
+        least = max(least, (there - 0.5) / channels if there > FEWEST else 0.0)
+        most = min(most, (there + 0.5) / channels)
+    return (least + most) / 2 if least <= most else None
 
 
 def _held_out_accuracy(file: Path, content: Mapping[str, Any]) -> float | None:

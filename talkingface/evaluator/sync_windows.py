@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from talkingface.config import EvaluationConfig
 from talkingface.data.prefetch import prefetch
 from talkingface.errors import DataError
 from talkingface.evaluator.mfcc import mfcc
+from talkingface.evaluator.networks import judging
 
 if TYPE_CHECKING:
     from talkingface.networks.syncnet_v2 import FoldedSyncNet, SyncNetV2
@@ -36,19 +38,9 @@ def lip_input(frame: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
 
 
-@contextmanager
-def scoring(device: str, precision: str = "32") -> Iterator[None]:
-    """How a metric's network computes: without gradients, and on a GPU in full float32 (no TF32) or in bf16."""
-    import torch
-
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        if torch.device(device).type == "cuda":
-            stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
-            torch.backends.cudnn.allow_tf32 = False
-            if precision == "bf16":
-                stack.enter_context(torch.autocast("cuda", dtype=torch.bfloat16))
-        yield
+def scoring(device: str, precision: str = "32") -> AbstractContextManager[None]:
+    """How SyncNet computes: `judging` with a `precision` of `32` or `bf16`."""
+    return judging(EvaluationConfig(precision=precision), device)
 
 
 class LipWindows:

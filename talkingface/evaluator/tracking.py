@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,14 @@ class Tracker:
     Args:
         settings: the configuration's `preprocess.landmarks` section.
         provider: detector to use instead of the configured one.
+        device: where a detector with a network of ours runs; None: where the configuration says.
     """
 
-    def __init__(self, settings: LandmarkConfig, provider: LandmarkProvider | None = None) -> None:
+    def __init__(
+        self, settings: LandmarkConfig, provider: LandmarkProvider | None = None, device: str | None = None
+    ) -> None:
         self.settings = settings
+        self.device = device or settings.device
         self._given = provider
         self._provider = provider
 
@@ -92,6 +97,8 @@ class Tracker:
                 min_detection=self.settings.min_detection,
                 max_faces=MAX_FACES,
                 model_path=self.settings.model_path,
+                weights_dir=self.settings.weights_dir,
+                device=self.device,
             )
         except (TalkingFaceError, ImportError) as error:
             raise Unavailable(f"no landmarks: {error}") from error
@@ -120,7 +127,7 @@ class TrackCache:
 
         if path in self._failed:
             raise self._failed[path]
-        file = self.folder / f"{hashlib.sha1(str(path.resolve()).encode()).hexdigest()}.npz"
+        file = self.folder / f"{hashlib.sha1(os.fsencode(path.resolve())).hexdigest()}.npz"
         if file.exists():
             return LandmarkTrack.load(file)
         try:

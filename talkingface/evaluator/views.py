@@ -195,7 +195,8 @@ class CurveSet:
 
 def curve_sets(columns: Sequence[Column]) -> list[CurveSet]:
     """The offset curves of every judge that left some, those of the first `MAX_CLIP_CURVES` clips one by one."""
-    judges = dict.fromkeys(judge for column in columns for clip in column.result.clips for judge in clip.curves)
+    every = (clip for column in columns for clip in column.result.clips if clip.row == column.row)
+    judges = dict.fromkeys(judge for clip in every for judge, curve in clip.curves.items() if curve)
     return [_curve_set(judge, columns) for judge in judges]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from talkingface.config import Section
+from talkingface.errors import TalkingFaceError
 from talkingface.evaluator.sync_scores import Sweep, clip_figures, mean_figures, sweep_of
 from talkingface.model.sync_causes import Finding, check_averages, find_causes
 from talkingface.model.sync_embedding import ClipEmbeddings, embed_clips, embed_mixed
@@ -109,6 +110,8 @@ def watch(
 ) -> None:
     """Ring when the expert is at chance: one warning, and `alarm.json` in `folder`.
 
+    What keeps the alarm from looking is a warning as well: training goes on without it.
+
     Args:
         network: in eval mode.
         options: limits.
@@ -122,6 +125,22 @@ def watch(
     rung = _read(folder / FILE).get("windows")
     if options.windows is None or seen < max(options.windows, AGAIN * (rung or 0)) or not held.at_chance(options):
         return
+    try:
+        _look(network, options, held, ctx, train, held_out, folder)
+    except TalkingFaceError as error:
+        log.warning("stage %s: the chance alarm could not look at the expert: %s", ctx.stage.name, error)
+
+
+def _look(
+    network: SyncExpert,
+    options: SyncAlarmConfig,
+    held: Standing,
+    ctx: StepContext,
+    train: SyncWindows,
+    held_out: SyncWindows,
+    folder: Path,
+) -> None:
+    """Hold the expert against training clips and batch statistics; ring when it is at chance there, too."""
     count = len(held.sweeps)
     clips = some_clips(train, count)
     standings = {"held_out": held, "train": measure(embed_clips(network, train, clips))}
@@ -135,7 +154,7 @@ def watch(
         what, findings = "learns nothing", find_causes(network, options, ctx, train, clips)
     else:
         what, findings = "is of no use", check_averages(ctx, *(s.figures["two_alternative"] for s in batch.values()))
-    _ring(f"stage {ctx.stage.name}: the expert {what}", ctx, seen, standings, findings, folder)
+    _ring(f"stage {ctx.stage.name}: the expert {what}", ctx, windows_seen(ctx, train), standings, findings, folder)
 
 
 def _ring(

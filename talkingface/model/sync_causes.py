@@ -133,13 +133,14 @@ def check_silence(train: SyncWindows, clips: Sequence[ClipFolder]) -> Finding:
 def loudness_lags(train: SyncWindows, clips: Sequence[ClipFolder]) -> np.ndarray:
     """Frames by which the mouths of clips come after the loudness of their sound, by landmarks, without the expert.
 
-    Clips without landmarks, or whose mouth or loudness never changes, are left out.
+    Clips without landmarks, with face boxes alone, or whose mouth or loudness never changes, are left out.
     """
     lags = []
     for clip in clips:
-        if not clip.has("landmarks"):
+        track = clip.track() if clip.has("landmarks") else None
+        if track is None or not track.has_points:
             continue
-        mouth, mel = opening(clip.track()), train.source(clip).mel
+        mouth, mel = opening(track), train.source(clip).mel
         columns = COLUMNS_PER_SECOND / clip.fps * (np.arange(len(mouth))[:, None] + np.linspace(-0.5, 1.5, 5))
         loudness = mel.mean(axis=0)[np.clip(columns.astype(int), 0, mel.shape[1] - 1)].mean(axis=1)
         lags.append(best_lag(loudness, mouth, MAX_OFFSET)[0])
@@ -154,7 +155,7 @@ def near_median(lags: np.ndarray) -> float:
 def check_offsets(lags: np.ndarray) -> Finding:
     """Whether mouths keep time with the loudness of their sound, and by how much they miss it."""
     if not len(lags):
-        return Finding("offsets", "not known, the clips have no landmarks")
+        return Finding("offsets", "not known, the clips have no landmarks of the mouth")
     edges = np.arange(-MAX_OFFSET, MAX_OFFSET + 1, 6)
     counts = np.histogram(lags, [*edges, MAX_OFFSET + 1])[0]
     bars = ", ".join(f"{low:+d}..{low + 5:+d}: {count}" for low, count in zip(edges, counts, strict=True) if count)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from talkingface.data.facestore import FaceStore
 
 COLUMNS_PER_SECOND = 80  # of the mel
+BLURRED_COLUMNS = 2  # a column hears 25 ms to either side
 MEL_FLOOR = -4.0  # what silence is in the mel
 MEL_PER_DB = 0.08  # 100 dB span 8 units
 PUBLISHED_MIN_FRAMES = 16  # clips of 15 pictures and fewer are skipped
@@ -53,7 +54,8 @@ class SyncWindowOptions(DatasetOptions):
         min_frames: clips with fewer frames are left out.
         min_negative_shift: least distance in frames between the starts of two windows of an item. Published: 0, any
             two different frames, so that a "negative" may be a fortieth of a second off. Short clips get less.
-        hard_negatives: share of the windows that stand `hard_range` frames beside another one of the item.
+        hard_negatives: share of the windows that stand `hard_range` frames beside another one of the item, on average
+            over items and in training alone. With `published` the probability that the other window of an item does.
         hard_range: see `hard_negatives`.
         augment: null switches all augmentation off, as published.
     """
@@ -123,7 +125,7 @@ class SyncWindows(ClipDataset):
         faces, mel = clip.faces(self.faces_artefact), clip.mel(self.mel_artefact)
         if reason := self.model_config.crop.differs_from(faces.meta):
             return reason
-        if len(sync_starts(faces.valid, mel.shape[1], clip.fps)) < self.options.windows:
+        if len(sync_starts(faces.valid, known_columns(clip, mel.shape[1]), clip.fps)) < self.options.windows:
             return f"fewer than {self.options.windows} windows of {FRAMES} frames with a face and sound"
         return None
 
@@ -153,12 +155,14 @@ class SyncWindows(ClipDataset):
 
     def _read_source(self, clip: ClipFolder) -> ClipWindows:
         faces, mel = clip.faces(self.faces_artefact), clip.mel(self.mel_artefact)
-        return ClipWindows(faces, mel, sync_starts(faces.valid, mel.shape[1], clip.fps))
+        return ClipWindows(faces, mel, sync_starts(faces.valid, known_columns(clip, mel.shape[1]), clip.fps))
 
     def _draw_starts(self, starts: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` different starts in random order; hard negatives stand close to another one."""
+        """`count` different starts in random order; in training hard negatives stand close to another one."""
         options = self.options
-        hard = int(options.hard_negatives * count)
+        if not self.training:  # runs with other negatives are measured on the same windows
+            return rng.permutation(spread_starts(starts, count, 1, rng))
+        hard = self._hard_windows(count, rng)
         chosen = spread_starts(starts, count - hard, options.min_negative_shift, rng).tolist()
         low, high = max(options.hard_range[0], options.min_negative_shift), options.hard_range[1]
         for _ in range(hard):
@@ -167,6 +171,14 @@ class SyncWindows(ClipDataset):
             free = near if len(near) else starts[distance > 0]
             chosen.append(int(free[rng.integers(len(free))]))
         return rng.permutation(chosen)
+
+    def _hard_windows(self, count: int, rng: np.random.Generator) -> int:
+        """How many of `count` windows are hard negatives: the share asked for on average, and never all."""
+        share = self.options.hard_negatives
+        if not share:
+            return 0
+        wanted = share if self.options.objective == "published" else share * count
+        return min(math.floor(wanted + rng.random()), count - 1)
 
     def _item(
         self, clip: ClipFolder, shown: np.ndarray, heard: np.ndarray, rng: np.random.Generator | None
@@ -199,18 +211,34 @@ def read_crops(store: FaceStore) -> np.ndarray:
     return crops
 
 
-def sync_starts(valid: np.ndarray, mel_columns: int, fps: float = 25.0) -> np.ndarray:
-    """First frames of the windows whose frames all have a face and whose sound lies inside the clip.
+def known_columns(clip: ClipFolder, columns: int) -> range:
+    """Mel columns, of as many, that hold nothing but sound of the clip.
+
+    Where filter `sync` has moved the sound into step with the picture, one end was filled with silence, which must not
+    pass for the sound of a mouth that speaks.
+    """
+    moved = clip.facts("audio").get("moved_frames", 0)
+    if not moved:
+        return range(columns)
+    rate = clip.facts("sync").get("fps", clip.fps)  # offsets count at the rate of the expert that measured them
+    filled = math.ceil(COLUMNS_PER_SECOND * abs(moved) / rate) + BLURRED_COLUMNS
+    return range(filled, columns) if moved > 0 else range(columns - filled)
+
+
+def sync_starts(valid: np.ndarray, mel_columns: int | range, fps: float = 25.0) -> np.ndarray:
+    """First frames of the windows whose frames all have a face and whose sound is known.
 
     Args:
         valid: (F,) bool, frames with a face.
-        mel_columns: length of the clip's mel.
+        mel_columns: length of the clip's mel, or its `known_columns`.
         fps: frame rate.
     """
+    known = range(mel_columns) if isinstance(mel_columns, int) else mel_columns
     if len(valid) < FRAMES:
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, FRAMES).all(axis=1))
-    return starts[sync_columns(starts, fps) + MEL_WIDTH <= mel_columns]
+    first = sync_columns(starts, fps)
+    return starts[(first >= known.start) & (first + MEL_WIDTH <= known.stop)]
 
 
 def sync_columns(starts: np.ndarray, fps: float = 25.0) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from talkingface.model.base import Batch
 from talkingface.model.sync_data import sync_mel_windows
 from talkingface.networks.blocks import full_precision
+from talkingface.networks.precision import full_float32
 from talkingface.networks.sync_expert import FRAMES, SyncExpert
 
 if TYPE_CHECKING:
@@ -54,24 +56,50 @@ def pair_cosines(network: nn.Module, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def embed_clip(
-    network: SyncExpert, faces: np.ndarray, mel: np.ndarray, starts: np.ndarray, fps: float = 25.0, batch: int = BATCH
+    network: SyncExpert,
+    faces: Iterable[np.ndarray],
+    mel: np.ndarray,
+    starts: np.ndarray,
+    fps: float = 25.0,
+    batch: int = BATCH,
 ) -> ClipEmbeddings:
-    """Embed the windows of a clip, each once.
+    """Embed the windows of a clip, each once, while its frames arrive: no more than a batch of them is held.
 
     Args:
         network: in eval mode.
-        faces: (F, S/2, S, 3) uint8 RGB, lower halves of the crops.
+        faces: F lower halves of the crops, (S/2, S, 3) uint8 RGB each; read once.
         mel: (80, L).
-        starts: (n,) first frames of the windows.
+        starts: (n,) first frames of the windows, rising; windows that reach beyond the last frame are left out.
         fps: frame rate.
         batch: windows per pass; no effect on the result.
     """
-    parts = []
-    for first in range(0, len(starts), batch):
-        some = starts[first : first + batch]
-        parts.append(_embed(network, faces[some[:, None] + np.arange(FRAMES)], sync_mel_windows(mel, some, fps)))
-    mouths, sounds = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return ClipEmbeddings(starts, mouths, sounds)
+    mouths, sounds = [np.empty((0, 0), np.float32)], [np.empty((0, 0), np.float32)]
+    done = 0
+    for windows in _face_windows(faces, starts, batch):
+        some = starts[done : done + len(windows)]
+        done += len(windows)
+        with full_float32():
+            embedded = _embed(network, windows, sync_mel_windows(mel, some, fps))
+        for into, values in zip((mouths, sounds), embedded, strict=True):
+            into.append(values)
+    return ClipEmbeddings(starts[:done], *(np.concatenate(part[1:] or part) for part in (mouths, sounds)))
+
+
+def _face_windows(faces: Iterable[np.ndarray], starts: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """(n, 5, S/2, S, 3) windows that begin at the rising `starts`, at most `batch` at once; see `embed_clip`."""
+    last: deque[np.ndarray] = deque(maxlen=FRAMES)
+    held: list[np.ndarray] = []
+    found = 0
+    for index, face in enumerate(faces):
+        last.append(face)
+        if found < len(starts) and starts[found] == index - FRAMES + 1:
+            held.append(np.stack(last))
+            found += 1
+        if len(held) == batch:
+            yield np.stack(held)
+            held = []
+    if held:
+        yield np.stack(held)
 
 
 def embed_clips(network: SyncExpert, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> list[ClipEmbeddings]:

@@ -26,7 +26,7 @@ def published_loss(cosine: Tensor, in_sync: Tensor) -> Tensor:
     """One pair per item.
 
     Args:
-        cosine: (B, 1, 1).
-        in_sync: (B, 1), 1 where mouth and sound belong together, else 0.
+        cosine: (B, 1, 1) or (B,).
+        in_sync: (B, 1) or (B,), 1 where mouth and sound belong together, else 0.
     """
     return sync_loss(cosine.flatten().clamp(EPSILON, 1 - EPSILON), in_sync.flatten())

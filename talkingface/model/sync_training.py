@@ -5,17 +5,19 @@ Objectives: the published one, and `in_clip`, which compares every mouth with ev
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
+from talkingface import checkpoint
 from talkingface.config import Section
+from talkingface.data.face import CropConfig
 from talkingface.evaluator.sync_plots import plot_sweeps
-from talkingface.evaluator.sync_scores import Sweep, mean_figures, pair_figures
+from talkingface.evaluator.sync_scores import Sweep
 from talkingface.model.base import Batch, StepContext, Update
 from talkingface.model.sync_alarm import SyncAlarmConfig, measure, some_clips, watch
 from talkingface.model.sync_embedding import batch_statistics, embed_clips, pair_cosines
@@ -25,7 +27,16 @@ from talkingface.networks.sync_expert import SIZES, SyncExpert
 if TYPE_CHECKING:
     from talkingface.model.sync_data import SyncWindows
 
-__all__ = ["SyncExpertConfig", "TrainsSyncExpert", "batch_statistics", "build_expert", "expert_size"]
+__all__ = [
+    "SyncExpertConfig",
+    "TrainsSyncExpert",
+    "batch_statistics",
+    "build_expert",
+    "expert_size",
+    "warn_of_other_crop",
+]
+
+log = logging.getLogger("talkingface")
 
 
 class SyncExpertConfig(Section):
@@ -33,7 +44,8 @@ class SyncExpertConfig(Section):
 
     Attributes:
         width: multiplier of the channels; 1 is published.
-        sweep_clips: held-out clips whose offsets are swept at every validation.
+        sweep_clips: held-out clips, evenly spread over the list, whose windows are all looked at in every validation:
+            they give the accuracies, the mean cosines and the offset sweep.
         alarm: says when the expert learns nothing, and why.
     """
 
@@ -64,6 +76,27 @@ def expert_size(crop_size: int) -> tuple[int, int]:
     return size
 
 
+def warn_of_other_crop(path: str | Path, crop: CropConfig) -> None:
+    """Say so when a trained expert saw faces that were cut in another way than the model's; it judges these worse.
+
+    Args:
+        path: run or file of the expert; nothing is known of published files.
+        crop: the model's. Another size does not matter, the faces are resized for the expert.
+    """
+    content = checkpoint.read(checkpoint.find_checkpoint(path))
+    model = content.get("config", {}).get("model", {}) if isinstance(content, dict) else {}
+    recorded = {**(model.get("crop") or {}), "size": crop.size}
+    wanted = crop.model_dump()
+    other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
+    if other:
+        log.warning(
+            "%s: this sync expert learnt on faces cut with %s, the model's are cut with %s; train one on the same crop,"
+            " or set model.crop to the expert's",
+            path,
+            *(", ".join(f"{name} {values[name]}" for name in other) for values in (recorded, wanted)),
+        )
+
+
 class TrainsSyncExpert:
     """Mixin of a `TalkingFaceModel` with a network `sync_expert`, its `expert_config`, and a plan `expert`.
 
@@ -80,20 +113,16 @@ class TrainsSyncExpert:
         yield Update("sync_expert", {"sync": loss})
 
     def expert_validation(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
-        """`loss` (its expectation is the same for both objectives) and the figures of `sync_scores.pair_figures`."""
-        cosine = pair_cosines(self.sync_expert, batch)
-        starts = batch["starts"].cpu().numpy()
-        clips = [pair_figures(c, s) for c, s in zip(cosine.cpu().numpy(), starts, strict=True)]
-        figures = {name: torch.tensor(value) for name, value in mean_figures(clips).items()}
-        return {"loss": in_clip_loss(cosine), **figures}
+        """`loss`; its expectation is the same for both objectives."""
+        return {"loss": in_clip_loss(pair_cosines(self.sync_expert, batch))}
 
     def expert_after_validation(
         self, values: Mapping[str, float], ctx: StepContext, train: SyncWindows, held_out: SyncWindows, folder: Path
     ) -> dict[str, float]:
-        """Offset sweep over held-out clips with a plot in `folder`, and the chance alarm.
+        """Figures and offset sweep of all windows of held-out clips, with a plot in `folder`, and the chance alarm.
 
-        `sweep_peak` and `sweep_prominence` are those of the mean curve, `sweep_hits` is the share of clips with a clear
-        peak at 0.
+        Besides those of `sync_scores.pair_figures`: `sweep_peak` and `sweep_prominence` are those of the mean curve,
+        `sweep_hits` is the share of clips with a clear peak at 0.
         """
         clips = some_clips(held_out, self.expert_config.sweep_clips)
         standing = measure(embed_clips(self.sync_expert, held_out, clips))
@@ -102,6 +131,7 @@ class TrainsSyncExpert:
         watch(self.sync_expert, self.expert_config.alarm, standing, ctx, train, held_out, folder)
         mean = Sweep.mean(standing.sweeps)
         return {
+            **standing.figures,
             "sweep_peak": mean.peak,
             "sweep_prominence": mean.prominence,
             "sweep_hits": sum(sweep.hit for sweep in standing.sweeps) / len(standing.sweeps),

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from talkingface.data.clip import ClipDataset
 
 
+# The detector's box as it is, as the published experts were trained; with another detector than s3fd the box differs.
+PUBLISHED_CROP = {"crop.margin": 0.0, "crop.box": "frame", "crop.rule": "mesh"}
+
+
 class SyncNetConfig(Section):
     """All of SyncNet.
 
@@ -50,8 +54,8 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
     artefacts = ("audio", "landmarks", "mel@reflect", "faces@wav2lip")
     plans: ClassVar[dict[str, Plan]] = {"expert": Plan(SyncWindows, trains=("sync_expert",), generates=False)}
     official = (
-        Official("lipsync_expert.pth", "sync_expert", settings={"crop.size": 96}),
-        Official("pretrain_sync_expert.pth", "sync_expert", settings={"crop.size": 128}),
+        Official("lipsync_expert.pth", "sync_expert", settings={"crop.size": 96, **PUBLISHED_CROP}),
+        Official("pretrain_sync_expert.pth", "sync_expert", settings={"crop.size": 128, **PUBLISHED_CROP}),
     )
 
     def __init__(self, config: SyncNetConfig) -> None:
@@ -66,11 +70,11 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
         return {"faces@wav2lip": config.crop.model_dump(), "mel@reflect": {"pad_mode": "reflect"}}
 
     def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
-        """Loss, accuracies and mean cosines; see `TrainsSyncExpert.expert_validation`."""
+        """The loss; see `TrainsSyncExpert.expert_validation`."""
         return self.expert_validation(batch, ctx)
 
     def after_validation(
         self, values: Mapping[str, float], ctx: StepContext, train: ClipDataset, held_out: ClipDataset, folder: Path
     ) -> dict[str, float]:
-        """Offset sweep and alarm; see `TrainsSyncExpert.expert_after_validation`."""
+        """Accuracies, offset sweep and alarm; see `TrainsSyncExpert.expert_after_validation`."""
         return self.expert_after_validation(values, ctx, train, held_out, folder)

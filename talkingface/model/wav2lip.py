@@ -20,7 +20,8 @@ from talkingface.config import Section
 from talkingface.errors import ConfigError
 from talkingface.model.base import Batch, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
 from talkingface.model.sync_data import SyncWindows
-from talkingface.model.sync_training import TrainsSyncExpert, batch_statistics, build_expert
+from talkingface.model.sync_objectives import published_loss
+from talkingface.model.sync_training import TrainsSyncExpert, batch_statistics, build_expert, warn_of_other_crop
 from talkingface.model.wav2lip_config import Wav2LipConfig
 from talkingface.model.wav2lip_data import FACES, MEL, FaceWindows
 from talkingface.networks.sync_expert import FRAMES, sync_loss
@@ -89,11 +90,16 @@ class Wav2Lip(TrainsSyncExpert, TalkingFaceModel):
         """Whether videos are made at the frame rate of their source (`inference.fps: keep`)."""
         return self.config.inference.fps == "keep"
 
+    def load_expert(self, name: str, path: Path) -> None:
+        """Load the weights of the expert, and say so when it learnt on faces that were cut in another way."""
+        super().load_expert(name, path)
+        warn_of_other_crop(path, self.config.crop)
+
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """Say before the training what would make it worthless.
 
         Raises:
-            ConfigError: there is no expert of the crop's size to train.
+            ConfigError: there is no expert of the crop's size to train, or batches are too small for its statistics.
         """
         if ctx.stage.kind == "expert" and self.config.expert_side != self.config.crop.size:
             raise ConfigError(
@@ -101,7 +107,14 @@ class Wav2Lip(TrainsSyncExpert, TalkingFaceModel):
                 f" with --model=SyncNet --model.crop.size={self.config.expert_side} and name its run with"
                 " --experts.sync_expert=RUN"
             )
-        if ctx.stage.kind != "expert" and self._is_judged(dataset) and not self._expert_is_trained():
+        if ctx.stage.kind == "expert" or not self._is_judged(dataset):
+            return
+        if self.config.loss.expert_batch_stats and ctx.stage.batch_size == 1:
+            raise ConfigError(
+                f"stage '{ctx.stage.name}': model.loss.expert_batch_stats needs a batch_size of 2 or more: one window"
+                " has no statistics"
+            )
+        if not self._expert_is_trained():
             log.warning("stage %s: the sync expert has no trained weights, its loss will mean nothing", ctx.stage.name)
 
     def _expert_is_trained(self) -> bool:
@@ -156,10 +169,12 @@ class Wav2Lip(TrainsSyncExpert, TalkingFaceModel):
 
     def sync_loss(self, drawn: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of the cosine of drawn mouths (B, 3, 5, S, S), BGR, and their sound, taken as a probability."""
-        published = self.config.loss.expert_batch_stats
+        # One window has no statistics; validation may end with such a batch.
+        published = self.config.loss.expert_batch_stats and len(drawn) > 1
         with batch_statistics(self.sync_expert) if published else nullcontext():
             sounds, mouths = self.sync_expert(batch["mel"], self.sync_expert.window(drawn.flip(1)))
-        return sync_loss((sounds * mouths).sum(dim=1), 1.0)
+        cosine = (sounds * mouths).sum(dim=1)
+        return published_loss(cosine, torch.ones_like(cosine))
 
     def _l1(self, drawn: Tensor, target: Tensor) -> Tensor:
         """Mean absolute error; see `LossConfig.mouth` for the weights of the two halves."""

@@ -37,7 +37,8 @@ class LossConfig(Section):
         perceptual: weight of the discriminator's opinion in stages of kind `gan`.
         mouth: weight of the pixels of the lower half of the face in L1, over that of the upper half. Published: 1.
         expert_batch_stats: the expert normalises by the batch instead of by what it learnt, as published by an
-            oversight; the loss then depends on what else is in the batch. The expert itself does not change.
+            oversight; the loss then depends on what else is in the batch, and a last batch of one window in validation
+            is judged by what the expert learnt. The expert itself does not change.
     """
 
     sync: float = Field(0.01, ge=0, lt=1)
@@ -98,7 +99,7 @@ class Wav2LipConfig(Section):
     Attributes:
         crop: how faces are cut out; its `size` is the side of the generated face.
         generator: sizes of generator and discriminator.
-        expert: the sync expert. It sees lower halves of `crop.size` 48, 96 or 128; generated faces of another size are
+        expert: the sync expert. It sees lower halves of `crop.size` 48 or 96; generated faces of another size are
             resized to 96 for it.
         loss: objective of the generator.
         inference: generation.

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from talkingface.data.clip import ClipDataset, ClipFolder, DatasetOptions
 from talkingface.data.mel import MEL_WIDTH
+from talkingface.model.sync_data import COLUMNS_PER_SECOND, known_columns
 
 if TYPE_CHECKING:
     from talkingface.data.facestore import FaceStore
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 FACES, MEL = "faces@wav2lip", "mel@reflect"
 """Artefacts, shared with the sync experts that are trained alone."""
 
-COLUMNS_PER_SECOND = 80  # of the mel
 KNOWN_FPS = 25.0  # of the training; a mel window is moved in frames of this rate
 TRAINING_OFFSET = -1  # of the sound of a single frame, in frames: the window is roughly centred on the frame
 
@@ -45,13 +45,14 @@ def window_starts(valid: np.ndarray, frames: int) -> np.ndarray:
     return np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, frames).all(axis=1))
 
 
-def sounding_starts(starts: np.ndarray, frames: int, columns: int, fps: float = KNOWN_FPS) -> np.ndarray:
-    """Those of the windows beginning at `starts` whose mel windows all lie inside a mel of `columns` columns.
+def sounding_starts(starts: np.ndarray, frames: int, columns: range, fps: float = KNOWN_FPS) -> np.ndarray:
+    """Those of the windows beginning at `starts` whose mel windows all lie inside the mel `columns`.
 
     As published, frame 0 never begins a window: its own sound would begin before the clip.
     """
     last = np.maximum(mel_starts(starts, fps), mel_starts(starts + frames - 1, fps, TRAINING_OFFSET))
-    return starts[(mel_starts(starts, fps, TRAINING_OFFSET) >= 0) & (last + MEL_WIDTH <= columns)]
+    inside = (mel_starts(starts, fps, TRAINING_OFFSET) >= columns.start) & (last + MEL_WIDTH <= columns.stop)
+    return starts[inside]
 
 
 class FaceWindowOptions(DatasetOptions):
@@ -139,8 +140,8 @@ class FaceWindows(ClipDataset):
 
     def _read_arrays(self, clip: ClipFolder) -> ClipArrays:
         faces, mel = clip.faces(FACES), clip.mel(MEL)
-        windows = window_starts(faces.valid, self.options.frames)
-        return ClipArrays(faces, mel, sounding_starts(windows, self.options.frames, mel.shape[1], clip.fps), windows)
+        windows, known = window_starts(faces.valid, self.options.frames), known_columns(clip, mel.shape[1])
+        return ClipArrays(faces, mel, sounding_starts(windows, self.options.frames, known, clip.fps), windows)
 
     def _others(self, arrays: ClipArrays, start: int) -> np.ndarray:
         """First frames of the windows that may be the reference of the one at `start`."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.networks.blocks import ConvBlock, FastBatchNorm2d, conv_stack, mel_encoder, scaled
+from talkingface.networks.blocks import ConvBlock, FastBatchNorm2d, conv_stack, full_precision, mel_encoder, scaled
 
 PUBLISHED_SIZE = 96
 
@@ -137,8 +137,11 @@ class QualityDiscriminator(nn.Module):
         return x
 
     def forward(self, faces: Tensor) -> Tensor:
-        """(B, 3, T, S, S), BGR in [0, 1] -> probabilities (T*B, 1), all of frame 0 first."""
-        return self.binary_pred(self.features(faces)).flatten(1)
+        """(B, 3, T, S, S), BGR in [0, 1] -> probabilities (T*B, 1) in float32, all of frame 0 first."""
+        features = self.features(faces)
+        # In bf16 a probability above 0.998 is 1, from where no gradient leads back.
+        with full_precision(features):
+            return self.binary_pred(features.float()).flatten(1)
 
 
 def _plain(inputs: int, rows: Sequence[tuple]) -> nn.Sequential:

@@ -7,11 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from talkingface import devices
+from talkingface.config import LandmarkConfig, PreprocessConfig
 from talkingface.data.detection import S3FDDetector, suppress
 from talkingface.data.face import CropConfig, contour_mask, face_boxes
 from talkingface.data.landmarks import LandmarkTrack, make_provider, track_faces
 from talkingface.errors import CheckpointError, DataError
 from talkingface.networks.s3fd import S3FD, STRIDES
+from talkingface.preprocess_steps import LandmarksStep
 
 
 class BrightSpots(torch.nn.Module):
@@ -145,6 +148,26 @@ def test_face_boxes_give_the_detectors_boxes_back(weights):
         boxes = face_boxes(track.points_px, track.size, CropConfig(margin=0, rule=rule))
         np.testing.assert_allclose(boxes, [[64 - half, 64 - half, 64 + half, 64 + half]] * 3, rtol=1e-6)
     assert make_provider("s3fd", model_path=str(weights))._detector is provider._detector, "loaded once"
+
+
+def test_other_weights_at_the_published_place_are_refused_unless_they_are_named(weights):
+    with pytest.raises(DataError, match=r"not the published file .*your own weights with preprocess\.landmarks\.model"):
+        make_provider("s3fd", weights_dir=str(weights.parent))
+    assert make_provider("s3fd", weights_dir=str(weights.parent), model_path=str(weights)).name == "s3fd"
+
+
+def test_the_detector_runs_where_the_configuration_says(weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr("talkingface.preprocess_steps._RESOURCES", {})
+    monkeypatch.setattr(devices, "resolve_device", lambda name: asked.append(name) or "cpu")
+    make_provider("s3fd", model_path=str(weights), device="cuda:1")
+    settings = PreprocessConfig(landmarks=LandmarkConfig(provider="s3fd", model_path=str(weights)))
+    changed = settings.model_copy(update={"landmarks": settings.landmarks.on("/w", "mps")})
+    steps = [LandmarksStep("landmarks", {}, each) for each in (settings, changed)]
+    for step in steps:
+        step.provider()
+    assert asked == ["cuda:1", "auto", "mps"]
+    assert steps[0].params == steps[1].params, "no clip is prepared again for another device"
 
 
 class Blinking:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType, SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -140,6 +143,41 @@ def test_unknown_provider_and_missing_model_file_are_named(tmp_path):
     (tmp_path / "bad.task").write_bytes(b"not a model")
     with pytest.raises(DataError, match=r"bad\.task: not a face landmarker model"):
         make_provider("mediapipe_tasks", model_path=str(tmp_path / "bad.task"))
+
+
+@pytest.fixture
+def face_alignment(monkeypatch, tmp_path):
+    """The package without its networks; `made` is what it was built with. torch.hub's folder is empty."""
+    torch = pytest.importorskip("torch")
+    package = ModuleType("face_alignment")
+    package.made = []
+    package.LandmarksType = SimpleNamespace(THREE_D=3)
+    package.FaceAlignment = lambda kind, **options: package.made.append(options)
+    urls = {"2DFAN-4": "https://e.org/2DFAN4-0.zip", "3DFAN-4": "https://e.org/3DFAN4-1.zip"}
+    package.api = SimpleNamespace(models_urls={**urls, "depth": "https://e.org/depth-2.zip"})
+    detector = ModuleType("face_alignment.detection.sfd.sfd_detector")
+    detector.models_urls = {"s3fd": "https://e.org/s3fd-3.pth"}
+    parents = [ModuleType(f"face_alignment.{name}") for name in ("detection", "detection.sfd")]
+    parents[1].sfd_detector = detector
+    for module in (package, *parents, detector):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("talkingface.data.landmark_providers._package_version", lambda *_: "1.5")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return package
+
+
+def test_face_alignment_fetches_nothing_by_itself(face_alignment, tmp_path):
+    (tmp_path / "checkpoints" / "s3fd-3.pth").touch()
+    with pytest.raises(DataError) as error:
+        make_provider("face_alignment", device="cpu")
+    assert f"not in {tmp_path / 'checkpoints'}" in str(error.value)
+    assert "get https://e.org/3DFAN4-1.zip, https://e.org/depth-2.zip and put them there" in str(error.value)
+    assert not face_alignment.made
+    for name in ("3DFAN4-1.zip", "depth-2.zip"):
+        (tmp_path / "checkpoints" / name).touch()
+    make_provider("face_alignment", device="cpu")
+    assert [options["device"] for options in face_alignment.made] == ["cpu"]
 
 
 @pytest.mark.parametrize("mode", ["static", "tracking"])

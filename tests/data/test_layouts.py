@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -192,6 +193,30 @@ def test_clips_are_held_out_of_the_usable_ones(tmp_path, caplog):
     assert [train, val, test] == splits(settings)
     assert "holding out 1 of 10 clips (20 unusable ones left out)" in caplog.text
     assert make_layout(settings).known_ids(settings) == names, "rejected clips are tried again after a change"
+
+
+def test_a_stricter_filter_moves_no_clip_to_another_split(tmp_path):
+    names = [f"{k:02d}" for k in range(60)]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    settings = config(tmp_path, "folder")
+    before = splits(settings)
+    for k, name in enumerate(names):
+        prepared(tmp_path, name, "rejected" if k % 4 == 0 and name not in before[1][:1] + before[2][:1] else "ok")
+    after = splits(settings)
+    assert all(set(new) <= set(old) for new, old in zip(after, before))
+    assert sum(map(len, after)) < sum(map(len, before))
+    for name in before[1]:
+        prepared(tmp_path, name, "rejected")
+    assert all(splits(settings)), "a part that would be empty is held out of the usable clips"
+
+
+def test_bytes_that_are_no_text_become_readable_clip_names(tmp_path):
+    try:
+        touch(tmp_path, os.fsdecode(b"caf\xe9/\xff.mp4"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    [item] = make_layout(config(tmp_path, "folder")).scan(tmp_path / "data")
+    assert (item.clip_id, item.speaker, item.video.exists()) == ("caf%E9/%FF", "caf%E9", True)
 
 
 @pytest.mark.parametrize("good", [1, 2])

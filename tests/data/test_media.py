@@ -414,6 +414,20 @@ def test_damaged_packets_are_skipped(tmp_path, good_video):
     assert len(list(media.VideoReader(path))) == 50
 
 
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sound_that_is_no_number_is_refused(tmp_path, rate, value):
+    from talkingface.data.source import Audio
+
+    sound = np.full(rate // 2, 0.1, np.float32)
+    sound[rate // 4] = value
+    path = write_sound(tmp_path / "broken.wav", sound[None], rate, "pcm_f32le")
+    with pytest.raises(MediaError, match=r"broken\.wav: holds samples that are not finite numbers \(NaN or infinite\)"):
+        media.read_audio(path)
+    with pytest.raises(MediaError, match="audio: holds samples that are not finite"):
+        Audio(sound)
+
+
 def test_importing_media_needs_no_pyav():
     code = "import sys; sys.modules['av'] = None; import talkingface.data.media, talkingface.data.source"
     subprocess.run([sys.executable, "-c", code], check=True)

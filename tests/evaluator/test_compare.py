@@ -173,6 +173,55 @@ def test_numbers_that_do_not_compare_are_marked(tmp_path, change, warning, doubt
     assert page.count('class="doubtful"') == len(doubtful)
 
 
+def lie_in(folder, contents):
+    """Let the real video of every clip be a file in `folder` of the given content."""
+
+    def change(result):
+        for clip in result.clips:
+            clip.reference = folder / f"{clip.clip_id}.mp4"
+            clip.reference.parent.mkdir(exist_ok=True)
+            clip.reference.write_text(contents[clip.clip_id])
+
+    return change
+
+
+def test_clips_are_paired_by_their_real_videos_and_not_by_the_name_of_the_data_set(tmp_path):
+    same = {clip: f"video {clip}" for clip in BASE}
+    better = {clip: value + 0.1 for clip, value in BASE.items()}
+    one = write_run(tmp_path, "one", BASE, lie_in(tmp_path / "data", same), model="One", dataset="demo")
+    two = write_run(tmp_path, "two", better, lie_in(tmp_path / "copy", same), model="Two", dataset="main")
+    comparison = compared(one, two)
+    assert comparison.warnings == [] and comparison.doubtful == {}
+    assert {d.figure: (d.clips, d.verdict) for d in comparison.differences}["ssim"] == (4, "better")
+
+    other = same | {"a": "another video", "b": "video B"}
+    three = write_run(tmp_path, "three", better, lie_in(tmp_path / "others", other), model="Three", dataset="demo")
+    comparison = compared(one, three)
+    assert comparison.warnings == ["Three and One have other real videos of one name: 2 of 4 clips"]
+    assert set(comparison.doubtful.values()) == {"other data sets"}
+    assert {d.clips for d in comparison.differences} == {2} and comparison.paired(comparison.runs[1]) == {"c", "d"}
+
+
+def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path, capsys):
+    def judge(in_loss):
+        return lambda result: result.definitions["ssim"].update(judge={"run": "x", "also_in_loss": in_loss})
+
+    better = {clip: value + 0.1 for clip, value in BASE.items()}
+    one = write_run(tmp_path, "one", BASE, judge(False), model="One")
+    two = write_run(tmp_path, "two", better, judge(True), model="Two", remarks=["judged by its own loss: no evidence"])
+    assert compare_runs([one, two], tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "Two: judged by its own loss: no evidence" in printed
+    assert "ssim: Two less One 0.1 [0.1, 0.1] on 4 common clips: better, but no evidence: the judge of" in printed
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert content["does_not_compare"] == {"ssim": "the judge of Two is also in its loss"}
+    assert {d["figure"]: d["doubt"] for d in content["differences"]} == {
+        **{"ssim": "the judge of Two is also in its loss", "m_lmd": "", "av_lag": ""}
+    }
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>Two</b>: judged by its own loss" in page and "no evidence: the judge of Two" in page
+
+
 def test_runs_that_agree_give_no_warning_and_reference_rows_once(tmp_path):
     runs = [write_run(tmp_path, name, BASE, model=name.title()) for name in ("one", "two")]
     comparison = compared(*runs)
@@ -194,27 +243,30 @@ def test_a_reference_row_with_other_numbers_is_noted(tmp_path):
 def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
     better = {clip: value + 0.1 for clip, value in BASE.items()}
     one = write_run(tmp_path, "one", BASE, model="Toy")
-    two = write_run(tmp_path, "two", better, model="Toy", synthetic=True)
+    remarks = ["synthetic data, no evidence of model quality"]
+    two = write_run(tmp_path, "two", better, model="Toy", synthetic=True, remarks=remarks)
     out = tmp_path / "out"
     assert main(["compare", str(one), str(two / "eval" / "metrics.json"), f"--output={out}"]) == 0
     printed = capsys.readouterr().out
     assert "Toy one" in printed.splitlines()[1] and "Toy two" in printed.splitlines()[1]
     assert "ssim: Toy two less Toy one 0.1 [0.1, 0.1] on 4 common clips: better" in printed
     assert "warning: synthetic differs (Toy one: False, Toy two: True)" in printed
+    assert f"Toy two: {remarks[0]}" in printed.splitlines()
     content = json.loads((out / "comparison.json").read_text())
-    assert [run["name"] for run in content["runs"]] == ["Toy one", "Toy two"]
+    assert [(run["name"], run["remarks"]) for run in content["runs"]] == [("Toy one", []), ("Toy two", remarks)]
     assert content["rows"]["Toy two"]["ssim"] == pytest.approx(0.75)
     assert content["differences"][0] | {"mean": 0, "interval95": 0} == {
         **{"figure": "ssim", "run": "Toy two", "base": "Toy one", "mean": 0, "interval95": 0},
-        **{"clips": 4, "verdict": "better"},
+        **{"clips": 4, "verdict": "better", "doubt": ""},
     }
     lines = list(csv.DictReader((out / "comparison.csv").open()))
     assert len(lines) == 3 * 4
     line = next(line for line in lines if (line["figure"], line["row"]) == ("ssim", "Toy two"))
     assert (line["mean"], line["clips"], line["difference"], line["verdict"]) == ("0.75", "4", "0.1", "better")
     page = (out / "report.html").read_text()
-    for words in ("Toy one", "Toy two", "+0.1", "Synthetic data", "synthetic differs", "an unmoving face"):
+    for words in ("Toy one", "Toy two", "+0.1", "synthetic differs", "an unmoving face"):
         assert words in page
+    assert f"<b>Toy two</b>: {remarks[0]}" in page
 
 
 def test_one_run_alone_is_a_report_too(tmp_path, capsys):

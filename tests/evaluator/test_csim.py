@@ -6,6 +6,7 @@ import torch
 from perceptual_clips import FRAMES, sample
 
 from talkingface.config import EvaluationConfig
+from talkingface.data.landmarks import LandmarkTrack
 from talkingface.data.media import VideoReader
 from talkingface.errors import DataError
 from talkingface.evaluator import csim as module
@@ -136,6 +137,51 @@ def test_without_a_detector_the_middle_is_taken_and_a_note_says_so(weights, fold
     monkeypatch.undo()
     frame = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
     assert np.array_equal(module._middle(frame), frame[:, 10:50])
+
+
+def test_where_only_boxes_are_found_a_square_around_them_is_taken(weights, folder):
+    """The generated face's box is found at another place than the real one."""
+    metric, one = make(weights), sample(folder, "ann")
+
+    def boxes(shift, gone=()):
+        corners = np.tile(np.array([[8, 6], [56, 60]], np.float32) + shift, (FRAMES, 1, 1))
+        valid = ~np.isin(np.arange(FRAMES), gone)
+        corners[~valid] = np.nan
+        return LandmarkTrack(corners, valid, valid, (64, 64), "box", "s3fd", "1")
+
+    one.tracker = lambda path, frames: boxes(3.0)
+    one.reference_track = lambda: boxes(0.0, gone=(2,))
+    value = metric.update(one)["csim"]
+    assert one.frames == {"csim": FRAMES - 1} and one.excluded == {"csim": 1}
+    assert one.notes == ["CSIM: faces are not aligned but cut out around their boxes (s3fd finds no landmarks)"]
+    faces = [[module.around(frame, np.array(box)) for k, frame in enumerate(VideoReader(path, fps=25.0)) if k != 2]
+             for path, box in ((one.generated, [11.0, 9, 59, 63]), (one.reference, [8.0, 6, 56, 60]))]  # fmt: skip
+    assert value == pytest.approx(float(cosines(*(embed(metric, own) for own in faces)).mean()), abs=1e-6)
+    assert metric.definition()["csim"]["alignment"] == module.BOXED
+
+
+def test_a_square_has_the_longer_side_of_the_box_and_its_middle():
+    frame = np.zeros((100, 100, 3), np.uint8) + np.arange(100, dtype=np.uint8)[:, None, None]
+    face = module.around(frame, np.array([50.0, 20.0, 70.0, 60.0]))
+    assert face.shape == (112, 112, 3)
+    assert np.abs(face[:, 56, 0].astype(float) - (20 + np.arange(112) * 40 / 112)).max() < 1
+    sides = module.around(frame.transpose(1, 0, 2), np.array([50.0, 20.0, 70.0, 60.0]))
+    assert np.abs(sides[56, :, 0].astype(float) - (40 + np.arange(112) * 40 / 112)).max() < 1
+
+
+def test_the_definition_says_how_the_faces_were_cut_out(weights, folder, monkeypatch):
+    metric = make(weights)
+    monkeypatch.setattr(metric, "_compare", lambda pairs, found: [1.0] * len(pairs))
+    assert metric.uses_landmarks
+    metric.update(sample(folder, "ann"))
+    assert metric.definition()["csim"]["alignment"] == module.ALIGNED
+    metric.reset()  # the next row
+    metric.update(sample(folder, "bob", detector=False))
+    ways = f"{module.ALIGNED} (1 videos); {module.MIDDLE} (1 videos)"
+    assert metric.definition()["csim"]["alignment"] == ways
+    metric.prepare()  # the next evaluation
+    metric.update(sample(folder, "bob", detector=False))
+    assert metric.definition()["csim"]["alignment"] == module.MIDDLE
 
 
 def test_a_video_without_a_face_is_skipped_and_not_cropped_blindly(weights, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 from itertools import islice
@@ -12,15 +13,17 @@ import numpy as np
 import pytest
 from toy_faces import SIZE, ToyProvider, draw
 
-from talkingface.config import Config, EvaluationConfig
+from talkingface.config import Config, EvaluationConfig, LandmarkConfig
 from talkingface.data.clip import ClipFolder
 from talkingface.data.landmarks import track_faces
 from talkingface.data.media import VideoReader, VideoWriter, count_frames, probe, write_wav
+from talkingface.data.output import output_error
 from talkingface.errors import DataError, MediaError, OutputError, RegistryError
 from talkingface.evaluator import METRICS, evaluator
 from talkingface.evaluator.base import Figure, Metric, make_metric, metric_class, register_metric
 from talkingface.evaluator.evaluator import Evaluator
 from talkingface.evaluator.rows import assign_donors, choose_references
+from talkingface.evaluator.tracking import Tracker
 
 
 class ToyPipeline:
@@ -282,6 +285,47 @@ def test_undefined_figures_are_left_out_and_counted(clips, tmp_path):
     assert result.clips[0].excluded["psnr"] == 30
 
 
+def test_a_metric_whose_rows_are_not_there_says_what_to_set_and_strict_does_not_mind(clips, tmp_path):
+    result, _ = evaluate(clips[:1], tmp_path, ("SWAP", "PSNR"), rows=("generated", "real"), strict=True)
+    reason = 'needs the rows generated and shuffled; set --evaluation.rows="[generated, shuffled, real]"'
+    assert result.unavailable == {"SWAP": reason}
+    assert f"SWAP: n/a ({reason})" in result.table()
+    assert json.loads((tmp_path / "metrics.json").read_text())["unavailable"]["SWAP"]["reason"] == reason
+    assert "needs the rows generated and shuffled" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    files = Evaluator(None, ("SWAP",))._needed_rows(make_metric("SWAP"), ("generated",))
+    assert files == "needs the rows generated and shuffled, which only a model can make that is given another voice"
+
+
+class Upper(Metric):
+    """Height of the highest landmark of the real video: no detector is needed for it."""
+
+    name = "UPPER"
+    uses_landmarks = True
+    figures = {"upper": Figure("px", None, "height")}
+
+    def score(self, sample):
+        return {"upper": float(np.nanmin(sample.real_track().points_px[..., 1]))}
+
+
+def test_the_detector_behind_prepared_landmarks_is_named_where_none_was_at_work(clips, tmp_path):
+    judge = Evaluator(ToyPipeline(), (Upper(), "PSNR"), EvaluationConfig(rows=("real",)), weights_dir=tmp_path)
+    result = judge.run(clips[:2], tmp_path, quiet=True)
+    assert judge.tracker.describe() == {}
+    assert result.provenance["landmarks"] == {"provider": "toy", "version": "1", "layout": "ibug68"}
+    assert result.definitions["upper"] == {"landmarks": "toy 1 ibug68"}
+    assert result.definitions["psnr_mouth"]["landmarks"] == "toy 1 ibug68"
+    assert "landmarks" not in result.definitions["psnr"]
+
+
+def test_detectors_of_the_evaluation_run_on_its_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr("talkingface.data.landmarks.make_provider", lambda *a, **k: asked.append(k) or ToyProvider())
+    settings = LandmarkConfig(provider="s3fd").on("/w", "cuda:1")
+    Evaluator(None, (), landmarks=settings, device="cpu").tracker.prepare()
+    Tracker(settings).prepare()
+    assert [(k["device"], k["weights_dir"]) for k in asked] == [("cpu", "/w"), ("cuda:1", "/w")]
+
+
 def test_strict_refuses_a_missing_metric(clips, tmp_path):
     with pytest.raises(DataError, match="metric LSE is not available: weights not found"):
         evaluate(clips, tmp_path, ("LSE",), strict=True)
@@ -375,10 +419,23 @@ def test_the_shuffled_row_says_how_the_mouth_answers_another_audio(clips, tmp_pa
 def test_output_that_cannot_be_written_stops_at_once(clips, tmp_path):
     class FullDisk(ToyPipeline):
         def generate_file(self, source, audio, output, progress=False):
-            raise OutputError(f"{output}: the disk is full")
+            error = OSError(errno.ENOSPC, "no space")
+            raise output_error(output, error) from error
 
     with pytest.raises(OutputError, match="disk is full"):
         Evaluator(FullDisk(), ("PSNR",), provider=ToyProvider()).run(clips, tmp_path)
+
+
+def test_a_video_that_cannot_be_encoded_is_left_out_like_any_other(clips, tmp_path):
+    class Choosy(ToyPipeline):
+        def generate_file(self, source, audio, output, progress=False):
+            if source.clip.clip_id == clips[0].clip_id:
+                raise OutputError(f"{output}: cannot be encoded")
+            super().generate_file(source, audio, output, progress)
+
+    settings = EvaluationConfig(rows=("generated",), html=False)
+    result = Evaluator(Choosy(), ("PSNR",), settings, provider=ToyProvider()).run(clips, tmp_path)
+    assert result.failed("generated")[0][0] == clips[0].clip_id and result.rows["generated"].clips == len(clips) - 1
 
 
 def test_configuration_and_manifest_reach_the_evaluator(clips, tmp_path):

@@ -105,6 +105,18 @@ def test_features_are_kept_only_as_far_as_there_is_room(make, folder, monkeypatc
     assert Colours.seen == 8 * FRAMES - FRAMES - 2
 
 
+def test_large_pictures_go_through_in_smaller_batches(make, folder, monkeypatch):
+    metric = make()
+    first = run(metric, [sample(folder, "ann")])
+    sizes = []
+    inner = metric._features
+    monkeypatch.setattr(metric, "_features", lambda pictures: sizes.append(len(pictures)) or inner(pictures))
+    monkeypatch.setattr(module, "PIXELS", {"cpu": 2 * 64 * 64})
+    metric._real = module._Kept(0)
+    assert run(metric, [sample(folder, "ann")]) == pytest.approx(first)
+    assert sizes == [2] * FRAMES  # pairs of 6 frames: real and generated ones of three times two
+
+
 def test_a_clip_that_fails_halfway_takes_no_part(make, folder, monkeypatch):
     metric = make(batch=2)
     want = run(metric, [sample(folder, "ann")])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import os
+import re
 import shutil
 
 import numpy as np
@@ -14,9 +17,12 @@ from talkingface.cli import main
 from talkingface.config import LandmarkConfig
 from talkingface.data.layouts import ClipItem
 from talkingface.data.media import VideoWriter, count_frames, probe, write_wav
-from talkingface.errors import NoFaceError
+from talkingface.errors import MediaError, NoFaceError
 from talkingface.evaluator.folders import FileClip, match
+from talkingface.evaluator.html import write_html
+from talkingface.evaluator.report import one_line
 from talkingface.evaluator.rows import _nearest
+from talkingface.evaluator.stored import read_result
 from talkingface.evaluator.tracking import TrackCache, Tracker
 
 FRAMES = 30
@@ -47,9 +53,10 @@ def film(path, openings, shade=120, fps=25.0, sound="own", frame=lambda picture:
     return path
 
 
-def evaluate(root, *options, metrics="[PSNR, LMD, MOUTH]"):
+def evaluate(root, *options, metrics="[PSNR, LMD, MOUTH]", html=False):
+    options = [*options, f"--evaluation.html={html}"]
     folders = [f"--generated={root / 'made'}", f"--reference={root / 'real'}", f"--output={root / 'out'}"]
-    return main(["evaluate", *folders, f"--metrics={metrics}", "--evaluation.html=false", "--device=cpu", *options])
+    return main(["evaluate", *folders, f"--metrics={metrics}", "--device=cpu", *options])
 
 
 def report(root):
@@ -121,18 +128,27 @@ def test_good_pairs_are_scored_whatever_lies_beside_them(scored):
         ("deaf", "no sound track.*needed by MOUTH; choose others with --metrics"),
         ("faceless", "made/faceless.mp4: no face found in any of 30 frames"),
         ("small", "made/small.mp4: 48x48 frames, but the real video .*small.mp4 has 96x96"),
-        ("strange", "no real video of this name"),
+        ("unmade", "no generated video of this name"),
     ],
 )
 def test_every_damaged_file_is_skipped_with_its_reason(scored, clip, reason):
-    import re
-
     root, printed, _ = scored
     found = reasons(root)["generated", clip]
     assert re.search(reason, found)
     assert f"skipped {clip} (generated, clip): {found}" in printed
-    assert reasons(root)["real", "unmade"] == "no generated video of this name"
-    assert len(report(root)["skipped"]) == 8
+    assert len(report(root)["skipped"]) == 7
+
+
+def test_a_real_video_without_a_generated_one_counts_and_a_strange_one_does_not(scored):
+    root, printed, _ = scored
+    content = report(root)
+    assert content["details"]["generated"]["clips_left_out"]["psnr"] == 7
+    assert content["without_a_real_video"] == ["strange"]
+    assert content["references"] == {"policy": None}
+    assert "1 further videos have no real one of their name and are not judged" in printed.splitlines()[0]
+    write_html(read_result(root / "out" / "metrics.json"), root / "page")
+    page = (root / "page" / "report.html").read_text()
+    assert "2 of 9 clips" in page and "no fault of the system: strange" in page
 
 
 def test_landmarks_of_the_real_video_are_found_once_for_all_rows(scored):
@@ -151,7 +167,7 @@ def test_nothing_that_can_be_scored_is_exit_code_2(tmp_path, capsys):
     assert evaluate(tmp_path, f"--weights_dir={tmp_path}", metrics="[LSE]") == 2
     assert "error: no metric could be computed; the first reason: weights not found" in capsys.readouterr().err
     assert evaluate(tmp_path, metrics="[SWAP]") == 2
-    assert "error: no metric could be computed; they say nothing about single video files" in capsys.readouterr().err
+    assert "error: no metric could be computed; the first reason: needs the rows" in capsys.readouterr().err
 
 
 def test_folders_without_a_common_name_are_one_error_with_examples(tmp_path, capsys):
@@ -258,9 +274,57 @@ def test_the_report_in_the_scored_folder_is_not_scored_next_time(tmp_path):
 def test_names_match_below_the_folder_and_whoever_is_alone_is_named():
     made = {name: ClipItem(name, f"made/{name}") for name in ("a/1", "b/1", "c")}
     real = {name: ClipItem(name, f"real/{name}") for name in ("a/1", "b/2", "c")}
-    pairs, alone = match(made, real)
+    pairs, unmade, strange = match(made, real)
     assert [(m.video, r.video) for m, r in pairs] == [("made/a/1", "real/a/1"), ("made/c", "real/c")]
-    assert [(row, name) for row, name, _, _ in alone] == [("generated", "b/1"), ("real", "b/2")]
+    assert (unmade, strange) == (["b/2"], ["b/1"])
+
+
+def test_a_name_with_an_accent_is_the_same_in_both_spellings():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    made, real = ({name: ClipItem(name, name) for name in names} for names in ([apart, "b"], [composed, "b"]))
+    assert [(m.clip_id, r.clip_id) for m, r in match(made, real)[0]] == [("b", "b"), (apart, composed)]
+    real[apart] = ClipItem(apart, apart)
+    pairs, unmade, strange = match(made, real)
+    assert (pairs[1][1].clip_id, unmade, strange) == (apart, [composed], []), "the same spelling comes first"
+
+
+def test_a_name_of_any_bytes_is_scored_and_reported(tmp_path):
+    name = os.fsdecode(b"caf\xe9 1.mp4")
+    for folder in ("made", "real"):
+        film(tmp_path / folder / "a.mp4", mouth(1)[:5])
+        try:
+            (tmp_path / folder / "a.mp4").rename(tmp_path / folder / name)
+        except OSError:
+            pytest.skip("this file system takes no such name")
+    assert evaluate(tmp_path, metrics="[PSNR]", html=True) == 0
+    [clip] = {clip.clip_id for clip in read_result(tmp_path / "out" / "metrics.json").clips}
+    assert clip == "caf%E9 1"
+    assert read_result(tmp_path / "out" / "metrics.json").clips[0].reference == tmp_path / "real" / name
+    assert one_line(MediaError(f"{name}: damaged")) == "caf%E9 1.mp4: damaged"
+
+
+def test_a_long_name_is_scored_like_any_other(tmp_path):
+    for folder in ("made", "real"):
+        film(tmp_path / folder / f"{'x' * 240}.mp4", mouth(1)[:5])
+    assert evaluate(tmp_path, metrics="[PSNR]") == 0
+    assert report(tmp_path)["rows"]["still"]["clips"] == 1
+
+
+def test_one_folder_compared_with_itself_is_said(tmp_path, capsys):
+    film(tmp_path / "a.mp4", mouth(1)[:5])
+    folders = [f"--generated={tmp_path}", f"--reference={tmp_path / '.'}", f"--output={tmp_path / 'out'}"]
+    options = ["--metrics=PSNR", "--device=cpu", "--evaluation.html=false"]
+    assert main(["evaluate", *folders, *options]) == 0
+    assert "the same folder: every video is compared with itself" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_the_film_of_a_mute_video_has_the_sound_it_was_judged_by(tmp_path):
+    film(tmp_path / "real" / "a.mp4", mouth(1))
+    film(tmp_path / "made" / "a.mp4", mouth(1), sound=None)
+    assert evaluate(tmp_path, metrics="[MOUTH]", html=True) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    (tmp_path / "film.mp4").write_bytes(base64.b64decode(re.search(r'src="data:video/mp4;base64,([^"]+)"', page)[1]))
+    assert probe(tmp_path / "film.mp4").has_audio
 
 
 def test_missing_boxes_come_from_the_nearest_frame():

@@ -13,11 +13,13 @@ from media_files import write_video
 from results import give_videos, make_result
 
 from talkingface.data.media import VideoReader, VideoWriter, probe, write_image
+from talkingface.errors import OutputError
 from talkingface.evaluator import plots, showcase
+from talkingface.evaluator.html import facts
 from talkingface.evaluator.plots import Curve, Lane, offset_plot, strip_plot
-from talkingface.evaluator.report import EvalResult, RowResult, write_report
+from talkingface.evaluator.report import EvalResult, RowResult, safe_name, write_report
 from talkingface.evaluator.showcase import extremes, main_figure
-from talkingface.evaluator.views import flatten
+from talkingface.evaluator.views import Column, curve_sets, flatten
 
 EVIL = 'x/<script>alert("1")</script>'
 NAN = float("nan")
@@ -223,6 +225,41 @@ def test_films_are_cut_to_the_stated_length(tmp_path, monkeypatch):
     (tmp_path / "film.mp4").write_bytes(base64.b64decode(film.split(",")[1]))
     assert len(list(VideoReader(tmp_path / "film.mp4"))) == 10
     assert poster.startswith("data:image/jpeg;base64,")
+
+
+def test_a_curve_of_a_row_that_is_no_column_is_not_drawn():
+    made = make_result({"generated": {"ssim": {"a": 0.1}}, "shuffled": {"ssim": {"a": 0.1}}})
+    made.clips[1].curves = {"lse": [1.0, 2.0, 3.0]}
+    assert curve_sets([Column("generated", "", "m0", made, "generated")]) == []
+
+
+def test_where_the_references_come_from_is_not_said_where_nobody_knows():
+    known = {"policy": "other_clip", "from_another_clip": 1, "from_the_same_clip": 0}
+    made = make_result({}, references=known)
+    assert dict(facts(made))["reference frames"] == "from another clip of the speaker for 1 of 1 clips"
+    made.provenance["references"] = {"policy": None}
+    assert "reference frames" not in dict(facts(made))
+
+
+NAMES = ["x/y", "x_y", "x_/y", "x/_y", "c 1", "c+1", "c_1", "a" * 300, "a" * 300 + "b", "\u00e9" * 90, "\udce9"]
+
+
+def test_every_clip_has_a_file_name_of_its_own():
+    names = [safe_name(name) for name in NAMES]
+    assert len(set(names)) == len(NAMES) and max(len(name.encode()) for name in names) < 120
+    assert safe_name("id00/00006") == "id00_00006" and safe_name("M003-a.b") == "M003-a.b"
+    assert all(re.fullmatch(r"[\w.~-]+", name) for name in names)
+    assert safe_name(names[1]) not in names, "nor does a name look like that of another clip"
+
+
+def test_an_older_page_is_gone_before_new_numbers_are_there(tmp_path):
+    made = make_result({"generated": {"ssim": {"a": 0.1}}})
+    write_report(made, tmp_path, html=True)
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "metrics.json").mkdir()
+    with pytest.raises(OutputError):
+        write_report(made, tmp_path, html=True)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_an_older_page_does_not_stay_beside_new_numbers(tmp_path):

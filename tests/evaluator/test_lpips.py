@@ -72,6 +72,22 @@ def test_the_real_video_has_distance_0_without_asking_the_network(trunk, folder,
     assert metric.update(sample(folder, "ann", "real")) == {"lpips": 0.0, "lpips_mouth": 0.0}
 
 
+def test_distances_become_float64_on_the_cpu_alone(trunk, monkeypatch):
+    """Apple's GPUs have no float64."""
+
+    class Elsewhere(torch.Tensor):
+        def double(self):
+            raise TypeError("no float64 here")
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    metric = make(trunk)
+    monkeypatch.setattr(metric._network, "forward", lambda one, other: torch.ones(1, 1, 1, 1).as_subclass(Elsewhere))
+    frame = np.zeros((SIDE, SIDE, 3), np.uint8)
+    assert metric._compare([(frame, frame + 1)]) == [1.0]
+
+
 def test_net_region_and_both_files_belong_to_the_figure(trunk):
     metric = make(trunk, region="face")
     definition = metric.definitions()["lpips"]

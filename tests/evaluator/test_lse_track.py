@@ -203,6 +203,21 @@ def test_detectors_are_chosen_by_the_weights_that_are_there(tmp_path, monkeypatc
         make_finder("auto", tmp_path, "cpu")
 
 
+def test_own_weights_of_the_detector_are_named_in_the_configuration(tmp_path, monkeypatch):
+    loaded = []
+    load = lambda path, device, batch: loaded.append((path.name, device, batch)) or Greens(3)  # noqa: E731
+    monkeypatch.setattr("talkingface.data.detection.S3FDDetector.load", load)
+    (tmp_path / "own.pth").write_bytes(b"my weights")
+    own = {"track_weights": str(tmp_path / "own.pth"), "batch": 3}
+    for choice in ("s3fd", "auto"):
+        settings = EvaluationConfig(lse_protocol="track", track_detector=choice, **own)
+        weights = make_metric("LSE", settings, tmp_path / "nothing")._make_finder().describe()["weights"]
+        assert weights["file"] == "own.pth" and weights["published"] is False
+    assert loaded == [("own.pth", "cpu", 3)] * 2
+    with pytest.raises(Unavailable, match=r"weights not found: .*gone\.pth \(evaluation\.track_weights\)"):
+        make_finder("auto", tmp_path, "cpu", None, str(tmp_path / "gone.pth"))
+
+
 class Points:
     """A landmark detector with one face."""
 

@@ -114,6 +114,24 @@ def test_strict_makes_a_check_that_cannot_run_an_error(data, tmp_path, monkeypat
     assert "error: LPIPS could not be checked: no weights" in capsys.readouterr().err
 
 
+def test_a_failed_check_is_exit_code_1_whatever_else_could_not_run(data, tmp_path, monkeypatch):
+    def na(bench):
+        raise Unavailable("no weights")
+
+    def fail(bench):
+        raise Broken("0.9 instead of 1")
+
+    checks = [Check("a", "LPIPS", na), Check("b", "LPIPS", fail)]
+    monkeypatch.setattr(self_test_module, "all_checks", lambda: checks)
+    assert self_test(data, tmp_path, "--metrics_strict=true", metrics="[LPIPS]") == 1
+
+
+def test_a_metric_without_any_value_is_broken(bench, monkeypatch):
+    monkeypatch.setattr(SSIM, "score", lambda self, sample: {})
+    found = outcome(bench, "identical videos score best", "SSIM", machinery=False)
+    assert (found.status, found.detail.split(",")[0]) == ("FAILED", "no value of ssim")
+
+
 def leaky(self):
     """Means of the last clip alone."""
     return dict(self._clips[-1][0])

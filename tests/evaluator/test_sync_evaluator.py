@@ -71,6 +71,16 @@ def test_the_files_hold_what_the_result_says(evaluated):
         assert (out / name).read_bytes()[:4] == b"\x89PNG" and (out / name).stat().st_size > 10_000
 
 
+def test_the_page_has_both_groups_of_people_and_their_offsets(evaluated, model, clips, tmp_path):
+    _, out = evaluated
+    page = (out / "report.html").read_text()
+    for words in ("people of the training clips", "people of no training clip", "two_alternative", "expert of c200"):
+        assert words in page
+    for settings, quiet in ((EvaluationConfig(), True), (EvaluationConfig(html=False), False)):
+        SyncEvaluator(model, settings).run(clips[:1], tmp_path, quiet=quiet)
+        assert not (tmp_path / "report.html").exists()
+
+
 def test_the_table_prints_accuracy_sweep_and_every_clip(evaluated):
     table = evaluated[0].table()
     assert "SyncNet on drawn; synthetic data, no evidence of model quality" in table

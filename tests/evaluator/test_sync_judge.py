@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,26 @@ from torch import nn
 from talkingface.config import EvaluationConfig
 from talkingface.data.mel import melspectrogram
 from talkingface.errors import CheckpointError, DataError
+from talkingface.evaluator import sync_judge
 from talkingface.evaluator.base import EvalSample, MetricContext, Unavailable, make_metric
 from talkingface.evaluator.sync_judge import (
     CROP,
     MEL,
     Judge,
+    _shapes,
+    _width,
     find_judge,
     load_judge,
     loss_judge,
-    offset_sweep,
+    trained_against,
     weights_hash,
 )
-from talkingface.model.sync_embedding import batch_statistics
+from talkingface.evaluator.sync_scores import sweep_of
+from talkingface.model.base import Official
+from talkingface.model.sync_embedding import batch_statistics, embed_clip
 from talkingface.networks.sync_expert import SyncExpert
 from talkingface.runlog import RunFolder
+from talkingface.weights import sha256_of
 
 CARRIER = 0.4 * np.sin(2 * np.pi * 300 * np.arange(16000 * 4) / 16000)
 
@@ -82,6 +89,8 @@ def test_the_form_of_a_published_file_is_seen_from_its_shapes(tmp_path, size, si
     judge = load_judge(tmp_path / "expert.pth")
     assert judge.network.size == size and judge.crop.size == side and judge.accuracy is None
     assert judge.sha256 == weights_hash(network)
+    # Published experts learnt from the boxes of S3FD as they are.
+    assert (judge.crop.margin, judge.crop.box, judge.crop.rule) == (0.0, "frame", "mesh")
 
 
 def test_what_holds_no_expert_is_refused_by_name(tmp_path, sync_run):
@@ -117,6 +126,31 @@ def test_the_hash_is_of_the_weights_whatever_the_file_and_however_much_they_were
     assert weights_hash(judge.network) != before
 
 
+@pytest.mark.parametrize("size", [(24, 48), (64, 128)])
+def test_the_width_of_an_expert_is_found_whatever_it_is(size):
+    """Channels are rounded and never fewer than four, so they do not simply scale with the width."""
+    for width in (*np.arange(1, 97, 8) / 96, 0.3, 0.0078125, 1.5):
+        shapes = _shapes(size, float(width))
+        found = _width(shapes, _shapes(size, 1.0))
+        assert found is not None and _shapes(size, found) == shapes, width
+    shapes["face_encoder.0.conv_block.0.weight"] = (7, 15, 7, 7)
+    assert _width(shapes, _shapes(size, 1.0)) is None
+
+
+def test_a_narrow_expert_comes_back_as_it_was(tmp_path):
+    torch.manual_seed(0)
+    network = SyncExpert((24, 48), 0.07)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "narrow.pth")
+    assert load_judge(tmp_path / "narrow.pth").sha256 == weights_hash(network)
+
+
+def test_an_expert_that_was_saved_along_without_training_is_refused(tmp_path, sync_run):
+    content = torch.load(sync_run / "expert" / "last.pt", weights_only=True)
+    torch.save({**content, "model": "Wav2Lip", "ready": ["generator"]}, tmp_path / "generator.pt")
+    with pytest.raises(CheckpointError, match=r"generator\.pt: its lip-sync expert was never trained"):
+        load_judge(tmp_path / "generator.pt")
+
+
 # -- finding -----------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +178,9 @@ def test_without_a_run_the_models_own_expert_judges_else_a_message_says_what_to_
         find_judge("auto", runs, "other", runs, "cpu")
     with pytest.raises(Unavailable, match="switched off by evaluation.judge=none"):
         find_judge("none", runs, "drawn", runs, "cpu", own)
+    fresh = replace(own, network=SyncExpert((24, 48), 0.0625).eval())
+    with pytest.raises(Unavailable, match="train one with"):  # nothing ever trained it
+        find_judge("auto", runs, "other", runs, "cpu", fresh)
 
 
 def test_a_path_wins_and_is_also_looked_for_among_the_weights(runs, tmp_path):
@@ -180,7 +217,7 @@ def test_the_offset_moves_with_the_sound_and_positive_means_earlier_audio(scene)
     peaks = {}
     for shift in (0, -4, 6):
         heard = np.roll(loud, -shift)  # what frame t shows is heard `shift` frames earlier
-        sweep = offset_sweep(judge, halves, track.valid, spoken(heard), max_offset=8)
+        sweep = sweep_of(judge.embed(halves, track.valid, spoken(heard)), max_offset=8)
         assert sweep.prominence > 0.2 and len(sweep.curve) == 17
         peaks[shift] = sweep.peak
     # The loudness of a window with its 0.2 s of sound stands a little before that of its five pictures.
@@ -241,6 +278,29 @@ def test_the_metric_scores_a_video_and_leaves_the_curve_for_the_report(scene, mo
     assert definition["also_in_loss"] is False and judge.remarks() == []
 
 
+def test_the_expert_judges_while_the_frames_arrive(scene, monkeypatch, sync_run):
+    judge, item = metric(sync_run, batch=4), sample(scene, monkeypatch)
+    judge.prepare()
+    pulled, seen = [], []
+    monkeypatch.setattr(item, "generated_frames", lambda: (pulled.append(1) or frame for frame in scene[1]))
+    embed_faces = judge._judge.network.embed_faces
+    monkeypatch.setattr(
+        judge._judge.network, "embed_faces", lambda faces: seen.append(len(pulled)) or embed_faces(faces)
+    )
+    judge.update(item)
+    assert seen == [8, 12, *range(16, 69, 4), 70]  # 66 windows, the first with the fifth frame
+
+
+def test_windows_that_reach_beyond_the_last_frame_are_left_out():
+    network, mel = small_judge().network, np.zeros((80, 200), np.float32)
+    faces = np.random.default_rng(0).integers(0, 255, (9, 24, 48, 3)).astype(np.uint8)
+    found = embed_clip(network, iter(faces), mel, np.array([0, 3, 4, 5, 8]), batch=2)
+    assert found.starts.tolist() == [0, 3, 4] and len(found.mouths) == len(found.sounds) == 3
+    np.testing.assert_allclose(found.mouths[1], embed_clip(network, faces[3:], mel, np.array([0])).mouths[0], atol=1e-6)
+    nothing = embed_clip(network, faces[:4], mel, np.array([0]))
+    assert len(nothing.starts) == len(nothing.mouths) == len(nothing.sounds) == 0
+
+
 def test_scores_do_not_depend_on_the_batch(scene, monkeypatch, sync_run):
     scores = []
     for batch in (1, 64):
@@ -268,6 +328,32 @@ def test_where_only_the_models_own_expert_can_judge_it_is_marked(tmp_path):
     assert judge.definition()["expert"]["judge"]["run"] == "Evaluated.sync_expert"
     assert judge.remarks()
     assert loss_judge(nn.Linear(2, 2)) is None and loss_judge(None) is None
+
+
+def test_imported_weights_were_trained_against_the_published_expert(tmp_path, monkeypatch):
+    """The model itself carries no expert; `judge` has the published one from its file or in an imported checkpoint."""
+    published, entry = small_judge(3).network, Official("lipsync_expert.pth", "sync_expert")
+    place = tmp_path / "Wav2Lip" / "lipsync_expert.pth"
+    place.parent.mkdir()
+    torch.save({"state_dict": published.state_dict()}, place)
+    state = {"sync_expert": published.state_dict()}
+    torch.save({"stage": "imported", "model": "SyncNet", "config": {}, "networks": state}, tmp_path / "expert.pt")
+    torch.save({"stage": "imported", "model": "Wav2Lip", "config": {}, "networks": {}}, tmp_path / "imported.pt")
+    torch.save({"stage": "generator", "model": "Wav2Lip", "config": {}, "networks": {}}, tmp_path / "own.pt")
+    digest = sha256_of(place)
+    monkeypatch.setattr(sync_judge, "is_published", lambda name, sha: (name, sha) == ("lipsync_expert", digest))
+    model = Evaluated(SyncExpert((24, 48), 0.0625))
+    model.official = (entry,)
+    other = small_judge(4)
+    for judge in (load_judge(place), load_judge(tmp_path / "expert.pt")):
+        assert trained_against(judge, model, tmp_path / "imported.pt", tmp_path)
+        assert not trained_against(judge, model, tmp_path / "own.pt", tmp_path)
+        assert not trained_against(judge, model, None, tmp_path)
+    assert not trained_against(other, model, tmp_path / "imported.pt", tmp_path)
+    context = MetricContext("nowhere", "drawn", model, tmp_path / "imported.pt")
+    expert = make_metric("EXPERT", EvaluationConfig(judge=str(place)), tmp_path, "cpu", context)
+    expert.prepare()
+    assert expert.definition()["expert"]["judge"]["also_in_loss"] is True and expert.remarks()
 
 
 def test_an_expert_that_judges_badly_is_marked(tmp_path, sync_run):

@@ -11,6 +11,8 @@ import torch
 from sync_clips import ALARM, people, train_expert
 
 from talkingface.config import OptimConfig, StageConfig
+from talkingface.data.landmarks import LandmarkTrack
+from talkingface.errors import DataError
 from talkingface.evaluator.sync_judge import load_judge
 from talkingface.evaluator.sync_scores import Sweep
 from talkingface.model import sync_alarm, sync_causes
@@ -133,6 +135,16 @@ def test_it_waits_for_its_windows_then_rings_once_and_again_much_later(untrained
         assert caplog.text.count("the expert learns nothing") == rings, step
 
 
+def test_what_it_cannot_look_at_is_said_and_ends_no_training(untrained, found, tmp_path, caplog, monkeypatch):
+    def unreadable(*_):
+        raise DataError("landmarks.npz: unreadable landmarks")
+
+    monkeypatch.setattr(sync_alarm, "find_causes", unreadable)
+    loose = SyncAlarmConfig(windows=1, chance=0.3, gap=1.0, flat=1.0)
+    ring(untrained, found, tmp_path, options=loose)
+    assert "the chance alarm could not look at the expert: landmarks.npz: unreadable" in caplog.text
+
+
 def test_it_can_be_switched_off(untrained, found, tmp_path):
     ring(untrained, found, tmp_path, options=SyncAlarmConfig(windows=None, chance=0.4, gap=1.0, flat=1.0))
     assert not (tmp_path / "alarm.json").exists()
@@ -206,6 +218,17 @@ def test_a_constant_offset_beyond_the_reach_of_a_window_is_named(found):
     assert "+3..+8: 1" in finding.text and "+9..+14: 4" in finding.text and "-3..+2: 1" in finding.text
     assert not sync_causes.check_offsets(np.array([3.0, 3, 4, 3])).cause
     assert "no landmarks" in sync_causes.check_offsets(np.array([])).text
+
+
+def test_clips_with_face_boxes_alone_do_not_tell_their_lag(tmp_path):
+    made = people(tmp_path, 2, frames=40)
+    track = made[0].track()
+    box = LandmarkTrack(track.points_px[:, :2], track.found, track.valid, track.size, "box", "s3fd")
+    box.save(made[0].path / "landmarks.npz")
+    assert len(sync_causes.loudness_lags(data({"train": made}), made)) == 1
+    box.save(made[1].path / "landmarks.npz")
+    lags = sync_causes.loudness_lags(data({"train": made}), made)
+    assert "no landmarks" in sync_causes.check_offsets(lags).text
 
 
 def test_silence_and_still_pictures_are_named(found, tmp_path):

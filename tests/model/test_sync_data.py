@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 from sync_clips import make_sync_clip
 
+from talkingface.data.clip import ClipFolder
+from talkingface.data.mel import MelConfig, melspectrogram
 from talkingface.errors import DataError
-from talkingface.model.sync_data import Change, SyncAugmentation, SyncWindows, draw_change, spread_starts, sync_starts
+from talkingface.model.sync_data import (
+    Change,
+    SyncAugmentation,
+    SyncWindows,
+    draw_change,
+    known_columns,
+    spread_starts,
+    sync_starts,
+)
 from talkingface.model.syncnet import SyncNetConfig
+from talkingface.preprocess_sync import move_sound
 
 CONFIG = SyncNetConfig(crop={"size": 48, "margin_mode": "relative", "margin": 0.05, "box": "fixed", "rule": "mesh"})
 PLAIN = {"augment": None}
@@ -41,6 +52,29 @@ def test_windows_have_a_face_and_sound_throughout(tmp_path):
     assert starts.tolist() == [*range(16), *range(21, 37), *range(42, 56)]
     assert sync_starts(np.ones(4, bool), 1000).tolist() == []
     assert sync_starts(np.ones(9, bool), 18).tolist() == [0]
+
+
+@pytest.mark.parametrize(("moved", "rate"), [(3, 25.0), (5, 25.0), (-3, 25.0), (-4, 30.0), (0, 25.0)])
+def test_columns_that_heard_the_silence_of_a_moved_sound_are_not_known(clip, moved, rate):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * 640)
+    repaired = move_sound(move_sound(sound, -moved, rate), moved, rate)
+    true, heard = (melspectrogram(samples, MelConfig(pad_mode="reflect")) for samples in (sound, repaired))
+    same = np.flatnonzero(np.isclose(true, heard, atol=1e-5).all(axis=0))
+    assert list(known_columns(moved_clip(clip, moved, rate), true.shape[1])) == same.tolist()
+
+
+def moved_clip(clip: ClipFolder, frames: int, rate: float = 25.0) -> ClipFolder:
+    """The clip as if filter `sync` had moved its sound."""
+    moved = ClipFolder(clip.path)
+    moved.meta["steps"] |= {"audio": {"facts": {"moved_frames": frames}}, "sync": {"facts": {"fps": rate}}}
+    return moved
+
+
+def test_no_window_has_the_silence_of_a_moved_sound(clip):
+    datasets = {moved: windows([moved_clip(clip, moved)]) for moved in (0, 5, -5)}
+    starts = {moved: data.source(data.clips[0]).starts.tolist() for moved, data in datasets.items()}
+    # Five frames are 16 columns, and the two beside them have heard the silence: columns 18 to 193, 0 to 175.
+    assert starts == {0: list(range(56)), 5: list(range(6, 56)), -5: list(range(50))}
 
 
 def test_items_follow_from_seed_and_key_and_held_out_windows_never_change(clip):
@@ -80,6 +114,28 @@ def test_hard_negatives_stand_two_to_eight_frames_beside_another_window(clip):
     assert near(hard) > near(plain) + 0.15
     distances = [np.diff(np.sort(hard[key]["starts"])).min() for key in range(60)]
     assert min(distances) >= 2 and max(distances) <= 8
+
+
+def test_few_hard_negatives_are_drawn_as_often_as_asked_for(clip):
+    options = {"min_negative_shift": 2, "hard_negatives": 0.1, "hard_range": (2, 2)}
+    data = windows([clip], windows=2, **options)
+    pairs = [data[key]["starts"] for key in range(500)]
+    by_accident = 0.036
+    share = np.mean([abs(int(a) - int(b)) == 2 for a, b in pairs])
+    assert share == pytest.approx(0.2 + 0.8 * by_accident, abs=0.05)  # of two windows a tenth
+    data, crops = windows([clip], objective="published", **options), clip.faces("faces@wav2lip").read(range(60))[:, 24:]
+    others = [item for item in (data[key] for key in range(1000)) if not item["in_sync"][0]]
+    distances = [
+        abs(int(item["starts"][0]) - int(np.flatnonzero((crops == item["faces"][0, 0]).all(axis=(1, 2, 3)))[0]))
+        for item in others
+    ]
+    assert np.mean(np.array(distances) == 2) == pytest.approx(0.1 + 0.9 * by_accident, abs=0.05)
+
+
+def test_held_out_windows_are_the_same_whatever_the_negatives_of_the_training(clip):
+    plain = windows([clip], "val")[0]["starts"]
+    for options in ({"min_negative_shift": 6}, {"hard_negatives": 0.5}, {"objective": "published"}):
+        np.testing.assert_array_equal(windows([clip], "val", **options)[0]["starts"], plain)
 
 
 def test_published_items_are_one_sound_with_its_own_or_another_mouth_of_the_clip(clip):

@@ -9,10 +9,12 @@ import pytest
 import torch
 from sync_clips import people
 
+from talkingface.config import StageConfig
 from talkingface.config_loading import load_config
 from talkingface.errors import ConfigError
-from talkingface.evaluator.sync_scores import Sweep, clip_figures, pair_figures, sweep_of
+from talkingface.evaluator.sync_scores import Sweep, clip_figures, mean_figures, pair_figures, sweep_of
 from talkingface.model import sync_embedding
+from talkingface.model.base import StepContext
 from talkingface.model.sync_data import SyncWindows
 from talkingface.model.sync_embedding import (
     ClipEmbeddings,
@@ -227,9 +229,30 @@ def test_each_published_file_brings_its_own_form(tmp_path, capsys, file, size):
     output = tmp_path / "imported.pt"
     assert import_checkpoints("SyncNet", str(tmp_path), str(output), {"model.expert.width": 0.0625}) == 0
     content = checkpoint.load(output, "SyncNet")
-    assert content["config"]["model"]["crop"]["size"] == size
+    crop = content["config"]["model"]["crop"]
+    assert (crop["size"], crop["margin"], crop["box"], crop["rule"]) == (size, 0.0, "frame", "mesh")
+    assert checkpoint.ready_networks(content) == {"sync_expert"}
     for key, value in state.items():
         torch.testing.assert_close(content["networks"]["sync_expert"][key], value)
+
+
+def test_validation_judges_all_windows_of_the_clips(expert, dataset, tmp_path):
+    model = SyncNet(SyncNetConfig(crop=CROP, expert={"width": 0.0625, "sweep_clips": 2, "alarm": {"windows": None}}))
+    model.sync_expert.load_state_dict(expert.state_dict())
+    model.eval()
+    ctx = StepContext(StageConfig(name="expert", kind="expert", max_steps=1))
+    with torch.no_grad():
+        batch = {name: torch.from_numpy(value)[None] for name, value in dataset[0].items()}
+        assert set(model.validation_step(batch, ctx)) == {"loss"}
+        values = model.after_validation({}, ctx, dataset, dataset, tmp_path)
+    chosen = embed_clips(expert, dataset, [dataset.clips[0], dataset.clips[2]])
+    expected = mean_figures([clip_figures(clip) for clip in chosen])
+    assert {name: values[name] for name in expected} == expected and len(chosen[0].starts) > 30
+
+
+def test_the_published_profile_trains_to_its_end():
+    (stage,) = load_config("SyncNet", "folder", (), {"profile": "published"}).config.stages
+    assert stage.patience is None and stage.val_batches == 1400 and stage.data.objective == "published"
 
 
 def test_a_trained_expert_tells_true_pairs_from_others_on_held_out_clips(sync_run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from talkingface import checkpoint
 from talkingface.config import StageConfig
 from talkingface.config_loading import load_config
 from talkingface.devices import seed_everything
-from talkingface.errors import CheckpointError, ConfigError
+from talkingface.errors import CheckpointError, ConfigError, RegistryError
 from talkingface.model.base import StepContext
 from talkingface.model.wav2lip import Wav2Lip, from_network, network_faces
 from talkingface.model.wav2lip_config import Wav2LipConfig
 from talkingface.model.wav2lip_data import FACES, MEL
+from talkingface.networks.sync_expert import sync_loss
 from talkingface.pipeline import load_experts
 from talkingface.runlog import RunFolder
 from talkingface.trainer import StageLoop, Trainer
@@ -92,20 +94,50 @@ def test_no_step_moves_the_expert(batch_stats):
     assert all(not module.training for module in model.sync_expert.modules())
 
 
-def test_batch_statistics_change_the_loss_of_an_item_with_its_company():
-    batch = fake_batch(count=4)
-    alone = {name: value[:2] for name, value in batch.items()}
+@pytest.mark.parametrize("batch_stats", [False, True])
+def test_batch_statistics_change_the_loss_of_an_item_with_its_company(batch_stats, monkeypatch):
+    monkeypatch.setattr("talkingface.model.wav2lip.published_loss", lambda cosine, _: cosine[0])
+    model, batch = build(loss={"expert_batch_stats": batch_stats}).eval(), fake_batch(count=3)
 
-    def first_loss(model, given) -> float:
-        drawn = network_faces(given["target"])
-        return model.sync_loss(drawn[:2] if given is alone else drawn, given).item()
+    def of_item_0(company: int) -> float:
+        pair = {name: value[[0, company]] for name, value in batch.items()}
+        return model.sync_loss(network_faces(pair["target"]), pair).item()
 
+    assert (abs(of_item_0(1) - of_item_0(2)) > 1e-3) == batch_stats
+
+
+def test_a_last_batch_of_one_window_is_judged_without_batch_statistics():
     judged, published = build().eval(), build(loss={"expert_batch_stats": True}).eval()
-    assert judged.sync_loss(network_faces(alone["target"]), alone).item() == pytest.approx(
-        0.5 * sum(judged.sync_loss(network_faces(batch["target"][k : k + 1]), {"mel": batch["mel"][k : k + 1]}).item()
-                  for k in range(2)), rel=1e-4
-    )  # fmt: skip
-    assert first_loss(published, alone) != pytest.approx(first_loss(judged, alone), rel=1e-3)
+    values = [model.validation_step(fake_batch(count=1), context())["sync"] for model in (judged, published)]
+    assert values[0].item() == values[1].item()
+    stage = StageConfig(name="generator", kind="generator", max_steps=1, batch_size=1)
+    windows = SimpleNamespace(options=SimpleNamespace(frames=5))
+    with pytest.raises(ConfigError, match="stage 'generator': .*expert_batch_stats needs a batch_size of 2"):
+        published.initialise(windows, StepContext(stage))
+    judged.initialise(windows, StepContext(stage))
+
+
+def test_a_pair_that_is_utterly_wrong_has_a_bounded_slope(monkeypatch):
+    model, batch = build().eval(), fake_batch()
+    sounds = torch.eye(4)[:2]
+    mouths = (torch.eye(4)[2:] + 1e-9 * sounds).requires_grad_()  # the slope of the logarithm there is 1e9
+    monkeypatch.setattr(model.sync_expert, "forward", lambda *_: (sounds, mouths))
+    model.sync_loss(network_faces(batch["target"]), batch).backward()
+    assert mouths.grad.abs().max() < 1e6
+
+
+def test_the_discriminator_learns_from_those_it_is_most_sure_of_in_bf16():
+    model = build()
+    torch.nn.init.constant_(model.discriminator.binary_pred[0].bias, 9.0)
+    faces = network_faces(fake_batch()["target"])
+    exact = model.discriminator(faces)
+    with torch.autocast("cpu", torch.bfloat16):
+        opinion = model.discriminator(faces)
+        loss = sync_loss(opinion, 0.0)
+    loss.backward()
+    assert opinion.dtype == torch.float32 and opinion.max() < 1
+    assert loss.item() == pytest.approx(9.0, abs=0.2) and sync_loss(exact, 0.0).item() == pytest.approx(9.0, abs=0.2)
+    assert model.discriminator.binary_pred[0].bias.grad.item() == pytest.approx(1.0, abs=0.01)
 
 
 def test_the_sync_loss_stays_in_full_precision_under_autocast():
@@ -199,6 +231,55 @@ def test_a_given_expert_replaces_its_stage_and_serves_the_generator(tmp_path, cl
     assert set(content["ready"]) == {"generator", "sync_expert"}
 
 
+def test_an_expert_of_another_crop_is_remarked(tmp_path, caplog):
+    model = build(48)
+    content = {"networks": {"sync_expert": model.sync_expert.state_dict()}}
+    for name, crop in (
+        ("same", {**model.config.crop.model_dump(), "size": 96}),
+        ("other", {"margin": 0.0, "box": "frame"}),
+    ):
+        torch.save({**content, "config": {"model": {"crop": crop}}}, tmp_path / f"{name}.pt")
+    torch.save({"state_dict": model.sync_expert.state_dict()}, tmp_path / "published.pth")
+    for name in ("same.pt", "published.pth"):
+        model.load_expert("sync_expert", tmp_path / name)
+    assert not caplog.text
+    model.load_expert("sync_expert", tmp_path / "other.pt")
+    assert (
+        "learnt on faces cut with margin 0.0, box frame, the model's are cut with margin 5.0, box fixed" in caplog.text
+    )
+
+
+def test_a_checkpoint_says_whether_its_expert_was_trained(tmp_path, clips):
+    trainer(tmp_path / "expert", clips, stage="expert").fit()
+    alone = {"stages.generator.init_from": [], "stage": "generator", "stages.generator.max_steps": 1}
+    trainer(tmp_path / "run", clips, **alone).fit()
+    last = tmp_path / "run/generator/last.pt"
+    assert checkpoint.load(last)["ready"] == ["generator"]
+    with pytest.raises(CheckpointError, match="its 'sync_expert' was never trained"):
+        trainer(tmp_path / "other", clips, **{"experts.sync_expert": str(last)})
+    content = checkpoint.load(last)
+    checkpoint.save(last, {**content, "finished": False})
+    # An expert that is given on resume alone is not the one in the checkpoint, whose weights count.
+    longer = {**alone, "stages.generator.max_steps": 2, "experts.sync_expert": str(tmp_path / "expert")}
+    trainer(tmp_path / "run", clips, **longer).fit()
+    after = checkpoint.load(last)
+    assert after["step"] == 2 and after["ready"] == ["generator"]
+    states = [each["networks"]["sync_expert"] for each in (content, after)]
+    assert all(torch.equal(states[1][key], value) for key, value in states[0].items())
+
+
+def test_a_stage_in_another_process_has_the_expert_that_its_source_used(tmp_path, clips):
+    stages = [*config({}).as_dict()["stages"], GAN]
+    stages[0]["max_steps"] = stages[1]["max_steps"] = stages[2]["max_steps"] = 1
+    for stage in ("expert", "generator", "gan"):
+        trainer(tmp_path / "run", clips, stages=stages, stage=stage).fit()
+    experts = [weights_of(tmp_path / "run", stage) for stage in ("expert", "gan")]
+    assert all(
+        torch.equal(value, experts[1][key]) for key, value in experts[0].items() if key.startswith("sync_expert")
+    )
+    assert checkpoint.load(tmp_path / "run/gan/last.pt")["ready"] == ["discriminator", "generator", "sync_expert"]
+
+
 def test_a_gan_stage_trains_both_networks_and_starts_from_the_generator(tmp_path, clips):
     stages = [*config({}).as_dict()["stages"], GAN]
     stages[0]["max_steps"] = stages[1]["max_steps"] = 2
@@ -278,6 +359,15 @@ def test_published_files_are_imported_with_and_without_prefix(tmp_path):
             assert torch.equal(value, old + 1 if value.is_floating_point() else old)
 
 
+def test_what_was_not_imported_is_not_ready(tmp_path):
+    from talkingface.runner import import_checkpoints
+
+    narrow = {"model.crop.size": 24, **{f"model.generator.{key}": 0.125 for key in ("width", "discriminator_width")}}
+    published(tmp_path / "wav2lip.pth", build().generator.state_dict(), "module.")
+    assert import_checkpoints("Wav2Lip", str(tmp_path), str(tmp_path / "imported.pt"), narrow) == 0
+    assert checkpoint.ready_networks(checkpoint.load(tmp_path / "imported.pt")) == {"generator"}
+
+
 def test_of_two_generators_the_plain_one_counts(tmp_path):
     plain, gan, model = build(), build(), build()
     torch.nn.init.constant_(gan.generator.output_block[1].bias, 7.0)
@@ -300,3 +390,9 @@ def test_published_weights_bring_their_settings():
     model = config({**settings, "profile": None}).config.model
     assert (model.crop.size, model.crop.margin, model.inference.pads) == (96, 0.0, (0, 10, 0, 0))
     assert (model.inference.mel_offset, model.inference.smooth) == (0, "published")
+
+
+def test_the_gan_is_a_profile_and_no_name_of_the_model():
+    with pytest.raises(RegistryError, match="unknown model 'Wav2Lip-GAN', did you mean 'Wav2Lip'"):
+        load_config("Wav2Lip-GAN", "folder", (), {})
+    assert [stage.kind for stage in config({"profile": "gan"}).config.stages] == ["expert", "generator", "gan"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from drawn_clips import make_clip
 
+from talkingface.data.clip import ClipFolder
 from talkingface.errors import DataError
 from talkingface.model.wav2lip import network_faces, network_input
 from talkingface.model.wav2lip_config import Wav2LipConfig
@@ -46,8 +47,19 @@ def test_a_window_never_starts_at_frame_0_and_all_its_sound_is_there():
     starts = window_starts(np.ones(30, bool), 5)
     assert starts.tolist() == list(range(26))
     # 80 columns: frame s itself needs columns up to int(3.2 s) + 16, its last one those up to int(3.2 (s + 3)) + 16
-    assert sounding_starts(starts, 5, 80).tolist() == list(range(1, 18))
-    assert sounding_starts(starts, 1, 80).tolist() == list(range(1, 21))
+    assert sounding_starts(starts, 5, range(80)).tolist() == list(range(1, 18))
+    assert sounding_starts(starts, 1, range(80)).tolist() == list(range(1, 21))
+
+
+def test_no_sound_of_a_frame_is_the_silence_of_a_moved_one(clips):
+    def span(moved: int) -> tuple[int, int]:
+        some = ClipFolder(clips[0].path)
+        some.meta["steps"]["audio"] = {"facts": {"moved_frames": moved}}
+        starts = windows([some])._read_arrays(some).starts
+        return int(starts[0]), int(starts[-1])
+
+    # 129 columns; five frames of silence spoil 18 of them, and the sound of a frame begins a frame earlier.
+    assert (span(0), span(5), span(-5)) == ((1, 32), (7, 32), (1, 26))
 
 
 def test_windows_avoid_frames_without_a_face():
