@@ -137,7 +137,7 @@ class VideoReader:
     def _frames(self, demuxer: Demuxer, stream: Any, origin: float | None) -> Iterator[np.ndarray]:
         stream.thread_type = "AUTO"
         convert = FrameConverter()
-        collector = AudioCollector(SAMPLE_RATE) if len(demuxer.decoding) > 1 else None
+        collector = AudioCollector(SAMPLE_RATE, str(self.path)) if len(demuxer.decoding) > 1 else None
         timed = _TimedFrames(demuxer, stream, collector, origin)
         for frame in _select(timed, self.fps, self.start, self.stop):
             yield convert(frame)  # also when it repeats: the caller may have drawn on the last one

@@ -21,7 +21,7 @@ from talkingface.evaluator.report import ClipScore, EvalResult, RowResult, one_l
 from talkingface.evaluator.sync_judge import MEL, inner_judge
 from talkingface.evaluator.sync_plots import plot_clips, plot_sweeps
 from talkingface.evaluator.sync_scores import HIT_PROMINENCE, NEGATIVE_SHIFT, THRESHOLD, Sweep, clip_figures, sweep_of
-from talkingface.model.sync_data import SyncWindows, read_crops, sync_starts
+from talkingface.model.sync_data import SyncWindows, known_columns, read_crops, sync_starts
 from talkingface.model.sync_embedding import embed_clip
 from talkingface.networks.sync_expert import FRAMES
 
@@ -155,7 +155,7 @@ class SyncEvaluator:
         stored = clip.has(SyncWindows.mel_artefact)
         mel = clip.mel(SyncWindows.mel_artefact) if stored else melspectrogram(clip.audio(), MEL)
         halves, valid = self._faces(clip)
-        starts = sync_starts(valid[: len(halves)], mel.shape[1], clip.fps)
+        starts = sync_starts(valid[: len(halves)], known_columns(clip, mel.shape[1]), clip.fps)
         if len(starts) < 2:
             raise DataError(f"fewer than two windows of {FRAMES} frames with a face and sound")
         embedded = embed_clip(self.judge.network, halves, mel, starts, clip.fps)

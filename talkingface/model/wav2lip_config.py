@@ -73,6 +73,7 @@ class InferenceConfig(Section):
             in training.
         paste: what is replaced: the whole face `box` as published, or its `lower` half.
         feather: width of the soft edge, as a share of the box; 0 is the published hard edge.
+        resize: interpolation from the generated face to the frame. Published: `linear`.
         batch: frames per pass; 0 chooses by device (published: 128).
         precision: of the generator: `32`, `bf16`, or `bf16-auto`, which is bf16 where the device computes it fast.
         no_face: frames without a face `pass` through unchanged, or are an `error` (published).
@@ -87,6 +88,7 @@ class InferenceConfig(Section):
     mel_offset: int = -1
     paste: Literal["box", "lower"] = "lower"
     feather: float = Field(0.08, ge=0, le=0.5)
+    resize: Literal["linear", "cubic", "lanczos"] = "lanczos"
     batch: int = Field(0, ge=0)
     precision: Literal["32", "bf16", "bf16-auto"] = "32"
     no_face: Literal["pass", "error"] = "pass"

@@ -64,7 +64,7 @@ def generate(model: Wav2Lip, source: Source, audio: Audio) -> Iterator[np.ndarra
             faces = redraw(model, np.stack(crops), references, shown[mine], cut_mel(mel, first[start + mine]))
             for k, face, box in zip(mine, faces, boxes, strict=True):
                 mask = blend_mask(box, pictures[k].shape[:2], settings.paste, settings.feather)
-                pictures[k] = paste_face(pictures[k], face, box, mask)
+                pictures[k] = paste_face(pictures[k], face, box, mask, settings.resize)
         yield from pictures
 
 

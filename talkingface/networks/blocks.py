@@ -60,7 +60,7 @@ class ConvBlock(nn.Module):
         conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, FastBatchNorm2d))[dims - 1]
         self.conv_block = nn.Sequential(conv(inputs, outputs, kernel, stride, padding), norm(outputs))
         self.residual = residual
-        self.activation = nn.Tanh() if tanh else nn.ReLU()
+        self.activation = nn.Tanh() if tanh else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C', ...)."""

@@ -27,7 +27,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""
-        return F.relu(self.conv_block(x))
+        return F.relu_(self.conv_block(x))
 
 
 class Wav2LipGenerator(nn.Module):
