@@ -226,11 +226,12 @@ def test_speech_is_deterministic_as_long_as_asked_and_louder_in_vowels():
     assert np.sqrt(np.mean(vowel**2)) > 1.2 * np.sqrt(np.mean(first.wav**2))
 
 
-def test_a_speaker_takes_a_breath_that_metrics_count_as_silence():
-    speech = speak(["BIN", "BLUE"] * 12, Voice(), np.random.default_rng(0), 4.0)
-    quiet = np.flatnonzero(quiet_frames(speech.wav, 100))
-    assert 3 <= len(quiet) <= 20
-    assert 40 <= quiet[0] <= quiet[-1] <= 80
+def test_speakers_take_a_breath_that_metrics_count_as_silence_each_at_another_time():
+    said = [speak(["BIN", "BLUE"] * 12, Voice(), np.random.default_rng(seed), 4.0).wav for seed in range(8)]
+    quiet = np.array([quiet_frames(wav, 100) for wav in said])
+    assert np.count_nonzero(quiet.any(axis=1)) >= 6  # some stop just before the end
+    assert quiet.mean() < 0.2
+    assert quiet.mean(axis=0).max() <= 0.5
 
 
 def test_the_head_does_not_know_what_is_said(monkeypatch):

@@ -14,7 +14,9 @@ from talkingface.data.demo.lexicon import pronounce
 
 SAMPLE_RATE = 16000
 LEAD_IN = 0.16  # seconds of silence before the first phoneme
-BREATH_EVERY = 2.0  # seconds of speech, about; then the speaker takes a breath and keeps the mouth closed
+# Seconds of speech before a breath with a closed mouth. The first ones vary most: pauses at the same time in all clips
+# would make any two clips alike, and scores with another clip's audio better than they should be.
+FIRST_BREATH, NEXT_BREATH = (0.7, 3.0), (1.8, 3.0)
 _STEP = 80  # samples between two filter settings, 5 ms
 _BANDWIDTHS = (60.0, 90.0, 150.0)
 
@@ -123,7 +125,8 @@ def speak(words: list[str], voice: Voice, rng: np.random.Generator, seconds: flo
 def _timeline(words: list[list[str]], voice: Voice, rng: np.random.Generator) -> list[tuple[float, float, str]]:
     """(start, end, phoneme) in seconds; "" is silence. Pauses close the mouth now and then, breaths for longer."""
     line: list[tuple[float, float, str]] = [(0.0, LEAD_IN, "")]
-    now = spoken_since = LEAD_IN
+    now = LEAD_IN
+    breath = now + float(rng.uniform(*FIRST_BREATH))
 
     def add(name: str, length: float) -> None:
         nonlocal now
@@ -138,9 +141,9 @@ def _timeline(words: list[list[str]], voice: Voice, rng: np.random.Generator) ->
             add(name, base * float(rng.uniform(0.8, 1.25)) / voice.rate)
         if index + 1 == len(words):
             break
-        if now - spoken_since > BREATH_EVERY:
+        if now > breath:
             add("", float(rng.uniform(0.45, 0.6)))
-            spoken_since = now
+            breath = now + float(rng.uniform(*NEXT_BREATH))
         elif rng.uniform() < 0.3:
             add("", float(rng.uniform(0.1, 0.28)))
     add("", 0.1)
