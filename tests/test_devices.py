@@ -8,27 +8,35 @@ import sys
 
 import pytest
 
-FAULTS = """
-import resource, torch
+MAPPED = """
+import ctypes, sys, torch
 from talkingface.devices import keep_freed_memory
 
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        held = [torch.ones(2**21) for _ in range(6)]
-        del held
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 
-faults()
-usual = faults()
-keep_freed_memory()
-faults()
-print(usual, faults())
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES]
+
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Info
+
+def mapped():
+    before = mallinfo().hblkhd
+    held = torch.ones(5 * 2**20)  # 20 MiB
+    return mallinfo().hblkhd - before
+
+if "keep" in sys.argv:
+    keep_freed_memory()
+print(mapped())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone")
-def test_memory_of_freed_tensors_is_kept_for_the_next_ones():
-    printed = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
-    usual, kept = map(int, printed.split())
-    assert kept < usual / 10
+def test_large_tensors_come_from_memory_that_is_kept_instead_of_fresh_pages():
+    run = [sys.executable, "-c", MAPPED]
+    usual, kept = (
+        int(subprocess.run([*run, *words], capture_output=True, text=True, check=True).stdout)
+        for words in ([], ["keep"])
+    )
+    assert usual >= 20 * 2**20
+    assert kept == 0
