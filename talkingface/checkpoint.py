@@ -7,7 +7,8 @@ import os
 import pickle
 import random
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,6 +223,17 @@ def restore_rng(state: Mapping[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+
+
+@contextmanager
+def isolated_rng(seed: int) -> Iterator[None]:
+    """Within: random numbers of `seed`; afterwards those from before go on, as if nothing had been drawn."""
+    state = rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        restore_rng(state)
 
 
 def import_official(model: TalkingFaceModel, folder: str | Path) -> list[str]:

@@ -7,6 +7,7 @@ default. The filter `sync` has a file of its own, `preprocess_sync.py`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -47,13 +48,13 @@ class FilterStep(Step):
         """The limits, taken from the configuration; plain JSON values."""
         return {}
 
+    @abstractmethod
     def measure(self, ctx: ClipContext) -> dict[str, Any]:
         """Facts about the clip, plain JSON values.
 
         Raises:
             Rejected: they cannot be measured on this clip.
         """
-        raise NotImplementedError
 
     def run(self, ctx: ClipContext) -> list[str]:
         """Note the facts; there is no file."""

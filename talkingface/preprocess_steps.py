@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -148,7 +149,7 @@ class ClipContext:
         return self._audio
 
 
-class Step:
+class Step(ABC):
     """Base of every step.
 
     Args:
@@ -186,12 +187,13 @@ class Step:
         """Every parameter with its default."""
         return {}
 
-    def bind(self, config: Any) -> None:
+    def bind(self, config: Any) -> None:  # noqa: B027, a hook that may stay empty
         """Take what else is needed of the resolved configuration, say a folder of weights. It is no parameter."""
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: B027, the same
         """Build what is shared by all clips (detector, network). An error here ends the whole run."""
 
+    @abstractmethod
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Make the artefact of one clip.
 
@@ -201,7 +203,6 @@ class Step:
         Raises:
             Rejected: the clip is not usable.
         """
-        raise NotImplementedError
 
     def judge(self, facts: Mapping[str, Any]) -> Rejected | None:
         """Why a clip with these `facts` is turned away, or None. Asked at every start, also when nothing is made."""

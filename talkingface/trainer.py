@@ -342,7 +342,7 @@ class StageLoop:
         score = bool(eval_step) and epoch_ended and self.epoch % eval_step == 0 and self.plan.generates
         if due or at_end or score:
             self._flush_logs(bar)
-            with self._isolated():
+            with checkpoint.isolated_rng(self.config.seed):
                 values = self._validate()
                 values |= self._more_figures(values)
                 if score and self.trainer.evaluate is not None:
@@ -420,16 +420,6 @@ class StageLoop:
                 setattr(self.model, name, network)
             for name, module in self.model.named_modules():
                 module.training = modes.get(name, module.training)
-
-    @contextmanager
-    def _isolated(self) -> Iterator[None]:
-        """Within: random numbers of their own, so that validating does not change the training that follows."""
-        state = checkpoint.rng_state()
-        torch.manual_seed(self.config.seed)
-        try:
-            yield
-        finally:
-            checkpoint.restore_rng(state)
 
     def _note_best(self, values: Mapping[str, float]) -> bool:
         """Update the best values; True when the monitored one improved."""

@@ -12,6 +12,7 @@ os.environ.setdefault("GLOG_minloglevel", "3")
 # Tiny networks gain nothing from threads, which on a busy machine wait for each other; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("generation_promises")
 VECTORS = Path(__file__).parent / "parity" / "vectors"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -91,14 +93,25 @@ def test_writing_fails_cleanly_and_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_random_state_round_trip_through_a_file(tmp_path):
-    import random
-
-    import numpy as np
-
     checkpoint.save(tmp_path / "r.pt", {"rng": checkpoint.rng_state()})
     first = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), torch.randn(2).tolist())
     checkpoint.restore_rng(checkpoint.read(tmp_path / "r.pt")["rng"])
     assert first == (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), torch.randn(2).tolist())
+
+
+def test_random_numbers_drawn_in_between_leave_no_trace():
+    def drawn():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+
+    torch.manual_seed(11)
+    expected = torch.rand(3).tolist()
+    state = checkpoint.rng_state()
+    undisturbed = drawn()
+    checkpoint.restore_rng(state)
+    with pytest.raises(ValueError), checkpoint.isolated_rng(11):
+        assert drawn()[0] == expected
+        raise ValueError
+    assert drawn() == undisturbed
 
 
 def test_only_one_leading_prefix_is_stripped_from_published_keys():

@@ -338,7 +338,10 @@ def test_auto_takes_the_public_network_then_the_latest_run_on_the_data_set(small
 
     import torch
 
-    content = {"networks": {"sync_expert": torch.load(small_expert)["state_dict"]}, "model": "SyncNet"}
+    content = {
+        "networks": {"sync_expert": torch.load(small_expert, weights_only=True)["state_dict"]},
+        "model": "SyncNet",
+    }
     for run, status in (("SyncNet-mine/a", "finished"), ("SyncNet-mine/b", "running"), ("SyncNet-other/c", "finished")):
         (tmp_path / "saved" / run / "expert").mkdir(parents=True)
         torch.save(content, tmp_path / "saved" / run / "expert" / "best.pt")

@@ -12,9 +12,11 @@ import logging
 import os
 import wave
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -102,11 +104,15 @@ class ClipFolder:
 
     def files(self, artefact: str) -> tuple[str, ...]:
         """Names of the artefact's files."""
-        return tuple(self.meta.get("steps", {}).get(artefact, {}).get("files", ())) or (default_file(artefact),)
+        return tuple(self.record(artefact).get("files", ())) or (default_file(artefact),)
 
     def facts(self, artefact: str) -> dict[str, Any]:
         """What the step of an artefact noted in `clip.json`, for instance the offset that filter `sync` measured."""
-        return dict(self.meta.get("steps", {}).get(artefact, {}).get("facts", {}))
+        return dict(self.record(artefact).get("facts", {}))
+
+    def record(self, artefact: str) -> dict[str, Any]:
+        """What preprocessing noted when it made an artefact: `params`, `files`, `facts`, `fingerprint`; else empty."""
+        return dict(self.meta.get("steps", {}).get(artefact, {}))
 
     def audio(self, key: str = "audio") -> np.ndarray:
         """(n,) float32 mono in [-1, 1] at 16 kHz."""
@@ -197,7 +203,7 @@ class DatasetOptions(Section):
     cache_mb: int = Field(1024, ge=0)
 
 
-class ClipDataset:
+class ClipDataset(ABC):
     """Base of every data set: keeps the usable clips, and makes item `key` from a generator of its own.
 
     A subclass writes `sample` (and `usable` when length alone does not decide), and sets `Options`. Items are dicts of
@@ -260,9 +266,9 @@ class ClipDataset:
             return f"shorter than {self.min_frames} frames"
         return None
 
+    @abstractmethod
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, Any]:
         """One item from a clip; every random choice comes from `rng`."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.clips) * (self.options.repeats if self.training else self.options.val_windows)
@@ -293,6 +299,30 @@ class ClipDataset:
         while self._cached_bytes > limit:
             self._cached_bytes -= self._cache.popitem(last=False)[1][1]
         return value
+
+    def crops(self, clip: ClipFolder, faces: FaceStore, frames: np.ndarray) -> np.ndarray:
+        """Face crops (..., S, S, 3) uint8 RGB of the frames (...) of a clip; all of them have a face.
+
+        Where the crops of all clips fit into `cache_mb` each is decoded once; else every item decodes what it shows.
+        """
+        if self.keeps_crops(faces.size) and faces.valid[frames].all():
+            return self.whole_crops(clip, faces)[frames]
+        needed, place = np.unique(frames, return_inverse=True)
+        return faces.read(needed)[place.reshape(frames.shape)]
+
+    def whole_crops(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
+        """Face crops (F, S, S, 3) uint8 RGB of a whole clip, black where there is no face; not to be written to."""
+        if self.keeps_crops(faces.size):
+            return self.cached(clip, f"crops {faces.key}", faces.whole)
+        return faces.whole()
+
+    def keeps_crops(self, size: int) -> bool:
+        """Whether crops of `size` pixels of all clips fit into `cache_mb`, with room for what belongs to them."""
+        return self._frames * 3 * size**2 <= 0.9 * self.options.cache_mb * 2**20
+
+    @cached_property
+    def _frames(self) -> int:
+        return sum(map(len, self.clips))
 
     def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
         """`usable` of every clip, in order."""

@@ -69,6 +69,13 @@ class FaceStore:
                 faces[n] = self._decode(blob.read(int(self.offsets[i + 1] - self.offsets[i])), i)
         return faces
 
+    def whole(self) -> np.ndarray:
+        """Crops of all frames, (F, S, S, 3) uint8 RGB, black where there is no face."""
+        crops = np.zeros((len(self), self.size, self.size, 3), np.uint8)
+        valid = np.flatnonzero(self.valid)
+        crops[valid] = self.read(valid)
+        return crops
+
     def _decode(self, data: bytes, index: int) -> np.ndarray:
         import cv2
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,7 +47,7 @@ class ClipItem:
     audio: Path | None = None
 
 
-class Layout:
+class Layout(ABC):
     """Base of the layouts; `config` is the resolved configuration with `data_root` and the three file lists.
 
     Attributes:
@@ -62,13 +63,13 @@ class Layout:
     held_out: ClassVar[float] = 0.02
     by_speaker: ClassVar[bool] = False
 
+    @abstractmethod
     def item(self, root: Path, clip_id: str) -> ClipItem:
         """The clip of a list entry; its video need not exist."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scan(self, root: Path) -> list[ClipItem]:
         """Every clip below the data root, sorted by name."""
-        raise NotImplementedError
 
     def parse_line(self, line: str) -> str:
         """Clip id of a list line: its first word (LRS2's test list carries tags behind it)."""

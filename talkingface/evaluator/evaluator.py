@@ -332,7 +332,7 @@ class _Job:
         """Prepared landmarks; notes which detector found them."""
         track = clip.track()
         found = {"provider": track.provider, "version": track.version, "layout": track.layout}
-        mode = getattr(clip, "meta", {}).get("steps", {}).get("landmarks", {}).get("params", {}).get("mode")
+        mode = clip.record("landmarks").get("params", {}).get("mode")
         self.tracks[clip.clip_id] = found | ({"mode": mode} if mode else {})
         return track
 

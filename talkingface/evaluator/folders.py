@@ -206,6 +206,10 @@ class FileClip:
 
         return count_frames(self.video, self.fps)
 
+    def record(self, artefact: str) -> dict[str, Any]:
+        """Nothing: no preprocessing has been here."""
+        return {}
+
     def track(self) -> LandmarkTrack:
         """Landmarks of the real video."""
         from talkingface.data.media import VideoReader

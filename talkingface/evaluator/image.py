@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from talkingface.errors import TalkingFaceError
 from talkingface.evaluator.base import EvalSample, Figure, Metric, mean_of
 from talkingface.evaluator.regions import crop
 
@@ -149,23 +148,21 @@ class FrameMetric(Metric):
     def score(self, sample: EvalSample) -> dict[str, float]:
         """Mean over the frames of the shorter video; frames without the region do not count."""
         regions = {self.key: self.settings.region, f"{self.key}_mouth": "mouth"}
-        boxes = {region: self._boxes(sample, region) for region in set(regions.values())}
+        boxes = {region: sample.cuts(region) for region in dict.fromkeys(regions.values())}
         values: dict[str, list[float]] = {region: [] for region in boxes}
         for index, (generated, real) in enumerate(sample.pairs()):
             for region, found in boxes.items():
-                values[region].append(self._compare(generated, real, region, found, index))
+                values[region].append(self._compare(generated, real, found, index))
         result = {}
         for key, region in regions.items():
             result[key], frames, excluded = mean_of(values[region])
             sample.count(key, frames, excluded)
         return result
 
-    def _compare(
-        self, generated: np.ndarray, real: np.ndarray, region: str, boxes: np.ndarray | None, index: int
-    ) -> float:
+    def _compare(self, generated: np.ndarray, real: np.ndarray, boxes: np.ndarray | None, index: int) -> float:
         same = generated is real
-        if region != "frame":
-            if boxes is None or index >= len(boxes):
+        if boxes is not None:
+            if index >= len(boxes):
                 return math.nan
             parts = crop(generated, boxes[index]), crop(real, boxes[index])
             if parts[0] is None or parts[1] is None:
@@ -174,15 +171,6 @@ class FrameMetric(Metric):
         if same:  # the real row: one answer for all frames that are large enough
             generated = real = generated[:_ENOUGH, :_ENOUGH]
         return type(self).function(generated, real, self.variant)
-
-    def _boxes(self, sample: EvalSample, region: str) -> np.ndarray | None:
-        if region == "frame":
-            return None
-        try:
-            return sample.boxes(region)
-        except TalkingFaceError as error:
-            sample.notes.append(f"no {region} region: {error}")
-            return None
 
 
 class SSIM(FrameMetric):

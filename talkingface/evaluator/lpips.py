@@ -83,7 +83,7 @@ class LPIPS(Metric):
         if self._network is None:
             self.prepare()
         regions = self._regions()
-        boxes = {region: _boxes(sample, region) for region in dict.fromkeys(regions.values())}
+        boxes = {region: sample.cuts(region) for region in dict.fromkeys(regions.values())}
         values: dict[str, list[float]] = {region: [] for region in boxes}
         for pairs in batches(enumerate(sample.pairs()), batch_size(self.settings, self.device)):
             for region, found in boxes.items():
@@ -134,16 +134,6 @@ class LPIPS(Metric):
         with judging(self.settings, self.device):
             generated, real = (2 * to_images(side, self.device) - 1 for side in zip(*pairs, strict=True))
             return self._network(generated, real).flatten().cpu().double().tolist()
-
-
-def _boxes(sample: EvalSample, region: str) -> np.ndarray | None:
-    if region == "frame":
-        return None
-    try:
-        return sample.boxes(region)
-    except TalkingFaceError as error:
-        sample.notes.append(f"no {region} region: {error}")
-        return np.empty((0, 4))
 
 
 def _cut(pair: Pair, region: str, boxes: np.ndarray | None, index: int) -> Pair | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def clearness(curve: np.ndarray, offset: int) -> float:
     return float((good[place] - np.nanmax(np.delete(good, place))) / lead) if lead > 0 else 0.0
 
 
-class StandIn(torch.nn.Module):
+class StandIn(torch.nn.Module, ABC):
     """Takes the place of a judge's network, SyncNet or a trained expert, and answers to the names of both.
 
     Args:
@@ -124,9 +125,9 @@ class StandIn(torch.nn.Module):
         self.network = network
         self.position = 0  # in the clip; whoever scores it again begins at 0
 
+    @abstractmethod
     def see(self, look: Callable[[torch.Tensor], torch.Tensor], faces: torch.Tensor) -> torch.Tensor:
         """Embeddings of the next windows of lips, which `look` would find."""
-        raise NotImplementedError
 
     def hear(self, heard: torch.Tensor) -> torch.Tensor:
         """What becomes of the embeddings of sound."""

@@ -21,7 +21,7 @@ from talkingface.evaluator.report import ClipScore, EvalResult, RowResult, one_l
 from talkingface.evaluator.sync_judge import MEL, inner_judge
 from talkingface.evaluator.sync_plots import plot_clips, plot_sweeps
 from talkingface.evaluator.sync_scores import HIT_PROMINENCE, NEGATIVE_SHIFT, THRESHOLD, Sweep, clip_figures, sweep_of
-from talkingface.model.sync_data import SyncWindows, known_columns, read_crops, sync_starts
+from talkingface.model.sync_data import SyncWindows, known_columns, sync_starts
 from talkingface.model.sync_embedding import embed_clip
 from talkingface.networks.sync_expert import FRAMES
 
@@ -175,7 +175,7 @@ class SyncEvaluator:
         if clip.has(SyncWindows.faces_artefact):
             faces = clip.faces(SyncWindows.faces_artefact)
             if not self.judge.crop.differs_from(faces.meta):
-                return read_crops(faces)[:, faces.size // 2 :], faces.valid
+                return faces.whole()[:, faces.size // 2 :], faces.valid
         track = clip.track()
         return self.judge.lower_halves(VideoReader(clip.video, fps=clip.fps), track), track.valid
 

@@ -130,7 +130,7 @@ class LandmarkWindows(ClipDataset):
     def usable(self, clip: ClipFolder) -> str | None:
         """Load the clip into memory, or say why it cannot serve."""
         # The faces are the second stage's, but a crop that does not fit must not come out after days of training.
-        recorded = clip.meta.get("steps", {}).get("faces", {}).get("params", {})
+        recorded = clip.record("faces").get("params", {})
         if reason := super().usable(clip) or self.model_config.crop.differs_from(recorded):
             return reason
         points, mel = clip_points(stored_points(clip), self.model_config.crop), clip.mel()
@@ -146,13 +146,16 @@ class LandmarkWindows(ClipDataset):
         """(2, 57) mean lips and jaw over all frames with a face."""
         return self._landmarks[np.concatenate(self._valid)][..., POSE:].mean(axis=0)
 
-    def __getitem__(self, key: int) -> dict[str, np.ndarray]:
-        """One item; see `ClipDataset`."""
-        return self.__getitems__([key])[0]
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One item from a clip."""
+        return self._gather([self._choose(clip, rng)])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Several items by one gather, as views of shared arrays."""
-        choices = [self._choose(int(key)) for key in keys]
+        return self._gather([self._choose(*self.draw(int(key))) for key in keys])
+
+    def _gather(self, choices: Sequence[tuple[int, int, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """The items of clip number, first frame of the window and reference frames."""
         number = np.array([n for n, _, _ in choices])
         start = np.array([s for _, s, _ in choices])
         fps = np.array([self.clips[n].fps for n in number])
@@ -168,11 +171,10 @@ class LandmarkWindows(ClipDataset):
             "reference_pose": references[..., :POSE],
             "reference_content": references[..., POSE:],
         }
-        return [{name: values[row] for name, values in arrays.items()} for row in range(len(keys))]
+        return [{name: values[row] for name, values in arrays.items()} for row in range(len(choices))]
 
-    def _choose(self, key: int) -> tuple[int, int, np.ndarray]:
+    def _choose(self, clip: ClipFolder, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
         """Clip number, first frame of the window and reference frames of an item."""
-        clip, rng = self.draw(key)
         number = self._number[clip.clip_id]
         starts = self._starts[number]
         start = int(starts[rng.integers(len(starts))])
@@ -249,7 +251,7 @@ class RenderWindows(ClipDataset):
         """The item whose window begins at a frame."""
         faces, points, mel, _ = self._arrays(clip)
         middle = start + self.frames // 2
-        pictures = faces.read([middle, *references])
+        pictures = self.crops(clip, faces, np.array([middle, *references]))
         drawn = np.concatenate([np.arange(start, start + self.frames), references])
         sketches = self._draw(points, drawn)
         lips = points.relative[middle][:, -LIPS:]

@@ -105,8 +105,7 @@ def _origin(clip: ClipFolder) -> str:
         stat = (clip.path / clip.files("landmarks")[0]).stat()
     except OSError:
         return ""  # `ClipFolder.track` says what is missing
-    record = clip.meta.get("steps", {}).get("landmarks", {})
-    return f"{record.get('fingerprint', '')} {stat.st_size} {stat.st_mtime_ns}"
+    return f"{clip.record('landmarks').get('fingerprint', '')} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _save(path: Path, points: MeshPoints, origin: str) -> None:

@@ -99,62 +99,58 @@ def windows_seen(ctx: StepContext, dataset: SyncWindows) -> int:
     return ctx.step * ctx.stage.batch_size * (1 if options.objective == "published" else options.windows)
 
 
-def watch(
-    network: SyncExpert,
-    options: SyncAlarmConfig,
-    held: Standing,
-    ctx: StepContext,
-    train: SyncWindows,
-    held_out: SyncWindows,
-    folder: Path,
-) -> None:
-    """Ring when the expert is at chance: one warning, and `alarm.json` in `folder`.
+@dataclass(frozen=True)
+class Alarm:
+    """Watches over the training of one expert; rings with one warning, and `alarm.json` in `folder`.
 
-    What keeps the alarm from looking is a warning as well: training goes on without it.
-
-    Args:
-        network: in eval mode.
+    Attributes:
+        network: the expert, in eval mode.
         options: limits.
-        held: its standing on held-out clips.
         ctx: where training stands.
         train: training data.
         held_out: held-out data.
         folder: of the stage.
     """
-    seen = windows_seen(ctx, train)
-    rung = _read(folder / FILE).get("windows")
-    if options.windows is None or seen < max(options.windows, AGAIN * (rung or 0)) or not held.at_chance(options):
-        return
-    try:
-        _look(network, options, held, ctx, train, held_out, folder)
-    except TalkingFaceError as error:
-        log.warning("stage %s: the chance alarm could not look at the expert: %s", ctx.stage.name, error)
 
+    network: SyncExpert
+    options: SyncAlarmConfig
+    ctx: StepContext
+    train: SyncWindows
+    held_out: SyncWindows
+    folder: Path
 
-def _look(
-    network: SyncExpert,
-    options: SyncAlarmConfig,
-    held: Standing,
-    ctx: StepContext,
-    train: SyncWindows,
-    held_out: SyncWindows,
-    folder: Path,
-) -> None:
-    """Hold the expert against training clips and batch statistics; ring when it is at chance there, too."""
-    count = len(held.sweeps)
-    clips = some_clips(train, count)
-    standings = {"held_out": held, "train": measure(embed_clips(network, train, clips))}
-    if not standings["train"].at_chance(options):
-        return
-    rng = np.random.default_rng(0)
-    pairs = {"train": (train, clips), "held_out": (held_out, some_clips(held_out, count))}
-    batch = {name: measure(embed_mixed(network, *pair, rng)) for name, pair in pairs.items()}
-    standings |= {f"{name}_batch_statistics": standing for name, standing in batch.items()}
-    if all(standing.at_chance(options) for standing in batch.values()):
-        what, findings = "learns nothing", find_causes(network, options, ctx, train, clips)
-    else:
-        what, findings = "is of no use", check_averages(ctx, *(s.figures["two_alternative"] for s in batch.values()))
-    _ring(f"stage {ctx.stage.name}: the expert {what}", ctx, windows_seen(ctx, train), standings, findings, folder)
+    def watch(self, held: Standing) -> None:
+        """Ring when the expert, which stands as `held` on held-out clips, is at chance.
+
+        What keeps the alarm from looking is a warning as well: training goes on without it.
+        """
+        least, rung = self.options.windows, _read(self.folder / FILE).get("windows") or 0
+        seen = windows_seen(self.ctx, self.train)
+        if least is None or seen < max(least, AGAIN * rung) or not held.at_chance(self.options):
+            return
+        try:
+            self._look(held, seen)
+        except TalkingFaceError as error:
+            name = self.ctx.stage.name
+            log.warning("stage %s: the chance alarm could not look at the expert: %s", name, error)
+
+    def _look(self, held: Standing, seen: int) -> None:
+        """Hold the expert against training clips and batch statistics; ring when it is at chance there, too."""
+        count = len(held.sweeps)
+        clips = some_clips(self.train, count)
+        standings = {"held_out": held, "train": measure(embed_clips(self.network, self.train, clips))}
+        if not standings["train"].at_chance(self.options):
+            return
+        rng = np.random.default_rng(0)
+        pairs = {"train": (self.train, clips), "held_out": (self.held_out, some_clips(self.held_out, count))}
+        batch = {name: measure(embed_mixed(self.network, *pair, rng)) for name, pair in pairs.items()}
+        standings |= {f"{name}_batch_statistics": standing for name, standing in batch.items()}
+        if all(standing.at_chance(self.options) for standing in batch.values()):
+            what, findings = "learns nothing", find_causes(self.network, self.options, self.ctx, self.train, clips)
+        else:
+            accuracies = (standing.figures["two_alternative"] for standing in batch.values())
+            what, findings = "is of no use", check_averages(self.ctx, *accuracies)
+        _ring(f"stage {self.ctx.stage.name}: the expert {what}", self.ctx, seen, standings, findings, self.folder)
 
 
 def _ring(

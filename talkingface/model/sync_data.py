@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -107,12 +107,6 @@ class SyncWindows(ClipDataset):
     faces_artefact: ClassVar[str] = "faces@wav2lip"
     mel_artefact: ClassVar[str] = "mel@reflect"
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        size = self.model_config.crop.size
-        # Keeping whole clips pays when all of them fit, with their mels; otherwise each item decodes what it shows.
-        self._keep = sum(map(len, self.clips)) * 3 * size**2 <= 0.9 * self.options.cache_mb * 2**20
-
     @property
     def min_frames(self) -> int:
         """Shortest clip that serves."""
@@ -146,7 +140,7 @@ class SyncWindows(ClipDataset):
     def whole(self, clip: ClipFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Lower halves (F, S/2, S, 3), mel (80, L), first frames of all windows (n,), and frame rate of a clip."""
         faces, mel, starts = self.source(clip)
-        crops = self.cached(clip, "crops", lambda: read_crops(faces)) if self._keep else read_crops(faces)
+        crops = self.whole_crops(clip, faces)
         return crops[:, crops.shape[1] // 2 :], mel, starts, clip.fps
 
     def source(self, clip: ClipFolder) -> ClipWindows:
@@ -195,20 +189,7 @@ class SyncWindows(ClipDataset):
 
     def _crops(self, clip: ClipFolder, starts: np.ndarray) -> np.ndarray:
         """(K, 5, S, S, 3) whole crops."""
-        frames = starts[:, None] + np.arange(FRAMES)
-        store = self.source(clip).faces
-        if self._keep:
-            return self.cached(clip, "crops", lambda: read_crops(store))[frames]
-        needed, place = np.unique(frames, return_inverse=True)
-        return store.read(needed)[place.reshape(frames.shape)]
-
-
-def read_crops(store: FaceStore) -> np.ndarray:
-    """(F, S, S, 3) all crops of a clip, black where there is no face."""
-    crops = np.zeros((len(store), store.size, store.size, 3), np.uint8)
-    valid = np.flatnonzero(store.valid)
-    crops[valid] = store.read(valid)
-    return crops
+        return self.crops(clip, self.source(clip).faces, starts[:, None] + np.arange(FRAMES))
 
 
 def known_columns(clip: ClipFolder, columns: int) -> range:

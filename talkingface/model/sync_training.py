@@ -19,7 +19,7 @@ from talkingface.data.face import CropConfig
 from talkingface.evaluator.sync_plots import plot_sweeps
 from talkingface.evaluator.sync_scores import Sweep
 from talkingface.model.base import Batch, StepContext, Update
-from talkingface.model.sync_alarm import SyncAlarmConfig, measure, some_clips, watch
+from talkingface.model.sync_alarm import Alarm, SyncAlarmConfig, measure, some_clips
 from talkingface.model.sync_embedding import batch_statistics, embed_clips, pair_cosines
 from talkingface.model.sync_objectives import in_clip_loss, published_loss
 from talkingface.networks.sync_expert import SIZES, SyncExpert
@@ -128,7 +128,7 @@ class TrainsSyncExpert:
         standing = measure(embed_clips(self.sync_expert, held_out, clips))
         title = f"stage {ctx.stage.name}, step {ctx.step}, {len(clips)} held-out clips"
         plot_sweeps({"held-out": standing.sweeps}, folder / f"sweep_{ctx.step:07d}.png", title)
-        watch(self.sync_expert, self.expert_config.alarm, standing, ctx, train, held_out, folder)
+        Alarm(self.sync_expert, self.expert_config.alarm, ctx, train, held_out, folder).watch(standing)
         mean = Sweep.mean(standing.sweeps)
         return {
             **standing.figures,

@@ -74,7 +74,7 @@ class Wav2Lip(TrainsSyncExpert, TalkingFaceModel):
         self.config = config
         self.expert_config = config.expert
         size, widths = config.crop.size, config.generator
-        self.generator = Wav2LipGenerator(size, widths.width)
+        self.generator = Wav2LipGenerator(size, widths.width, widths.least_channels)
         self.discriminator = QualityDiscriminator(size, widths.discriminator_width)
         self.sync_expert = build_expert(config.expert, config.expert_side)
         for network in (self.generator, self.discriminator):  # same numbers, faster

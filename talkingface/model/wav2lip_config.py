@@ -20,10 +20,13 @@ class GeneratorConfig(Section):
 
     Attributes:
         width: multiplier of the generator's channels.
+        least_channels: no layer of the generator gets fewer. The published layers have 16 and more; a narrow generator
+            with less than that at full size cannot carry the picture's details from its input to its output.
         discriminator_width: multiplier of the discriminator's channels.
     """
 
     width: float = Field(1.0, gt=0)
+    least_channels: int = Field(4, ge=4)
     discriminator_width: float = Field(1.0, gt=0)
 
 

@@ -118,7 +118,7 @@ class FaceWindows(ClipDataset):
         """The item whose windows begin at frames `start` and `reference`."""
         arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
         frames = np.arange(self.options.frames)
-        faces = arrays.faces.read([*(start + frames), *(reference + frames)])
+        faces = self.crops(clip, arrays.faces, np.concatenate([start + frames, reference + frames]))
         first = [*mel_starts(start + frames, clip.fps, TRAINING_OFFSET), mel_starts(start, clip.fps)]
         sound = arrays.mel[:, np.array(first)[:, None] + np.arange(MEL_WIDTH)].transpose(1, 0, 2)[:, None]
         sound = np.ascontiguousarray(sound, dtype=np.float32)

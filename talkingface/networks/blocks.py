@@ -80,15 +80,16 @@ def conv_stack(dims: int, inputs: int, rows: Sequence[tuple]) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
-def mel_encoder(outputs: int = 512, width: float = 1.0, tanh: bool = False) -> nn.Sequential:
+def mel_encoder(outputs: int = 512, width: float = 1.0, tanh: bool = False, least: int = 4) -> nn.Sequential:
     """Mel windows (B, 1, 80, 16) -> (B, outputs, 1, 1); 80x16 shrinks to 27x16, 9x6, 3x3 and 1x1.
 
     Args:
         outputs: size of the embedding.
         width: multiplier of the inner channels.
         tanh: end in tanh (landmark generator) instead of ReLU (renderer).
+        least: no inner layer gets fewer channels than this.
     """
-    c = [scaled(channels, width) for channels in (32, 64, 128, 256)]
+    c = [scaled(channels, width, least) for channels in (32, 64, 128, 256)]
     rows = [(c[0], 3, 1, 1, 2), (c[1], 3, (3, 1), 1, 2), (c[2], 3, 3, 1, 2), (c[3], 3, (3, 2), 1, 1)]
     stack = conv_stack(2, 1, [*rows, (outputs, 3, 1, 0, 0)])
     stack.append(ConvBlock(2, outputs, outputs, 1, 1, 0, tanh=tanh))

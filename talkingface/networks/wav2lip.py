@@ -37,21 +37,22 @@ class Wav2LipGenerator(nn.Module):
         size: side of the face crop in pixels, 3 times a power of two from 24 on; published: 96. Every doubling adds one
             level outside the published ones, every halving takes the outermost away.
         width: multiplier of all channels.
+        least: no layer gets fewer channels than this (or than its published number, if that is smaller).
     """
 
-    def __init__(self, size: int = PUBLISHED_SIZE, width: float = 1.0) -> None:
+    def __init__(self, size: int = PUBLISHED_SIZE, width: float = 1.0, least: int = 4) -> None:
         super().__init__()
         levels = resolutions(size)
         # Outermost first: channels and residual blocks of the encoder's levels at full, half, ... size, down to 3x3.
         inner = [(16, 0), (32, 2), (64, 3), (128, 2), (256, 2), (512, 1)]
         sizes = inner[-levels:] if levels <= len(inner) else [(16, 0)] * (levels - len(inner)) + inner
-        down = [(scaled(channels, width), repeats) for channels, repeats in sizes]
-        deepest, audio = scaled(512, width), scaled(512, width)
+        down = [(scaled(channels, width, least), repeats) for channels, repeats in sizes]
+        deepest, audio = scaled(512, width, least), scaled(512, width, least)
         self.face_encoder_blocks = nn.ModuleList([conv_stack(2, 6, [(down[0][0], 7, 1, 3, 0)])])
         for (inputs, _), (outputs, repeats) in zip(down[:-1], down[1:], strict=True):
             self.face_encoder_blocks.append(conv_stack(2, inputs, [(outputs, 3, 2, 1, repeats)]))
         self.face_encoder_blocks.append(conv_stack(2, down[-1][0], [(deepest, 3, 1, 0, 0), (deepest, 1, 1, 0, 0)]))
-        self.audio_encoder = mel_encoder(audio, width)
+        self.audio_encoder = mel_encoder(audio, width, least=least)
         self.face_decoder_blocks = nn.ModuleList([conv_stack(2, audio, [(audio, 1, 1, 0, 0)])])
         skips = [deepest, *(channels for channels, _ in reversed(down))]
         # Deepest first: channels of the decoder at 3x3, 6x6, ... and their residual blocks.
@@ -59,12 +60,12 @@ class Wav2LipGenerator(nn.Module):
         up = (up + [(64, 2)] * levels)[:levels]
         inputs = audio + skips[0]
         for level, (channels, repeats) in enumerate(up):
-            outputs = scaled(channels, width)
+            outputs = scaled(channels, width, least)
             block = UpBlock(inputs, outputs, 2, 1, 1) if level else UpBlock(inputs, outputs, 1, 0)
             residual = [ConvBlock(2, outputs, outputs, 3, 1, 1, residual=True) for _ in range(repeats)]
             self.face_decoder_blocks.append(nn.Sequential(block, *residual))
             inputs = outputs + skips[level + 1]
-        hidden = scaled(32, width)
+        hidden = scaled(32, width, least)
         self.output_block = nn.Sequential(ConvBlock(2, inputs, hidden, 3, 1, 1), nn.Conv2d(hidden, 3, 1), nn.Sigmoid())
 
     def forward(self, mel: Tensor, faces: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 
+import drawn_clips
 import numpy as np
 import pytest
 
@@ -180,6 +181,26 @@ def test_full_cache_drops_what_was_used_least_recently(tmp_path):
     get(0)
     get(3, 2_000_000)
     assert made == [0, 1, 2, 1, 3, 3]
+
+
+@pytest.mark.parametrize("cache_mb", [64, 0])
+def test_crops_are_decoded_once_where_all_fit_and_are_the_same_where_they_do_not(tmp_path, monkeypatch, cache_mb):
+    clips = [drawn_clips.make_clip(tmp_path, f"d{k}", 20, gone=(4,)) for k in range(2)]
+    asked = []
+    read = FaceStore.read
+    monkeypatch.setattr(FaceStore, "read", lambda self, frames: asked.append(list(frames)) or read(self, frames))
+    data = Draws(clips, "train", {"cache_mb": cache_mb})
+    faces, frames = clips[0].faces(), np.array([[7, 8], [8, 0]])
+    first, second = (data.crops(clips[0], faces, frames) for _ in range(2))
+    expected = np.stack([read(faces, row) for row in frames])
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, expected)
+    assert asked == ([[0, 1, 2, 3, *range(5, 20)]] if cache_mb else [[0, 7, 8]] * 2)
+    whole = data.whole_crops(clips[0], faces)
+    np.testing.assert_array_equal(whole[7:9], expected[0])
+    assert len(whole) == 20 and not whole[4].any()
+    with pytest.raises(DataError, match="frame 4 has no face"):
+        data.crops(clips[0], faces, np.array([3, 4]))
 
 
 def test_many_clips_are_looked_at_in_threads_and_stay_in_order(tmp_path, monkeypatch):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from drawn_clips import DrawnSource, Speech, make_clip, mesh
+from generation_promises import GenerationPromises
 
 from talkingface.data.mel import mel_window_start, mel_windows, melspectrogram
-from talkingface.errors import NoFaceError
 from talkingface.model import iplap_inference as inference
 from talkingface.model import iplap_mouth, iplap_scores
 from talkingface.model.iplap import IPLAP
@@ -46,12 +45,8 @@ def model(weights):
     return make
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(0.04, 1), (0.5, 13), (0.46, 12), (1.7, 43)])
-def test_as_many_frames_as_the_audio_lasts(model, seconds, frames):
-    source = DrawnSource(20)
-    made = list(model().generate(source, Speech(seconds)))
-    assert len(made) == frames
-    assert all(frame.shape == (120, 128, 3) and frame.dtype == np.uint8 for frame in made)
+class TestGeneration(GenerationPromises):
+    """IPLAP keeps them."""
 
 
 @pytest.mark.parametrize("mask", ["facemesh", "fan68", "lower"])
@@ -80,45 +75,10 @@ def test_the_edge_of_the_mask_fades_out_inside_the_box(model):
     assert pasted[y2 - 1].max() < 90 and pasted[:, x1].max() < 90 and pasted[:, x2 - 1].max() < 90
 
 
-def test_frames_without_a_face_pass_through_and_are_reported(model, caplog):
-    source = DrawnSource(20, gone=(4, 5, 6, 12))
-    with caplog.at_level(logging.WARNING, "talkingface"):
-        made = list(model().generate(source, Speech(0.8)))
-    for index in (4, 5, 6, 12):
-        np.testing.assert_array_equal(made[index], source.pictures[index])
-    assert (made[7] != source.pictures[7]).any()
-    assert "no face in frames 4-6, 12" in caplog.text
-    with pytest.raises(NoFaceError, match="frames 4-6, 12"):
-        list(model(no_face="error").generate(source, Speech(0.8)))
-    with pytest.raises(NoFaceError, match="no face found in any"):
-        list(model().generate(DrawnSource(3, gone=(0, 1, 2)), Speech(0.2)))
-
-
 def test_a_still_image_speaks(model):
     made = list(model(reference_policy="other_half").generate(DrawnSource(1), Speech(0.8)))
     assert len(made) == 20
     assert any((frame != made[0]).any() for frame in made)
-
-
-def test_the_batch_size_does_not_matter(model):
-    first, second = (list(model(batch=size).generate(DrawnSource(9), Speech(0.6))) for size in (2, 7))
-    for a, b in zip(first, second, strict=True):
-        assert np.abs(a.astype(int) - b).max() <= 1
-
-
-def test_pictures_are_held_one_batch_at_a_time(model):
-    source, read, seen = DrawnSource(20), 0, []
-
-    def counted(order=None, frames=source.frames):
-        nonlocal read
-        for frame in frames(order):
-            read += 1
-            yield frame
-
-    source.frames = counted
-    for number, _ in enumerate(model(batch=4).generate(source, Speech(4.0)), start=1):
-        seen.append(read - number)
-    assert number == 100 and max(seen) <= 4
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -242,12 +202,6 @@ def test_landmark_scores_compare_with_foreign_audio(model, tmp_path, monkeypatch
     scores = model().stage_scores(clips, donors)
     assert scores["landmark_opening_corr"] == pytest.approx(1) and scores["landmark_l1"] == 0
     assert abs(scores["landmark_opening_corr_shuffled"]) < 0.5 and scores["landmark_l1_shuffled"] > 0.01
-
-
-def test_half_precision_draws_nearly_the_same(model):
-    single, half = (list(model(precision=p).generate(DrawnSource(6), Speech(0.2))) for p in ("32", "bf16"))
-    difference = [np.abs(a.astype(int) - b).max() for a, b in zip(single, half, strict=True)]
-    assert 0 < max(difference) < 12
 
 
 def test_memory_does_not_grow_with_the_audio(model, monkeypatch):

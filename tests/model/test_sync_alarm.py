@@ -17,7 +17,7 @@ from talkingface.evaluator.sync_judge import load_judge
 from talkingface.evaluator.sync_scores import Sweep
 from talkingface.model import sync_alarm, sync_causes
 from talkingface.model.base import StepContext
-from talkingface.model.sync_alarm import Standing, SyncAlarmConfig, watch, windows_seen
+from talkingface.model.sync_alarm import Alarm, Standing, SyncAlarmConfig, windows_seen
 from talkingface.model.sync_causes import Fit
 from talkingface.model.sync_data import SyncWindows
 from talkingface.model.syncnet import SyncNetConfig
@@ -116,8 +116,8 @@ def test_chance_means_all_three_at_once(measured, expected):
     assert measured.at_chance(SyncAlarmConfig()) is expected
 
 
-def ring(network, found, folder, ctx=None, held=None, options=OPTIONS, monkeypatch=None):
-    watch(network, options, held or standing(), ctx or context(), data(found), data(found, "val"), folder)
+def ring(network, found, folder, ctx=None, held=None, options=OPTIONS):
+    Alarm(network, options, ctx or context(), data(found), data(found, "val"), folder).watch(held or standing())
 
 
 @pytest.fixture

@@ -327,6 +327,18 @@ def test_every_size_draws_faces_and_asks_an_expert(size):
     assert model.sync_expert.size == {24: (48, 96), 48: (24, 48), 96: (48, 96), 192: (48, 96)}[size]
 
 
+def test_a_narrow_generator_keeps_enough_channels_to_carry_a_picture():
+    def channels(width: float, least: int) -> dict[str, int]:
+        generator = Wav2LipConfig(generator={"width": width, "least_channels": least}, **{"expert": NARROW["expert"]})
+        network = Wav2Lip(generator).generator
+        return {name: len(m.weight) for name, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+
+    published, plain, kept = channels(1.0, 16), channels(0.25, 4), channels(0.25, 16)
+    assert published == channels(1.0, 4)
+    assert min(published.values()) == 16 and min(plain.values()) == 4
+    assert kept == {name: max(16, count) for name, count in plain.items()}
+
+
 def test_a_size_without_a_network_is_refused():
     with pytest.raises(ConfigError, match="crop.*24, 48, 96, 192, ... pixels, got 100"):
         config({"model.crop.size": 100})

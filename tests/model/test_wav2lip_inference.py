@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import torch
 from drawn_clips import DrawnSource, Speech, make_clip
+from generation_promises import GenerationPromises
 
 from talkingface.data.face import CropConfig
 from talkingface.data.source import Source
-from talkingface.errors import MediaError, NoFaceError
+from talkingface.errors import MediaError
 from talkingface.model import wav2lip_inference as inference
 from talkingface.model.wav2lip import Wav2Lip
 from talkingface.model.wav2lip_config import Wav2LipConfig
@@ -52,14 +51,11 @@ def redrawn_from(monkeypatch) -> list[tuple[np.ndarray, np.ndarray]]:
     return seen
 
 
-# -- length and sound --------------------------------------------------------------------------------------------------
+class TestGeneration(GenerationPromises):
+    """Wav2Lip keeps them."""
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(0.02, 1), (0.04, 1), (0.5, 13), (0.46, 12), (1.7, 43)])
-def test_as_many_frames_as_the_audio_lasts(model, seconds, frames):
-    made = list(model().generate(DrawnSource(20), Speech(seconds)))
-    assert len(made) == frames
-    assert all(frame.shape == (120, 128, 3) and frame.dtype == np.uint8 for frame in made)
+# -- sound -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fps", [23.976, 25.0, 29.97, 30.0, 60.0])
@@ -226,21 +222,7 @@ def test_soft_edges_rise_inside_the_box_and_the_seam_lies_above_the_middle():
     assert edge[60, 0] == 255 and edge[99, 25] == 255 and edge[20, 25] < 100  # no edge where the picture ends
 
 
-# -- missing faces, batches, memory ------------------------------------------------------------------------------------
-
-
-def test_frames_without_a_face_pass_through_and_are_reported(model, caplog):
-    source = DrawnSource(20, gone=(4, 5, 6, 12))
-    with caplog.at_level(logging.WARNING, "talkingface"):
-        made = list(model().generate(source, Speech(0.8)))
-    for index in (4, 5, 6, 12):
-        np.testing.assert_array_equal(made[index], source.pictures[index])
-    assert (made[7] != source.pictures[7]).any()
-    assert "no face in frames 4-6, 12" in caplog.text
-    with pytest.raises(NoFaceError, match="frames 4-6, 12"):
-        list(model(no_face="error").generate(source, Speech(0.8)))
-    with pytest.raises(NoFaceError, match="no face found in any"):
-        list(model().generate(DrawnSource(3, gone=(0, 1, 2)), Speech(0.2)))
+# -- boxes without landmarks, rate, scores -----------------------------------------------------------------------------
 
 
 def test_boxes_alone_are_enough(model):
@@ -251,33 +233,6 @@ def test_boxes_alone_are_enough(model):
     source.track.layout = "box"
     source.held_out = True
     assert len(list(model().generate(source, Speech(0.3)))) == 8
-
-
-def test_the_batch_size_does_not_matter(model):
-    first, second = (list(model(batch=size).generate(DrawnSource(9), Speech(0.6))) for size in (2, 7))
-    for a, b in zip(first, second, strict=True):
-        assert np.abs(a.astype(int) - b).max() <= 1
-
-
-def test_pictures_are_held_one_batch_at_a_time(model):
-    source, read, seen = DrawnSource(20), 0, []
-
-    def counted(order=None, frames=source.frames):
-        nonlocal read
-        for frame in frames(order):
-            read += 1
-            yield frame
-
-    source.frames = counted
-    for number, _ in enumerate(model(batch=4).generate(source, Speech(4.0)), start=1):
-        seen.append(read - number)
-    assert number == 100 and max(seen) <= 4
-
-
-def test_half_precision_draws_nearly_the_same(model):
-    single, half = (list(model(precision=p).generate(DrawnSource(6), Speech(0.2))) for p in ("32", "bf16"))
-    difference = [np.abs(a.astype(int) - b).max() for a, b in zip(single, half, strict=True)]
-    assert 0 < max(difference) < 12
 
 
 def test_the_source_keeps_its_rate_unless_told_otherwise(model):
