@@ -342,7 +342,7 @@ class StageLoop:
         score = bool(eval_step) and epoch_ended and self.epoch % eval_step == 0 and self.plan.generates
         if due or at_end or score:
             self._flush_logs(bar)
-            with checkpoint.isolated_rng(self.config.seed):
+            with checkpoint.isolated_rng(self.config.seed):  # how often one validates does not change the training
                 values = self._validate()
                 values |= self._more_figures(values)
                 if score and self.trainer.evaluate is not None:

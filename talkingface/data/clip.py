@@ -305,18 +305,18 @@ class ClipDataset(ABC):
 
         Where the crops of all clips fit into `cache_mb` each is decoded once; else every item decodes what it shows.
         """
-        if self.keeps_crops(faces.size) and faces.valid[frames].all():
+        if self._keeps_crops(faces.size) and faces.valid[frames].all():
             return self.whole_crops(clip, faces)[frames]
         needed, place = np.unique(frames, return_inverse=True)
         return faces.read(needed)[place.reshape(frames.shape)]
 
     def whole_crops(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
         """Face crops (F, S, S, 3) uint8 RGB of a whole clip, black where there is no face; not to be written to."""
-        if self.keeps_crops(faces.size):
+        if self._keeps_crops(faces.size):
             return self.cached(clip, f"crops {faces.key}", faces.whole)
         return faces.whole()
 
-    def keeps_crops(self, size: int) -> bool:
+    def _keeps_crops(self, size: int) -> bool:
         """Whether crops of `size` pixels of all clips fit into `cache_mb`, with room for what belongs to them."""
         return self._frames * 3 * size**2 <= 0.9 * self.options.cache_mb * 2**20
 

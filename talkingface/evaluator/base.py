@@ -148,13 +148,15 @@ class EvalSample:
 
     def cuts(self, region: str) -> np.ndarray | None:
         """Boxes of a region, None for the whole `frame`; none at all, with a note, where landmarks are missing."""
-        if region == "frame":
-            return None
-        try:
-            return self.boxes(region)
-        except TalkingFaceError as error:
-            self.notes.append(f"no {region} region: {error}")
-            return np.empty((0, 4))
+
+        def find() -> np.ndarray:
+            try:
+                return self.boxes(region)
+            except TalkingFaceError as error:
+                self.notes.append(f"no {region} region: {error}")
+                return np.empty((0, 4))
+
+        return None if region == "frame" else self._once(f"cuts {region}", find)
 
     def count(self, figure: str, frames: int, excluded: int = 0) -> None:
         """Note how many frames (or windows) a figure is the mean of, and how many were left out."""

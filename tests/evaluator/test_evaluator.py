@@ -75,7 +75,7 @@ def make_clip(root, speaker, name, frames=30, shade=120, fps=25.0):
         "frames": frames,
         "fps": fps,
     }
-    steps = {"audio": {"files": ["audio.wav"]}, "landmarks": {"files": ["landmarks.npz"]}}
+    steps = {"audio": {"files": ["audio.wav"]}, "landmarks": {"files": ["landmarks.npz"], "params": {"mode": "static"}}}
     (folder / "clip.json").write_text(json.dumps({**meta, "source": {"path": str(video)}, "steps": steps}))
     return ClipFolder(folder)
 
@@ -310,9 +310,9 @@ def test_the_detector_behind_prepared_landmarks_is_named_where_none_was_at_work(
     judge = Evaluator(ToyPipeline(), (Upper(), "PSNR"), EvaluationConfig(rows=("real",)), weights_dir=tmp_path)
     result = judge.run(clips[:2], tmp_path, quiet=True)
     assert judge.tracker.describe() == {}
-    assert result.provenance["landmarks"] == {"provider": "toy", "version": "1", "layout": "ibug68"}
-    assert result.definitions["upper"] == {"landmarks": "toy 1 ibug68"}
-    assert result.definitions["psnr_mouth"]["landmarks"] == "toy 1 ibug68"
+    assert result.provenance["landmarks"] == {"provider": "toy", "version": "1", "layout": "ibug68", "mode": "static"}
+    assert result.definitions["upper"] == {"landmarks": "toy 1 ibug68 static"}
+    assert result.definitions["psnr_mouth"]["landmarks"] == "toy 1 ibug68 static"
     assert "landmarks" not in result.definitions["psnr"]
 
 

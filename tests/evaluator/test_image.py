@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from talkingface.data.media import VideoWriter
+from talkingface.errors import NoFaceError
+from talkingface.evaluator.base import EvalSample, make_metric
 from talkingface.evaluator.image import psnr, ssim
 
 
@@ -84,3 +87,21 @@ def test_frame_smaller_than_the_window_is_undefined():
     a, b = frame_pair(10, 40)
     assert math.isnan(ssim(a, b, "piq"))
     assert math.isfinite(ssim(a, b, "skimage"))
+
+
+def test_a_region_without_landmarks_is_left_out_and_noted_once(tmp_path):
+    clip = tmp_path / "a.mp4"
+    with VideoWriter(clip, fps=25) as writer:
+        for shade in (40, 90, 140):
+            writer.write(np.full((32, 48, 3), shade, np.uint8))
+
+    def nothing():
+        raise NoFaceError("a.mp4: no face found in any frame")
+
+    sample = EvalSample("a", "real", clip, clip, reference_track=nothing)
+    for name in ("SSIM", "PSNR"):
+        key = name.lower()
+        values = make_metric(name).score(sample)
+        assert math.isfinite(values[key]) and math.isnan(values[f"{key}_mouth"])
+        assert (sample.frames[key], sample.frames[f"{key}_mouth"], sample.excluded[f"{key}_mouth"]) == (3, 0, 3)
+    assert sample.notes == ["no mouth region: a.mp4: no face found in any frame"]

@@ -333,7 +333,7 @@ def test_a_narrow_generator_keeps_enough_channels_to_carry_a_picture():
         network = Wav2Lip(generator).generator
         return {name: len(m.weight) for name, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
 
-    published, plain, kept = channels(1.0, 16), channels(0.25, 4), channels(0.25, 16)
+    published, plain, kept = channels(1.0, 16), channels(0.0625, 4), channels(0.0625, 16)
     assert published == channels(1.0, 4)
     assert min(published.values()) == 16 and min(plain.values()) == 4
     assert kept == {name: max(16, count) for name, count in plain.items()}
