@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["Pipeline", "__version__", "list_models", "run"]
+from talkingface.version import __version__
 
 if TYPE_CHECKING:
     from talkingface.pipeline import Pipeline
-    from talkingface.registry import list_models
-    from talkingface.runner import run
+    from talkingface.plugin.registry import list_models
+    from talkingface.workflow import run
+
+
+__all__ = ["Pipeline", "__version__", "list_models", "run"]
 
 _HOMES = {
     "Pipeline": "talkingface.pipeline",
-    "list_models": "talkingface.registry",
-    "run": "talkingface.runner",
+    "list_models": "talkingface.plugin.registry",
+    "run": "talkingface.workflow",
 }
 
 

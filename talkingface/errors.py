@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 _NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST")
+
 _LASTING = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # Windows has not all of them
 
 
@@ -47,3 +50,21 @@ class OutputError(TalkingFaceError):
     def lasting(self) -> bool:
         """Whether the next file fails as well: disk or quota full, folder read-only, forbidden or a file."""
         return getattr(self.__cause__, "errno", None) in _LASTING
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where a known name is close, else nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean '{match[0]}'?" if match else ""
+
+
+def unknown(what: str, name: str, names: Iterable[str], candidates: Iterable[str] | None = None) -> str:
+    """Message for an unknown name: the closest one and the list."""
+    pool = {c.lower(): c for c in (*(candidates or ()), *names)}
+    match = difflib.get_close_matches(name.lower(), list(pool), n=1, cutoff=0.5)
+    closest = f", did you mean '{pool[match[0]]}'?" if match else ""
+    return f"unknown {what} '{name}'{closest} (known: {', '.join(sorted(names))})"
+
+
+class Unavailable(TalkingFaceError):
+    """A metric cannot be computed here, for the reason given; reports show `n/a`, never a number."""

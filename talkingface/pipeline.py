@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from talkingface.errors import CheckpointError, OutputError
+from talkingface.plugin.assembly import load_experts
 
 if TYPE_CHECKING:
-    from talkingface.config import Config
-    from talkingface.data.source import Audio, Source
-    from talkingface.model.base import TalkingFaceModel
+    from talkingface.clips.source import Audio, Source
+    from talkingface.plugin.contract import TalkingFaceModel
+
 
 log = logging.getLogger("talkingface")
+
 SOUND_RATE = 44100  # Hz, of the sound in generated files
 
 
@@ -57,10 +59,10 @@ class Pipeline:
             CheckpointError: missing, unreadable, of another model, or of a stage that cannot make videos yet.
             ConfigError: an override that does not fit.
         """
-        from talkingface import checkpoint as files
-        from talkingface.config_loading import from_plain
         from talkingface.devices import resolve_device
-        from talkingface.registry import get_spec, model_file
+        from talkingface.plugin.configuration import from_plain
+        from talkingface.plugin.registry import get_spec, model_file
+        from talkingface.weights import checkpoint as files
 
         canonical = model_file(name)[0] if name else None
         overrides = dict(overrides or {})
@@ -106,8 +108,8 @@ class Pipeline:
             MediaError, NoFaceError: bad input, named in one line.
             OutputError: the output cannot be written.
         """
-        from talkingface.data.media import FPS, probe, read_audio
-        from talkingface.data.source import Audio, Source
+        from talkingface.clips.source import Audio, Source
+        from talkingface.media import FPS, probe, read_audio
 
         output = Path(output)
         for given in (source, audio, reference):
@@ -136,7 +138,7 @@ class Pipeline:
         """
         import torch
 
-        from talkingface.data.media import VideoWriter
+        from talkingface.media import VideoWriter
 
         modes = {name: module.training for name, module in self.model.named_modules()}
         self.model.eval()
@@ -178,7 +180,7 @@ def check_writable(output: Path) -> None:
     Raises:
         OutputError: with the reason.
     """
-    from talkingface.data.media_write import VIDEO_SUFFIXES
+    from talkingface.media.write import VIDEO_SUFFIXES
 
     if output.suffix.lower() not in VIDEO_SUFFIXES:
         raise OutputError(f"{output}: unknown video suffix; use one of {', '.join(VIDEO_SUFFIXES)}")
@@ -189,34 +191,6 @@ def check_writable(output: Path) -> None:
         raise OutputError(f"{output}: is a folder; give the name of a video file")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{output}: the folder {folder} is read-only; choose another --output")
-
-
-def load_experts(model: TalkingFaceModel, config: Config, kinds: Collection[str] | None = None) -> None:
-    """Load the weights of experts from the files or runs that `experts:` names.
-
-    Frozen networks must be given; one that another stage trains may be.
-
-    Args:
-        model: the model to fill.
-        config: its configuration; files are looked up as they are, then under `weights_dir`.
-        kinds: stage kinds that are about to train, whose experts must be there; None loads what is there.
-
-    Raises:
-        CheckpointError: a needed file is missing; the message says which key names it.
-    """
-    plans = [plan for kind, plan in model.plans.items() if kinds is None or kind in kinds]
-    needed = {name for plan in plans for name in plan.frozen}
-    offered = {name for plan in plans for name in plan.uses if config.experts.get(name)}
-    for name in sorted(needed | offered):
-        file = config.experts.get(name)
-        path = next((p for p in (Path(file), Path(config.weights_dir) / file) if p.exists()), None) if file else None
-        if path is not None:
-            model.load_expert(name, path)
-        elif kinds is not None:
-            raise CheckpointError(
-                f"{file or name}: the weights of '{name}' are not there; `python run_talkingface.py doctor` says where"
-                f" to get them, --experts.{name}=FILE names another place{model.expert_hint(name)}"
-            )
 
 
 def _imported(name: str | None, weights_dir: str) -> Path:

@@ -12,7 +12,7 @@ os.environ.setdefault("GLOG_minloglevel", "3")
 # Tiny networks gain nothing from threads, which on a busy machine wait for each other; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("generation_promises")
+pytest.register_assert_rewrite("helpers.generation_promises")
 VECTORS = Path(__file__).parent / "parity" / "vectors"
 
 
@@ -59,7 +59,7 @@ def tiny_dataset(tmp_path_factory):
 
     The videos are made here; what a model needs of them is prepared once by `runner.prepare` and then shared.
     """
-    from talkingface.data.demo.corpus import make_corpus
+    from talkingface.demo.corpus import make_corpus
 
     root = tmp_path_factory.mktemp("tiny")
     shape = {"identities": 2, "clips": 3, "unseen": 1, "seconds": 1.2, "size": 128, "seed": 7}
@@ -83,7 +83,7 @@ def tiny_dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sync_run(tmp_path_factory):
     """A finished run of a very small SyncNet that has learnt drawn clips: `<saved>/SyncNet-drawn/first`."""
-    from sync_clips import people, train_expert
+    from helpers.sync_clips import people, train_expert
 
     root = tmp_path_factory.mktemp("sync")
     clips = {"train": people(root / "clips", 12), "val": people(root / "clips", 6, first=100)}

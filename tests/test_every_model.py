@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from talkingface import Pipeline, cli, list_models, run
-from talkingface.config_loading import load_config
-from talkingface.registry import get_spec
+from helpers import ROOT
+from talkingface.cli import commands as cli
+from talkingface.pipeline import Pipeline
+from talkingface.plugin.configuration import load_config
+from talkingface.plugin.registry import get_spec, list_models
+from talkingface.workflow import run
 
-ROOT = Path(__file__).parent.parent
 QUICK = {"metrics": ["PSNR"], "evaluation.rows": ["generated"], "evaluation.max_clips": 1, "evaluation.samples": 0}
 
 
@@ -84,7 +86,7 @@ def test_every_stage_leaves_checkpoints_and_the_run_its_configuration(trained):
 def test_the_checkpoint_alone_makes_a_video_as_long_as_the_audio(trained, tmp_path):
     if not trained.makes_videos:
         pytest.skip(f"{trained.name} judges videos and makes none")
-    from talkingface.data.media import VideoReader, count_frames, probe, read_audio, write_wav
+    from talkingface.media import VideoReader, count_frames, probe, read_audio, write_wav
 
     source = trained.video()
     write_wav(tmp_path / "speech.wav", read_audio(trained.video("train"))[: int(0.8 * 16000)])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT
 
 
 def pyproject() -> dict:
@@ -43,7 +42,7 @@ def test_the_wheel_carries_the_yaml_files_and_lists_models(tmp_path):
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
     assert "talkingface/properties/model/IPLAP.yaml" in names
-    assert {f"talkingface/evaluator/templates/{name}" for name in ("report.html.j2", "style.css")} <= set(names)
+    assert {f"talkingface/evaluation/report/templates/{name}" for name in ("report.html.j2", "style.css")} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from talkingface.cli import main; main(['list'])"

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from talkingface import Pipeline, cli, registry, runner, weights
-from talkingface.arguments import parse, split_files
-from talkingface.config import Config
-from talkingface.config_compat import ALIASES, IGNORED, RENAMED
-from talkingface.config_loading import load_config, load_settings
-from talkingface.config_values import read_yaml
+from helpers import ROOT
+from talkingface import workflow as runner
+from talkingface.cli import commands as cli
+from talkingface.cli.arguments import parse, split_files
+from talkingface.config.former_keys import ALIASES, IGNORED, RENAMED
+from talkingface.config.sections import Config
+from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import ConfigError
+from talkingface.pipeline import Pipeline
+from talkingface.plugin import registry
+from talkingface.plugin.configuration import load_config, load_settings
+from talkingface.weights import published as weights
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [ROOT / "checkpoints" / "README.md", ROOT / "dataset" / "README.md"]
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?^ *```(?P<lang>\w+)\n(?P<body>.*?)^ *```", re.M | re.S)
@@ -153,7 +157,7 @@ def test_the_example_model_learns_and_speaks_as_readme_says(example, tiny_datase
     run = example / "saved" / "TinyLip-demo" / "first"
 
     # The API block, as printed but for the model's name: its files are laid out where it expects them.
-    from talkingface.data.media import VideoReader, count_frames, probe, read_audio, write_image, write_wav
+    from talkingface.media import VideoReader, count_frames, probe, read_audio, write_image, write_wav
 
     video = next(Path(tiny_dataset["data_root"]).rglob("*.mp4"))
     (example / "me.mp4").write_bytes(video.read_bytes())
@@ -221,8 +225,8 @@ def test_calls_of_run_and_pipeline_in_the_pages_have_arguments_that_exist():
 @pytest.fixture
 def untouched_registries():
     """Models, metrics and steps that a page registers are forgotten after the test."""
-    from talkingface.evaluator import METRICS
-    from talkingface.preprocess_steps import STEPS
+    from talkingface.plugin.metrics import METRICS
+    from talkingface.preprocess.step import STEPS
 
     kept = [(known, dict(known)) for known in (METRICS, STEPS)]
     yield
@@ -244,7 +248,7 @@ def run_blocks(page: Path, **names) -> dict:
 @pytest.fixture
 def clip(tiny_dataset):
     """A prepared clip of the tiny corpus."""
-    from talkingface.data.clip import ClipFolder
+    from talkingface.clips.folder import ClipFolder
 
     loaded = load_config("IPLAP", "demo", (), tiny_dataset)
     return ClipFolder(runner.prepare(loaded)["train"][0].path)
@@ -254,12 +258,12 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     import numpy as np
     import torch
 
-    from talkingface.config import PreprocessConfig, StageConfig
-    from talkingface.data.layouts import ClipItem
-    from talkingface.evaluator.base import EvalSample
-    from talkingface.model.base import StepContext
-    from talkingface.preprocess import Preprocessor
-    from talkingface.preprocess_steps import plan_steps
+    from talkingface.clips.layouts import ClipItem
+    from talkingface.config.sections import PreprocessConfig, StageConfig
+    from talkingface.evaluation.sample import EvalSample
+    from talkingface.plugin.contract import StepContext
+    from talkingface.preprocess.plan import plan_steps
+    from talkingface.preprocess.prepare import Preprocessor
 
     page = run_blocks(ROOT / "docs" / "adding_a_model.md")
     assert page["official"][0].network == "generator"

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
 SIDE = 299  # pixels, input of the network
+
 CLASSES = 1008  # rows of the published classifier, which nobody asks here
 
 
@@ -101,7 +102,7 @@ class FIDInception(Inception3):
         Raises:
             CheckpointError: the file is missing, unreadable, or of another network.
         """
-        from talkingface.checkpoint import load_state_file
+        from talkingface.weights.checkpoint import load_state_file
 
         load_state_file(self, path, what="the FID Inception")
         return self

@@ -14,6 +14,7 @@ LAYERS = {"r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 """Blocks of the four stages."""
 
 SIDE = 112  # pixels, input of the network
+
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -53,7 +54,7 @@ class IResNet(nn.Module):
         Raises:
             CheckpointError: the file is missing, unreadable, or of another network.
         """
-        from talkingface.checkpoint import load_state_file
+        from talkingface.weights.checkpoint import load_state_file
 
         load_state_file(self, path, what="ArcFace's IResNet", optional=("num_batches_tracked",))
         return self

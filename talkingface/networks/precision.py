@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import EvaluationConfig
 
 
 @contextmanager
@@ -21,3 +25,24 @@ def full_float32() -> Iterator[None]:
         yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
+
+
+def precision(settings: EvaluationConfig, device: str) -> str:
+    """How precisely networks compute: `bf16` where the settings ask for it and the device is a GPU, else `32`."""
+    return "bf16" if settings.precision == "bf16" and device.startswith("cuda") else "32"
+
+
+@contextmanager
+def judging(settings: EvaluationConfig, device: str) -> Iterator[None]:
+    """Within: no gradients, and the precision of `precision`, where `32` means all bits of float32 (no TF32)."""
+    import torch
+
+    pass
+
+    bf16 = precision(settings, device) == "bf16"
+    with (
+        torch.inference_mode(),
+        full_float32(),
+        torch.autocast("cuda" if bf16 else "cpu", torch.bfloat16, enabled=bf16),
+    ):
+        yield

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.data.face import composite, polygon_mask
-from talkingface.data.mel import MEL_WIDTH
+from talkingface.faces.crop import composite, polygon_mask
+from talkingface.sound.mel import MEL_WIDTH
 
 BLUR = (21, 11.0)  # side and sigma of IP_LAP's Gaussian
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.evaluator import face_track
+from talkingface.lipsync.public import face_track
 
 
 def jittered_track(v):

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from talkingface.data.facemesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE
-from talkingface.data.sketch import EDGES, draw_sketch, draw_sketches, sketch_canvas
-from talkingface.data.source import Source
-from talkingface.losses import (
+from talkingface.clips.source import Source
+from talkingface.faces.mesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE
+from talkingface.faces.sketch import EDGES, draw_sketch, draw_sketches, sketch_canvas
+from talkingface.models.iplap.networks.alignment import AlignmentModule
+from talkingface.models.iplap.networks.landmark_generator import LandmarkGenerator
+from talkingface.models.iplap.networks.patch_discriminator import PatchDiscriminator
+from talkingface.models.iplap.networks.renderer import Renderer
+from talkingface.models.iplap.references import select_references
+from talkingface.networks.losses import (
     PerceptualLoss,
     feature_matching,
     gram,
@@ -18,11 +23,6 @@ from talkingface.losses import (
     split_maps,
     velocity_loss,
 )
-from talkingface.model.iplap_geometry import select_references
-from talkingface.networks.alignment import AlignmentModule
-from talkingface.networks.landmark_generator import LandmarkGenerator
-from talkingface.networks.patch_discriminator import PatchDiscriminator
-from talkingface.networks.renderer import Renderer
 from talkingface.networks.vgg19 import VGG19Features
 
 from .published import iplap_blend, iplap_schedule

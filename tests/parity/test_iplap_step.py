@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from talkingface.config import StageConfig
-from talkingface.model.base import StepContext
-from talkingface.model.iplap import IPLAP
-from talkingface.model.iplap_config import IPLAPConfig
+from talkingface.config.sections import StageConfig
+from talkingface.models.iplap.config import IPLAPConfig
+from talkingface.models.iplap.model import IPLAP
+from talkingface.plugin.contract import StepContext
 
 
 @pytest.mark.slow

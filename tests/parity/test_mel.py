@@ -5,14 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from talkingface.data.mel import (
-    MEL_WIDTH,
-    MelConfig,
-    mel_basis,
-    mel_window_start,
-    melspectrogram,
-    preemphasis,
-)
+from talkingface.sound.mel import MEL_WIDTH, MelConfig, mel_basis, mel_window_start, melspectrogram, preemphasis
 
 from .published import mel_chunk_starts
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from talkingface.evaluator import image, lmd, lse, mfcc
+from talkingface.evaluation.metrics import image, lmd, lse
+from talkingface.lipsync.public.windows import embed, windows_scored
 from talkingface.networks.syncnet_v2 import SyncNetV2
+from talkingface.sound import mfcc
 
 
 def pcm_of(v):
@@ -118,9 +120,9 @@ def test_a_clip_scores_as_published(vector, folded):
     network = network.fold() if folded else network
     bgr = np.floor(256 * v.input("e2e_frames")).astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
     pcm = pcm_of(v)[: v["pcm_samples"]]
-    assert lse.windows_scored(len(bgr), len(pcm)) == v["windows_scored"]
+    assert windows_scored(len(bgr), len(pcm)) == v["windows_scored"]
     with torch.no_grad():
-        lip, audio = lse.embed(network, bgr[..., ::-1], pcm)
+        lip, audio = embed(network, bgr[..., ::-1], pcm)
     v.check("lip_embeddings", lip)
     v.check("audio_embeddings", audio)
     check_score(v, lse.score_embeddings(lip, audio, v["constructor"]["vshift"]), v["result"], 1e-4, confidence=0.05)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from talkingface.evaluator.csim import AllPairs, cosines
-from talkingface.evaluator.frechet import FrechetSums
+from talkingface.evaluation.metrics.csim import AllPairs, cosines
+from talkingface.evaluation.metrics.frechet import FrechetSums
 from talkingface.networks.inception import FIDInception
 from talkingface.networks.iresnet import IResNet
 from talkingface.networks.lpips import LPIPS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from talkingface.data.detection import S3FDDetector, decode, suppress
+from talkingface.faces.s3fd import S3FDDetector, decode, suppress
 from talkingface.networks.s3fd import MEANS, S3FD
 
 

@@ -7,13 +7,13 @@ import copy
 import pytest
 import torch
 
-from talkingface.config import StageConfig
-from talkingface.model.base import StepContext
-from talkingface.model.sync_training import batch_statistics
-from talkingface.model.wav2lip import Wav2Lip
-from talkingface.model.wav2lip_config import Wav2LipConfig
+from talkingface.config.sections import StageConfig
+from talkingface.lipsync.expert.embedding import batch_statistics
+from talkingface.models.wav2lip.config import Wav2LipConfig
+from talkingface.models.wav2lip.model import Wav2Lip
+from talkingface.models.wav2lip.networks import QualityDiscriminator, Wav2LipGenerator
 from talkingface.networks.sync_expert import SyncExpert, sync_loss
-from talkingface.networks.wav2lip import QualityDiscriminator, Wav2LipGenerator
+from talkingface.plugin.contract import StepContext
 
 MEL_RANGE = 4  # the stored inputs called `...mel...` are multiplied by it
 LOSS = 1e-5  # relative

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from talkingface.config_loading import LoadedConfig, load_config
 from talkingface.devices import seed_everything
-from talkingface.registry import get_spec
-from talkingface.runlog import RunFolder
-from talkingface.trainer import Trainer
+from talkingface.plugin.configuration import LoadedConfig, load_config
+from talkingface.plugin.registry import get_spec
+from talkingface.training.trainer import Trainer
+from talkingface.weights.runs import RunFolder
 
 
 class MemoryClip:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from talkingface.config import Section
-from talkingface.data.clip import ClipDataset, DatasetOptions
-from talkingface.model.base import Plan, TalkingFaceModel, Update, frozen
-from talkingface.registry import register
+from talkingface.clips.dataset import ClipDataset, DatasetOptions
+from talkingface.config.sections import Section
+from talkingface.plugin.contract import Plan, TalkingFaceModel, Update, frozen
+from talkingface.plugin.registry import register
 
 
 class ToyGANConfig(Section):

@@ -1,0 +1,211 @@
+"""The `benchmark` command: how fast this machine does each part of the work, as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from talkingface.benchmark.timing import rate
+from talkingface.devices import has_fast_bf16, resolve_device, seed_everything
+from talkingface.files import write_text
+from talkingface.plugin.registry import get_spec
+from talkingface.weights.runs import RunFolder
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import Config
+    from talkingface.plugin.configuration import LoadedConfig
+    from talkingface.plugin.contract import TalkingFaceModel
+
+
+log = logging.getLogger("talkingface")
+
+Clips = dict[str, list[Any]]
+
+PROFILED_FRAMES = 16
+
+
+def benchmark(loaded: LoadedConfig, json_file: str | None = None, seconds: float = 5.0) -> int:
+    """Measure and print; weights are random, since speed does not depend on them.
+
+    Args:
+        loaded: configuration; its data set is prepared first when it is not yet.
+        json_file: where to write the figures as well.
+        seconds: time spent on each figure of a loop.
+    """
+    from talkingface.benchmark.metrics import metric_speed
+    from talkingface.workflow import prepare
+
+    config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
+    clips = prepare(loaded)
+    seed_everything(config.seed, config.reproducibility)
+    figures: dict[str, Any] = {"hardware": hardware(config)}
+    figures["preprocessing frames/s"] = preprocessing(config, clips)
+    with tempfile.TemporaryDirectory() as scratch:
+        training = [stage_speed(config, clips, name, Path(scratch), seconds) for name in _stages(config)]
+        figures["data loading items/s"] = {row["stage"]: row["items_per_s"] for row in training}
+        figures["training steps/s"] = {row["stage"]: row["steps_per_s"] for row in training}
+        figures["batch size"] = {row["stage"]: row["batch_size"] for row in training}
+        figures["generation"] = generation(config, clips, Path(scratch))
+    example = (clips["test"] or clips["train"])[0].video
+    figures |= metric_speed(example, seconds, resolve_device(config.device))
+    figures["peak memory MiB"] = peak_memory()
+    text = json.dumps(figures, indent=2)
+    print(text)
+    print(table(figures))
+    if json_file:
+        write_text(Path(json_file), text + "\n")
+    return 0
+
+
+def _stages(config: Config) -> list[str]:
+    return [stage.name for stage in config.stages if config.stage in (None, stage.name)]
+
+
+def hardware(config: Config) -> dict[str, Any]:
+    """What the figures were measured on."""
+    device = resolve_device(config.device)
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")), platform.processor()
+    )
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "fast_bf16": has_fast_bf16(device),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "model": config.model_name,
+        "profile": config.profile,
+    }
+
+
+def _cpu_lines() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def preprocessing(config: Config, clips: Clips) -> dict[str, float]:
+    """Frames per second of each step, on one process, over a few clips made anew in a scratch folder."""
+    from talkingface.clips.layouts import make_layout
+    from talkingface.preprocess.plan import plan_steps
+    from talkingface.preprocess.prepare import Preprocessor
+
+    model = get_spec(config.model_name).model
+    ids = [clip.clip_id for clip in clips["test"] or clips["train"]][:2]
+    items = [item for item in make_layout(config).find(config) if item.clip_id in ids]
+    settings = config.preprocess.model_copy(update={"workers": 0, "force": True})
+    steps = plan_steps(model.artefacts, model.step_settings(config.model), settings)
+    for step in steps:
+        step.bind(config)
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.perf_counter()
+        report = Preprocessor(steps, settings, scratch, config.fps, progress=False).run(items)
+        whole = time.perf_counter() - started
+    frames = sum(outcome.frames for outcome in report.outcomes.values())
+    return {**{name: round(rate, 1) for name, rate in report.step_rates.items()}, "all steps": round(frames / whole, 1)}
+
+
+def stage_speed(config: Config, clips: Clips, name: str, scratch: Path, seconds: float) -> dict[str, Any]:
+    """Items per second of the data set alone, and steps per second of the shared loop, of one stage."""
+    from talkingface.plugin.assembly import load_experts
+    from talkingface.training.trainer import StageLoop, Trainer
+
+    stage = next(s for s in config.stages if s.name == name)
+    stage = stage.model_copy(update={"init_from": ()})
+    model = get_spec(config.model_name).model(config.model)
+    load_experts(model, config, kinds=[stage.kind])
+    loop = StageLoop(Trainer(config, model, clips, RunFolder(scratch / name)), stage, None)
+    loop.batches.set_position(0)
+    keys = iter(loop.batches)
+    dataset = loop.dataset
+    fetch = getattr(dataset, "__getitems__", None) or (lambda batch: [dataset[key] for key in batch])
+    items = rate(lambda: len(fetch(next(keys))), seconds)
+    batches = iter(loop.loader)
+    steps = rate(lambda: loop.time_step(next(batches)), seconds, after=_synchronise)
+    return {
+        "stage": name,
+        "items_per_s": round(items, 1),
+        "steps_per_s": round(steps, 3),
+        "batch_size": stage.batch_size,
+    }
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def generation(config: Config, clips: Clips, scratch: Path) -> dict[str, float]:
+    """Frames per second: in torch operators alone (the networks), without and with landmarks, decoding and encoding."""
+    from talkingface.clips.source import Audio, Source
+    from talkingface.pipeline import Pipeline
+
+    clip = (clips["test"] or clips["train"])[0]
+    model = get_spec(config.model_name).model(config.model).to(resolve_device(config.device)).eval()
+    pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks)
+    audio = Audio.load(clip.video)
+    frames = audio.n_frames(config.fps)
+    pipeline.generate_file(Source.from_clip(clip), audio, scratch / "warm.mp4")
+    started = time.perf_counter()
+    pipeline.generate_file(Source.from_path(clip.video), audio, scratch / "whole.mp4")
+    whole = time.perf_counter() - started
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for _ in model.generate(Source.from_clip(clip), audio):
+            pass
+    prepared = time.perf_counter() - started
+    # The profiler keeps every event in memory, so it sees a short piece only.
+    piece = Audio(audio.samples[: PROFILED_FRAMES * audio.sample_rate // 25], audio.sample_rate)
+    operators = _operator_seconds(model, Source.from_clip(clip), piece)
+    return {
+        "frames": frames,
+        "network fps": round(piece.n_frames(config.fps) / operators, 2),
+        "prepared landmarks, no encoding fps": round(frames / prepared, 2),
+        "end to end fps": round(frames / whole, 2),
+    }
+
+
+def _operator_seconds(model: TalkingFaceModel, source: Any, audio: Any) -> float:
+    """Time inside torch operators on the device that runs them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    cuda = model.device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
+    with torch.inference_mode(), profile(activities=activities) as profiler:
+        for _ in model.generate(source, audio):
+            pass
+        _synchronise()
+    events = profiler.key_averages()
+    micro = sum(event.self_device_time_total if cuda else event.self_cpu_time_total for event in events)
+    return max(micro, 1) / 1e6
+
+
+def peak_memory() -> dict[str, float]:
+    """Largest resident memory of this process so far, and of the GPU."""
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    out = {"process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    if torch.cuda.is_available():
+        out["gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return out
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as aligned lines."""
+    rows = [
+        (f"{group}: {name}", value)
+        for group, values in figures.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

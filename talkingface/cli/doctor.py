@@ -1,0 +1,119 @@
+"""`doctor`: what this installation can do, and what is missing with the way to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+
+from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
+from talkingface.weights.published import FILES, how_to_get, status
+
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "lightning-fabric",
+    "numpy",
+    "scipy",
+    "av",
+    "opencv-python",
+    "mediapipe",
+    "librosa",
+    "pydantic",
+    "pyyaml",
+    "tensorboard",
+    "tqdm",
+    "scikit-image",
+    "scenedetect",
+    "matplotlib",
+    "jinja2",
+    "face-alignment",
+    "wandb",
+    "espeakng-loader",
+]
+
+OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
+
+
+def report(weights_dir: str = "checkpoints") -> str:
+    """The whole report as text; never fails because something is missing."""
+    parts = [("python and packages", _packages()), ("devices", _devices()), ("models", _models())]
+    parts += [("weights", _weights(Path(weights_dir))), ("data sets", _datasets())]
+    return "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts)
+
+
+def _packages() -> list[str]:
+    lines = [f"ok       python {platform.python_version()} ({sys.executable})"]
+    for name in PACKAGES:
+        try:
+            lines.append(f"ok       {name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            word = "absent  " if name in OPTIONAL else "MISSING "
+            lines.append(f"{word} {name}: pip install {name}")
+    return lines
+
+
+def _devices() -> list[str]:
+    try:
+        import torch
+
+        from talkingface.devices import has_fast_bf16, resolve_device
+    except ImportError as error:
+        return [f"MISSING  torch cannot be imported: {error}"]
+    lines = [f"ok       cpu, {torch.get_num_threads()} threads"]
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        lines.append(f"ok       cuda:{index} {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
+    chosen = resolve_device("auto")
+    bf16 = "fast" if has_fast_bf16(chosen) else "slow, 32 is used for bf16-auto"
+    return [*lines, f"ok       device=auto is {chosen}; bf16 is {bf16}"]
+
+
+def _models() -> list[str]:
+    lines = []
+    for name in describe_models():
+        try:
+            get_spec(name)
+            lines.append(f"ok       {name}")
+        except Exception as error:  # a broken plug-in must not hide the rest of the report
+            lines.append(f"BROKEN   {name}: {error}")
+    return lines
+
+
+def _weights(folder: Path) -> list[str]:
+    """The table of `weights` in short, and published weights that were imported."""
+    words = {"ok": "ok      ", "present": "ok      ", "absent": "absent  ", "unfinished": "absent  "}
+    lines = []
+    for file in FILES:
+        found = status(file, folder)
+        note = {"ok": "", "present": "; no hash to check it by", "absent": f"; {how_to_get(file.name, folder)}"}
+        lines.append(
+            f"{words.get(found, 'WRONG   ')} {folder / file.path} ({file.purpose}){note.get(found, f': {found}')}"
+        )
+    imported = sorted(folder.glob("*/imported.pt"))
+    return lines + [f"ok       {path} (published weights of {path.parent.name}, imported)" for path in imported]
+
+
+def _datasets() -> list[str]:
+    from types import SimpleNamespace
+
+    from talkingface.clips.layouts import make_layout
+    from talkingface.config.yaml_files import read_yaml
+    from talkingface.errors import TalkingFaceError
+    from talkingface.plugin.registry import dataset_file
+
+    lines = []
+    for name in describe_datasets():
+        lists = {f"{split}_filelist": None for split in ("train", "val", "test", "unseen")}
+        values = {"preprocessed_root": "", "data_root": "", "fps": 25.0, **lists} | read_yaml(dataset_file(name)[1])[0]
+        config = SimpleNamespace(dataset=name, **values)
+        try:
+            items = make_layout(config).find(config)
+        except TalkingFaceError as error:
+            lines.append(f"absent   {name}: {str(error).splitlines()[0]}")
+            continue
+        prepared = sum(1 for _ in Path(config.preprocessed_root).glob("**/clip.json"))
+        lines.append(f"ok       {name}: {len(items)} videos in {config.data_root}, {prepared} preprocessed")
+    return lines

@@ -1,0 +1,202 @@
+"""The data set that draws training samples from prepared clips."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.clips.face_store import FaceStore
+from talkingface.clips.folder import ClipFolder
+from talkingface.config.sections import Section
+from talkingface.errors import DataError
+
+log = logging.getLogger("talkingface")
+
+
+MANY_CLIPS = 500  # from here on clips are looked at in threads, with a progress bar
+
+READERS = 8
+
+T = TypeVar("T")
+
+
+class DatasetOptions(Section):
+    """Typed `data:` of a stage; a data set with further options derives its own class from this one.
+
+    Attributes:
+        repeats: training items per clip and epoch.
+        val_windows: fixed windows per clip in validation.
+        draw: `random` draws the clip of each training item uniformly, `order` takes every clip `repeats` times.
+        cache_mb: memory in each loader worker for arrays of clips seen lately.
+    """
+
+    repeats: int = Field(1, gt=0)
+    val_windows: int = Field(1, gt=0)
+    draw: Literal["random", "order"] = "random"
+    cache_mb: int = Field(1024, ge=0)
+
+
+class ClipDataset(ABC):
+    """Base of every data set: keeps the usable clips, and makes item `key` from a generator of its own.
+
+    A subclass writes `sample` (and `usable` when length alone does not decide), and sets `Options`. Items are dicts of
+    numpy arrays or tensors; the default collate stacks them. It is a map-style data set for
+    `torch.utils.data.DataLoader`.
+
+    Args:
+        clips: clips that are prepared; unusable ones are dropped here, with the reason in `rejected`.
+        split: `train`, `val` or `test`; only `train` draws new windows every epoch.
+        options: `data:` of the stage, a mapping or an instance of `Options`.
+        model_config: the model's configuration.
+        seed: of the run.
+
+    Attributes:
+        clips: the usable clips.
+        rejected: (clip_id, reason) of the others.
+
+    Raises:
+        DataError: no clip is usable.
+    """
+
+    Options: ClassVar[type[DatasetOptions]] = DatasetOptions
+
+    def __init__(
+        self,
+        clips: Sequence[ClipFolder],
+        split: str,
+        options: DatasetOptions | Mapping[str, Any] | None = None,
+        model_config: Any = None,
+        seed: int = 0,
+    ):
+        self.options = options if isinstance(options, DatasetOptions) else self.Options(**(options or {}))
+        self.split = split
+        self.model_config = model_config
+        self.seed = seed
+        self.rejected: list[tuple[str, str]] = []
+        self.clips: list[ClipFolder] = []
+        self._cache: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+        self._cached_bytes = 0
+        for clip, reason in zip(clips, self._reasons(clips), strict=True):
+            if reason:
+                self.rejected.append((clip.clip_id, reason))
+            else:
+                self.clips.append(clip)
+        self._report(len(clips))
+
+    @property
+    def training(self) -> bool:
+        """Whether windows differ from epoch to epoch."""
+        return self.split == "train"
+
+    @property
+    def min_frames(self) -> int:
+        """Frames a clip must have."""
+        return 1
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot be used, or None. Asked once per clip, at construction; with many clips from threads."""
+        if len(clip) < self.min_frames:
+            return f"shorter than {self.min_frames} frames"
+        return None
+
+    @abstractmethod
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, Any]:
+        """One item from a clip; every random choice comes from `rng`."""
+
+    def __len__(self) -> int:
+        return len(self.clips) * (self.options.repeats if self.training else self.options.val_windows)
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """Item `key`: `epoch * len(self) + index` in training, `index` otherwise (the epoch is then ignored)."""
+        clip, rng = self.draw(int(key))
+        return self.sample(clip, rng)
+
+    def draw(self, key: int) -> tuple[ClipFolder, np.random.Generator]:
+        """Clip and random generator of item `key`: the same for the same seed, split and key in every process."""
+        epoch, index = divmod(key, len(self))
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), epoch if self.training else 0, index])
+        random = self.training and self.options.draw == "random"
+        return self.clips[int(rng.integers(len(self.clips))) if random else index % len(self.clips)], rng
+
+    def cached(self, clip: ClipFolder, name: str, make: Callable[[], T]) -> T:
+        """`make()`, kept for the next items of the same clip; beyond `options.cache_mb` the least recently used go."""
+        key = (clip.clip_id, name)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key][0]
+        value = make()
+        size, limit = _nbytes(value), self.options.cache_mb * 2**20
+        if size <= limit:
+            self._cache[key] = (value, size)
+            self._cached_bytes += size
+        while self._cached_bytes > limit:
+            self._cached_bytes -= self._cache.popitem(last=False)[1][1]
+        return value
+
+    def crops(self, clip: ClipFolder, faces: FaceStore, frames: np.ndarray) -> np.ndarray:
+        """Face crops (..., S, S, 3) uint8 RGB of the frames (...) of a clip; all of them have a face.
+
+        Where the crops of all clips fit into `cache_mb` each is decoded once; else every item decodes what it shows.
+        """
+        if self._keeps_crops(faces.size) and faces.valid[frames].all():
+            return self.whole_crops(clip, faces)[frames]
+        needed, place = np.unique(frames, return_inverse=True)
+        return faces.read(needed)[place.reshape(frames.shape)]
+
+    def whole_crops(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
+        """Face crops (F, S, S, 3) uint8 RGB of a whole clip, black where there is no face; not to be written to."""
+        if self._keeps_crops(faces.size):
+            return self.cached(clip, f"crops {faces.key}", faces.whole)
+        return faces.whole()
+
+    def _keeps_crops(self, size: int) -> bool:
+        """Whether crops of `size` pixels of all clips fit into `cache_mb`, with room for what belongs to them."""
+        return self._frames * 3 * size**2 <= 0.9 * self.options.cache_mb * 2**20
+
+    @cached_property
+    def _frames(self) -> int:
+        return sum(map(len, self.clips))
+
+    def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
+        """`usable` of every clip, in order."""
+        if len(clips) < MANY_CLIPS:
+            yield from map(self.usable, clips)
+            return
+        from tqdm import tqdm
+
+        # Opening tens of thousands of small files is waiting for the disk, above all on network storage.
+        with ThreadPoolExecutor(READERS) as readers:
+            name = f"{type(self).__name__} ({self.split})"
+            yield from tqdm(
+                readers.map(self.usable, clips), desc=name, total=len(clips), unit="clip", disable=None, leave=False
+            )
+
+    def _report(self, given: int) -> None:
+        if not self.rejected and self.clips:
+            return
+        counts = Counter(reason for _, reason in self.rejected).most_common()
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in counts[:5]) or "the list is empty"
+        name = f"{type(self).__name__} ({self.split})"
+        if not self.clips:
+            raise DataError(f"{name}: none of {given} clips can be used: {reasons}")
+        log.warning("%s: %d of %d clips left out: %s", name, len(self.rejected), given, reasons)
+
+
+def _nbytes(value: Any) -> int:
+    """Approximate memory of an array, or of the arrays in a container or object."""
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if isinstance(value, Mapping):
+        return sum(map(_nbytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_nbytes, value))
+    return sum(map(_nbytes, vars(value).values())) if hasattr(value, "__dict__") else 64

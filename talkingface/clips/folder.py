@@ -1,0 +1,178 @@
+"""Prepared clips on disk, and the data set that draws training samples from them.
+
+`ClipFolder` knows file names and types. A folder holds `clip.json` (status, source, provenance of every artefact) and
+the artefacts: `audio.wav`, `mel.npy`, `landmarks.npz`, `faces.npz` beside `faces.bin` (or `faces.npy`). `ClipDataset`
+owns sampling. Nothing here needs mediapipe, librosa or PyAV: training on prepared data works without them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import wave
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from talkingface.clips.face_store import FaceStore
+from talkingface.errors import DataError
+
+if TYPE_CHECKING:
+    from talkingface.faces.track import LandmarkTrack
+
+
+META_FILE = "clip.json"
+
+FORMAT = 1
+
+log = logging.getLogger("talkingface")
+
+
+def default_file(artefact: str) -> str:
+    """Main file of an artefact; `name@variant` is another variant of the same kind, in files of that name."""
+    kind = artefact.partition("@")[0]
+    return artefact + {"audio": ".wav", "landmarks": ".npz", "faces": ".npz"}.get(kind, ".npy")
+
+
+class ClipFolder:
+    """One prepared clip.
+
+    Args:
+        path: its folder, `<preprocessed_root>/<clip_id>`.
+        video: source video; default is the one named in `clip.json`.
+        clip_id: default is the one in `clip.json`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], video: str | os.PathLike[str] | None = None, clip_id: str = ""):
+        self.path = Path(path)
+        self._video = Path(video) if video is not None else None
+        self.meta: dict[str, Any] = read_meta(self.path)
+        self.clip_id: str = clip_id or self.meta.get("clip_id", self.path.name)
+
+    def __len__(self) -> int:
+        """Number of video frames."""
+        return int(self.meta.get("frames", 0))
+
+    def __repr__(self) -> str:
+        return f"ClipFolder({self.clip_id!r}, {len(self)} frames, {self.status or 'not prepared'})"
+
+    @property
+    def status(self) -> str:
+        """`ok`, `rejected`, `failed`, or empty when the clip was never prepared."""
+        return str(self.meta.get("status", ""))
+
+    @property
+    def reason(self) -> str:
+        """Why the clip is not usable; empty when it is."""
+        return str(self.meta.get("reason", ""))
+
+    @property
+    def fps(self) -> float:
+        """Frame rate of landmarks and faces."""
+        return float(self.meta.get("fps", 25.0))
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks, as the data set's layout names it."""
+        return str(self.meta.get("speaker", ""))
+
+    @property
+    def video(self) -> Path:
+        """The source video (it may lie elsewhere or be gone when only prepared data were copied)."""
+        if self._video is not None:
+            return self._video
+        name = self.meta.get("source", {}).get("path")
+        if not name:
+            raise DataError(f"{self.path / META_FILE}: names no source video")
+        return Path(os.path.normpath(self.path / name))
+
+    def has(self, artefact: str) -> bool:
+        """Whether the artefact was made and its files are there."""
+        return artefact in self.meta.get("steps", {}) and all((self.path / f).exists() for f in self.files(artefact))
+
+    def files(self, artefact: str) -> tuple[str, ...]:
+        """Names of the artefact's files."""
+        return tuple(self.record(artefact).get("files", ())) or (default_file(artefact),)
+
+    def facts(self, artefact: str) -> dict[str, Any]:
+        """What the step of an artefact noted in `clip.json`, for instance the offset that filter `sync` measured."""
+        return dict(self.record(artefact).get("facts", {}))
+
+    def record(self, artefact: str) -> dict[str, Any]:
+        """What preprocessing noted when it made an artefact: `params`, `files`, `facts`, `fingerprint`; else empty."""
+        return dict(self.meta.get("steps", {}).get(artefact, {}))
+
+    def audio(self, key: str = "audio") -> np.ndarray:
+        """(n,) float32 mono in [-1, 1] at 16 kHz."""
+        return read_wav(self._file(key))
+
+    def mel(self, key: str = "mel") -> np.ndarray:
+        """(80, L) float32 log-mel, 80 columns per second."""
+        return self.array(key)
+
+    def track(self, key: str = "landmarks") -> LandmarkTrack:
+        """Landmarks of every frame, in pixels of the source."""
+        from talkingface.faces.track import LandmarkTrack
+
+        return LandmarkTrack.load(self._file(key))
+
+    def faces(self, key: str = "faces") -> FaceStore:
+        """Face crops of every frame."""
+        return FaceStore(self.path, key, self._file(key))
+
+    def array(self, key: str) -> np.ndarray:
+        """A plain array artefact (`<key>.npy`)."""
+        path = self._file(key)
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: unreadable ({error}); delete it and preprocess again") from None
+
+    def _file(self, artefact: str) -> Path:
+        path = self.path / self.files(artefact)[0]
+        if not path.exists():
+            raise DataError(
+                f"{self.path}: has no '{artefact}'; run `run_talkingface.py preprocess` for this model and data set"
+            )
+        return path
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """(n,) float32 of a mono PCM16 wave file, without PyAV."""
+    try:
+        with wave.open(os.fspath(path), "rb") as stream:
+            if stream.getsampwidth() != 2 or stream.getnchannels() != 1:
+                raise DataError(f"{path}: expected mono PCM16; delete it and preprocess again")
+            data = stream.readframes(stream.getnframes())
+    except (OSError, EOFError, wave.Error) as error:
+        raise DataError(f"{path}: unreadable ({error}); delete it and preprocess again") from None
+    return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Content of `clip.json`; empty when there is none or it was cut off by a crash."""
+    try:
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else {}
+
+
+def usable_clips(
+    clips: Iterable[ClipFolder], artefacts: Sequence[str] = ()
+) -> tuple[list[ClipFolder], list[tuple[str, str]]]:
+    """Split clips into those that are `ok` and have the artefacts, and (clip_id, reason) of the others."""
+    kept: list[ClipFolder] = []
+    dropped: list[tuple[str, str]] = []
+    for clip in clips:
+        missing = [name for name in artefacts if not clip.has(name)]
+        if clip.status != "ok":
+            dropped.append((clip.clip_id, f"{clip.status}: {clip.reason}" if clip.status else "not preprocessed"))
+        elif missing:
+            dropped.append((clip.clip_id, f"has no {', '.join(missing)}"))
+        else:
+            kept.append(clip)
+    return kept, dropped

@@ -1,0 +1,404 @@
+"""Where the videos of a data set lie, and which clips belong to train, val and test.
+
+A layout turns the folder of a data set into `ClipItem`s and reads its file lists. Without lists, or without one for
+validation, clips are held out deterministically from what is left for training; a list that was meant to be there and
+is not ends the run. Another layout derives from `Layout` and is added with `register_layout`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from talkingface.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import Config
+
+
+log = logging.getLogger("talkingface")
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts")
+
+AUDIO_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
+
+SPLITS = ("train", "val", "test")
+
+UNSEEN = "unseen"  # a list of its own: people who are in no split
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """Source of one clip.
+
+    Attributes:
+        clip_id: path-like name, unique in the data set; also its folder under `preprocessed_root`.
+        video: the source video.
+        speaker: who speaks.
+        audio: sound track when it is a file of its own.
+    """
+
+    clip_id: str
+    video: Path
+    speaker: str = ""
+    audio: Path | None = None
+
+
+class Layout(ABC):
+    """Base of the layouts; `config` is the resolved configuration with `data_root` and the three file lists.
+
+    Attributes:
+        tree: expected folder structure, shown when the data are missing.
+        source: where to get the data.
+        held_out: share of clips held out for each list that is missing.
+        by_speaker: hold out whole speakers.
+    """
+
+    name: ClassVar[str] = ""
+    tree: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    held_out: ClassVar[float] = 0.02
+    by_speaker: ClassVar[bool] = False
+
+    @abstractmethod
+    def item(self, root: Path, clip_id: str) -> ClipItem:
+        """The clip of a list entry; its video need not exist."""
+
+    @abstractmethod
+    def scan(self, root: Path) -> list[ClipItem]:
+        """Every clip below the data root, sorted by name."""
+
+    def parse_line(self, line: str) -> str:
+        """Clip id of a list line: its first word (LRS2's test list carries tags behind it)."""
+        return line.split()[0]
+
+    def find(self, config: Config) -> list[ClipItem]:
+        """Clips of all splits. Listed clips whose video is missing are included; preprocessing reports them.
+
+        Raises:
+            DataError: a file list or the data root is missing, or the root holds none of the clips.
+        """
+        self.check_lists(config)
+        root = Path(config.data_root)
+        every = (*SPLITS, UNSEEN)
+        listed = list(dict.fromkeys(clip_id for split in every for clip_id in self.listed_ids(config, split) or ()))
+        if not config.data_root or not root.is_dir():
+            raise DataError(self.missing_message(config))
+        if listed and self.listed_ids(config, "train") is not None:
+            items = [self.item(root, clip_id) for clip_id in listed]
+            if not any(item.video.exists() for item in items):
+                raise DataError(f"none of the {len(items)} listed clips is there. {self.missing_message(config)}")
+            return items
+        items = self.scan(root)
+        if not items:
+            raise DataError(self.missing_message(config))
+        return items
+
+    def check_lists(self, config: Config) -> None:
+        """See that the file lists are there, or that their absence asks for the automatic split.
+
+        It does when every list that is named lies at the usual place, `<folder>/filelist/<split>.txt` of one folder,
+        and none is there. Where there are others, only the validation list may be absent.
+
+        Raises:
+            DataError: a list is missing; the message names it.
+        """
+        names = {split: Path(name) for split in SPLITS if (name := getattr(config, f"{split}_filelist"))}
+        missing = {split: path for split, path in names.items() if not path.is_file()}
+        usual = {split: path.parts[-2:] == ("filelist", f"{split}.txt") for split, path in names.items()}
+        places = [path.parent for path in names.values()]
+        automatic = len(missing) == len(names) and len(set(places)) == 1
+        # The odd one out first: it is the one that somebody mistyped.
+        for split, path in sorted(missing.items(), key=lambda entry: (usual[entry[0]], places.count(entry[1].parent))):
+            if usual[split] and (automatic or split == "val"):
+                continue
+            remedy = f"write it, correct --{split}_filelist, or hold clips out instead with --{split}_filelist=null"
+            raise DataError(f"{path}: the {split} file list does not exist; {remedy}")
+
+    def listed_ids(self, config: Config, split: str) -> list[str] | None:
+        """Clip ids in the split's list file, None when there is no such file."""
+        name = getattr(config, f"{split}_filelist", None)
+        if not name or not Path(name).is_file():
+            return None
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{name}: cannot read this file list: {error}") from None
+        lines = (line.strip() for line in text.splitlines())
+        return list(dict.fromkeys(_safe_id(self.parse_line(line), name) for line in lines if line and line[0] != "#"))
+
+    def split_ids(self, config: Config, split: str) -> list[str]:
+        """Clip ids of a split: its list file, or a deterministic part of the clips that are left.
+
+        Clips that preprocessing rejected or failed on are left out. Which of the others belong to which part does not
+        depend on them, so that a stricter filter moves no clip from training to test; only where a part would be left
+        with nothing are clips held out of the usable ones instead.
+
+        Raises:
+            DataError: the split is not known, or a file list or the data are missing.
+        """
+        if split not in SPLITS:
+            raise DataError(f"split '{split}' is not known; choose {', '.join(SPLITS)}")
+        self.check_lists(config)
+        listed = {name: self.listed_ids(config, name) for name in SPLITS}
+        if listed[split] is not None and (split != "train" or None not in listed.values()):
+            return list(listed[split] or ())
+        return self._held_out(config, listed)[split]
+
+    def _held_out(self, config: Config, listed: dict[str, list[str] | None]) -> dict[str, list[str]]:
+        """All three splits, those without a list cut from the training clips."""
+        taken = {clip_id for name in ("val", "test") for clip_id in listed[name] or ()}
+        pool = listed["train"] if listed["train"] is not None else self._known_ids(config)
+        pool = [clip_id for clip_id in pool if clip_id not in taken]
+        usable = [clip_id for clip_id in pool if not _given_up(Path(config.preprocessed_root) / clip_id)]
+        left_out = f" ({len(pool) - len(usable)} unusable ones left out)" if len(usable) < len(pool) else ""
+        missing = [name for name in ("val", "test") if listed[name] is None]
+        # With no usable clip at all, the reasons are reported clip by clip.
+        parts = self._usable_parts(pool, set(usable or pool), len(missing))
+        pool = usable or pool
+        result = {name: list(listed[name] or ()) for name in ("val", "test")} | {"train": parts[0]}
+        for name, part in zip(missing, parts[1:], strict=True):
+            result[name] = part
+            if len(part) == len(pool):
+                continue  # too few to hold any out; said already
+            where = getattr(config, f"{name}_filelist")
+            _warn_once(f"no {name} list ({where}): holding out {len(part)} of {len(pool)} clips{left_out}")
+        return result
+
+    def _usable_parts(self, pool: list[str], usable: set[str], missing: int) -> list[list[str]]:
+        """The usable clips of the training list and of `missing` held-out lists; see `split_ids`."""
+        if missing < len(pool):  # otherwise all parts are the same clips
+            parts = hold_out(pool, missing, self.held_out, self.by_speaker)
+            parts = [[clip_id for clip_id in part if clip_id in usable] for part in parts]
+            if all(parts):
+                return parts
+        return hold_out([clip_id for clip_id in pool if clip_id in usable], missing, self.held_out, self.by_speaker)
+
+    def known_ids(self, config: Config) -> list[str]:
+        """Clip ids of all splits together, usable or not."""
+        self.check_lists(config)
+        listed = [clip_id for split in SPLITS for clip_id in self.listed_ids(config, split) or ()]
+        if self.listed_ids(config, "train") is None:
+            listed += self._known_ids(config)
+        return list(dict.fromkeys(listed))
+
+    def _known_ids(self, config: Config) -> list[str]:
+        """Clips on disk: from the data root, or from the prepared folders when the videos are gone."""
+        try:
+            return [item.clip_id for item in self.find(config)]
+        except DataError:
+            prepared = prepared_ids(config.preprocessed_root)
+            if not prepared:
+                raise
+            return prepared
+
+    def missing_message(self, config: Config) -> str:
+        """What to do when the data are not there."""
+        tree = self.tree.format(root=config.data_root or f"dataset/{self.name}/data")
+        return f"no videos of data set '{self.name}' found. Expected: {tree}. {self.source} To try now: --dataset=demo"
+
+
+LAYOUTS: dict[str, type[Layout]] = {}
+
+
+def register_layout(name: str) -> Callable[[type[Layout]], type[Layout]]:
+    """Class decorator: makes a layout known under `layout: name`."""
+
+    def register(layout: type[Layout]) -> type[Layout]:
+        layout.name = name
+        LAYOUTS[name] = layout
+        return layout
+
+    return register
+
+
+def make_layout(config: Config) -> Layout:
+    """The layout that the configuration names."""
+    if config.layout not in LAYOUTS:
+        raise ConfigError(f"layout: '{config.layout}' is not known; choose {', '.join(LAYOUTS)}")
+    return LAYOUTS[config.layout]()
+
+
+def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
+    """Ids of all clips that have a `clip.json`, sorted."""
+    from talkingface.clips.folder import META_FILE
+
+    root = Path(preprocessed_root)
+    return sorted(path.parent.relative_to(root).as_posix() for path in root.rglob(META_FILE)) if root.is_dir() else []
+
+
+def hold_out(ids: Sequence[str], parts: int, share: float, by_speaker: bool = False) -> list[list[str]]:
+    """Cut `parts` held-out lists from `ids`, the same for the same ids whatever their order.
+
+    Each part gets `share` of the clips (or speakers), at least one. With too few clips to spare, the parts repeat the
+    training clips: a run on one clip must still work, and says so.
+
+    Returns:
+        The training list, then the parts; each in the order of `ids`.
+    """
+    groups: dict[str, list[str]] = {}
+    for clip_id in ids:
+        groups.setdefault(clip_id.split("/")[0] if by_speaker else clip_id, []).append(clip_id)
+    if by_speaker and len(groups) <= parts:
+        return hold_out(ids, parts, share)
+    if len(groups) <= parts:
+        if parts and ids:
+            _warn_once(f"{len(ids)} clips are too few to hold any out: validation and test use the training clips")
+        return [list(ids) for _ in range(parts + 1)]
+    ranked = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    each = min(max(1, round(share * len(groups))), (len(groups) - 1) // parts) if parts else 0
+    chosen = [set(ranked[n * each : (n + 1) * each]) for n in range(parts)]
+    chosen.insert(0, set(ranked[parts * each :]))
+    return [[clip_id for name in groups if name in part for clip_id in groups[name]] for part in chosen]
+
+
+class _SpeakerClip(Layout):
+    """Layouts whose ids are `<speaker>/<clip>`."""
+
+    folders: ClassVar[tuple[str, ...]] = ("main", "")
+
+    def item(self, root: Path, clip_id: str) -> ClipItem:
+        """The clip of a list entry, in the first of `folders` that has it."""
+        candidates = [root / folder / f"{clip_id}.mp4" for folder in self.folders]
+        video = next((path for path in candidates if path.exists()), candidates[0])
+        return ClipItem(clip_id, video, clip_id.split("/")[0], sound_beside(video))
+
+    def scan(self, root: Path) -> list[ClipItem]:
+        """All `<speaker>/<clip>.mp4`."""
+        base = next((root / folder for folder in self.folders if folder and (root / folder).is_dir()), root)
+        videos = sorted(path for path in base.glob("*/*") if path.suffix.lower() in VIDEO_SUFFIXES)
+        return [_clip_item(path, base) for path in videos]
+
+
+@register_layout("lrs2")
+class LRS2Layout(_SpeakerClip):
+    """LRS2: `main/<speaker>/<clip>.mp4`."""
+
+    tree = "{root}/main/<speaker>/<clip>.mp4 and its lists train.txt, val.txt, test.txt in the filelist folder"
+    source = (
+        "Apply for LRS2 at https://www.robots.ox.ac.uk/~vgg/data/lip_reading/lrs2.html (signed agreement with the BBC)."
+    )
+
+
+@register_layout("demo")
+class DemoLayout(_SpeakerClip):
+    """The synthetic corpus, in LRS2's layout."""
+
+    tree = "{root}/main/<identity>/<clip>.mp4"
+    source = "Make it with `python run_talkingface.py demo-data`."
+
+
+@register_layout("mead")
+class MEADLayout(Layout):
+    """MEAD: `<id>/video/<view>/<emotion>/<level>/<nnn>.mp4`, front view; ids are `<id>/<view>_<emotion>_<level>_<nnn>`.
+
+    Clips already cut to `<set>/<clip>.mp4` (as HyperLips' lists name them) are accepted too.
+    """
+
+    tree = (
+        "{root}/<id>/video/front/<emotion>/<level>/<nnn>.mp4 and {root}/<id>/audio/<emotion>/<level>/<nnn>.m4a "
+        "(unpack each person's video.tar and audio.tar), or {root}/<set>/<clip>.mp4"
+    )
+    source = "Get MEAD at https://wywu.github.io/projects/MEAD/MEAD.html."
+    held_out = 0.05
+    by_speaker = True
+    views: ClassVar[tuple[str, ...]] = ("front",)
+
+    def item(self, root: Path, clip_id: str) -> ClipItem:
+        """The clip of a list entry."""
+        person, _, rest = clip_id.partition("/")
+        view, _, rest = rest.partition("_")
+        emotion, _, rest = rest.partition("_")
+        level, _, number = rest.rpartition("_")
+        video = root / person / "video" / view / emotion / level / f"{number}.mp4"
+        flat = root / f"{clip_id}.mp4"
+        # A name of neither form is a clip that is not there, which preprocessing reports like any other.
+        in_tree = all((person, view, emotion, level, number)) and "/" not in f"{view}{emotion}{level}{number}"
+        return self._from_tree(video, root) if in_tree and not flat.exists() else _clip_item(flat, root)
+
+    def scan(self, root: Path) -> list[ClipItem]:
+        """All clips of the chosen views, or the flat layout when there is no such tree."""
+        videos = sorted(path for view in self.views for path in root.glob(f"*/video/{view}/*/*/*.mp4"))
+        if videos:
+            return [self._from_tree(path, root) for path in videos]
+        return [_clip_item(path, root) for path in sorted(root.glob("*/*.mp4"))]
+
+    def _from_tree(self, video: Path, root: Path) -> ClipItem:
+        person, _, view, emotion, level, _ = video.relative_to(root).parts
+        sound = root / person / "audio" / emotion / level / video.with_suffix(".m4a").name
+        clip_id = printable(f"{person}/{view}_{emotion}_{level}_{video.stem}")
+        return ClipItem(clip_id, video, printable(person), sound if sound.exists() else sound_beside(video))
+
+
+@register_layout("folder")
+class FolderLayout(Layout):
+    """Any tree of videos; ids are the paths without suffix, the speaker is the folder."""
+
+    tree = "{root}/**/<clip>.mp4 (or .mov, .mkv, .avi, .webm ...)"
+    source = "Put talking-face videos there, or give --data_root=FOLDER."
+    held_out = 0.05
+
+    def item(self, root: Path, clip_id: str) -> ClipItem:
+        """The clip of a list entry."""
+        candidates = [root / f"{clip_id}{suffix}" for suffix in VIDEO_SUFFIXES]
+        video = next((path for path in candidates if path.exists()), candidates[0])
+        return _clip_item(video, root)
+
+    def scan(self, root: Path) -> list[ClipItem]:
+        """All videos of the tree."""
+        items: dict[str, ClipItem] = {}
+        for path in sorted(root.rglob("*")):
+            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
+                item = _clip_item(path, root)
+                if item.clip_id in items:
+                    log.warning("%s: left out, %s has the same name", path, items[item.clip_id].video)
+                items.setdefault(item.clip_id, item)
+        return list(items.values())
+
+    def parse_line(self, line: str) -> str:
+        """The whole line: names of people's own files contain spaces. A video suffix is dropped."""
+        stem, suffix = os.path.splitext(line)
+        return stem if suffix.lower() in VIDEO_SUFFIXES else line
+
+
+def _given_up(folder: Path) -> bool:
+    """Whether preprocessing found a clip unusable."""
+    from talkingface.clips.folder import read_meta
+
+    return read_meta(folder).get("status") in ("rejected", "failed")
+
+
+def _clip_item(video: Path, base: Path) -> ClipItem:
+    relative = video.relative_to(base).with_suffix("")
+    speaker = relative.parts[0] if len(relative.parts) > 1 else ""
+    return ClipItem(printable(relative.as_posix()), video, printable(speaker), sound_beside(video))
+
+
+def printable(name: str) -> str:
+    """A file name as text that can be written anywhere: bytes that are no UTF-8 become `%E9`."""
+    return "".join(f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char for char in name)
+
+
+def sound_beside(video: Path) -> Path | None:
+    """A sound file of the same name next to the video, when there is one."""
+    return next((path for path in (video.with_suffix(suffix) for suffix in AUDIO_SUFFIXES) if path.exists()), None)
+
+
+def _safe_id(clip_id: str, where: str) -> str:
+    """A list entry with forward slashes; entries that lead out of the data root are refused."""
+    clip_id = clip_id.replace("\\", "/").strip("/")
+    if ".." in clip_id.split("/") or ":" in clip_id:
+        raise DataError(f"{where}: '{clip_id}' is not a clip name below the data root")
+    return clip_id
+
+
+@lru_cache(maxsize=256)
+def _warn_once(message: str) -> None:
+    log.warning(message)

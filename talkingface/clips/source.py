@@ -1,0 +1,302 @@
+"""What drives a generation: the pictures (`Source`) and the voice (`Audio`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from talkingface.config.sections import LandmarkConfig
+from talkingface.errors import MediaError, NoFaceError
+from talkingface.media.audio import check_finite, read_audio
+from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
+from talkingface.media.probe import probe
+from talkingface.media.read import VideoReader, count_frames
+
+if TYPE_CHECKING:
+    from talkingface.clips.folder import ClipFolder
+    from talkingface.faces.track import LandmarkProvider, LandmarkTrack
+
+log = logging.getLogger("talkingface")
+
+
+_CHUNK_BYTES = 96 * 2**20  # decoded frames held at once while a video plays backwards
+
+_SHORTEST_CHUNK = 8
+
+_LONGEST_SKIP = 250  # frames decoded in vain before a seek is cheaper: the usual distance of key frames
+
+_SILENCE = 1e-4  # -80 dB of full scale: below the dither of a 16-bit recording of nothing
+
+
+@dataclass(frozen=True)
+class Audio:
+    """The driving voice.
+
+    Attributes:
+        samples: (n,) float32 mono in [-1, 1].
+        sample_rate: Hz.
+        path: Where it came from, None for samples made in memory.
+
+    Raises:
+        MediaError: If a sample is NaN or infinite.
+    """
+
+    samples: np.ndarray
+    sample_rate: int = SAMPLE_RATE
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse samples that no model can hear."""
+        check_finite(self.samples, self.path or "audio")
+
+    @classmethod
+    def load(cls, path: str | Path, *, allow_silence: bool = False) -> Audio:
+        """Read the sound of any media file at 16 kHz.
+
+        Args:
+            path: Sound or video file.
+            allow_silence: Take a recording without any sound as well; it says nothing, so by default it is refused.
+
+        Raises:
+            MediaError: If the file is missing or damaged, or its sound is absent, empty or silent.
+        """
+        audio = cls(read_audio(path), SAMPLE_RATE, Path(path))
+        if audio.is_silent and not allow_silence:
+            raise MediaError(f"{path}: the sound track is silent; give a recording of speech")
+        return audio
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    @property
+    def is_silent(self) -> bool:
+        """No sample reaches -80 dB of full scale."""
+        return not len(self.samples) or float(np.abs(self.samples).max()) < _SILENCE
+
+    def n_frames(self, fps: float = FPS) -> int:
+        """Number of video frames that last as long; the length rule of `frame_count`."""
+        return frame_count(self.duration, fps)
+
+
+class Source:
+    """The video or still image whose face is to speak. Frames are decoded when asked for and never all held.
+
+    Attributes:
+        path: The file.
+        fps: Frame rate of the frame indices.
+        size: (height, width) after rotation.
+        is_image: A still image: one frame.
+        reference: Where identity frames come from instead, when set.
+        clip: The preprocessed clip, when landmarks already lie on disk.
+        landmark_config: How landmarks are found otherwise.
+        held_out: The output is compared with this very video, so no frame may be made from itself: identity frames must
+            come from `reference`, or from another part of the video.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float = FPS,
+        reference: Source | None = None,
+        clip: ClipFolder | None = None,
+    ) -> None:
+        """Open a video or image.
+
+        Raises:
+            MediaError: If the file is missing, damaged, or has no picture.
+        """
+        self.path = Path(path)
+        info = probe(self.path)
+        if not info.has_video:
+            raise MediaError(f"{self.path}: has sound but no picture; give a video or an image")
+        self.fps, self.reference, self.clip = fps, reference, clip
+        self.info = info
+        self.size = info.size
+        self.is_image = info.is_image
+        self.landmark_config = LandmarkConfig()
+        self.held_out = False
+        self._length = count_frames(self.path, fps)
+        self._landmarks: LandmarkTrack | None = None
+        self._last: np.ndarray | None = None
+
+    @classmethod
+    def from_path(cls, path: str | Path, fps: float = FPS) -> Source:
+        """Open any video or still image."""
+        return cls(path, fps)
+
+    @classmethod
+    def from_clip(cls, clip: ClipFolder) -> Source:
+        """Open the video behind a preprocessed clip, whose landmarks are then read instead of computed."""
+        return cls(clip.video, clip.fps, clip=clip)
+
+    def __len__(self) -> int:
+        """Number of frames at `fps`."""
+        return self._length
+
+    def order(self, n: int) -> np.ndarray:
+        """Frame indices of an output of `n` frames: trimmed, or played to and fro 0..F-1, F-1..0 until it suffices.
+
+        The end frames appear twice at the turns, as published.
+        """
+        position = np.arange(n) % (2 * len(self))
+        return np.where(position < len(self), position, 2 * len(self) - 1 - position)
+
+    def frames(self, order: Sequence[int] | np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Stream frames in any order; memory stays flat, also where the order runs backwards.
+
+        Args:
+            order: Frame indices, None for all frames forward.
+
+        Yields:
+            (H, W, 3) uint8 RGB, each owned by the caller.
+        """
+        indices = range(len(self)) if order is None else [int(index) for index in order]
+        self._check(indices)
+        held: np.ndarray | None = None
+        for first, last, descending in _runs(indices):
+            run = indices[first:last]
+            if descending:
+                yield from self._backward(run)
+                continue
+            if self.is_image:
+                held = self.read([0])[0] if held is None else held
+                yield from (held.copy() for _ in run)
+                continue
+            yield from (frame for _, frame in self._forward(run))
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Return a few frames by index, in one forward pass.
+
+        Args:
+            indices: Frame indices, any order, repeats allowed.
+
+        Returns:
+            As many (H, W, 3) uint8 RGB frames; all are held in memory.
+        """
+        wanted = [int(index) for index in indices]
+        self._check(wanted)
+        found: dict[int, np.ndarray] = {}
+        for part in _split_at_gaps(sorted(set(wanted))):
+            found.update(self._forward(part))
+        return [found[index].copy() for index in wanted]
+
+    def _check(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            if not 0 <= index < len(self):
+                raise IndexError(f"{self.path}: frame {index} does not exist, the source has {len(self)} frames")
+
+    def _forward(self, run: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (index, frame) for indices that never decrease."""
+        if not len(run):
+            return
+        position = 0
+        for number, frame in enumerate(VideoReader(self.path, self.fps, run[0], run[-1] + 1), start=run[0]):
+            while position < len(run) and run[position] == number:
+                position += 1
+                again = position < len(run) and run[position] == number
+                yield number, frame.copy() if again else frame
+        if position == len(run):
+            return
+        logger.warning("%s: ends %d frames early; its last frame is repeated", self.path, len(run) - position)
+        yield from ((index, self._last_frame().copy()) for index in run[position:])
+
+    def _last_frame(self) -> np.ndarray:
+        """Frame that stands in where a file holds fewer than it says."""
+        if self._last is None:
+            for frame in VideoReader(self.path, self.fps):
+                self._last = frame
+        assert self._last is not None  # a reader without any frame raises
+        return self._last
+
+    def _backward(self, run: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield frames of falling indices: chunks are decoded forward and handed out from their end."""
+        height, width = self.size
+        chunk = max(_SHORTEST_CHUNK, _CHUNK_BYTES // (height * width * 3))
+        for first in range(0, len(run), chunk):
+            part = list(run[first : first + chunk])
+            held = dict(self._forward(part[::-1]))
+            for index, after in zip(part, [*part[1:], None], strict=True):
+                yield held[index].copy() if after == index else held.pop(index)
+
+    def landmarks(self, provider: LandmarkProvider | None = None) -> LandmarkTrack:
+        """Return the face track of the source, computed on the first call and kept.
+
+        It comes from the clip folder when there is one; otherwise from `provider`, by default the one that
+        `landmark_config` names, in tracking mode for videos (less jitter) and in static mode for images.
+
+        Raises:
+            NoFaceError: If no face is found.
+        """
+        if self._landmarks is None:
+            if self.clip is not None and self.clip.has("landmarks"):
+                self._landmarks = self.clip.track()
+            else:
+                self._landmarks = self._find_landmarks(provider)
+        return self._landmarks
+
+    def _find_landmarks(self, provider: LandmarkProvider | None) -> LandmarkTrack:
+        from talkingface.faces.detectors import make_provider
+        from talkingface.faces.track import track_faces
+
+        wanted = self.landmark_config
+        mode = "static" if self.is_image else "tracking"
+        provider = provider or make_provider(
+            wanted.provider,
+            mode,
+            wanted.min_detection,
+            model_path=wanted.model_path,
+            weights_dir=wanted.weights_dir,
+        )
+        # Gaps of up to a second are bridged here; training data are bridged more cautiously (`max_gap`).
+        try:
+            return track_faces(self.frames(), provider, wanted.pick, max_gap=round(self.fps))
+        except NoFaceError as error:
+            raise NoFaceError(f"{self.path}: {error}") from None
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+    """Cut an order into (first, last, descending) stretches that one pass can serve."""
+    first, direction = 0, 0
+    for position, (before, after) in enumerate(pairwise(indices), start=1):
+        step = after - before
+        turns = step and direction and (step > 0) != (direction > 0)
+        if turns or abs(step) > _LONGEST_SKIP:
+            yield first, position, direction < 0
+            first, direction = position, 0
+        elif step:
+            direction = 1 if step > 0 else -1
+    if len(indices):
+        yield first, len(indices), direction < 0
+
+
+def _split_at_gaps(ascending: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut rising indices where a seek is cheaper than decoding what lies between."""
+    for first, last, _ in _runs(ascending):
+        yield ascending[first:last]
+
+
+def report_missing(valid: np.ndarray, order: np.ndarray, name: str, policy: str) -> None:
+    """Name the shown source frames that have no face, in one warning.
+
+    Raises:
+        NoFaceError: there are any and the policy is `error`.
+    """
+    used = np.zeros(len(valid), bool)
+    used[order] = True
+    missing = np.flatnonzero(used & ~valid)
+    if not len(missing):
+        return
+    runs = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1)
+    ranges = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:10])
+    ranges += f" and {len(runs) - 10} more ranges" if len(runs) > 10 else ""
+    if policy == "error":
+        raise NoFaceError(f"{name}: no face in frames {ranges}; --model.inference.no_face=pass leaves them as they are")
+    log.warning("%s: no face in frames %s; they are passed through unchanged", name, ranges)

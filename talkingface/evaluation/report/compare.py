@@ -1,0 +1,87 @@
+"""Command `compare`: several evaluated runs in one report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from talkingface.errors import DataError
+from talkingface.evaluation.report.comparison import Comparison, Difference, read_runs
+from talkingface.evaluation.report.html import write_comparison_html
+from talkingface.evaluation.report.numbers import interval, number
+from talkingface.evaluation.report.write import as_json
+from talkingface.files import write_text
+
+
+def compare_runs(paths: Sequence[str | Path], output: str | Path) -> int:
+    """Write `report.html`, `comparison.json` and `comparison.csv` about evaluated runs, and print the table.
+
+    Args:
+        paths: run folders, their `eval` folders, or `metrics.json` files; the first is what others are compared with.
+        output: folder to write to.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        DataError: no path, or one without a usable `metrics.json`.
+        OutputError: the folder cannot be written.
+    """
+    if not paths:
+        raise DataError("nothing to compare: give run folders, as in `compare saved/A-demo/first saved/B-demo/first`")
+    comparison = Comparison(read_runs(paths))
+    folder = Path(output)
+    write_text(folder / "comparison.json", as_json(comparison.to_json()))
+    write_text(folder / "comparison.csv", _table(comparison))
+    write_comparison_html(comparison, folder)
+    print(comparison.merged().table())
+    for run in comparison.runs:
+        if run.remarks:
+            print(f"{run.name}: {'; '.join(run.remarks)}")
+    for text in comparison.warnings:
+        print(f"warning: {text}")
+    for difference in comparison.differences:
+        if difference.verdict != "unclear":
+            print(_line(difference))
+    print(f"wrote {folder / 'report.html'}")
+    return 0
+
+
+def _line(difference: Difference) -> str:
+    ends = interval(difference.interval95)
+    clips = f"on {difference.clips} common clips"
+    return (
+        f"{difference.figure}: {difference.run} less {difference.base} {number(difference.mean)} {ends} {clips}: "
+        f"{difference.verdict}" + (f", but no evidence: {difference.doubt}" if difference.doubt else "")
+    )
+
+
+def _table(comparison: Comparison) -> str:
+    """`comparison.csv`: one line per figure and row; a run's difference to the first run stands in its line."""
+    stream = io.StringIO(newline="")
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(
+        ["figure", "unit", "higher_is_better", "row", "mean", "low", "high", "clips"]
+        + ["difference", "difference_low", "difference_high", "common_clips", "verdict", "does_not_compare"]
+    )
+    differences = {(d.figure, d.run): d for d in comparison.differences}
+    merged = comparison.merged()
+    for key, figure in merged.figures.items():
+        for name, row in merged.rows.items():
+            difference = differences.get((key, name))
+            paired = [""] * 5
+            if difference is not None:
+                paired = [*_cells(difference.mean, difference.interval95), difference.clips, difference.verdict]
+            better = {True: "yes", False: "no", None: ""}[figure.higher_is_better]
+            numbers = _cells(row.values.get(key), row.intervals.get(key))
+            table.writerow(
+                [key, figure.unit, better, name, *numbers, row.scored.get(key, 0), *paired]
+                + [comparison.doubtful.get(key, "")]
+            )
+    return stream.getvalue()
+
+
+def _cells(mean: float | None, ends: tuple[float, float] | None) -> list[str]:
+    return ["" if value is None else f"{value:.6g}" for value in (mean, *(ends or (None, None)))]

@@ -1,0 +1,155 @@
+"""`evaluate --self_test`: checks that whoever wants to trust the metrics on their own machine and data can run.
+
+Takes a few test clips of a data set, moves and swaps their sound, freezes and copies their pictures, and sees that
+every metric answers as it must. Metrics whose weights are missing read n/a.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.errors import ConfigError, DataError, TalkingFaceError, Unavailable
+from talkingface.evaluation.folders import FileClip
+from talkingface.evaluation.metric import MetricContext
+from talkingface.evaluation.report.result import one_line
+from talkingface.evaluation.self_test.bench import Bench, shortened
+from talkingface.evaluation.self_test.checks import Check, all_checks
+from talkingface.evaluation.tracking import TrackCache, Tracker
+from talkingface.plugin.configuration import LoadedConfig
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import Config
+
+
+log = logging.getLogger("talkingface")
+
+CLIPS = 4
+
+LONGEST = 125
+"""Frames of a clip that are looked at."""
+
+OK, FAILED, NOT_HERE = "ok", "FAILED", "n/a"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one check: `status` is ok, FAILED or n/a; `detail` says what was found, or why."""
+
+    check: Check
+    status: str
+    detail: str
+    seconds: float
+
+    def line(self) -> str:
+        """One printed line."""
+        title = self.check.title + (" (machinery)" if self.check.machinery else "")
+        return f"{self.status:<7}{self.check.metric:<8}{title:<52}{self.detail}"
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `self_test.json`."""
+        check = self.check
+        known = {"metric": check.metric, "title": check.title, "machinery": check.machinery}
+        return {**known, "status": self.status, "detail": self.detail, "seconds": round(self.seconds, 2)}
+
+
+def run_checks(bench: Bench, checks: Sequence[Check]) -> Iterator[Outcome]:
+    """Run checks one after the other; each line is printed when it is known."""
+    told: set[str] = set()
+    tried: set[tuple[str, str]] = set()
+    for check in checks:
+        if check.fallback and (check.title, check.metric) in tried:
+            continue
+        outcome = _run(check, bench)
+        if outcome.status != NOT_HERE:
+            tried.add((check.title, check.metric))
+        known = outcome.status == NOT_HERE and outcome.detail in told
+        told.add(outcome.detail)
+        print((replace(outcome, detail="as above") if known else outcome).line(), flush=True)
+        yield outcome
+
+
+def _run(check: Check, bench: Bench) -> Outcome:
+    started, level = time.monotonic(), log.level
+    log.setLevel(logging.ERROR)  # random weights are announced as unpublished, which is the point
+    try:
+        status, detail = OK, check.run(bench)
+    except Unavailable as error:
+        status, detail = NOT_HERE, one_line(error)
+    except Exception as error:  # whatever goes wrong is what the check was for
+        status, detail = FAILED, one_line(error)
+    finally:
+        log.setLevel(level)
+    return Outcome(check, status, detail, time.monotonic() - started)
+
+
+def _wanted(loaded: LoadedConfig) -> list[Check]:
+    """The checks of all metrics, or of those that the user asked for."""
+    if not loaded.asked("metrics"):
+        return all_checks()
+    names = {name.upper() for name in loaded.config.metrics}
+    found = [check for check in all_checks() if check.metric in names]
+    if not found:
+        raise ConfigError(f"--metrics={', '.join(sorted(names))}: the self-test has no check of these")
+    return found
+
+
+def _bench(config: Config, folder: Path) -> Bench:
+    from talkingface.devices import resolve_device
+
+    tracker = Tracker(config.preprocess.landmarks)
+    tracker.prepare()
+    find = TrackCache(tracker, folder)
+    clips = usable_clips(config, find, folder)
+    device = str(resolve_device(config.device))
+    context = MetricContext(config.saved_dir, config.dataset)
+    settings = config.evaluation.model_copy(update={"lse_protocol": "clip"})  # tracks need longer clips than these
+    return Bench(clips, settings, config.weights_dir, device, find, folder, context)
+
+
+def usable_clips(config: Config, find: TrackCache, folder: Path) -> list[FileClip]:
+    """Test clips that have a face and a sound; of long ones the beginning.
+
+    Args:
+        config: names the data set; the demo corpus is made if it is not there.
+        find: finds landmarks.
+        folder: where shortened clips go.
+
+    Raises:
+        DataError: fewer than two.
+    """
+    wanted = max(2, config.evaluation.max_clips or CLIPS)
+    found: list[FileClip] = []
+    reasons = []
+    for index, clip in enumerate(_test_clips(config, find)):
+        try:
+            short = clip if len(clip) <= LONGEST else shortened(clip, folder / f"clip{index}.mp4", LONGEST)
+            short.audio()
+            short.track()
+        except TalkingFaceError as error:
+            reasons.append(one_line(error))
+            continue
+        found.append(short)
+        if len(found) == wanted:
+            break
+    if len(found) < 2:
+        why = f"; the first reason: {reasons[0]}" if reasons else ""
+        raise DataError(f"the self-test needs two test clips with face and sound, here are {len(found)}{why}")
+    return found
+
+
+def _test_clips(config: Config, find: TrackCache) -> Iterator[FileClip]:
+    from talkingface.clips.layouts import make_layout
+    from talkingface.demo.corpus import ensure_demo_corpus
+
+    if config.layout == "demo" and config.need_preprocess:
+        ensure_demo_corpus(config)
+    layout = make_layout(config)
+    layout.find(config)  # says what is missing, and where to get it
+    for clip_id in layout.split_ids(config, "test"):
+        item = layout.item(Path(config.data_root), clip_id)
+        yield FileClip(item.video, item, find)

@@ -1,0 +1,84 @@
+"""Sketches: landmarks drawn as thin lines, the picture of the target pose that IPLAP's renderer reads.
+
+Drawn from landmarks on demand (about 0.1 ms each); storing them would take more space than the faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from talkingface.faces.mesh import IPLAP_EDGES, IPLAP_ORDER
+
+COLOUR = 224  # grey level of the lines, official implementation
+
+CLOSE_TO_ONE = 1 + 1e-9  # a coordinate may exceed 1 by rounding alone
+
+_POSITION = {point: position for position, point in enumerate(IPLAP_ORDER)}
+
+EDGES = np.array([[_POSITION[a], _POSITION[b]] for a, b in IPLAP_EDGES], dtype=np.int64)  # (125, 2) into the 131 points
+
+
+def canvas_size(height: float, width: float, size: int) -> tuple[int, int]:
+    """Height and width of the canvas whose shorter side is `size` and whose shape is that of the face crop."""
+    short = min(height, width)
+    return tuple(size if side == short else int(side * size / short) for side in (height, width))
+
+
+def sketch_canvas(landmarks: np.ndarray, height: float, width: float, size: int = 128) -> np.ndarray:
+    """Draw one landmark set in the shape of its crop.
+
+    Kept: an edge with one end outside the crop vanishes entirely; the networks were trained on such sketches.
+
+    Args:
+        landmarks: (2, 131) in network order, row 0 = x, row 1 = y, relative to the crop.
+        height: height of the crop in pixels, whole or not.
+        width: width of the crop in pixels.
+        size: length of the canvas's shorter side.
+
+    Returns:
+        uint8 canvas, 0 or 224; 1-pixel lines, 8-connected, not smoothed.
+    """
+    import cv2
+
+    canvas = np.zeros(canvas_size(height, width, size), np.uint8)
+    points = np.asarray(landmarks, np.float64).T
+    usable = ((points >= 0) & (points <= CLOSE_TO_ONE)).all(axis=1)
+    limits = np.array([canvas.shape[1], canvas.shape[0]])
+    pixels = np.minimum(np.where(usable[:, None], points, 0) * limits, limits - 1).astype(np.int32)
+    drawn = EDGES[usable[EDGES].all(axis=1)]
+    if len(drawn):
+        cv2.polylines(canvas, pixels[drawn], isClosed=False, color=COLOUR)
+    return canvas
+
+
+def draw_sketch(landmarks: np.ndarray, height: float, width: float, size: int = 128) -> np.ndarray:
+    """One sketch as the official inference sees it: float64 (size, size), 0 to 224, not rounded after resizing."""
+    import cv2
+
+    canvas = sketch_canvas(landmarks, height, width, size).astype(np.float64)
+    return canvas if canvas.shape == (size, size) else cv2.resize(canvas, (size, size))
+
+
+def draw_sketches(
+    landmarks: np.ndarray, heights_widths: np.ndarray | Sequence[float], size: int = 128, rounded: bool = False
+) -> np.ndarray:
+    """Draw many sketches.
+
+    Args:
+        landmarks: (F, 2, 131), see `sketch_canvas`.
+        heights_widths: (F, 2) height and width of each crop in pixels, or one pair for all.
+        size: side of the sketches.
+        rounded: round to whole grey levels, as in sketches read back from PNG files.
+
+    Returns:
+        (F, size, size) float32 in [0, 1].
+    """
+    landmarks = np.asarray(landmarks)
+    shapes = np.broadcast_to(np.asarray(heights_widths, np.float64), (len(landmarks), 2))
+    sketches = np.empty((len(landmarks), size, size), np.float32)
+    for out, points, (height, width) in zip(sketches, landmarks, shapes):
+        values = draw_sketch(points, height, width, size)
+        out[:] = np.rint(values) / 255 if rounded else values / 255
+    return sketches

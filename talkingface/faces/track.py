@@ -1,0 +1,292 @@
+"""Facial landmarks of a clip: detectors behind one small interface, and the track they make.
+
+`make_provider` builds a detector, `track_faces` follows one face through the frames and bridges short gaps. The
+detectors are imported when they are asked for; a `LandmarkTrack` on disk needs none of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+
+from talkingface.errors import DataError, NoFaceError
+from talkingface.faces import mesh as facemesh
+
+Layout = Literal["mediapipe478", "ibug68", "box"]
+
+Pick = Literal["largest", "tracked", "first"]
+
+MAX_FACES = 4  # looked for in a frame, so that the largest or the tracked one can be picked; costs next to nothing
+
+
+class LandmarkProvider(Protocol):
+    """A landmark detector.
+
+    Attributes:
+        name: as in the configuration.
+        version: of the package or model; recorded with the landmarks.
+        layout: meaning of the points; `box` is the two corners of a box.
+
+    One that is faster on several frames at once also has `batch`, how many it likes to get, and
+    `detect_batch(frames)`, which gives what `detect` gives for each of them.
+    """
+
+    name: str
+    version: str
+    layout: Layout
+
+    def detect(self, frame: np.ndarray) -> list[np.ndarray]:
+        """Landmarks of every face in a frame (H, W, 3) uint8 RGB: (K, 2 or 3) float32 pixels, third column depth."""
+        ...
+
+
+@dataclass
+class LandmarkTrack:
+    """Landmarks of one face through a clip.
+
+    Attributes:
+        points_px: (F, K, 2) float32 pixels; NaN where the face is missing and the gap too long to bridge.
+        found: (F,) bool, frames in which the face was detected.
+        valid: (F,) bool, frames with points: detected or interpolated.
+        size: height and width of the frames.
+        layout: `mediapipe478`, `ibug68`, or `box`: the upper left and the lower right corner of the face box.
+        provider: name of the detector.
+        version: its version.
+        depth_px: (F, K) float32 depth in pixels, growing towards the viewer, or None.
+        faces_seen: (F,) number of faces detected in each frame, or None where it was not counted (tracks written before
+            it was recorded, or made from other files).
+    """
+
+    points_px: np.ndarray
+    found: np.ndarray
+    valid: np.ndarray
+    size: tuple[int, int]
+    layout: Layout = "mediapipe478"
+    provider: str = ""
+    version: str = ""
+    depth_px: np.ndarray | None = None
+    faces_seen: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.points_px)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an npz file."""
+        arrays: dict[str, Any] = {
+            "points_px": self.points_px.astype(np.float32),
+            "found": self.found,
+            "valid": self.valid,
+            "size": np.array(self.size, np.int32),
+            "layout": np.array(self.layout),
+            "provider": np.array(self.provider),
+            "version": np.array(self.version),
+        }
+        if self.depth_px is not None:
+            arrays["depth_px"] = self.depth_px.astype(np.float16)  # 1/16 px at 100 px of depth, half the room
+        if self.faces_seen is not None:
+            arrays["faces_seen"] = self.faces_seen.astype(np.uint8)
+        with Path(path).open("wb") as stream:
+            np.savez(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LandmarkTrack:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                height, width = (int(v) for v in stored["size"])
+                depth = stored["depth_px"].astype(np.float32) if "depth_px" in stored else None
+                return cls(
+                    points_px=stored["points_px"],
+                    found=stored["found"],
+                    valid=stored["valid"],
+                    size=(height, width),
+                    layout=str(stored["layout"]),  # type: ignore[arg-type]
+                    provider=str(stored["provider"]),
+                    version=str(stored["version"]),
+                    depth_px=depth,
+                    faces_seen=stored.get("faces_seen"),
+                )
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DataError(f"{path}: unreadable landmarks ({error}); delete it and preprocess again") from None
+
+    def opening(self) -> np.ndarray:
+        """(F,) mouth opening: distance of the inner lips over the height of the face; NaN without a face.
+
+        The face height runs from forehead (mesh point 10) to chin (152). An unknown forehead is estimated
+        by the share that a shorter distance takes on average: brows to chin 0.8 (iBUG points), nose bridge to chin 0.7
+        (IP_LAP's points).
+
+        Raises:
+            DataError: the provider finds boxes only.
+        """
+        self.require_points("the mouth opening")
+        points = self.points_px[..., :2].astype(np.float64)
+        if self.layout == "ibug68":
+            lips = points[:, 62] - points[:, 66]
+            height = (points[:, 17:27].mean(axis=1) - points[:, 8]) / 0.8
+        else:
+            lips = points[:, facemesh.INNER_LIP_TOP] - points[:, facemesh.INNER_LIP_BOTTOM]
+            bridge = (points[:, 168] - points[:, facemesh.CHIN]) / 0.7
+            height = points[:, facemesh.FOREHEAD] - points[:, facemesh.CHIN]
+            height = np.where(np.isnan(height), bridge, height)
+        return np.linalg.norm(lips, axis=-1) / np.maximum(np.linalg.norm(height, axis=-1), 1e-6)
+
+    def ibug68(self) -> np.ndarray:
+        """(F, 68, 2) float32 iBUG points in pixels: the points themselves, or picked from the mesh.
+
+        Raises:
+            DataError: the provider finds boxes only.
+        """
+        self.require_points("68 landmarks")
+        points = self.points_px if self.layout == "ibug68" else facemesh.to_ibug68(self.points_px)
+        return points[..., :2].astype(np.float32)
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there are landmarks, not boxes alone."""
+        return self.layout != "box"
+
+    def require_points(self, what: str) -> None:
+        """Raise a `DataError` that says why `what` cannot be had, unless there are landmarks."""
+        if not self.has_points:
+            raise DataError(
+                f"{what} cannot be had from '{self.provider or 'box'}', which finds face boxes only; use"
+                " preprocess.landmarks.provider=mediapipe (and preprocess again)"
+            )
+
+    def slice(self, start: int, stop: int) -> LandmarkTrack:
+        """The frames start to stop (half-open)."""
+        part = slice(start, stop)
+        depth = None if self.depth_px is None else self.depth_px[part]
+        return LandmarkTrack(
+            *(self.points_px[part], self.found[part], self.valid[part], self.size),
+            *(self.layout, self.provider, self.version, depth),
+            None if self.faces_seen is None else self.faces_seen[part],
+        )
+
+
+def track_faces(
+    frames: Iterable[np.ndarray],
+    provider: LandmarkProvider,
+    pick: Pick = "largest",
+    max_gap: int = 25,
+) -> LandmarkTrack:
+    """Landmarks of one face through a clip, from one pass over its frames.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB, consumed once.
+        provider: the detector.
+        pick: `largest` takes the largest face of each frame; `tracked` starts with the largest and then stays with the
+            face that overlaps the last one, until it has been gone for more than `max_gap` frames; `first` takes the
+            detector's first, which is the surest one of `s3fd` (as Wav2Lip does).
+        max_gap: longest run of frames without a face, in frames, that is bridged: linearly between two detections, by
+            the nearest one at the ends of the clip.
+
+    Raises:
+        NoFaceError: there are no frames, or no face in any of them.
+    """
+    chosen: list[np.ndarray | None] = []
+    seen: list[int] = []
+    last: np.ndarray | None = None
+    lost = 0
+    size = (0, 0)
+    for frame, faces in _detections(frames, provider):
+        size = (frame.shape[0], frame.shape[1])
+        seen.append(len(faces))
+        face = _pick(faces[:1] if pick == "first" else faces, last if pick == "tracked" and lost <= max_gap else None)
+        last, lost = (last, lost + 1) if face is None else (face, 0)
+        chosen.append(face)
+    found = np.array([face is not None for face in chosen], dtype=bool)
+    if not found.any():
+        raise NoFaceError(f"no face found in any of {len(chosen)} frames" if chosen else "the video has no frames")
+    shape = next(face.shape for face in chosen if face is not None)
+    points = np.full((len(chosen), *shape), np.nan, dtype=np.float32)
+    for index in np.flatnonzero(found):
+        points[index] = chosen[index]
+    valid = fill_gaps(points, found, max_gap)
+    depth = np.ascontiguousarray(points[..., 2]) if shape[1] > 2 else None
+    return LandmarkTrack(
+        *(
+            np.ascontiguousarray(points[..., :2]),
+            found,
+            valid,
+            size,
+            provider.layout,
+            provider.name,
+            provider.version,
+            depth,
+            np.array(seen, np.uint8),
+        )
+    )
+
+
+def _detections(
+    frames: Iterable[np.ndarray], provider: LandmarkProvider
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Every frame with its faces, in order; a provider with `detect_batch` gets `batch` frames at once."""
+    together = getattr(provider, "detect_batch", None)
+    if together is None:
+        yield from ((frame, provider.detect(frame)) for frame in frames)
+        return
+    remaining = iter(frames)
+    while group := list(islice(remaining, provider.batch)):
+        yield from zip(group, together(group), strict=True)
+
+
+def fill_gaps(points: np.ndarray, found: np.ndarray, max_gap: int) -> np.ndarray:
+    """Bridge gaps of at most `max_gap` frames in `points` (F, K, D), in place; returns which frames have points."""
+    valid = found.copy()
+    known = np.flatnonzero(found)
+    if not len(known):
+        return valid
+    edges = np.concatenate([[-1], known, [len(found)]])
+    for before, after in zip(edges[:-1], edges[1:], strict=True):
+        gap = after - before - 1
+        if not 0 < gap <= max_gap:
+            continue
+        if before < 0 or after == len(found):
+            points[before + 1 : after] = points[after if before < 0 else before]
+        else:
+            share = (np.arange(1, gap + 1) / (gap + 1)).astype(points.dtype)[:, None, None]
+            points[before + 1 : after] = points[before] * (1 - share) + points[after] * share
+        valid[before + 1 : after] = True
+    return valid
+
+
+def _pick(faces: list[np.ndarray], last: np.ndarray | None) -> np.ndarray | None:
+    """The largest face, or with `last` the one that overlaps it most (None when no face does)."""
+    if not faces:
+        return None
+    if last is None:
+        return max(faces, key=lambda face: float(np.prod(np.ptp(face[:, :2], axis=0))))
+    overlaps = [_overlap(face, last) for face in faces]
+    best = int(np.argmax(overlaps))
+    return faces[best] if overlaps[best] > 0 else None
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of the boxes around two point sets."""
+    low = np.maximum(first[:, :2].min(axis=0), second[:, :2].min(axis=0))
+    high = np.minimum(first[:, :2].max(axis=0), second[:, :2].max(axis=0))
+    common = float(np.prod(np.maximum(high - low, 0.0)))
+    areas = sum(float(np.prod(np.ptp(points[:, :2], axis=0))) for points in (first, second))
+    return common / max(areas - common, 1e-9)
+
+
+def tight_boxes(track: LandmarkTrack) -> np.ndarray:
+    """(F, 4) boxes x1, y1, x2, y2 in pixels around all landmarks, inside the frame; NaN without a face."""
+    points = track.points_px[..., :2].astype(np.float64)
+    height, width = track.size
+    boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    return np.clip(boxes, 0.0, [width, height, width, height])

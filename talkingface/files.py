@@ -1,0 +1,77 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from talkingface.errors import OutputError
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Say in one line why `path` could not be written and what to do."""
+    advice = {
+        errno.ENOSPC: "the disk is full; free some space or choose another folder",
+        errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+        errno.EFBIG: "the file grew past the size limit; raise the limit or choose another folder",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.EACCES: "no permission to write there; choose another folder",
+        errno.EPERM: "no permission to write there; choose another folder",
+        errno.ENOTDIR: "a part of this path is a file, not a folder; choose another folder",
+        errno.EEXIST: "a part of this path is a file, not a folder; choose another folder",
+        errno.EISDIR: "this is a folder; give a file name",
+    }
+    reason = advice.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
+    return OutputError(f"{path}: cannot be written, {reason}")
+
+
+@contextmanager
+def atomic_output(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on a clean exit it takes the place of `path`, otherwise it is removed.
+
+    Folders are made. The suffix is kept, since encoders choose the container by it.
+
+    Raises:
+        OutputError: If the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # fails now, not after minutes of work, where nothing can be written
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    r"""Write a text file whole or not at all.
+
+    A path may hold bytes that are no UTF-8. They are written as `\udce9`, which JSON reads back as the same path.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def output_folder(output: str) -> Path:
+    """The folder of the report, made now: hours of scoring must not end at a folder that cannot be written."""
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    if not os.access(path, os.W_OK):
+        raise OutputError(f"{path}: is read-only; choose another --output")
+    return path

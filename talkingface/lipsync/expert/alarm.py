@@ -1,0 +1,178 @@
+"""The chance alarm: says when a lip-sync expert is learning nothing, and why.
+
+A loss of 0.69 does not tell: a healthy run stays near it for 5,000 to 10,000 windows. Later, an expert that decides at
+chance on training and held-out clips alike, whose cosines do not differ and whose offset curve is flat, is stuck. The
+same with batch statistics rules out that only the running averages of batch norm are stale. `sync_causes` then looks
+for the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from talkingface.errors import TalkingFaceError
+from talkingface.files import write_text
+from talkingface.lipsync.expert.causes import Finding, check_averages, find_causes
+from talkingface.lipsync.expert.config import SyncAlarmConfig
+from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clips, embed_mixed
+from talkingface.lipsync.expert.scores import Sweep, clip_figures, mean_figures, sweep_of
+
+if TYPE_CHECKING:
+    from talkingface.clips.folder import ClipFolder
+    from talkingface.lipsync.expert.data import SyncWindows
+    from talkingface.networks.sync_expert import SyncExpert
+    from talkingface.plugin.contract import StepContext
+
+
+log = logging.getLogger("talkingface")
+
+FILE = "alarm.json"
+
+AGAIN = 4  # it rings again when this many times the windows have been seen
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an expert does on some clips: mean `pair_figures`, and the offset curve of every clip."""
+
+    figures: dict[str, float]
+    sweeps: list[Sweep]
+
+    @property
+    def prominence(self) -> float:
+        """Of the mean offset curve."""
+        return Sweep.mean(self.sweeps).prominence
+
+    def at_chance(self, options: SyncAlarmConfig) -> bool:
+        """Whether nothing tells true pairs from others."""
+        figures = self.figures
+        return (
+            abs(figures["two_alternative"] - 0.5) <= options.chance + 1e-9  # 0.53 is not quite 0.5 + 0.03
+            and abs(figures["positive"] - figures["negative"]) < options.gap
+            and self.prominence < options.flat
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """For `alarm.json`."""
+        return {**self.figures, "sweep_prominence": self.prominence}
+
+
+def measure(clips: Sequence[ClipEmbeddings]) -> Standing:
+    """Figures and offset curves from the embeddings of some clips."""
+    return Standing(mean_figures([clip_figures(clip) for clip in clips]), [sweep_of(clip) for clip in clips])
+
+
+def some_clips(dataset: SyncWindows, count: int) -> list[ClipFolder]:
+    """At most `count` clips, evenly spread over the list."""
+    clips = dataset.clips
+    return [clips[index] for index in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
+
+
+def windows_seen(ctx: StepContext, dataset: SyncWindows) -> int:
+    """Windows that training has looked at so far."""
+    options = dataset.options
+    return ctx.step * ctx.stage.batch_size * (1 if options.objective == "published" else options.windows)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Watches over the training of one expert; rings with one warning, and `alarm.json` in `folder`.
+
+    Attributes:
+        network: the expert, in eval mode.
+        options: limits.
+        ctx: where training stands.
+        train: training data.
+        held_out: held-out data.
+        folder: of the stage.
+    """
+
+    network: SyncExpert
+    options: SyncAlarmConfig
+    ctx: StepContext
+    train: SyncWindows
+    held_out: SyncWindows
+    folder: Path
+
+    def watch(self, held: Standing) -> None:
+        """Ring when the expert, which stands as `held` on held-out clips, is at chance.
+
+        What keeps the alarm from looking is a warning as well: training goes on without it.
+        """
+        least, rung = self.options.windows, _read(self.folder / FILE).get("windows") or 0
+        seen = windows_seen(self.ctx, self.train)
+        if least is None or seen < max(least, AGAIN * rung) or not held.at_chance(self.options):
+            return
+        try:
+            self._look(held, seen)
+        except TalkingFaceError as error:
+            name = self.ctx.stage.name
+            log.warning("stage %s: the chance alarm could not look at the expert: %s", name, error)
+
+    def _look(self, held: Standing, seen: int) -> None:
+        """Hold the expert against training clips and batch statistics; ring when it is at chance there, too."""
+        count = len(held.sweeps)
+        clips = some_clips(self.train, count)
+        standings = {"held_out": held, "train": measure(embed_clips(self.network, self.train, clips))}
+        if not standings["train"].at_chance(self.options):
+            return
+        rng = np.random.default_rng(0)
+        pairs = {"train": (self.train, clips), "held_out": (self.held_out, some_clips(self.held_out, count))}
+        batch = {name: measure(embed_mixed(self.network, *pair, rng)) for name, pair in pairs.items()}
+        standings |= {f"{name}_batch_statistics": standing for name, standing in batch.items()}
+        if all(standing.at_chance(self.options) for standing in batch.values()):
+            what, findings = "learns nothing", find_causes(self.network, self.options, self.ctx, self.train, clips)
+        else:
+            accuracies = (standing.figures["two_alternative"] for standing in batch.values())
+            what, findings = "is of no use", check_averages(self.ctx, *accuracies)
+        _ring(f"stage {self.ctx.stage.name}: the expert {what}", self.ctx, seen, standings, findings, self.folder)
+
+
+def _ring(
+    head: str,
+    ctx: StepContext,
+    seen: int,
+    standings: dict[str, Standing],
+    findings: Sequence[Finding],
+    folder: Path,
+) -> None:
+    causes = [finding for finding in findings if finding.cause]
+    text = "\n".join(
+        [
+            f"{head}; after {seen:,} windows it decides at chance",
+            *(f"  {_describe(name, standing)}" for name, standing in standings.items()),
+            "  likely cause, the likeliest first:" if causes else "  no cause was found; what was looked at:",
+            *(f"  - {finding.cause}; {finding.remedy}" for finding in causes),
+            *(["  what was looked at:"] if causes else []),
+            *(f"  - {finding.check}: {finding.text}" for finding in findings),
+        ]
+    )
+    log.warning("%s", text)
+    content: dict[str, Any] = {"windows": seen, "step": ctx.step}
+    content |= {"standings": {name: standing.to_json() for name, standing in standings.items()}}
+    content |= {"findings": [finding.to_json() for finding in findings], "text": text}
+    write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+
+
+def _describe(name: str, standing: Standing) -> str:
+    figures = standing.figures
+    return (
+        f"{name.replace('_', ' ')}: two-alternative accuracy {figures['two_alternative']:.3f}, mean cosine"
+        f" {figures['positive']:.3f} in sync and {figures['negative']:.3f} off, offset curve with a prominence of"
+        f" {standing.prominence:.3f}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

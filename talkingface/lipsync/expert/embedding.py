@@ -1,0 +1,153 @@
+"""Running a lip-sync expert: its input from stored crops, embeddings of whole clips, batch statistics."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from talkingface.lipsync.expert.data import sync_mel_windows
+from talkingface.networks.blocks import full_precision
+from talkingface.networks.precision import full_float32
+from talkingface.networks.sync_expert import FRAMES, SyncExpert
+from talkingface.plugin.contract import Batch
+
+if TYPE_CHECKING:
+    from talkingface.clips.folder import ClipFolder
+    from talkingface.lipsync.expert.data import SyncWindows
+
+
+BATCH = 64  # windows per pass
+
+
+class ClipEmbeddings(NamedTuple):
+    """All windows of a clip: first frames (n,), and unit vectors (n, D) of mouths and sounds."""
+
+    starts: np.ndarray
+    mouths: np.ndarray
+    sounds: np.ndarray
+
+    @property
+    def cosine(self) -> np.ndarray:
+        """(n, n) of mouths (rows) and sounds (columns)."""
+        return self.mouths @ self.sounds.T
+
+
+def expert_input(faces: Tensor) -> Tensor:
+    """Lower halves (..., 5, H, W, 3) uint8 RGB -> (N, 15, H, W) float BGR in [0, 1], frame after frame on the channels.
+
+    For crops as the data hold them; `SyncExpert.window` does the same for whole generated faces.
+    """
+    windows = faces.flatten(0, -5).flip(-1)
+    return windows.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255
+
+
+def pair_cosines(network: nn.Module, batch: Batch) -> Tensor:
+    """(B, K, K) cosines of mouths (rows) and sounds (columns) of the windows of each clip, in float32."""
+    clips = len(batch["mel"])
+    sounds, mouths = network(batch["mel"].flatten(0, 1), expert_input(batch["faces"]))
+    with full_precision(sounds):
+        return mouths.float().unflatten(0, (clips, -1)) @ sounds.float().unflatten(0, (clips, -1)).mT
+
+
+@torch.no_grad()
+def embed_clip(
+    network: SyncExpert,
+    faces: Iterable[np.ndarray],
+    mel: np.ndarray,
+    starts: np.ndarray,
+    fps: float = 25.0,
+    batch: int = BATCH,
+) -> ClipEmbeddings:
+    """Embed the windows of a clip, each once, while its frames arrive: no more than a batch of them is held.
+
+    Args:
+        network: in eval mode.
+        faces: F lower halves of the crops, (S/2, S, 3) uint8 RGB each; read once.
+        mel: (80, L).
+        starts: (n,) first frames of the windows, rising; windows that reach beyond the last frame are left out.
+        fps: frame rate.
+        batch: windows per pass; no effect on the result.
+    """
+    mouths, sounds = [np.empty((0, 0), np.float32)], [np.empty((0, 0), np.float32)]
+    done = 0
+    for windows in _face_windows(faces, starts, batch):
+        some = starts[done : done + len(windows)]
+        done += len(windows)
+        with full_float32():
+            embedded = _embed(network, windows, sync_mel_windows(mel, some, fps))
+        for into, values in zip((mouths, sounds), embedded, strict=True):
+            into.append(values)
+    return ClipEmbeddings(starts[:done], *(np.concatenate(part[1:] or part) for part in (mouths, sounds)))
+
+
+def _face_windows(faces: Iterable[np.ndarray], starts: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """(n, 5, S/2, S, 3) windows that begin at the rising `starts`, at most `batch` at once; see `embed_clip`."""
+    last: deque[np.ndarray] = deque(maxlen=FRAMES)
+    held: list[np.ndarray] = []
+    found = 0
+    for index, face in enumerate(faces):
+        last.append(face)
+        if found < len(starts) and starts[found] == index - FRAMES + 1:
+            held.append(np.stack(last))
+            found += 1
+        if len(held) == batch:
+            yield np.stack(held)
+            held = []
+    if held:
+        yield np.stack(held)
+
+
+def embed_clips(network: SyncExpert, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> list[ClipEmbeddings]:
+    """Embed all windows of some clips of a data set, the network being in eval mode."""
+    return [embed_clip(network, *dataset.whole(clip)) for clip in clips]
+
+
+@torch.no_grad()
+def embed_mixed(
+    network: SyncExpert, dataset: SyncWindows, clips: Sequence[ClipFolder], rng: np.random.Generator, batch: int = BATCH
+) -> list[ClipEmbeddings]:
+    """The same with batch statistics, in batches mixed from all the clips as in training."""
+    starts = [dataset.source(clip).starts for clip in clips]
+    order = rng.permutation([(number, start) for number, some in enumerate(starts) for start in some])
+    mouths, sounds = [], []
+    with batch_statistics(network):
+        for part in np.array_split(order, max(1, len(order) // batch)):
+            windows = [dataset.windows(clips[number], [start]) for number, start in part]
+            faces, mel = (np.concatenate([each[name] for each in windows]) for name in ("faces", "mel"))
+            for into, values in zip((mouths, sounds), _embed(network, faces, mel), strict=True):
+                into.append(values)
+    back = np.lexsort((order[:, 1], order[:, 0]))
+    ends = np.cumsum([len(some) for some in starts])[:-1]
+    each_mouth, each_sound = (np.split(np.concatenate(part)[back], ends) for part in (mouths, sounds))
+    return [ClipEmbeddings(*parts) for parts in zip(starts, each_mouth, each_sound, strict=True)]
+
+
+def _embed(network: SyncExpert, faces: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mouths and sounds of windows (n, 5, S/2, S, 3) and (n, 1, 80, 16)."""
+    device = next(network.parameters()).device
+    mouths = network.embed_faces(expert_input(torch.from_numpy(faces).to(device)))
+    sounds = network.embed_audio(torch.from_numpy(mel).to(device))
+    return mouths.float().cpu().numpy(), sounds.float().cpu().numpy()
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Within: batch norm normalises by the batch, as in training, and leaves its running averages alone.
+
+    Published code never puts the frozen expert into eval mode; this reproduces that without its drifting averages.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, (training, tracking) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracking

@@ -1,0 +1,312 @@
+"""A trained lip-sync expert as a judge: where it comes from, how good it is, and what it thinks of a clip.
+
+Whoever was trained to please an expert pleases it: such a judge is marked, by its weights and not by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from talkingface.errors import CheckpointError, DataError, Unavailable
+from talkingface.faces.crop import CropConfig, crop_face, face_boxes
+from talkingface.lipsync.expert.data import sync_starts
+from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip
+from talkingface.networks.sync_expert import FRAMES, SIZES, SyncExpert
+from talkingface.sound.mel import MelConfig, melspectrogram
+from talkingface.weights import checkpoint
+from talkingface.weights.published import FILES, is_published, locate, sha256_of
+from talkingface.weights.runs import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from talkingface.faces.track import LandmarkTrack
+    from talkingface.plugin.contract import TalkingFaceModel
+
+
+EXPERT = "sync_expert"
+
+FEWEST = 4  # channels of a layer, however small the width; see `blocks.scaled`
+
+CROP = CropConfig(size=96, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
+
+PUBLISHED_CROP = CropConfig(size=96, margin_mode="relative", margin=0.0, box="frame", rule="mesh")
+"""Of published experts, which learnt from the detector's boxes as they are."""
+
+MEL = MelConfig(pad_mode="reflect")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A lip-sync expert in eval mode.
+
+    Attributes:
+        network: the expert.
+        crop: how faces are cut out for it; its size is that of the network.
+        run: the run, checkpoint or published file that it comes from.
+        accuracy: balanced accuracy on held-out clips in its own run, None where that is not known.
+        sha256: of the weights, whatever file they came in; see `weights_hash`.
+        file: where it was read from; None for a network of a model.
+    """
+
+    network: SyncExpert
+    crop: CropConfig
+    run: str
+    accuracy: float | None
+    sha256: str
+    file: Path | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """For reports."""
+        accuracy = None if self.accuracy is None else round(self.accuracy, 4)
+        return {"run": self.run, "accuracy": accuracy, "sha256": self.sha256}
+
+    def lower_halves(self, frames: Iterable[np.ndarray], track: LandmarkTrack) -> np.ndarray:
+        """What `cut` gives, of the whole video at once: (F, S/2, S, 3)."""
+        size = self.crop.size
+        halves = np.empty((len(track), size - size // 2, size, 3), np.uint8)
+        count = 0
+        for half in self.cut(frames, track):
+            halves[count] = half
+            count += 1
+        return halves[:count]
+
+    def cut(self, frames: Iterable[np.ndarray], track: LandmarkTrack) -> Iterator[np.ndarray]:
+        """Lower halves of the faces of a video, cut at landmarks while the frames arrive.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB.
+            track: landmarks of these frames, or of a video with the same face in the same place.
+
+        Yields:
+            (S/2, S, 3) uint8 RGB up to the end of the shorter of the two; black where there is no face.
+
+        Raises:
+            DataError: frames and landmarks are of different size.
+        """
+        size, boxes = self.crop.size, face_boxes(track.points_px, track.size, self.crop)
+        blank = np.zeros((size - size // 2, size, 3), np.uint8)
+        for frame, box, valid in zip(frames, boxes, track.valid, strict=False):
+            # Encoders add a column or a row to odd sizes.
+            if any(not 0 <= have - want <= want % 2 for have, want in zip(frame.shape, track.size, strict=False)):
+                sizes = [f"{width}x{height}" for height, width in (frame.shape[:2], track.size)]
+                raise DataError(f"frames of {sizes[0]}, but landmarks of {sizes[1]}")
+            yield crop_face(frame, box, size)[size // 2 :] if valid else blank
+
+    def embed(
+        self, halves: Iterable[np.ndarray], valid: np.ndarray, audio: np.ndarray, fps: float = 25.0, batch: int = 64
+    ) -> ClipEmbeddings:
+        """Embeddings of all windows of a clip, each once.
+
+        Args:
+            halves: F of `cut`, read once.
+            valid: (F,) bool, frames with a face.
+            audio: (n,) mono 16 kHz.
+            fps: frame rate.
+            batch: windows per pass; no effect on the result.
+
+        Raises:
+            DataError: no window of five frames has a face and sound throughout.
+        """
+        if len(audio) <= MEL.n_fft // 2:
+            raise DataError(f"{len(audio) / 16000:.2f} s of sound are too short")
+        mel = melspectrogram(audio, MEL)
+        clip = embed_clip(self.network, halves, mel, sync_starts(valid, mel.shape[1], fps), fps, batch)
+        if not len(clip.starts):
+            raise DataError(f"no {FRAMES} consecutive frames with a face and sound")
+        return clip
+
+
+def find_judge(
+    setting: str, saved_dir: str | Path, dataset: str, weights_dir: str | Path, device: str, own: Judge | None = None
+) -> Judge:
+    """The judge that `evaluation.judge` means.
+
+    Args:
+        setting: `none`, the path of a run, checkpoint or published file, or `auto`: the latest finished SyncNet run on
+            this data set, else `own` unless nothing ever trained it.
+        saved_dir: folder of runs.
+        dataset: name of the data set; empty: any.
+        weights_dir: where a path is also looked for.
+        device: where it computes.
+        own: the expert that the evaluated model was trained with.
+
+    Raises:
+        Unavailable: there is none.
+        CheckpointError: the path names nothing usable.
+    """
+    if setting == "none":
+        raise Unavailable("switched off by evaluation.judge=none")
+    if setting != "auto":
+        inside = Path(weights_dir) / setting
+        return load_judge(inside if not Path(setting).exists() and inside.exists() else setting, device)
+    runs = sorted(Path(saved_dir).glob(f"SyncNet-{dataset or '*'}/*/run.json"), key=lambda file: file.stat().st_mtime)
+    finished = [file.parent for file in runs if RunFolder(file.parent).status == "finished"]
+    if finished:
+        return load_judge(finished[-1], device)
+    if own is not None and is_trained(own.network):
+        return own
+    raise Unavailable(
+        f"no trained lip-sync expert in {saved_dir}; train one with `python run_talkingface.py --model=SyncNet"
+        f" --dataset={dataset or 'NAME'}`, or name one with --evaluation.judge=PATH"
+    )
+
+
+def load_judge(path: str | Path, device: str = "cpu") -> Judge:
+    """Load a judge.
+
+    Args:
+        path: run folder or `.pt` file of SyncNet or of another model with a `sync_expert`, or a published expert
+            (`lipsync_expert.pth`, `pretrain_sync_expert.pth`; its form is seen from the shapes).
+        device: where it computes.
+
+    Raises:
+        CheckpointError: missing, damaged, or without a trained expert.
+    """
+    file = checkpoint.find_checkpoint(path)
+    content = checkpoint.read(file)
+    networks = content.get("networks") if isinstance(content, dict) else None
+    if isinstance(networks, dict) and EXPERT not in networks:
+        raise CheckpointError(f"{file}: a checkpoint of {content.get('model')}, which holds no lip-sync expert")
+    ours = isinstance(networks, dict)
+    if ours and EXPERT not in checkpoint.ready_networks(content):
+        raise CheckpointError(f"{file}: its lip-sync expert was never trained; name one that was")
+    state = networks[EXPERT] if ours else content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file}: not a lip-sync expert")
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    network = _shaped_like(state, file)
+    checkpoint.load_state(network, state, str(file))
+    recorded = content.get("config", {}).get("model", {}).get("crop") if ours else None
+    return Judge(
+        network.requires_grad_(False).eval().to(device),
+        _crop_for(network, CropConfig(**recorded) if recorded else CROP if ours else PUBLISHED_CROP),
+        str(path),
+        _held_out_accuracy(file, content) if ours else None,
+        weights_hash(network),
+        file,
+    )
+
+
+def loss_judge(model: TalkingFaceModel | None) -> Judge | None:
+    """The expert that a loss of `model` asks, as a judge; None where there is no such loss."""
+    names = [name for name in getattr(model, "loss_experts", ()) if isinstance(getattr(model, name, None), SyncExpert)]
+    return inner_judge(model, names[0]) if names else None
+
+
+def inner_judge(model: TalkingFaceModel, name: str = EXPERT) -> Judge:
+    """A network of `model` as a judge, in the mode it is in."""
+    network = getattr(model, name)
+    crop = _crop_for(network, getattr(model.config, "crop", CROP))
+    return Judge(network, crop, f"{type(model).__name__}.{name}", None, weights_hash(network))
+
+
+def is_trained(network: SyncExpert) -> bool:
+    """Whether a network has ever seen data: its batch norms keep averages of them, which begin at zero."""
+    averages = [value for name, value in network.state_dict().items() if name.endswith("running_mean")]
+    return any(bool(value.any()) for value in averages)
+
+
+def trained_against(
+    judge: Judge, model: TalkingFaceModel | None, model_file: str | Path | None, weights_dir: str | Path
+) -> bool:
+    """Whether a model learnt to please a judge.
+
+    Args:
+        judge: the judge.
+        model: the model with its weights; None: not known.
+        model_file: the checkpoint they came from. Imported weights were trained by their authors, against the published
+            experts of the model.
+        weights_dir: where published files lie.
+    """
+    own = loss_judge(model)
+    if own is not None and own.sha256 == judge.sha256:
+        return True
+    asked = getattr(model, "loss_experts", ())
+    files = [official.file for official in getattr(model, "official", ()) if official.network in asked]
+    published = any(_is_published_expert(judge, file, weights_dir) for file in files)
+    return published and model_file is not None and checkpoint.read(model_file).get("stage") == "imported"
+
+
+def _is_published_expert(judge: Judge, file: str, weights_dir: str | Path) -> bool:
+    """Whether a judge has the weights of the published `file`, whatever file they came in."""
+    entry = next((entry for entry in FILES if Path(entry.path).name == file), None)
+    if entry is None:
+        return False
+    if judge.file is not None and is_published(entry.name, sha256_of(judge.file)):
+        return True
+    path = locate(weights_dir, entry.name)
+    there = path.is_file() and is_published(entry.name, sha256_of(path))
+    return bool(there) and load_judge(path).sha256 == judge.sha256
+
+
+def weights_hash(network: SyncExpert) -> str:
+    """sha256 of names, shapes and values of all weights and averages; not of counters, which mere use may move."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"{name} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _crop_for(network: SyncExpert, crop: CropConfig) -> CropConfig:
+    return crop.model_copy(update={"size": network.size[1]})
+
+
+def _shaped_like(state: Mapping[str, Tensor], file: Path) -> SyncExpert:
+    """An expert of the form and width that a state dict has."""
+    import torch
+
+    shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
+    for size in SIZES:
+        width = _width(shapes, _shapes(size, 1.0))
+        if width is not None and _shapes(size, width) == shapes:
+            return SyncExpert(size, width)
+    forms = ", ".join(f"{height}x{width}" for height, width in SIZES)
+    raise CheckpointError(f"{file}: not a lip-sync expert of Wav2Lip's or HyperLips' kind (lower halves of {forms})")
+
+
+def _shapes(size: tuple[int, int], width: float) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in SyncExpert(size, width).state_dict().items()}
+
+
+def _width(shapes: Mapping[str, tuple[int, ...]], full: Mapping[str, tuple[int, ...]]) -> float | None:
+    """A multiplier that turns every number of channels at width 1 into the one that is there; None without one.
+
+    Channels are rounded (`blocks.scaled`), so each layer allows a range of widths; what is in all of them gives the
+    same network.
+    """
+    if shapes.keys() != full.keys():
+        return None
+    least, most = 0.0, math.inf
+    for key, shape in full.items():
+        if len(shape) != 4:
+            continue
+        channels, there = shape[0], shapes[key][0]
+        least = max(least, (there - 0.5) / channels if there > FEWEST else 0.0)
+        most = min(most, (there + 0.5) / channels)
+    return (least + most) / 2 if least <= most else None
+
+
+def _held_out_accuracy(file: Path, content: Mapping[str, Any]) -> float | None:
+    """What `log.jsonl` of the run says about the step that a checkpoint was written at."""
+    try:
+        lines = (file.parent.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines if '"val/accuracy"' in line]
+    except (OSError, ValueError):
+        return None
+    at = [r for r in records if (r.get("stage"), r.get("step")) == (content.get("stage"), content.get("step"))]
+    return at[-1]["val/accuracy"] if at else None

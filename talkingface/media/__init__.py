@@ -1,0 +1,32 @@
+"""Everything about media files, in one name space: videos, images and sound, in and out, by PyAV alone.
+
+Conventions: frames are (H, W, 3) uint8 RGB, upright; sound is (n,) float32 mono in [-1, 1]; frame sizes are
+(height, width). The clock starts at the first displayed frame; `frame_count` is the length rule.
+"""
+
+from __future__ import annotations
+
+from talkingface.files import atomic_output
+from talkingface.media.audio import read_audio, write_wav
+from talkingface.media.info import FPS, SAMPLE_RATE, MediaInfo, frame_count, is_image
+from talkingface.media.pixels import read_image, write_image
+from talkingface.media.probe import probe
+from talkingface.media.read import VideoReader, count_frames
+from talkingface.media.write import VideoWriter
+
+__all__ = [
+    "FPS",
+    "SAMPLE_RATE",
+    "MediaInfo",
+    "VideoReader",
+    "VideoWriter",
+    "atomic_output",
+    "count_frames",
+    "frame_count",
+    "is_image",
+    "probe",
+    "read_audio",
+    "read_image",
+    "write_image",
+    "write_wav",
+]

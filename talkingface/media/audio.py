@@ -1,0 +1,171 @@
+"""Sound in and out: any track to mono float32 on the clip's clock, and wav files."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talkingface.errors import MediaError
+from talkingface.files import atomic_output
+from talkingface.media.demux import Demuxer
+from talkingface.media.info import SAMPLE_RATE, audio_stream, exact_seconds, is_still, open_media, video_stream
+
+_GAP_SECONDS = 0.05  # a smaller disagreement between time stamps and samples is rounding of the container
+
+_LONGEST_GAP_SECONDS = 60.0  # a larger one is a broken clock, not silence
+
+_PADDING_SECONDS = 0.2  # codecs fill up to one block, 1024 or 2048 samples, at 8 kHz and more
+
+_LONGEST_OVERLAP_SECONDS = 1.0
+
+
+class AudioCollector:
+    """Gathers the decoded frames of one sound track as mono float32 at one rate; 64 kB per second at 16 kHz.
+
+    Holes in the time stamps become silence, so that the sound stays beside the picture.
+    """
+
+    def __init__(self, sample_rate: int = SAMPLE_RATE, name: str = "sound track") -> None:
+        """Collect at `sample_rate` Hz; `name` stands in error messages."""
+        self.sample_rate, self.name = sample_rate, name
+        self.first: float | None = None  # time stamp of the first sample, seconds
+        self.clock = 0.0  # time stamp that the next frame should have
+        self._parts: list[np.ndarray] = []
+        self._skip = 0  # output samples to drop after an overlap
+        self._resampler: Any = None
+
+    def feed(self, frame: Any) -> None:
+        """Add one decoded `av.AudioFrame`."""
+        time = self.clock if frame.pts is None else float(frame.pts * frame.time_base)
+        if self.first is None:
+            self.first = self.clock = time
+        gap = time - self.clock
+        if _GAP_SECONDS < gap < _LONGEST_GAP_SECONDS:
+            self._parts.append(np.zeros(round(gap * self.sample_rate), np.float32))
+            self.clock = time
+        elif -_LONGEST_OVERLAP_SECONDS < gap < -_GAP_SECONDS:
+            self._skip += round(-gap * self.sample_rate)
+            self.clock = time
+        self.clock += frame.samples / frame.sample_rate
+        self._resample(frame)
+
+    def _resample(self, frame: Any) -> None:
+        import av
+
+        # Mono is averaged by hand: swresample sums floats to mono with a gain of 3 dB. More than two channels go
+        # through its stereo mix, where the centre, which carries the dialogue, keeps its level.
+        layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+        if self._resampler is None:
+            self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
+        try:
+            self._append(self._resampler.resample(frame))
+        except ValueError:  # the track changed its rate or channels on the way
+            self._append(self._resampler.resample(None))
+            self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
+            self._append(self._resampler.resample(frame))
+
+    def _append(self, frames: list[Any]) -> None:
+        for frame in frames:
+            samples = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+            skipped = min(self._skip, len(samples))
+            self._skip -= skipped
+            self._parts.append(samples[skipped:])
+
+    def finish(self, origin: float, start: float = 0.0, stop: float | None = None, declared: float = 0.0) -> np.ndarray:
+        """Return what was heard from `start` to `stop` seconds after `origin`, (n,) float32 in [-1, 1].
+
+        Silence stands for what lies before the first sample; after the last one nothing is added. What the encoder
+        appended to fill its last block, beyond the `declared` seconds of the track, is cut.
+
+        Raises:
+            MediaError: a sample is not a finite number.
+        """
+        if self._resampler is not None:
+            self._append(self._resampler.resample(None))
+        if self.first is None:
+            return np.zeros(0, np.float32)
+        samples = np.concatenate([*self._parts, np.zeros(0, np.float32)])
+        self._parts = []
+        if 0.0 < len(samples) / self.sample_rate - declared < _PADDING_SECONDS and declared > 0.0:
+            samples = samples[: round(declared * self.sample_rate)]
+        late = round((self.first - origin - start) * self.sample_rate)
+        samples = np.pad(samples, (late, 0)) if late > 0 else samples[-late:]
+        if stop is not None:
+            samples = samples[: round((stop - start) * self.sample_rate)]
+        check_finite(samples, self.name)
+        return np.clip(samples, -1.0, 1.0).astype(np.float32)
+
+
+def check_finite(samples: np.ndarray, name: str | Path) -> None:
+    """Refuse a waveform (n,) that no spectrogram can be made of.
+
+    Raises:
+        MediaError: a sample is NaN or infinite, as float recordings may hold.
+    """
+    if not np.isfinite(samples).all():
+        raise MediaError(f"{name}: holds samples that are not finite numbers (NaN or infinite); export the sound again")
+
+
+def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Read the sound track of any media file; of a video, on the clock of its picture (see `media_info`).
+
+    Args:
+        path: Sound or video file of any container, codec, rate and channel count.
+        sample_rate: Hz of the result.
+
+    Returns:
+        (n,) float32 mono in [-1, 1], channels averaged.
+
+    Raises:
+        MediaError: If the file is missing or damaged, has no sound track, or the track has no samples or such as are no
+            finite numbers.
+    """
+    path = Path(path)
+    with open_media(path) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            raise MediaError(f"{path}: has no sound track; give a sound file or a video with sound")
+        picture = None if is_still(container) else video_stream(container)
+        collector = AudioCollector(sample_rate, str(path))
+        origin: float | None = None
+        demuxer = Demuxer(container, path, stream, *([picture] if picture else []))
+        for index, frame in demuxer.frames():
+            if index == stream.index:
+                collector.feed(frame)
+            else:  # the first picture sets the clock, the others are not needed
+                origin = 0.0 if frame.pts is None else float(frame.pts * frame.time_base)
+                demuxer.decoding = {stream.index}
+        if collector.first is None:
+            raise MediaError(f"{path}: the sound track holds no sample; record or export it again")
+        demuxer.check_complete(stream)
+        samples = collector.finish(
+            collector.first if origin is None else origin, declared=exact_seconds(container, stream)
+        )
+    if not len(samples):
+        raise MediaError(f"{path}: the sound track ends before the picture starts; export the file again")
+    return samples
+
+
+def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write a mono waveform as 16-bit PCM; the file appears complete or not at all.
+
+    Args:
+        path: The .wav file; folders are made.
+        audio: (n,) float in [-1, 1]; louder samples are clipped.
+        sample_rate: Hz.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    audio = np.asarray(audio)
+    if audio.ndim != 1:
+        raise ValueError(f"{path}: write_wav takes a mono waveform (n,), got shape {audio.shape}")
+    pcm = np.rint(np.clip(audio, -1.0, 1.0) * 32767.0).astype("<i2")
+    with atomic_output(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(pcm.tobytes())

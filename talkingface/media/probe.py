@@ -1,0 +1,71 @@
+"""What a media file contains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.errors import MediaError
+from talkingface.media.info import (
+    _DAMAGED,
+    _DECLARING_FORMATS,
+    MediaInfo,
+    audio_stream,
+    check_complete,
+    corrupt_image,
+    declared_seconds,
+    is_still,
+    open_media,
+    source_fps,
+    video_stream,
+)
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+
+def _check_index(container: InputContainer, stream: Any, path: Path, seconds: float) -> None:
+    """Find a file cut behind its index without reading it: the index points past the end."""
+    entries = getattr(stream, "index_entries", None)
+    if not entries or not _DECLARING_FORMATS & {"mov", "mp4"} & set(container.format.name.split(",")):
+        return
+    size = path.stat().st_size
+    inside = sum(entry.pos + entry.size <= size for entry in entries)
+    check_complete(container, path, seconds, seconds * inside / len(entries))
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Read the header and the first frame of a file.
+
+    Raises:
+        MediaError: If the file is missing, empty, truncated, or holds neither picture nor sound.
+    """
+    path = Path(path)
+    with open_media(path) as container:
+        return describe(container, path)
+
+
+def describe(container: InputContainer, path: Path) -> MediaInfo:
+    """`probe` on an open container; reads up to the first video frame."""
+    from talkingface.media.demux import first_frame
+    from talkingface.media.pixels import check_jpeg_end, orientation
+
+    video, audio = video_stream(container), audio_stream(container)
+    if video is None and audio is None:
+        raise MediaError(f"{path}: holds neither picture nor sound; give a video, sound or image file")
+    facts: dict[str, Any] = {"path": path, "is_image": video is not None and is_still(container)}
+    if audio is not None:
+        facts |= {"has_audio": True, "sample_rate": audio.codec_context.sample_rate or 0}
+        facts |= {"channels": audio.codec_context.channels or 0, "duration": declared_seconds(container, audio)}
+    if video is not None:
+        frame = first_frame(container, path, video)
+        if frame is None:
+            raise corrupt_image(path) if facts["is_image"] else MediaError(f"{path}: {_DAMAGED}")
+        width, height = (frame.height, frame.width) if orientation(frame)[0] else (frame.width, frame.height)
+        facts |= {"has_video": True, "width": width, "height": height}
+        if facts["is_image"]:
+            check_jpeg_end(path)
+        else:
+            facts |= {"fps": source_fps(video), "duration": declared_seconds(container, video)}
+            _check_index(container, video, path, facts["duration"])
+    return MediaInfo(**facts)

@@ -1,0 +1,282 @@
+"""Training data of IPLAP: windows of landmarks for the first stage, faces and sketches for the second.
+
+Both need only prepared clips (landmarks, mel, faces). Specification of the sampling: docs/iplap.md#data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.clips.dataset import ClipDataset, DatasetOptions
+from talkingface.clips.folder import ClipFolder
+from talkingface.faces.mesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE, LIPS_INNER_20, LIPS_OUTER_20
+from talkingface.faces.sketch import draw_sketches
+from talkingface.models.iplap.points import ClipPoints, clip_points, stored_points
+from talkingface.sound.mel import MEL_WIDTH, mel_windows
+
+if TYPE_CHECKING:
+    from talkingface.clips.face_store import FaceStore
+    from talkingface.models.iplap.config import IPLAPConfig
+
+
+COLUMNS_PER_SECOND = 80  # of the mel
+
+POSE, CONTENT = len(IPLAP_POSE), len(IPLAP_CONTENT)
+
+LIPS = len(LIPS_OUTER_20) + len(LIPS_INNER_20)
+
+
+def window_starts(
+    valid: np.ndarray, frames: int, mel_columns: int | None = None, fps: float = 25.0, context: int = 0
+) -> np.ndarray:
+    """First frames of the windows whose frames all have a face.
+
+    Args:
+        valid: (F,) bool, frames with a face.
+        frames: T, frames per window.
+        mel_columns: length of the clip's mel; given, every frame's mel window must lie inside the clip.
+        fps: frame rate.
+        context: frames left out at both ends of the clip.
+    """
+    if len(valid) < frames + 2 * context:
+        return np.empty(0, np.int64)
+    starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, frames).all(axis=1))
+    starts = starts[(starts >= context) & (starts <= len(valid) - frames - context)]
+    if mel_columns is None:
+        return starts
+    last_column = np.floor(COLUMNS_PER_SECOND * (starts + frames - 1 - 2) / fps) + MEL_WIDTH
+    return starts[(last_column <= mel_columns) & (starts >= 2)]
+
+
+def box_shapes(boxes: np.ndarray) -> np.ndarray:
+    """(n, 2) height and width in pixels of boxes (n, 4)."""
+    return np.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], axis=1)
+
+
+def pick_references(valid: np.ndarray, start: int, frames: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw distinct reference frames outside a window; a clip with too few of them gives repeats.
+
+    Args:
+        valid: (F,) bool, frames with a face.
+        start: first frame of the window.
+        frames: length of the window; 0 admits every frame.
+        count: references wanted.
+        rng: source of randomness.
+    """
+    allowed = valid.copy()
+    allowed[start : start + frames] = False
+    others = np.flatnonzero(allowed)
+    if not len(others):
+        others = np.flatnonzero(valid)
+    return rng.choice(others, size=count, replace=len(others) < count)
+
+
+class LandmarkWindowOptions(DatasetOptions):
+    """Options of the first stage's data.
+
+    Attributes:
+        references: Nl, reference landmark sets per item.
+        min_frames: clips with fewer frames that have a face are left out.
+    """
+
+    references: int = Field(15, ge=1)
+    min_frames: int = Field(25, ge=1)
+
+
+class LandmarkWindows(ClipDataset):
+    """Windows of T frames: audio and upper-face landmarks in, lips and jaw out.
+
+    Landmarks and mels of all clips stay in memory as two arrays, and a batch is gathered from them at once.
+    Item: `mels` (T, 1, 80, 16), `pose` (T, 2, 74), `content` (T, 2, 57), `reference_pose` (Nl, 2, 74),
+    `reference_content` (Nl, 2, 57), all float32; landmarks relative to the face box.
+    """
+
+    Options = LandmarkWindowOptions
+    options: LandmarkWindowOptions
+    model_config: IPLAPConfig
+
+    def __init__(self, clips: Sequence[ClipFolder], *args: Any, **kwargs: Any) -> None:
+        self._loaded: dict[str, tuple[ClipPoints, np.ndarray, np.ndarray]] = {}
+        super().__init__(clips, *args, **kwargs)
+        self.clips = list({clip.clip_id: clip for clip in self.clips}.values())
+        self._number = {clip.clip_id: number for number, clip in enumerate(self.clips)}
+        loaded = [self._loaded[clip.clip_id] for clip in self.clips]
+        self._valid = [points.valid for points, _, _ in loaded]
+        self._starts = [starts for _, _, starts in loaded]
+        self._first_frame = np.cumsum([0, *(len(valid) for valid in self._valid)])
+        self._first_column = np.cumsum([0, *(len(mel) for _, mel, _ in loaded)])
+        # One array each: a batch is then one gather, and forked loader workers share the pages. Each clip's own arrays
+        # go as soon as they are copied, for together they take gigabytes.
+        self._landmarks = np.empty((self._first_frame[-1], 2, len(IPLAP_ORDER)), np.float32)
+        self._mel = np.empty((self._first_column[-1], loaded[0][1].shape[1]), np.float32)
+        del loaded
+        for number, clip in enumerate(self.clips):
+            points, mel, _ = self._loaded.pop(clip.clip_id)
+            self._landmarks[self._first_frame[number] : self._first_frame[number + 1]] = points.relative
+            self._mel[self._first_column[number] : self._first_column[number + 1]] = mel
+
+    @property
+    def frames(self) -> int:
+        """T, frames per window."""
+        return self.model_config.landmark.window
+
+    @property
+    def min_frames(self) -> int:
+        """Shortest clip that holds a window with its audio, and a frame outside it."""
+        return max(self.options.min_frames, self.frames + 5)
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Load the clip into memory, or say why it cannot serve."""
+        # The faces are the second stage's, but a crop that does not fit must not come out after days of training.
+        recorded = clip.record("faces").get("params", {})
+        if reason := super().usable(clip) or self.model_config.crop.differs_from(recorded):
+            return reason
+        points, mel = clip_points(stored_points(clip), self.model_config.crop), clip.mel()
+        if points.valid.sum() < self.min_frames:
+            return f"fewer than {self.min_frames} frames with a face"
+        starts = window_starts(points.valid, self.frames, mel.shape[1], clip.fps, context=2)
+        if not len(starts):
+            return f"no {self.frames} consecutive frames with a face and sound"
+        self._loaded[clip.clip_id] = (points, np.ascontiguousarray(mel.T, dtype=np.float32), starts)
+        return None
+
+    def mean_content(self) -> np.ndarray:
+        """(2, 57) mean lips and jaw over all frames with a face."""
+        return self._landmarks[np.concatenate(self._valid)][..., POSE:].mean(axis=0)
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One item from a clip."""
+        return self._gather([self._choose(clip, rng)])[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Several items by one gather, as views of shared arrays."""
+        return self._gather([self._choose(*self.draw(int(key))) for key in keys])
+
+    def _gather(self, choices: Sequence[tuple[int, int, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """The items of clip number, first frame of the window and reference frames."""
+        number = np.array([n for n, _, _ in choices])
+        start = np.array([s for _, s, _ in choices])
+        fps = np.array([self.clips[n].fps for n in number])
+        frames = start[:, None] + np.arange(self.frames)
+        shown = self._landmarks[self._first_frame[number][:, None] + frames]
+        references = self._landmarks[self._first_frame[number][:, None] + np.stack([r for _, _, r in choices])]
+        columns = np.floor(COLUMNS_PER_SECOND * (frames - 2) / fps[:, None]).astype(np.int64)
+        columns = (self._first_column[number][:, None] + columns)[..., None] + np.arange(MEL_WIDTH)
+        arrays = {
+            "mels": self._mel[columns].swapaxes(-1, -2)[:, :, None],
+            "pose": shown[..., :POSE],
+            "content": shown[..., POSE:],
+            "reference_pose": references[..., :POSE],
+            "reference_content": references[..., POSE:],
+        }
+        return [{name: values[row] for name, values in arrays.items()} for row in range(len(choices))]
+
+    def _choose(self, clip: ClipFolder, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
+        """Clip number, first frame of the window and reference frames of an item."""
+        number = self._number[clip.clip_id]
+        starts = self._starts[number]
+        start = int(starts[rng.integers(len(starts))])
+        return number, start, pick_references(self._valid[number], start, self.frames, self.options.references, rng)
+
+
+class RenderWindowOptions(DatasetOptions):
+    """Options of the second stage's data.
+
+    Attributes:
+        references: N, reference frames per item.
+        min_frames: clips with fewer frames that have a face are left out.
+        exclude_target_from_refs: keep the window out of the references; published: off, a leak.
+    """
+
+    references: int = Field(3, ge=1)
+    min_frames: int = Field(25, ge=1)
+    exclude_target_from_refs: bool = True
+
+
+class RenderWindows(ClipDataset):
+    """Target face, the sketches around it, reference faces with their sketches, and the audio.
+
+    Item: `target` (S, S, 3), `references` (N, S, S, 3) uint8 RGB; `sketches` (T, S, S), `reference_sketches` (N, S, S)
+    uint8; `mel` (1, 80, 16) float32; `lips` (2, 40) float32, the target's lips relative to the crop.
+    """
+
+    Options = RenderWindowOptions
+    options: RenderWindowOptions
+    model_config: IPLAPConfig
+
+    @property
+    def frames(self) -> int:
+        """T, driving sketches per face."""
+        return self.model_config.landmark.window
+
+    @property
+    def min_frames(self) -> int:
+        """Shortest clip that holds a window and a frame outside it."""
+        return max(self.options.min_frames, self.frames + 1)
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot serve, or None."""
+        if reason := super().usable(clip):
+            return reason
+        faces = clip.faces()
+        if reason := self.model_config.crop.differs_from(faces.meta):
+            return reason
+        valid = faces.valid
+        if valid.sum() < self.min_frames:
+            return f"fewer than {self.min_frames} frames with a face"
+        if not len(window_starts(valid, self.frames)):
+            return f"no {self.frames} consecutive frames with a face"
+        return None
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One item from a clip."""
+        _, points, _, starts = self._arrays(clip)
+        start = int(starts[rng.integers(len(starts))])
+        hidden = self.frames if self.options.exclude_target_from_refs else 0
+        return self._window(clip, start, pick_references(points.valid, start, hidden, self.options.references, rng))
+
+    def stretch(self, count: int) -> list[dict[str, np.ndarray]]:
+        """Items of up to `count` consecutive frames of the first clip, all with the same references, for a preview."""
+        clip = self.clips[0]
+        _, points, _, starts = self._arrays(clip)
+        runs = np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1)
+        run = next((run for run in runs if len(run) >= count), max(runs, key=len))[:count]
+        shown, rng = len(run) + self.frames - 1, np.random.default_rng(0)
+        references = pick_references(points.valid, int(run[0]), shown, self.options.references, rng)
+        return [self._window(clip, int(start), references) for start in run]
+
+    def _window(self, clip: ClipFolder, start: int, references: np.ndarray) -> dict[str, np.ndarray]:
+        """The item whose window begins at a frame."""
+        faces, points, mel, _ = self._arrays(clip)
+        middle = start + self.frames // 2
+        pictures = self.crops(clip, faces, np.array([middle, *references]))
+        drawn = np.concatenate([np.arange(start, start + self.frames), references])
+        sketches = self._draw(points, drawn)
+        lips = points.relative[middle][:, -LIPS:]
+        return {
+            "target": pictures[0],
+            "references": pictures[1:],
+            "sketches": sketches[: self.frames],
+            "reference_sketches": sketches[self.frames :],
+            "mel": mel_windows(mel, [middle], clip.fps),
+            "lips": lips,
+        }
+
+    def _arrays(self, clip: ClipFolder) -> tuple[FaceStore, ClipPoints, np.ndarray, np.ndarray]:
+        """Faces, landmarks, mel and possible first frames of a clip."""
+        return self.cached(clip, "arrays", lambda: self._read_arrays(clip))
+
+    def _read_arrays(self, clip: ClipFolder) -> tuple[FaceStore, ClipPoints, np.ndarray, np.ndarray]:
+        faces = clip.faces()
+        # The boxes the crops were really cut with, whatever made them.
+        points = clip_points(stored_points(clip), self.model_config.crop, faces.boxes)
+        return faces, points, clip.mel(), window_starts(points.valid, self.frames)
+
+    def _draw(self, points: ClipPoints, frames: np.ndarray) -> np.ndarray:
+        size = self.model_config.crop.size
+        sketches = draw_sketches(points.relative[frames], box_shapes(points.boxes[frames]), size, rounded=True)
+        return np.rint(sketches * 255).astype(np.uint8)

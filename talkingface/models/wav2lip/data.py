@@ -1,0 +1,152 @@
+"""Training data of Wav2Lip: a window of faces with its sound, and a reference window of the same clip.
+
+Specification of the sampling: docs/wav2lip.md#data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.clips.dataset import ClipDataset, DatasetOptions
+from talkingface.clips.folder import ClipFolder
+from talkingface.lipsync.expert.data import COLUMNS_PER_SECOND, known_columns
+from talkingface.sound.mel import MEL_WIDTH
+
+if TYPE_CHECKING:
+    from talkingface.clips.face_store import FaceStore
+    from talkingface.models.wav2lip.config import Wav2LipConfig
+
+
+FACES, MEL = "faces@wav2lip", "mel@reflect"
+"""Artefacts, shared with the sync experts that are trained alone."""
+
+KNOWN_FPS = 25.0  # of the training; a mel window is moved in frames of this rate
+
+TRAINING_OFFSET = -1  # of the sound of a single frame, in frames: the window is roughly centred on the frame
+
+
+def mel_starts(frames: np.ndarray, fps: float = KNOWN_FPS, offset: int = 0) -> np.ndarray:
+    """First mel columns of the 16-column windows of video frames: int(80 i / fps), moved by `offset` frames of 40 ms.
+
+    Args:
+        frames: (n,) frame numbers.
+        fps: frame rate they count in.
+        offset: 0 begins with the frame, as published for inference and for the window of the sync loss; -1 one frame
+            earlier, as published for the frames of a training window.
+    """
+    known = np.asarray(frames) * (KNOWN_FPS / fps) + offset
+    return np.floor(COLUMNS_PER_SECOND * known / KNOWN_FPS).astype(np.int64)
+
+
+def window_starts(valid: np.ndarray, frames: int) -> np.ndarray:
+    """First frames of the windows of `frames` frames that all have a face, from `valid` (F,)."""
+    if len(valid) < frames:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, frames).all(axis=1))
+
+
+def sounding_starts(starts: np.ndarray, frames: int, columns: range, fps: float = KNOWN_FPS) -> np.ndarray:
+    """Those of the windows beginning at `starts` whose mel windows all lie inside the mel `columns`.
+
+    As published, frame 0 never begins a window: its own sound would begin before the clip.
+    """
+    last = np.maximum(mel_starts(starts, fps), mel_starts(starts + frames - 1, fps, TRAINING_OFFSET))
+    inside = (mel_starts(starts, fps, TRAINING_OFFSET) >= columns.start) & (last + MEL_WIDTH <= columns.stop)
+    return starts[inside]
+
+
+class FaceWindowOptions(DatasetOptions):
+    """Options of the generator's data.
+
+    Attributes:
+        frames: T, frames per window; 5 as published, 1 for a first stage without the sync loss (which needs 5).
+        min_frames: clips with fewer frames are left out (published: more than 15).
+        exclude_overlap: keep the frames of the window out of the reference window. Published: off, only the first
+            frames differ.
+    """
+
+    frames: int = Field(5, ge=1)
+    min_frames: int = Field(16, ge=2)
+    exclude_overlap: bool = False
+
+
+class ClipArrays(NamedTuple):
+    """What the items of a clip are cut from: faces, mel (80, L), and first frames of windows and references."""
+
+    faces: FaceStore
+    mel: np.ndarray
+    starts: np.ndarray
+    references: np.ndarray
+
+
+class FaceWindows(ClipDataset):
+    """Windows of T faces, reference windows from elsewhere in the clip, and their sound.
+
+    Item: `target` and `reference` (T, S, S, 3) uint8 RGB; `mels` (T, 1, 80, 16), the sound of each frame, and `mel`
+    (1, 80, 16), that of the whole window, float32.
+    """
+
+    Options = FaceWindowOptions
+    options: FaceWindowOptions
+    model_config: Wav2LipConfig
+
+    @property
+    def min_frames(self) -> int:
+        """Shortest clip that holds a window, which does not begin at frame 0, and a reference."""
+        return max(self.options.min_frames, self.options.frames + 2)
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot serve, or None."""
+        if reason := super().usable(clip):
+            return reason
+        arrays = self._read_arrays(clip)
+        if reason := self.model_config.crop.differs_from(arrays.faces.meta):
+            return reason
+        if not len(arrays.starts):
+            return f"no {self.options.frames} consecutive frames with a face and sound"
+        if not all(len(self._others(arrays, start)) for start in arrays.starts):
+            return f"no second window of {self.options.frames} frames to take a reference from"
+        return None
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One item from a clip."""
+        arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
+        start = int(rng.choice(arrays.starts))
+        return self.window(clip, start, int(rng.choice(self._others(arrays, start))))
+
+    def window(self, clip: ClipFolder, start: int, reference: int) -> dict[str, np.ndarray]:
+        """The item whose windows begin at frames `start` and `reference`."""
+        arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
+        frames = np.arange(self.options.frames)
+        faces = self.crops(clip, arrays.faces, np.concatenate([start + frames, reference + frames]))
+        first = [*mel_starts(start + frames, clip.fps, TRAINING_OFFSET), mel_starts(start, clip.fps)]
+        sound = arrays.mel[:, np.array(first)[:, None] + np.arange(MEL_WIDTH)].transpose(1, 0, 2)[:, None]
+        sound = np.ascontiguousarray(sound, dtype=np.float32)
+        count = len(frames)
+        return {"target": faces[:count], "reference": faces[count:], "mels": sound[:count], "mel": sound[count]}
+
+    def stretch(self, count: int) -> list[dict[str, np.ndarray]]:
+        """Windows one after the other from the first clip, `count` frames in all where it has as many, for a preview.
+
+        All have the same reference, the window furthest from the middle.
+        """
+        clip = self.clips[0]
+        arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
+        steps = -(-count // self.options.frames)
+        run = np.split(arrays.starts, np.flatnonzero(np.diff(arrays.starts) > 1) + 1)[0]
+        shown = run[:: self.options.frames][:steps]
+        far = np.abs(arrays.references - (shown[0] + shown[-1]) / 2).argmax()
+        return [self.window(clip, int(start), int(arrays.references[far])) for start in shown]
+
+    def _read_arrays(self, clip: ClipFolder) -> ClipArrays:
+        faces, mel = clip.faces(FACES), clip.mel(MEL)
+        windows, known = window_starts(faces.valid, self.options.frames), known_columns(clip, mel.shape[1])
+        return ClipArrays(faces, mel, sounding_starts(windows, self.options.frames, known, clip.fps), windows)
+
+    def _others(self, arrays: ClipArrays, start: int) -> np.ndarray:
+        """First frames of the windows that may be the reference of the one at `start`."""
+        nearest = self.options.frames if self.options.exclude_overlap else 1
+        return arrays.references[np.abs(arrays.references - start) >= nearest]

@@ -1,0 +1,232 @@
+"""From files and arguments to one checked `Config`.
+
+Precedence, weakest first: overall < model < profile of the model < dataset < `--config_files` < command line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from talkingface.config.checks import check_model_parts, check_without_model, validate
+from talkingface.config.former_keys import translate
+from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
+from talkingface.config.sections import Config
+from talkingface.errors import ConfigError, RegistryError, closest
+
+
+def _metric_problems(names: Any, merged: Merged) -> list[str]:
+    """Unknown metric names, found before anything is trained."""
+    from talkingface.plugin.metrics import METRICS
+
+    problems = []
+    for name in names if isinstance(names, (list, tuple)) else ():
+        if str(name).upper() not in METRICS:
+            try:
+                from talkingface.plugin.metrics import metric_class
+
+                metric_class(str(name))
+            except RegistryError as error:
+                problems.append(f"{merged.origin(('metrics',))}: metrics: {error}")
+    return problems
+
+
+log = logging.getLogger("talkingface")
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A checked configuration, with the origin of every value."""
+
+    config: Config
+    origins: Mapping[KeyPath, str]
+    own_layers: frozenset[str] = frozenset()
+
+    def asked(self, section: str) -> dict[str, Any]:
+        """Dotted keys below `section` that the user set (command line, own files), as opposed to the built-in files."""
+        values = dict(leaves(self.as_dict()))
+        mine = [p for p, where in self.origins.items() if p[0] == section and where.split(":")[0] in self.own_layers]
+        return {dotted(path): values[path] for path in mine if path in values}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data of the whole configuration, fit for YAML and for checkpoints."""
+        return to_plain(self.config)
+
+    def to_yaml(self, with_origins: bool = False) -> str:
+        """The resolved configuration as YAML; with the origin of each value behind it as a comment."""
+        text = yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None, width=100)
+        return "\n".join(self._origin_lines()) if with_origins else text
+
+    def _origin_lines(self) -> list[str]:
+        rows = [(dotted(path), json.dumps(value), self._origin(path)) for path, value in leaves(self.as_dict())]
+        width = min(60, max(len(f"{key}: {value}") for key, value, _ in rows))
+        return [f"{f'{key}: {value}':<{width}}  # {origin}" for key, value, origin in rows]
+
+    def _origin(self, path: KeyPath) -> str:
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.origins:
+                return self.origins[path[:end]]
+        return "default"
+
+
+def load_config(
+    model: str, dataset: str, files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None
+) -> LoadedConfig:
+    """Resolve and check the configuration of one model on one data set.
+
+    Args:
+        model: registered model name or alias, any case.
+        dataset: name of a file in `properties/dataset/`, any case.
+        files: more YAML files, later ones win.
+        overrides: dotted key -> value, strongest.
+
+    Raises:
+        ConfigError: every unknown key, wrong type and contradiction, one line each with file and key.
+        RegistryError: unknown model or data set.
+    """
+    from talkingface.plugin.registry import dataset_file, get_spec, model_file
+
+    spec_name, spec_path = model_file(model)
+    layers = [Layer.from_file(properties_dir() / "overall.yaml"), Layer.from_file(spec_path)]
+    dataset_name, dataset_path = dataset_file(dataset)
+    upper = [Layer.from_file(dataset_path), *(Layer.from_file(Path(f)) for f in files)]
+    upper.append(Layer("command line", nest(overrides or {})))
+    layers[1:] = _with_profile(layers[1], upper)
+    problems: list[str] = []
+    merged = _merge(layers)
+    merged.data |= {"model_name": spec_name, "dataset": dataset_name}
+    _apply_stage_overrides(merged)
+    config = validate(Config, merged.data, (), merged, problems)
+    config = check_model_parts(config, get_spec(spec_name).model, merged, problems)
+    problems += _metric_problems(merged.data.get("metrics"), merged)
+    _raise_all(problems)
+    return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in upper[1:]))
+
+
+def load_settings(
+    files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None, dataset: str | None = None
+) -> LoadedConfig:
+    """Resolve and check the configuration of a command in which no model takes part.
+
+    Args:
+        files: YAML files over the built-in one, later ones win.
+        overrides: dotted key -> value, strongest.
+        dataset: name of a data set, for its folders; None: there is none.
+
+    Raises:
+        ConfigError: every unknown key, wrong type and contradiction, one line each with file and key.
+        RegistryError: unknown data set.
+    """
+    from talkingface.plugin.registry import dataset_file
+
+    layers = [Layer.from_file(properties_dir() / "overall.yaml")]
+    name, path = dataset_file(dataset) if dataset else ("", None)
+    layers += [Layer.from_file(path)] if path else []
+    own = [*(Layer.from_file(Path(f)) for f in files), Layer("command line", nest(overrides or {}))]
+    problems: list[str] = []
+    merged = _merge([*layers, *own])
+    merged.data |= {"model_name": "", "dataset": name}
+    config = validate(Config, merged.data, (), merged, problems)
+    check_without_model(merged, problems)
+    problems += _metric_problems(merged.data.get("metrics"), merged)
+    _raise_all(problems)
+    return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in own))
+
+
+def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> Config:
+    """The configuration stored in a checkpoint, with changes.
+
+    Args:
+        data: plain data as `to_plain` made it.
+        overrides: dotted key -> value.
+        source: name of the checkpoint, for messages.
+
+    Raises:
+        ConfigError: an override is unknown or of the wrong type.
+    """
+    from talkingface.plugin.registry import get_spec
+
+    merged = Merged()
+    merged.add(Layer(source, json.loads(json.dumps(data))))
+    merged.add(Layer("command line", nest(overrides)))
+    problems: list[str] = []
+    config = validate(Config, merged.data, (), merged, problems)
+    config = check_model_parts(config, get_spec(str(data.get("model_name"))).model, merged, problems)
+    problems += _metric_problems(merged.data.get("metrics"), merged)
+    _raise_all(problems)
+    return config
+
+
+def _merge(layers: Sequence[Layer]) -> Merged:
+    """Lay the layers over each other, weakest first; keys of the earlier toolkit are translated with a warning."""
+    merged = Merged()
+    for layer in layers:
+        layer.data, warnings = translate(layer.data, layer.name)
+        for warning in warnings:
+            log.warning("%s", warning)
+        merged.add(layer)
+    return merged
+
+
+def _raise_all(problems: list[str]) -> None:
+    if problems:
+        text = f"{len(problems)} configuration errors:\n  " if len(problems) > 1 else ""
+        raise ConfigError(text + "\n  ".join(problems))
+
+
+def _with_profile(model_layer: Layer, upper: list[Layer]) -> list[Layer]:
+    """Split the model's `profiles:` off and insert the selected one between model and data set."""
+    profiles = model_layer.data.pop("profiles", {}) or {}
+    selected, asked_by = None, model_layer.name
+    for layer in [model_layer, *upper]:
+        if "profile" in layer.data:
+            selected, asked_by = layer.data["profile"], layer.name
+    if selected is None:
+        return [model_layer, *upper]
+    if not isinstance(selected, str) or selected not in profiles:
+        if asked_by == "command line" or not asked_by.startswith("properties"):
+            raise ConfigError(
+                f"{asked_by}: profile '{selected}' is not defined in {model_layer.name}"
+                f"{closest(str(selected), list(profiles))} (profiles: {', '.join(profiles) or 'none'})"
+            )
+        return [model_layer, *upper]
+    lines = {p[2:]: n for p, n in model_layer.lines.items() if p[:2] == ("profiles", selected)}
+    return [model_layer, Layer(f"{model_layer.name}", profiles[selected], lines), *upper]
+
+
+def _apply_stage_overrides(merged: Merged) -> None:
+    """Top-level `epochs`, `max_steps`, `batch_size`, `learning_rate`, ... stand for the same key of every stage."""
+    stages = merged.data.get("stages")
+    if not named_list(stages):
+        return
+    plain = {"epochs": "epochs", "max_steps": "max_steps", "batch_size": "batch_size", "stopping_step": "patience"}
+    optim = {"learning_rate": "lr", "learner": "name", "weight_decay": "weight_decay"}
+    given = {key for key in (*plain, *optim) if merged.data.get(key) is not None}
+    merged.data["stages"] = copies = [dict(stage) for stage in stages]
+    for index, stage in enumerate(copies):
+        at: KeyPath = ("stages", index)
+        if len(given & {"epochs", "max_steps"}) == 1:
+            # Whoever says how long in one unit means it: the other unit's limit of the YAML goes.
+            stage.pop("max_steps" if "epochs" in given else "epochs", None)
+        for key in given & plain.keys():
+            stage[plain[key]] = merged.data[key]
+            _same_origin(merged, (*at, plain[key]), (key,))
+        for key in given & optim.keys():
+            networks = stage.get("optim")
+            for name in networks if isinstance(networks, dict) else ():
+                stage["optim"] = {
+                    **stage["optim"],
+                    name: {**(stage["optim"][name] or {}), optim[key]: merged.data[key]},
+                }
+                _same_origin(merged, (*at, "optim", name, optim[key]), (key,))
+
+
+def _same_origin(merged: Merged, path: KeyPath, other: KeyPath) -> None:
+    merged.origins[path] = merged.origins.get(other, "default")
+    merged.ranks[path] = merged.ranks.get(other, 0)

@@ -1,0 +1,245 @@
+"""What every model shares: `Update`, `Plan`, `StepContext` and the `TalkingFaceModel` base class.
+
+A training step is a generator. It yields one `Update` per optimiser step; the trainer applies it (zero_grad, backward,
+clip, step) and resumes the generator, so that what comes after a `yield` sees the updated weights. A plain model yields
+once, a GAN twice, a long clip once per segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from talkingface.clips.dataset import ClipDataset
+    from talkingface.clips.folder import ClipFolder
+    from talkingface.clips.source import Audio, Source
+    from talkingface.config.sections import Section, StageConfig
+
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Update:
+    """One optimiser step: which trained network moves, and the (already weighted) loss terms that move it."""
+
+    network: str
+    losses: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one kind of stage needs; the how-long and how-fast come from the YAML.
+
+    Attributes:
+        dataset: class of the stage's data set.
+        trains: attribute names of the networks that train; each gets its own optimiser and is checkpointed.
+        frozen: experts: eval mode, no gradients, not saved.
+        uses: trained in another stage, or given by `experts:`, and needed here only in eval mode without gradients
+            (saved along).
+        generates: whether `generate` makes sense after this stage, so that it can be scored on videos while training.
+    """
+
+    dataset: type[ClipDataset]
+    trains: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    generates: bool = True
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where training stands.
+
+    Attributes:
+        stage: the stage's configuration.
+        epoch: epochs finished in this stage.
+        step: batches since the stage began.
+        best: best validation value seen so far, by name; survives resume.
+    """
+
+    stage: StageConfig
+    epoch: int = 0
+    step: int = 0
+    best: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Official:
+    """A published checkpoint of one network.
+
+    Attributes:
+        file: published file name.
+        network: attribute name of our network it fills.
+        key: path of the state dict inside the file, e.g. `("state_dict",)`.
+        strip: prefix removed once from the front of every key.
+        rename: (old prefix, new prefix) pairs, applied in order, first match wins.
+        ignore: key prefixes that the file may carry and we do not need.
+        settings: configuration the published weights need, as dotted model keys.
+    """
+
+    file: str
+    network: str
+    key: tuple[str, ...] = ("state_dict",)
+    strip: str = "module."
+    rename: tuple[tuple[str, str], ...] = ()
+    ignore: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TalkingFaceModel(nn.Module):
+    """Base class of every model: networks, the steps that train them, and generation.
+
+    `speaks_with` names the networks that `generate` needs trained; a checkpoint without one of them is refused. Where
+    `generate` sets `debug_frame` (H, W, 3) before it yields a frame, these go into a second video beside the result.
+    `loss_experts` names the sync experts that a loss of this model asks: reports mark them when they also judge.
+    `evaluation_artefacts` are the per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes
+    only these, so that the crops a run was trained on stay as they are.
+    A subclass sets the class attributes, builds its networks in `__init__(config)`, writes one `<kind>_step` per plan.
+    """
+
+    Config: ClassVar[type[Section]]
+    plans: ClassVar[dict[str, Plan]] = {}
+    artefacts: ClassVar[tuple[str, ...]] = ()
+    official: ClassVar[tuple[Official, ...]] = ()
+    speaks_with: ClassVar[tuple[str, ...]] = ()
+    loss_experts: ClassVar[tuple[str, ...]] = ()
+    evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
+    debug_frame: np.ndarray | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Report a plug-in's mistakes at import, by name."""
+        super().__init_subclass__(**kwargs)
+        for kind in cls.plans:
+            if not callable(getattr(cls, f"{kind}_step", None)):
+                raise TypeError(f"{cls.__name__} plans a '{kind}' stage but has no {kind}_step()")
+
+    @classmethod
+    def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
+        """Parameters of the preprocessing steps that depend on the model's settings, by artefact name.
+
+        For example `{"faces": {"size": 128, "margin": 5.0}, "mel": {"pad_mode": "constant"}}`. A clip whose artefact
+        was made with other parameters is made again.
+        """
+        return {}
+
+    @classmethod
+    def makes_videos(cls) -> bool:
+        """Whether there is a stage after which `generate` works; an expert, for one, judges and makes none."""
+        return any(plan.generates for plan in cls.plans.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter (CPU for a model without parameters)."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
+        """Yield the `Update`s of one batch: dispatches to `<kind>_step`."""
+        return getattr(self, f"{ctx.stage.kind}_step")(batch, ctx)
+
+    def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """Loss values on one held-out batch, in eval mode without gradients.
+
+        The default runs the training step without applying its updates, and so reports `<network>/<term>` values.
+        """
+        values: dict[str, Tensor] = {}
+        for update in self.training_step(batch, ctx):
+            values |= {f"{update.network}/{name}": value for name, value in update.losses.items()}
+            total = torch.stack([value.float() for value in update.losses.values()]).sum()
+            values["loss"] = values.get("loss", 0.0) + total
+        return values
+
+    def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
+        """Called once before a fresh stage trains (not on resume): e.g. set an output bias to the data's mean."""
+
+    def after_validation(
+        self, values: Mapping[str, float], ctx: StepContext, train: ClipDataset, held_out: ClipDataset, folder: Path
+    ) -> dict[str, float]:
+        """More figures of a validation, by name without `val/`; also the place for alarms and plots.
+
+        Called after every validation in the first process, in eval mode, without gradients, with random numbers of its
+        own. Whoever needs gradients switches them on and puts the weights back.
+
+        Args:
+            values: what `validation_step` gave, as `val/<name>`.
+            ctx: where training stands.
+            train: the stage's training data.
+            held_out: the stage's held-out data.
+            folder: of the stage, for plots.
+        """
+        return {}
+
+    def stage_ended(self, ctx: StepContext) -> None:
+        """Called once when a stage has ended; `ctx.best` holds its best values, e.g. to warn about poor ones."""
+
+    def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
+        """Pictures for TensorBoard: (3, H, W) images or (T, 3, H, W) videos, RGB in [0, 1].
+
+        Args:
+            batch: a batch of held-out items.
+            ctx: where training stands.
+            dataset: the held-out data, e.g. for consecutive frames of one clip.
+        """
+        return {}
+
+    @classmethod
+    def check_overrides(cls, trained: Section, asked: Section) -> None:
+        """Called when a checkpoint is used with other `model:` settings than it was trained with, e.g. to warn."""
+
+    @property
+    def keeps_frame_rate(self) -> bool:
+        """Whether `generate` wants its source at the source's own frame rate instead of 25 fps."""
+        return False
+
+    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
+        """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source."""
+        raise TypeError(f"{type(self).__name__} cannot generate videos")
+
+    def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
+        """Figures of inner stages on held-out clips, beside the same with the audio of `donors` (same order).
+
+        Names end in `_shuffled` for the second kind. The evaluator adds them to the report.
+        """
+        return {}
+
+    def expert_hint(self, name: str) -> str:
+        """What else a user without the weights of a frozen network can do; added to the error message."""
+        return ""
+
+    def load_expert(self, name: str, path: Path) -> None:
+        """Load the weights of an expert: a published state dict, or that network in one of our checkpoints."""
+        from talkingface.weights.checkpoint import load_state_file
+
+        load_state_file(getattr(self, name), path, what=f"{type(self).__name__}.{name}", name=name)
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Switch off the parameter gradients of `networks`; under DDP also their gradient sync.
+
+    Used while a generator's loss passes through its discriminator: gradients flow to the input, not to the weights.
+    """
+    switched = [p for network in networks for p in network.parameters() if p.requires_grad]
+    # DistributedDataParallel decides in its forward whether it waits for gradients in the backward that follows.
+    wrappers = [m for network in networks for m in network.modules() if hasattr(m, "require_backward_grad_sync")]
+    syncs = [wrapper.require_backward_grad_sync for wrapper in wrappers]
+    for parameter in switched:
+        parameter.requires_grad_(False)
+    for wrapper in wrappers:
+        wrapper.require_backward_grad_sync = False
+    try:
+        yield
+    finally:
+        for parameter in switched:
+            parameter.requires_grad_(True)
+        for wrapper, sync in zip(wrappers, syncs, strict=True):
+            wrapper.require_backward_grad_sync = sync

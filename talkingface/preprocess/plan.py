@@ -1,0 +1,58 @@
+"""Which steps make what a model needs, in an order that works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from talkingface.config.sections import PreprocessConfig
+from talkingface.errors import ConfigError
+from talkingface.preprocess.step import STEPS, Step
+
+
+def plan_steps(
+    artefacts: Iterable[str], overrides: Mapping[str, Mapping[str, Any]], settings: PreprocessConfig
+) -> list[Step]:
+    """The steps that make `artefacts` and all they need, in an order that works.
+
+    Args:
+        artefacts: names, for instance of `model.artefacts`.
+        overrides: parameters by artefact name, from `model.step_settings`.
+        settings: `preprocess:` of the configuration; the steps of its filters come first.
+
+    Raises:
+        ConfigError: no step makes an artefact, or a parameter is not known.
+    """
+    import talkingface.preprocess.filters.sync  # noqa: F401  # noqa: F401  (registers its step)
+    from talkingface.preprocess.filters.measured import NO_FILTERS, wanted_filters
+
+    artefacts = list(artefacts)
+    filters = wanted_filters(settings.filters)
+    steps = _plan([*filters, *artefacts], overrides, settings)
+    if filters:
+        plain = _plan(artefacts, overrides, settings.model_copy(update={"filters": NO_FILTERS}))
+        for name, step in steps.items():
+            step.for_filters = name not in plain
+    return list(steps.values())
+
+
+def _plan(
+    artefacts: Iterable[str], overrides: Mapping[str, Mapping[str, Any]], settings: PreprocessConfig
+) -> dict[str, Step]:
+    """The steps of `artefacts` and of what they need, by artefact, each after what it needs."""
+    steps: dict[str, Step] = {}
+
+    def add(artefact: str) -> None:
+        if artefact in steps:
+            return
+        kind = artefact.partition("@")[0]
+        if kind not in STEPS:
+            raise ConfigError(f"no preprocessing step makes '{kind}'; known: {', '.join(STEPS)}")
+        step = STEPS[kind](artefact, overrides.get(artefact, {}), settings)
+        for needed in step.needs:
+            add(needed)
+        steps[artefact] = step
+
+    for artefact in artefacts:
+        add(artefact)
+    return steps

@@ -1,0 +1,310 @@
+"""Preprocessing: from a data set's videos to prepared clips.
+
+`ensure` is what a run calls: it finds the clips, sees what a model needs, and makes only what is missing or outdated.
+Every clip ends as `ok`, `rejected: reason` (readable, but not usable) or `failed: error` in its `clip.json`; one clip's
+failure does not stop the others. What ends a run is what would befall every clip: a missing detector, a full disk, a
+read-only folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.clips.folder import ClipFolder, usable_clips
+from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_ids
+from talkingface.config.sections import PreprocessConfig
+from talkingface.errors import DataError, OutputError
+from talkingface.files import output_error
+from talkingface.preprocess.clip import ABORT, FAILED, OK, REJECTED, Job, Outcome, current_outcome, prepare_clip
+from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
+from talkingface.preprocess.filters.sync_plot import report_sync
+from talkingface.preprocess.plan import plan_steps
+from talkingface.preprocess.rejections import write_rejections
+from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import Config
+
+
+log = logging.getLogger("talkingface")
+
+
+@dataclass
+class Report:
+    """What became of every clip.
+
+    Attributes:
+        outcomes: by clip id, in the order of the data set.
+        worked: number of clips that were not done already.
+        seconds: wall time of the run.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    worked: int = 0
+    seconds: float = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Note the result of a clip."""
+        self.outcomes[outcome.clip_id] = outcome
+
+    def _with(self, status: str) -> dict[str, str]:
+        return {name: outcome.reason for name, outcome in self.outcomes.items() if outcome.status == status}
+
+    @property
+    def ok_ids(self) -> list[str]:
+        """Clips that are ready."""
+        return list(self._with(OK))
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        """Reasons of the clips that cannot be used, by clip id."""
+        return self._with(REJECTED)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Errors of the clips that could not be prepared, by clip id."""
+        return self._with(FAILED)
+
+    @property
+    def made(self) -> int:
+        """Number of clips for which anything was made in this run."""
+        return sum(bool(outcome.made) for outcome in self.outcomes.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of clips by status."""
+        return {status: len(self._with(status)) for status in (OK, REJECTED, FAILED)}
+
+    @property
+    def rejected_by(self) -> dict[str, int]:
+        """Number of rejected clips by the filter or step that rejected them, the largest first."""
+        found = Counter(outcome.by for outcome in self.outcomes.values() if outcome.status == REJECTED and outcome.by)
+        return dict(found.most_common())
+
+    @property
+    def step_rates(self) -> dict[str, float]:
+        """Frames per second of each step that ran, per worker."""
+        spent: dict[str, float] = defaultdict(float)
+        frames: Counter[str] = Counter()
+        for outcome in self.outcomes.values():
+            for step, seconds in outcome.seconds.items():
+                spent[step] += seconds
+                frames[step] += outcome.frames
+        return {step: frames[step] / max(seconds, 1e-9) for step, seconds in spent.items()}
+
+    def table(self) -> str:
+        """Counts, then the reasons with the number of clips and a few of their names."""
+        counts = self.counts
+        lines = [
+            f"{len(self.outcomes)} clips: {counts[OK]} ok, {counts[REJECTED]} rejected, {counts[FAILED]} failed "
+            f"({self.worked} worked on in {self.seconds:.0f} s)"
+        ]
+        if self.rejected_by:
+            lines.append("  rejected by " + ", ".join(f"{name}: {count}" for name, count in self.rejected_by.items()))
+        for status, group in self._groups():
+            names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
+            lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
+        return "\n".join(lines)
+
+    def reasons(self) -> str:
+        """The most frequent reasons in one line."""
+        groups = sorted(self._groups(), key=lambda entry: len(entry[1]), reverse=True)
+        return "; ".join(f"{len(group)} x {group[0][1]}" for _, group in groups[:3]) or "there are no clips"
+
+    def _groups(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """(status, [(clip_id, reason), ...]) of reasons that agree but for numbers and names."""
+        result: list[tuple[str, list[tuple[str, str]]]] = []
+        for status in (REJECTED, FAILED):
+            groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+            for clip_id, reason in self._with(status).items():
+                groups[re.sub(r"[-+]?\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
+            result += [(status, group) for group in sorted(groups.values(), key=len, reverse=True)]
+        return result
+
+
+class Preprocessor:
+    """Runs steps over clips.
+
+    Args:
+        steps: in an order that satisfies their needs (see `plan_steps`).
+        settings: `preprocess:` of the configuration.
+        root: folder of the prepared clips.
+        fps: frame rate of all artefacts.
+        progress: show a progress bar.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        settings: PreprocessConfig,
+        root: str | os.PathLike[str],
+        fps: float = 25.0,
+        progress: bool = True,
+    ):
+        self.job = Job(Path(root), tuple(steps), settings, fps, settings.force)
+        self.progress = progress
+
+    def run(self, items: Sequence[ClipItem]) -> Report:
+        """Prepare the clips; only what is missing or outdated is made.
+
+        Raises:
+            OutputError: the folder cannot be written or the disk is full.
+            DataError: a step cannot work at all, for instance because its detector is missing.
+        """
+        started = time.perf_counter()
+        known = {item.clip_id: current_outcome(item, self.job) for item in items}
+        todo = [item for item in items if known[item.clip_id] is None]
+        if todo:
+            check_writable(self.job.root)
+        fresh = {outcome.clip_id: outcome for outcome in self._work(todo)}
+        report = Report()
+        for item in items:
+            report.add(known[item.clip_id] or fresh[item.clip_id])
+        report.worked, report.seconds = len(todo), time.perf_counter() - started
+        if items:
+            write_rejections(report.outcomes.values(), self.job.root)
+        if todo:
+            log.info("preprocessing: %s", report.table())
+        self._report_sync(report)
+        return report
+
+    def _report_sync(self, report: Report) -> None:
+        """Histograms of filter `sync`, when it is on and there is something new."""
+        limits = [step.limits for step in self.job.steps if step.artefact == "sync"]
+        if limits and (report.worked or not (self.job.root / SYNC_FILE).is_file()):
+            report_sync(report.outcomes.values(), self.job.root, limits[0])
+
+    def _work(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
+        from tqdm import tqdm
+
+        bar = tqdm(total=len(items), desc="preprocess", unit="clip", disable=not self.progress or not items)
+        counts: Counter[str] = Counter()
+        with bar:
+            for outcome in self._outcomes(items):
+                if outcome.status == ABORT:
+                    raise (OutputError if outcome.output_error else DataError)(outcome.reason)
+                counts[outcome.status] += 1
+                bar.set_postfix(counts, refresh=False)
+                bar.update()
+                yield outcome
+
+    def _outcomes(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
+        workers = worker_count(self.job.settings.workers, len(items))
+        job = replace(self.job, cache_bytes=cache_budget(workers))
+        work: Callable[[ClipItem], Outcome] = partial(prepare_clip, job=job)
+        if workers <= 1:
+            yield from map(work, items)
+            return
+        from talkingface.preprocess.pool import WorkerDied, map_in_processes
+
+        for item, result in map_in_processes(work, items, workers):
+            if isinstance(result, WorkerDied):
+                yield self.job.record_failure(item, str(result))
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+
+
+def worker_count(wanted: int | None, items: int) -> int:
+    """Processes to use: as many as asked for, else one per core, but none that would get fewer than four clips."""
+    if wanted is not None:
+        return min(wanted, items)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, items // 4)
+
+
+def cache_budget(workers: int) -> int:
+    """Bytes of decoded frames that each of `workers` processes may keep."""
+    return min(CACHE_BYTES, TOTAL_CACHE_BYTES // max(1, workers))
+
+
+def check_writable(root: Path) -> None:
+    """Make the folder and try to write into it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise output_error(root, error) from None
+
+
+def ensure(
+    config: Config,
+    model_cls: Any,
+    model_config: Any = None,
+    force: bool = False,
+    artefacts: Sequence[str] | None = None,
+) -> Report:
+    """Make sure that every clip of the data set has what a model needs.
+
+    Args:
+        config: the resolved configuration.
+        model_cls: model class; its `artefacts` and `step_settings` say what is needed.
+        model_config: the model's configuration; default `config.model`.
+        force: make everything again.
+        artefacts: make these alone (and what they need) and leave the others as they are, for example the faces that a
+            model was trained on while its evaluation asks for other settings; default all of the model's.
+
+    Returns:
+        The report; `need_preprocess: false`, or videos that are gone beside prepared clips, only read what is there.
+
+    Raises:
+        DataError: the data are missing, or no clip is usable.
+        OutputError: the result cannot be written.
+    """
+    model_config = config.model if model_config is None else model_config
+    settings = config.preprocess.model_copy(update={"force": force or config.preprocess.force})
+    wanted = model_cls.artefacts if artefacts is None else artefacts
+    steps = plan_steps(wanted, model_cls.step_settings(model_config), settings)
+    layout = make_layout(config)
+    layout.check_lists(config)
+    try:
+        items = layout.find(config)
+    except DataError as missing:
+        if not prepared_ids(config.preprocessed_root):
+            raise
+        log.warning("working on the prepared clips in %s alone: %s", config.preprocessed_root, missing)
+        items = None
+    if items is None or not config.need_preprocess:
+        report = prepared_report(config, layout, [step.artefact for step in steps if not step.for_filters])
+    else:
+        for step in steps:
+            step.bind(config)
+        runner = Preprocessor(steps, settings, config.preprocessed_root, config.fps, config.show_progress)
+        report = runner.run(items)
+    if not report.ok_ids:
+        raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")
+    return report
+
+
+def prepared_report(config: Config, layout: Layout, artefacts: Sequence[str]) -> Report:
+    """What is on disk already, without looking at the videos."""
+    root = Path(config.preprocessed_root)
+    try:
+        ids = layout.known_ids(config)
+    except DataError:
+        ids = prepared_ids(root)
+    clips = [ClipFolder(root / clip_id, clip_id=clip_id) for clip_id in ids]
+    kept, dropped = usable_clips(clips, artefacts)
+    reasons: Mapping[str, str] = dict(dropped)
+    good = {clip.clip_id for clip in kept}
+    report = Report()
+    for clip in clips:
+        status = OK if clip.clip_id in good else REJECTED if clip.status == REJECTED else FAILED
+        report.add(Outcome(clip.clip_id, status, reasons.get(clip.clip_id, ""), frames=len(clip)))
+    return report

@@ -1,0 +1,48 @@
+"""The list of clips that preprocessing turned away or failed on: `rejections.csv` beside the prepared clips."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from talkingface.errors import OutputError
+from talkingface.files import atomic_output
+from talkingface.preprocess.clip import OK, Outcome
+
+FILE = "rejections.csv"
+
+COLUMNS = ("clip", "status", "filter", "measured", "limit", "reason")
+
+log = logging.getLogger("talkingface")
+
+
+def rejection_rows(outcomes: Iterable[Outcome]) -> list[tuple[Any, ...]]:
+    """One row per clip that is not usable, in the order of the data set; see `COLUMNS`.
+
+    `filter` names the filter, or the step that could not use the clip (`landmarks`: too few faces; `audio`: no sound).
+    """
+    return [(o.clip_id, o.status, o.by, o.measured, o.limit, o.reason) for o in outcomes if o.status != OK]
+
+
+def write_rejections(outcomes: Iterable[Outcome], root: Path) -> Path:
+    """Write the list, with its header alone when every clip is usable; a file that says the same is left as it is.
+
+    A folder that cannot be written is only warned of: the clips themselves are there.
+    """
+    path = root / FILE
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rejection_rows(outcomes))
+    content = text.getvalue().encode()
+    try:
+        if not path.is_file() or path.read_bytes() != content:
+            with atomic_output(path) as temporary:
+                temporary.write_bytes(content)
+    except (OSError, OutputError) as error:
+        log.warning("%s: not written (%s)", path, error)
+    return path

@@ -1,0 +1,166 @@
+"""The steps that make sound, spectrogram, landmarks and face crops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from talkingface.clips.face_store import FaceWriter
+from talkingface.clips.folder import default_file
+from talkingface.config.sections import PreprocessConfig
+from talkingface.errors import MediaError
+from talkingface.faces.crop import CropConfig, crop_face, face_boxes
+from talkingface.faces.detectors import make_provider
+from talkingface.faces.track import MAX_FACES, track_faces
+from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
+
+if TYPE_CHECKING:
+    from talkingface.preprocess.step import ClipContext
+
+
+SILENCE = 1e-4  # largest sample of a sound track that counts as silent, full scale 1
+
+
+@register_step("audio")
+class AudioStep(Step):
+    """The sound track as mono PCM16 wave file at 16 kHz.
+
+    With the filter `sync` on, `audio@raw` is the sound as it came, and `audio` that sound moved by the offset measured.
+    """
+
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
+        super().__init__(artefact, overrides, settings)
+        if artefact == "audio" and settings.filters.sync.expert != "none":
+            self.needs = ("audio@raw", "sync")  # type: ignore[misc]  # of this step alone
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Every parameter with its default."""
+        return {"min_seconds": settings.min_seconds}
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write `audio.wav`; clips without sound are rejected."""
+        from talkingface import media
+
+        audio = self._moved(ctx) if self.needs else ctx.audio()
+        seconds, least = len(audio) / media.SAMPLE_RATE, self.params["min_seconds"]
+        if not len(audio):
+            raise Rejected("sound track is empty")
+        if seconds < least:
+            raise Rejected(f"sound track of {seconds:.2f} s is shorter than {least:g} s", round(seconds, 3), least)
+        if np.abs(audio).max() < SILENCE:
+            raise Rejected("sound track is silent")
+        name = default_file(self.artefact)
+        media.write_wav(ctx.scratch / name, audio)
+        return [name]
+
+    @staticmethod
+    def _moved(ctx: ClipContext) -> np.ndarray:
+        """The sound in step with the picture, of the same length."""
+        from talkingface.sound.shift import move_sound
+
+        clip = ctx.clip
+        facts = clip.facts("sync")
+        ctx.facts["moved_frames"] = offset = int(facts["offset"])
+        # A wave file holds x * 32767 but is read as n / 32768: without the factor loud samples would change by one.
+        return move_sound(clip.audio("audio@raw").astype(np.float64) * (32768 / 32767), offset, facts["fps"])
+
+
+@register_step("mel")
+class MelStep(Step):
+    """Log-mel spectrogram of the sound track."""
+
+    needs = ("audio",)
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Fields of `MelConfig`."""
+        from talkingface.sound.mel import MelConfig
+
+        return dataclasses.asdict(MelConfig())
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write `mel.npy`, (80, L) float32."""
+        from talkingface.sound.mel import MelConfig, melspectrogram
+
+        name = default_file(self.artefact)
+        # From the stored file, not from memory: a rerun must give the same numbers.
+        mel = melspectrogram(ctx.clip.audio(), MelConfig(**self.params))
+        np.save(ctx.scratch / name, mel.astype(np.float32))
+        return [name]
+
+
+@register_step("landmarks")
+class LandmarksStep(Step):
+    """Landmarks of the speaker in every frame, shared by all models."""
+
+    reads_video = True
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """`preprocess.landmarks`, and the limits that reject a clip."""
+        return {
+            **settings.landmarks.model_dump(),
+            "max_missing": settings.max_missing,
+            "min_seconds": settings.min_seconds,
+        }
+
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
+        super().__init__(artefact, overrides, settings)
+        # No parameters: they change nothing about the landmarks.
+        self.place = (settings.landmarks.weights_dir, settings.landmarks.device)
+
+    def provider(self) -> Any:
+        """The detector: one per process, or a fresh one where it remembers the last frame."""
+        p = self.params
+        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"], *self.place)
+        if p["mode"] == "tracking":  # it remembers the last frame, so each clip gets a fresh one
+            return make_provider(*arguments)
+        return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))
+
+    def setup(self) -> None:
+        """Build the detector, or say what is missing for it."""
+        process_resource(("provider works", *map(str, self.params.values())), self.provider)
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write `landmarks.npz`; clips with too few faces are rejected."""
+        track = track_faces(ctx.frames(), self.provider(), self.params["pick"], self.params["max_gap"])
+        least, most = self.params["min_seconds"], self.params["max_missing"]
+        if len(track) < least * ctx.fps:
+            raise Rejected(f"{len(track)} frames are shorter than {least:g} s", round(len(track) / ctx.fps, 3), least)
+        missing = 1.0 - float(track.found.mean())
+        if missing > most:
+            raise Rejected(f"no face in {missing:.0%} of the frames (more than {most:.0%})", round(missing, 4), most)
+        name = default_file(self.artefact)
+        track.save(ctx.scratch / name)
+        return [name]
+
+
+@register_step("faces")
+class FacesStep(Step):
+    """Face crops of every frame, packed."""
+
+    needs = ("landmarks",)
+    reads_video = True
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """Fields of `CropConfig`, and how the crops are stored."""
+        return {**CropConfig().model_dump(), "storage": settings.storage, "jpeg_quality": settings.jpeg_quality}
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write the crops and their index."""
+        crop = CropConfig(**{key: self.params[key] for key in CropConfig.model_fields})
+        track = ctx.clip.track()
+        boxes = face_boxes(track.points_px, track.size, crop)
+        writer = FaceWriter(ctx.scratch, self.artefact, self.params["storage"], self.params["jpeg_quality"])
+        count = 0
+        for count, frame in enumerate(ctx.frames(), start=1):
+            if count <= len(boxes):
+                writer.add(crop_face(frame, boxes[count - 1], crop.size) if track.valid[count - 1] else None)
+        if count != len(boxes):
+            raise MediaError(f"{ctx.item.video}: {count} frames, but landmarks of {len(boxes)}; preprocess with force")
+        return writer.close(boxes, {**crop.model_dump(), "frame_hw": list(track.size)})

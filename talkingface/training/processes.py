@@ -1,0 +1,111 @@
+"""The processes that train together: Fabric, waiting for each other, exchanging values."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from talkingface.devices import keep_freed_memory, resolve_device, resolve_precision
+from talkingface.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from talkingface.config.sections import Config, StageConfig
+
+
+def make_fabric(config: Config, precision: str | None = None) -> Fabric:
+    """The Fabric of a run: device, precision, and several processes where asked for or under `torchrun`."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    device = resolve_device(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    mode = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[
+        resolve_precision(precision or config.precision, device)
+    ]
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
+    whole = int(os.environ.get("WORLD_SIZE", 0)) if "LOCAL_WORLD_SIZE" in os.environ else 0
+    nodes = whole // processes if whole else config.distributed.num_nodes
+    several = processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    if several:
+        # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process, as
+        # published. The option's newer name would still sync them once, which is harmless but not in older versions.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        return Fabric(accelerator=device.type, devices=processes, num_nodes=nodes, strategy=strategy, precision=mode)
+    devices = [device.index] if device.type == "cuda" and device.index is not None else 1
+    return Fabric(accelerator=device.type, devices=devices, precision=mode)
+
+
+_PREPARED = "talkingface/prepared"
+
+
+def wait_until_prepared() -> None:
+    """Under torchrun, processes other than the first wait here, as long as it takes, until the clips are prepared.
+
+    Joining the process group would have a time limit of minutes, and preprocessing a large data set takes hours.
+    """
+    store = _launcher_store()
+    if store is not None:
+        from datetime import timedelta
+
+        store.wait([_PREPARED], timedelta(days=14))
+
+
+def announce_prepared() -> None:
+    """The first process lets the others go on."""
+    store = _launcher_store()
+    if store is not None:
+        store.set(_PREPARED, "yes")
+
+
+def _launcher_store() -> torch.distributed.TCPStore | None:
+    """The key-value store that torchrun keeps for its processes, None without torchrun."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return torch.distributed.TCPStore(address, port, is_master=False)
+
+
+def is_child_process() -> bool:
+    """Whether this process was started by another one for distributed training."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0
+
+
+@contextmanager
+def explained_errors(stage: StageConfig) -> Iterator[None]:
+    """Turn two errors of torch that a setting of the stage causes into messages about that setting.
+
+    Raises:
+        ConfigError: too few items for batch normalisation, or too many for the GPU memory.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"stage '{stage.name}': batch_size {stage.batch_size} is too small: batch normalisation needs at least two"
+            " items per process"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"stage '{stage.name}': the GPU memory does not suffice for batch_size {stage.batch_size}; halve it and set"
+            f" --stages.{stage.name}.accumulate=2, or use --precision=bf16"
+        ) from error
+
+
+def gather(fabric: Fabric, value: Any) -> list[Any]:
+    """A plain value of every process, in order of rank."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values

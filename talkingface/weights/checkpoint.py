@@ -1,0 +1,197 @@
+"""Checkpoints: plain data, written under a temporary name and renamed, read without ever unpickling code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from talkingface.errors import CheckpointError, OutputError
+
+FORMAT = 1
+
+log = logging.getLogger("talkingface")
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the whole new one, never a part.
+
+    Raises:
+        OutputError: the folder is read-only or the disk is full; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot write the checkpoint: {error}; the previous one is untouched") from error
+
+
+def read(path: str | Path) -> Any:
+    """Read a file made by `torch.save`, tensors on the CPU; only plain data is admitted.
+
+    Raises:
+        CheckpointError: missing, damaged, not a checkpoint, or it contains code (which is refused).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if _names_code(error):
+            raise CheckpointError(
+                f"{path}: refused: the file holds more than tensors and plain values (pickled code or classes)"
+            ) from None
+        raise CheckpointError(f"{path}: not a readable checkpoint, or damaged") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
+        reason = "cut short" if zipfile.is_zipfile(path) or "zip" in str(error) else "not a checkpoint, or damaged"
+        raise CheckpointError(f"{path}: cannot be read: {reason}; copy or download it again") from None
+
+
+def _names_code(error: Exception) -> bool:
+    text = str(error)
+    return "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text and "Unsupported" in text
+
+
+def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
+    """Read one of our checkpoints.
+
+    Args:
+        path: a `.pt` file.
+        model: the model name it must belong to, or None for any.
+
+    Raises:
+        CheckpointError: unreadable, foreign (with the hint to import it), or of another model.
+    """
+    content = read(path)
+    if not isinstance(content, dict) or "format" not in content or "networks" not in content:
+        raise CheckpointError(
+            f"{path}: not a talkingface checkpoint; a published file is converted with"
+            " `python run_talkingface.py import --model=NAME --folder=DIR`"
+        )
+    if not isinstance(content["format"], int) or not {"model", "config"} <= content.keys():
+        raise CheckpointError(f"{path}: not a complete talkingface checkpoint")
+    if content["format"] > FORMAT:
+        raise CheckpointError(f"{path}: written by a newer talkingface (format {content['format']}); update this one")
+    if model is not None and content["model"] != model:
+        raise CheckpointError(f"{path}: this is a checkpoint of {content['model']}, not of {model}")
+    return content
+
+
+def ready_networks(content: Mapping[str, Any]) -> set[str]:
+    """Names of the networks in one of our checkpoints that hold trained or imported weights.
+
+    The others are saved along as they were initialised. What `import` wrote has nothing but imported networks.
+    """
+    return set(content.get("ready", content["networks"]))
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The `.pt` file meant by `path`: itself, or in a run or stage folder the best (else last) of the last stage there.
+
+    Raises:
+        CheckpointError: nothing there.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for folder in [path, *reversed(_stage_folders(path))]:
+            for name in ("best.pt", "last.pt"):
+                if (folder / name).is_file():
+                    return folder / name
+        raise CheckpointError(f"{path}: no best.pt or last.pt in this folder or its stages")
+    raise CheckpointError(f"{path}: no such checkpoint file or run folder")
+
+
+def _stage_folders(run: Path) -> list[Path]:
+    """Stage folders of a run in the order of training; copying may have changed their times, so its YAML decides."""
+    from talkingface.config.yaml_files import read_yaml
+    from talkingface.errors import ConfigError
+
+    found = sorted(p for p in run.iterdir() if p.is_dir() and any(p.glob("*.pt")))
+    try:
+        stages = read_yaml(run / "config.yaml")[0].get("stages") or []
+        order = [stage["name"] for stage in stages]
+    except (ConfigError, TypeError, KeyError):
+        return sorted(found, key=lambda folder: max(f.stat().st_mtime for f in folder.glob("*.pt")))
+    return sorted(found, key=lambda folder: order.index(folder.name) if folder.name in order else -1)
+
+
+def load_networks(model: nn.Module, networks: Mapping[str, Mapping[str, Tensor]], source: str | Path) -> None:
+    """Load the state of each named network strictly.
+
+    Raises:
+        CheckpointError: names every missing, unexpected and misshapen entry.
+    """
+    for name, state in networks.items():
+        network = getattr(model, name, None)
+        if not isinstance(network, nn.Module):
+            raise CheckpointError(f"{source}: holds a network '{name}' that {type(model).__name__} does not have")
+        load_state(network, state, f"{source}: {name}")
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, optional: Iterable[str] = ()) -> None:
+    """`load_state_dict`, strict, with one clear message for everything that does not fit.
+
+    Args:
+        network: network to fill.
+        state: its entries.
+        where: file and network, for the message.
+        optional: suffixes of entries that old files may lack.
+    """
+    own = network.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith(tuple(optional) or ("\0",))]
+    unexpected = [k for k in state if k not in own]
+    shapes = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
+    ]
+    parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
+    if missing or unexpected or shapes:
+        details = "; ".join(f"{len(keys)} {title}: {', '.join(keys)}" for title, keys in parts if keys)
+        raise CheckpointError(f"{where} does not fit: {details}")
+    network.load_state_dict({**own, **state})
+
+
+def load_state_file(
+    network: nn.Module, path: str | Path, what: str, optional: Iterable[str] = (), name: str | None = None
+) -> None:
+    """Fill an expert from a published state dict, bare or under `state_dict`, or from a checkpoint or run of ours.
+
+    Args:
+        network: network to fill.
+        path: the file, or a run folder.
+        what: for the message.
+        optional: suffixes of entries that old files may lack.
+        name: name of the network inside a checkpoint of ours.
+
+    Raises:
+        CheckpointError: unreadable, something else, or of a network that was never trained.
+    """
+    path = find_checkpoint(path)
+    content = read(path)
+    if isinstance(content, dict) and name in (content.get("networks") or {}):
+        if name not in ready_networks(content):
+            raise CheckpointError(f"{path}: its '{name}' was never trained; it cannot serve as {what}")
+        content = content["networks"][name]
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: expected the weights of {what}, found something else")
+    load_state(network, {k.removeprefix("module."): v for k, v in state.items()}, f"{path}: {what}", optional)

@@ -1,0 +1,166 @@
+"""One file over HTTP: resumable, hash checked, complete or not there at all.
+
+Only `run_talkingface.py weights --download=NAME` comes here; nothing is fetched by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from talkingface.errors import TalkingFaceError
+from talkingface.files import output_error
+
+CHUNK = 2**20
+
+TIMEOUT = 30.0  # seconds without an answer
+
+log = logging.getLogger("talkingface")
+
+
+class DownloadError(TalkingFaceError):
+    """A file could not be fetched, or is not what was published."""
+
+
+def download(url: str, target: Path, sha256: str = "", timeout: float = TIMEOUT) -> str:
+    """Fetch `url` to `target`, by way of `<target>.part`.
+
+    What an interrupted download left in the `.part` file is used where a hash can tell afterwards whether the pieces
+    fit together.
+
+    Args:
+        url: direct address.
+        target: where the file goes; it appears only when it is complete and right.
+        sha256: published hash or the front of it; empty: none is known.
+        timeout: seconds without an answer.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        DownloadError: no connection, the server refuses, the connection broke, or the hash is wrong.
+        OutputError: `target` cannot be written.
+    """
+    part = part_of(target)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        if not sha256:
+            part.unlink(missing_ok=True)
+        _fetch(url, part, target, timeout)
+        digest = file_sha256(part)
+        if not digest.startswith(sha256):
+            part.unlink()
+            raise DownloadError(
+                f"{url}: wrong hash, removed: sha256 {digest} instead of {sha256}; what arrived is not the published"
+                " file; try again, or fetch it from elsewhere"
+            )
+        os.replace(part, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    except KeyboardInterrupt:
+        if sha256 and part.is_file():
+            log.warning("%s holds what has arrived, %.0f MiB; the same command goes on there", part, _mib(part))
+        raise
+    return digest
+
+
+def part_of(target: Path) -> Path:
+    """Where an unfinished download lies."""
+    return target.with_name(f"{target.name}.part")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _fetch(url: str, part: Path, target: Path, timeout: float) -> None:
+    """Bring `part` to the length of the file at `url`."""
+    have = part.stat().st_size if part.is_file() else 0
+    # Without "identity" a server may compress, and then positions count in another file.
+    headers = {"User-Agent": "talkingface", "Accept-Encoding": "identity"}
+    headers |= {"Range": f"bytes={have}-"} if have else {}
+    try:
+        reply = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        if error.code != 416 or not have:  # 416: there is nothing from this position on
+            raise DownloadError(_refused(url, target, error)) from None
+        if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
+            return
+        part.unlink()
+        return _fetch(url, part, target, timeout)
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise DownloadError(_unreachable(url, target, getattr(error, "reason", None) or error)) from None
+    with reply:
+        start = _start(reply.headers) if reply.status == 206 else 0
+        if start in (0, have):
+            return _copy(reply, part, start, url)
+    if not have:
+        raise DownloadError(f"{url}: the server answers with a piece of the file; fetch it by hand, to {target}")
+    part.unlink()  # another range than the one asked for
+    return _fetch(url, part, target, timeout)
+
+
+def _copy(reply: Any, part: Path, start: int, url: str) -> None:
+    """Append the body to the first `start` bytes of `part`."""
+    length = reply.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else None
+    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, desc=_name(url), disable=None)
+    with part.open("ab" if start else "wb") as stream, bar:
+        while chunk := _read(reply, part, url):
+            stream.write(chunk)
+            bar.update(len(chunk))
+    if total is not None and part.stat().st_size < total:
+        raise DownloadError(_broken(url, part, f"{_mib(part):.1f} of {total / 2**20:.1f} MiB"))
+
+
+def _read(reply: Any, part: Path, url: str) -> bytes:
+    try:
+        return reply.read(CHUNK)
+    except (HTTPException, OSError) as error:
+        raise DownloadError(_broken(url, part, str(error) or type(error).__name__)) from None
+
+
+def _start(headers: Mapping[str, str]) -> int:
+    """First position of a partial answer; -1 when it does not say."""
+    first = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def _mib(path: Path) -> float:
+    return path.stat().st_size / 2**20
+
+
+def _name(url: str) -> str:
+    return urlsplit(url).path.rpartition("/")[2]
+
+
+def _refused(url: str, target: Path, error: HTTPError) -> str:
+    advice = "try again later" if error.code >= 500 or error.code == 429 else "the file may have moved"
+    return f"{url}: the server answers {error.code} {error.reason}; {advice}, or put the file at {target} by hand"
+
+
+def _unreachable(url: str, target: Path, reason: object) -> str:
+    host = urlsplit(url).netloc
+    return (
+        f"{host} cannot be reached ({reason}); without a network fetch {url} on another machine and put it at {target}"
+    )
+
+
+def _broken(url: str, part: Path, what: str) -> str:
+    return f"{url}: the connection broke ({what}); the same command goes on, the beginning is in {part}"

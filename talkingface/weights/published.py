@@ -1,0 +1,239 @@
+"""Published weight files: what each is for, its terms, where it comes from, and whether it is there and intact.
+
+Sizes and hashes of files whose authors name none (SyncNet, Wav2Lip) are those of public mirrors. Hashes of eight
+characters are the ones torchvision writes into its file names.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from talkingface.errors import TalkingFaceError
+from talkingface.weights.download import file_sha256, part_of
+
+log = logging.getLogger("talkingface")
+
+_TORCHVISION = "BSD-3-Clause (torchvision's code); trained on ImageNet, whose terms apply"
+
+_WAV2LIP = "personal, research and non-commercial use (authors' page)"
+
+_ARCFACE = "non-commercial research (InsightFace model zoo)"
+
+_SOURCE = "see source"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file.
+
+    Attributes:
+        name: on the command line; the name of the file will do as well.
+        path: below `weights_dir`.
+        purpose: what needs it.
+        licence: as published; `see source` where we know of none.
+        source: page or repository of the authors.
+        url: direct address; empty: it must be fetched by hand.
+        size: bytes; 0 where it is not known.
+        exact: whether `size` is known to the byte; otherwise it is only shown.
+        sha256: hash, or the front of it; empty where none is published.
+    """
+
+    name: str
+    path: str
+    purpose: str
+    licence: str
+    source: str
+    url: str = ""
+    size: int = 0
+    exact: bool = False
+    sha256: str = ""
+
+
+def _torchvision(name: str, file: str, purpose: str, size: int) -> WeightFile:
+    url = f"https://download.pytorch.org/models/{file}"
+    prefix = Path(file).stem.rpartition("-")[2]
+    return WeightFile(name, file, purpose, _TORCHVISION, "https://github.com/pytorch/vision", url, size, sha256=prefix)
+
+
+def _wav2lip(name: str, purpose: str, size: int, sha256: str) -> WeightFile:
+    source = "https://github.com/Rudrabha/Wav2Lip (links to Google Drive)"
+    path = f"Wav2Lip/{name}.pth"
+    return WeightFile(name, path, purpose, _WAV2LIP, source, size=size, exact=True, sha256=sha256)
+
+
+def _arcface(network: str, size: int) -> WeightFile:
+    source = (
+        "https://github.com/deepinsight/insightface/tree/master/recognition/arcface_torch"
+        f" (model zoo: ms1mv3_arcface_{network}_fp16/backbone.pth)"
+    )
+    purpose = f"metric CSIM, csim_network={network}"
+    return WeightFile(f"arcface_{network}", f"arcface/{network}/backbone.pth", purpose, _ARCFACE, source, size=size)
+
+
+FILES: tuple[WeightFile, ...] = (
+    WeightFile(
+        "syncnet_v2",
+        "LSE/syncnet_v2.model",
+        "metric LSE; preprocess.filters.sync",
+        _SOURCE,
+        "https://www.robots.ox.ac.uk/~vgg/software/lipsync/",
+        "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+        54_600_000,
+        sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+    ),
+    WeightFile(
+        "s3fd",
+        "s3fd-619a316812.pth",
+        "face detector: LSE protocol track, landmark provider s3fd",
+        _SOURCE,
+        "https://github.com/1adrianb/face-alignment",
+        "https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth",
+        89_800_000,
+        sha256="619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
+    ),
+    WeightFile(
+        "inception",
+        "pt_inception-2015-12-05-6726825d.pth",
+        "metric FID",
+        "Apache-2.0 (pytorch-fid, and the TensorFlow model it converts)",
+        "https://github.com/mseitzer/pytorch-fid",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        95628359,
+        exact=True,
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    ),
+    _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "metric LPIPS, lpips_net=alex", 244_400_000),
+    _torchvision("vgg16", "vgg16-397923af.pth", "metric LPIPS, lpips_net=vgg", 553_400_000),
+    _torchvision("vgg19", "vgg19-dcbb9e9d.pth", "perceptual loss of IPLAP, training only", 574_700_000),
+    _arcface("r50", 166_000_000),
+    _arcface("r100", 249_000_000),
+    _wav2lip(
+        "wav2lip",
+        "Wav2Lip without GAN, for `import`",
+        435807851,
+        "b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
+    ),
+    _wav2lip(
+        "wav2lip_gan",
+        "Wav2Lip with GAN, for `import`",
+        435801865,
+        "ca9ab7b7b812c0e80a6e70a5977c545a1e8a365a6c49d5e533023c034d7ac3d8",
+    ),
+    _wav2lip(
+        "lipsync_expert",
+        "sync expert of Wav2Lip: loss, or judge of expert_sync",
+        197357631,
+        "9b9936c721696446eeed353032cab242a8cf0eed8c46cde540366f6ae5493be5",
+    ),
+    _wav2lip(
+        "visual_quality_disc",
+        "quality discriminator of Wav2Lip, for `import`",
+        169382040,
+        "b3f8f6f7e954af02f2ffe0f3ea11f3259af89bff6e70933001c7c6bc8c145d96",
+    ),
+    WeightFile(
+        "iplap_landmark",
+        "IPLAP/landmarkgenerator_checkpoint.pth",
+        "first stage of IPLAP, for `import`",
+        _SOURCE,
+        "https://github.com/Weizhi-Zhong/IP_LAP",
+    ),
+    WeightFile(
+        "iplap_renderer",
+        "IPLAP/renderer_checkpoint.pth",
+        "second stage of IPLAP, for `import`; holds a VGG19",
+        _SOURCE,
+        "https://github.com/Weizhi-Zhong/IP_LAP",
+    ),
+    WeightFile(
+        "hyperlips_expert",
+        "HyperLips/pretrain_sync_expert.pth",
+        "sync expert of HyperLips (64x128), for `import`",
+        _SOURCE,
+        "https://github.com/semchan/HyperLips",
+    ),
+    WeightFile(
+        "face_landmarker",
+        "mediapipe/face_landmarker.task",
+        "landmark provider mediapipe_tasks, as preprocess.landmarks.model_path",
+        "Apache-2.0 (MediaPipe); see its model card",
+        "https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker",
+        "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
+        3_760_000,
+    ),
+)
+
+
+class WeightsError(TalkingFaceError):
+    """A weight file is not known, has no direct address, or another file lies in its place."""
+
+
+def find(name: str) -> WeightFile:
+    """The entry called `name`: its name, file name or path, in any case.
+
+    Raises:
+        WeightsError: there is none, or several files have that name.
+    """
+    wanted = name.lower()
+    found = [f for f in FILES if wanted in (f.name.lower(), f.path.lower(), Path(f.path).name.lower())]
+    if len(found) != 1:
+        from talkingface.errors import unknown
+
+        names = [file.name for file in found] or [file.name for file in FILES]
+        raise WeightsError(unknown("weight file", name, names))
+    return found[0]
+
+
+def locate(weights_dir: str | Path, name: str) -> Path:
+    """Where the file called `name` is looked for, whether it is there or not."""
+    return Path(weights_dir) / find(name).path
+
+
+def verify(path: str | Path, name: str) -> str:
+    """sha256 of a file that stands for the published `name`; warns when it is another one."""
+    digest = sha256_of(path)
+    if is_published(name, digest) is False:
+        log.warning("%s is not the published %s (sha256 %s...); used all the same", path, find(name).path, digest[:12])
+    return digest
+
+
+def sha256_of(path: str | Path) -> str:
+    """sha256 of a file, computed once as long as the file does not change."""
+    path = Path(path).resolve()
+    found = path.stat()
+    return _sha256(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    return file_sha256(path)
+
+
+def is_published(name: str, sha256: str) -> bool | None:
+    """Whether a hash is the published one of the file called `name`; None where none is published."""
+    known = find(name).sha256
+    return sha256.startswith(known) if known else None
+
+
+def how_to_get(name: str, weights_dir: str | Path) -> str:
+    """One line for messages about the absent file."""
+    file = find(name)
+    if not file.url:
+        return f"by hand from {file.source}, to {Path(weights_dir) / file.path}"
+    folder = "" if Path(weights_dir) == Path("checkpoints") else f" --weights_dir={weights_dir}"
+    return f"get it with `python run_talkingface.py weights --download={file.name}{folder}`"
+
+
+def status(file: WeightFile, weights_dir: str | Path) -> str:
+    """`ok`, `present` (no hash is published), `absent`, `unfinished`, `WRONG SIZE` or `WRONG HASH`."""
+    path = Path(weights_dir) / file.path
+    if not path.is_file():
+        return "unfinished" if part_of(path).is_file() else "absent"
+    if file.exact and path.stat().st_size != file.size:
+        return "WRONG SIZE"
+    if not file.sha256:
+        return "present"
+    return "ok" if is_published(file.name, sha256_of(path)) else "WRONG HASH"

@@ -1,0 +1,419 @@
+"""The commands: preprocess -> train -> evaluate, and the smaller ones around them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.config.layers import to_plain
+from talkingface.demo.corpus import ensure_demo_corpus
+from talkingface.devices import limit_threads
+from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.files import write_text
+from talkingface.plugin.assembly import import_official
+from talkingface.plugin.configuration import LoadedConfig, load_config
+from talkingface.weights.runs import RunFolder
+
+if TYPE_CHECKING:
+    from talkingface.clips.folder import ClipFolder
+    from talkingface.config.sections import Config, StageConfig
+    from talkingface.plugin.contract import TalkingFaceModel
+
+
+log = logging.getLogger("talkingface")
+
+Clips = dict[str, "list[ClipFolder]"]
+
+
+def run(
+    model: str,
+    dataset: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    evaluate_model_file: str | None = None,
+) -> dict[str, Any]:
+    """Do what the command line does: preprocess what is missing, train, evaluate.
+
+    Args:
+        model: registered model name.
+        dataset: data set name.
+        config_file_list: more YAML files.
+        config_dict: overrides, dotted or nested keys.
+        saved: kept for callers of the earlier toolkit; checkpoints are always written.
+        evaluate_model_file: checkpoint to evaluate when `train` is off.
+
+    Returns:
+        The content of `metrics.json`; empty when evaluation is off.
+    """
+    overrides = dict(config_dict or {})
+    if evaluate_model_file is not None:
+        overrides["evaluate_model_file"] = evaluate_model_file
+    return _run(load_config(model, dataset, config_file_list or (), overrides))
+
+
+def run_all(loaded: LoadedConfig) -> int:
+    """Command `run`."""
+    _run(loaded)
+    return 0
+
+
+def _run(loaded: LoadedConfig) -> dict[str, Any]:
+    config = loaded.config
+    if not config.train and not config.evaluate_model_file:
+        raise ConfigError("--train=False needs --evaluate_model_file=FILE, the checkpoint to evaluate")
+    if config.train and config.evaluate_model_file:
+        raise ConfigError("--evaluate_model_file names a trained model: add --train=False, or leave it out to train")
+    if config.evaluate_model_file:
+        _check_checkpoint(config, config.evaluate_model_file)
+    started = time.monotonic()
+    if config.train:
+        _check_metrics(config, config.evaluate)
+        clips, run_folder = _train(loaded, prepare)
+        if run_folder is None:
+            return {}
+    else:
+        clips, run_folder = prepare(loaded, evaluate_only=True), RunFolder.open(config)
+    if not config.evaluate or not _stage_generates(config):
+        _finish(run_folder, config)
+        return {}
+    checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
+    result = _evaluate(loaded, clips, checkpoint, run_folder.path / "eval")
+    _finish(run_folder, config)
+    log.info("all done in %.1f minutes; everything is in %s", (time.monotonic() - started) / 60, run_folder.path)
+    return result
+
+
+def _stage_generates(config: Config) -> bool:
+    """Whether the model can make videos after the one stage that `config.stage` names (always true without it)."""
+    from talkingface.plugin.registry import get_spec
+
+    kinds = [stage.kind for stage in config.stages if stage.name == config.stage]
+    if not config.train or all(get_spec(config.model_name).model.plans[kind].generates for kind in kinds):
+        return True
+    log.info("stage %s alone makes no videos, so nothing is evaluated; --resume=auto goes on", config.stage)
+    return False
+
+
+def preprocess(loaded: LoadedConfig) -> int:
+    """Command `preprocess`: exit code 0 unless no clip is usable."""
+    prepare(loaded, always=True)
+    return 0
+
+
+def train(loaded: LoadedConfig) -> int:
+    """Command `train`: from prepared data, needs no media or face library."""
+    _check_metrics(loaded.config, False)
+    _, run_folder = _train(loaded, lambda given: prepared_clips(given.config))
+    _finish(run_folder, loaded.config)
+    return 0
+
+
+def _finish(run_folder: RunFolder | None, config: Config) -> None:
+    """Mark a run as complete; after a single `--stage` it stays open for `--resume=auto`."""
+    if run_folder is not None and config.train and config.stage is None:
+        run_folder.set_status("finished")
+
+
+def evaluate(loaded: LoadedConfig, output: str | None = None) -> int:
+    """Command `evaluate`; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
+    from talkingface.files import output_folder
+
+    config = loaded.config
+    path = Path(config.evaluate_model_file or _latest_run(config))
+    _check_checkpoint(config, path)
+    out = output_folder(output) if output else _report_folder(config, path)
+    _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
+    return 0
+
+
+def _report_folder(config: Config, checkpoint: Path) -> Path:
+    """`eval` in the run folder that a checkpoint belongs to, or in a new one where it belongs to none."""
+    if checkpoint.is_dir():
+        return checkpoint / "eval"
+    if checkpoint.parent.name in _stage_names(config):
+        return checkpoint.parent.parent / "eval"
+    return RunFolder.open(config.model_copy(update={"train": False, "resume": "none"})).path / "eval"
+
+
+def _check_metrics(config: Config, afterwards: bool) -> None:
+    """With `metrics_strict`, fail before the long work for want of a weight file.
+
+    Args:
+        config: the configuration.
+        afterwards: whether the trained model is evaluated; otherwise metrics may still be asked for while it trains.
+
+    Raises:
+        DataError: a metric cannot be computed here.
+    """
+    if not config.evaluation.strict:
+        return  # training alone must not load what scoring needs
+    from talkingface.errors import Unavailable
+    from talkingface.evaluation.evaluator import Evaluator
+    from talkingface.evaluation.metric import MetricContext, make_metric
+    from talkingface.plugin.registry import get_spec
+
+    steps = [config.eval_step if stage.eval_step is None else stage.eval_step for stage in config.stages]
+    scores_by_metrics = issubclass(get_spec(config.model_name).evaluator or Evaluator, Evaluator)
+    if not scores_by_metrics or not (afterwards or any(steps)):
+        return
+    context = MetricContext(config.saved_dir, config.dataset)
+    for name in config.metrics:
+        if name.upper() == "EXPERT" and config.evaluation.judge == "auto":
+            continue  # the judge may be what this run is about to train
+        try:
+            make_metric(name, config.evaluation, config.weights_dir, context=context).prepare()
+        except Unavailable as error:
+            raise DataError(f"metric {name} is not available: {error}") from error
+
+
+def _check_checkpoint(config: Config, path: str | Path) -> None:
+    """Fail before the long work when the checkpoint to evaluate cannot be used."""
+    from talkingface.weights import checkpoint
+
+    checkpoint.load(checkpoint.find_checkpoint(path), config.model_name)
+
+
+def _stage_names(config: Config) -> list[str]:
+    return [stage.name for stage in config.stages]
+
+
+def _latest_run(config: Config) -> Path:
+    parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
+    runs = sorted(parent.glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    if config.run_name and (parent / config.run_name).is_dir():
+        return parent / config.run_name
+    if not runs:
+        raise CheckpointError(f"{parent}: no trained run here; name one with --checkpoint=RUN_FOLDER_OR_FILE")
+    return runs[-1].parent
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = False) -> Clips:
+    """Make what is missing (the demo corpus, preprocessed clips) and return the usable clips of every split.
+
+    Args:
+        loaded: the configuration.
+        always: also when `need_preprocess` is off.
+        evaluate_only: make and ask for no more than scoring needs.
+    """
+    from talkingface.plugin.registry import get_spec
+    from talkingface.training.processes import is_child_process
+
+    config = loaded.config
+    model = get_spec(config.model_name).model
+    artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts
+    if (config.need_preprocess or always) and not is_child_process():
+        if config.layout == "demo":
+            ensure_demo_corpus(config)
+        from talkingface.preprocess.prepare import ensure
+
+        ensure(config, model, config.model, force=config.preprocess.force, artefacts=artefacts)
+    return prepared_clips(config, artefacts)
+
+
+def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Clips:
+    """Usable preprocessed clips of `train`, `val`, `test` and `unseen`; they have all of `artefacts` (the model's).
+
+    Raises:
+        DataError: no training clip is usable, with the reasons.
+    """
+    from talkingface.clips.folder import ClipFolder, usable_clips
+    from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
+    from talkingface.plugin.registry import get_spec
+
+    layout = make_layout(config)
+    artefacts = get_spec(config.model_name).model.artefacts if artefacts is None else artefacts
+    root = Path(config.preprocessed_root)
+    clips: Clips = {}
+    for split in (*SPLITS, UNSEEN):
+        ids = layout.split_ids(config, split) if split != UNSEEN else layout.listed_ids(config, UNSEEN) or []
+        kept, dropped = usable_clips((ClipFolder(root / i, clip_id=i) for i in ids), artefacts)
+        if dropped:
+            shown = "; ".join(f"{i}: {reason}" for i, reason in dropped[:3])
+            more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
+            log.warning("%s list: %d of %d clips left out: %s%s", split, len(dropped), len(ids), shown, more)
+        clips[split] = kept
+    if not any(clips.values()):
+        raise DataError(
+            f"{root}: no usable preprocessed clip; run `python run_talkingface.py preprocess"
+            f" --model={config.model_name} --dataset={config.dataset}` and read its table of reasons"
+        )
+    return clips
+
+
+def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> tuple[Clips, RunFolder | None]:
+    """Train in a run folder; returns the clips and the folder, None in the helper processes of distributed training."""
+    from talkingface.devices import seed_everything
+    from talkingface.plugin.registry import get_spec
+    from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
+    from talkingface.training.trainer import Trainer
+
+    config = loaded.config
+    limit_threads(config.threads)
+    fabric = make_fabric(config)
+    if is_child_process():
+        wait_until_prepared()
+        fabric.launch()
+    clips = get_clips(loaded)
+    if not clips["train"]:
+        raise DataError(
+            f"{config.preprocessed_root}: no usable training clip; either every clip was rejected, or all usable ones"
+            " stand in the validation and test lists"
+        )
+    if not is_child_process():
+        announce_prepared()
+        fabric.launch()
+    if not fabric.is_global_zero:
+        log.setLevel(logging.ERROR)
+    run_folder = RunFolder(Path(fabric.broadcast(str(RunFolder.open(config).path))))
+    seed_everything(config.seed, config.reproducibility)
+    spec = get_spec(config.model_name)
+    model = spec.model(config.model)
+    from talkingface.plugin.assembly import load_experts
+
+    load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
+    if fabric.is_global_zero:
+        _open_run(run_folder, loaded)
+    evaluate_videos = _video_scorer(config, clips)
+    trainer = (spec.trainer or Trainer)(config, model, clips, run_folder, fabric, evaluate_videos)
+    log.info("training %s on %s: %s", config.model_name, fabric.device, run_folder.path)
+    try:
+        trainer.fit()
+        fabric.barrier()
+    except BaseException:
+        _end_helpers(fabric)
+        raise
+    if not fabric.is_global_zero:
+        return clips, None
+    return clips, run_folder
+
+
+def _end_helpers(fabric: Any) -> None:
+    """End the processes that this one started: they would wait for it in a collective until a time limit."""
+    for process in getattr(getattr(fabric, "_launcher", None), "procs", ()):
+        process.terminate()
+
+
+def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
+    """Write the resolved configuration into the run folder; a resumed run must have the same model."""
+    from talkingface.config.yaml_files import read_yaml
+
+    file = run_folder.path / "config.yaml"
+    if file.is_file():
+        old, new = read_yaml(file)[0], loaded.as_dict()
+        if old.get("model") != new["model"]:
+            raise ConfigError(
+                f"{run_folder.path}: was trained with other `model:` settings; they cannot change on resume"
+            )
+        changed = [key for key in ("seed", "precision", "stages", "dataset") if old.get(key) != new[key]]
+        if changed:
+            log.warning("%s: resumed with changed %s", run_folder.path, ", ".join(changed))
+    write_text(file, loaded.to_yaml())
+    run_folder.set_status("running")
+
+
+def _video_scorer(config: Config, clips: Clips) -> Any:
+    """The trainer's `evaluate`: generate a few validation clips with the weights of the moment and score the files."""
+    chosen = (clips.get("val") or [])[: config.evaluation.val_clips]
+    if not chosen:
+        return None
+
+    def score(model: TalkingFaceModel, stage: StageConfig, out: Path) -> Mapping[str, float]:
+        from talkingface.pipeline import Pipeline
+        from talkingface.plugin.registry import get_spec
+
+        spec = get_spec(config.model_name)
+        pipeline = Pipeline(model, spec.name, landmarks=config.preprocess.landmarks)
+        evaluator = make_evaluator(config, pipeline, clips, spec.evaluator)
+        result = evaluator.run(chosen, out, rows=("generated",), quiet=True)
+        return result.values("generated")
+
+    return score
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------------
+
+
+def make_evaluator(config: Config, pipeline: Any, clips: Clips, cls: type | None = None) -> Any:
+    """The evaluator of a configuration, with its metrics."""
+    from talkingface.evaluation.evaluator import Evaluator
+
+    known = [clip for split in clips.values() for clip in split]
+    return (cls or Evaluator).from_config(config, pipeline, known)
+
+
+def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> dict[str, Any]:
+    """Generate and score the test clips; prints the table, returns the content of metrics.json."""
+    from talkingface.pipeline import Pipeline
+    from talkingface.plugin.registry import get_spec
+
+    config = loaded.config
+    limit_threads(config.threads)
+    if not clips["test"]:
+        raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
+    # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
+    pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, loaded.asked("model"))
+    evaluator = make_evaluator(config, pipeline, clips, get_spec(config.model_name).evaluator)
+    chosen = clips["test"][: config.evaluation.max_clips]
+    result = evaluator.run(chosen, out)
+    print(result.table())
+    return result.content
+
+
+# -- small commands ----------------------------------------------------------------------------------------------------
+
+
+def demo_data(out: str, **options: Any) -> int:
+    """Command `demo-data`."""
+    from talkingface.demo.corpus import make_corpus
+
+    options["portraits"] = Path(options["portraits"]) if options["portraits"] else None
+    info = make_corpus(Path(out), **options)
+    print(info)
+    return 0
+
+
+def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> int:
+    """Command `import`: published files -> one checkpoint of ours, every key checked."""
+    from talkingface.plugin.registry import get_spec
+    from talkingface.weights import checkpoint
+
+    if not model:
+        raise ConfigError("`import` needs --model=NAME")
+    spec = get_spec(model)
+    # Only the files that are there have a say, the first one the most: forms of one network exclude each other.
+    there = [official for official in spec.model.official if (Path(folder) / official.file).is_file()]
+    settings = {f"model.{key}": value for official in reversed(there) for key, value in official.settings.items()}
+    loaded = load_config(spec.name, "folder", (), {**settings, **overrides})
+    network = spec.model(loaded.config.model)
+    filled = import_official(network, folder)
+    config = loaded.config
+    path = Path(output or Path(config.weights_dir) / spec.name / "imported.pt")
+    content = {
+        "format": checkpoint.FORMAT,
+        "model": spec.name,
+        "stage": "imported",
+        "trained": filled,
+        "epoch": 0,
+        "batch_in_epoch": 0,
+        "step": 0,
+        "finished": True,
+        "best": {},
+        "waited": 0,
+        "networks": {name: getattr(network, name).state_dict() for name in filled},
+        "training_networks": {},
+        "optimizers": {},
+        "config": to_plain(config),
+    }
+    checkpoint.save(path, content)
+    print(f"imported {', '.join(filled)} -> {path}")
+    missing = {o.network: o.file for o in spec.model.official if o.network not in filled}
+    for name, file in missing.items():
+        print(f"not there: {file} ({name}); its network has no weights in this checkpoint")
+    return 0

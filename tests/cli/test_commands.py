@@ -1,0 +1,225 @@
+"""The command line: parsing, messages, exit codes, what it imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT
+from talkingface import workflow as runner
+from talkingface.benchmark import speed as benchmark
+from talkingface.cli import commands as cli
+from talkingface.cli.arguments import Option, parse, split_files
+from talkingface.devices import limit_threads
+from talkingface.errors import ConfigError, DataError
+from talkingface.pipeline import Pipeline
+from talkingface.plugin.configuration import load_config
+
+COMMANDS = {"run": (Option("model", "m"), Option("print_config", "p", flag=True), Option("help", "", flag=True))}
+
+
+def parsed(*argv):
+    return parse(argv, COMMANDS, "run", {"run"})
+
+
+@pytest.mark.parametrize(
+    "argv", [["--model=A", "--seed=3"], ["-m", "A", "--seed", "3"], ["run", "--model", "A", "--seed=3"]]
+)
+def test_both_forms_of_options_mean_the_same(argv):
+    out = parsed(*argv)
+    assert (out["model"], out.overrides) == ("A", {"seed": 3})
+
+
+def test_a_value_may_contain_an_equals_sign_and_a_flag_takes_none():
+    out = parsed("--name=a=b", "--print_config", "--x.y=[1, 2]")
+    assert out.overrides == {"name": "a=b", "x.y": [1, 2]} and out["print_config"] is True
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["--seed"], "--seed needs a value"),
+        (["--seed=1", "--seed=2"], "given twice"),
+        (["evalute"], "unknown command 'evalute'"),
+        (["run", "extra"], "do not know what to do with 'extra'"),
+    ],
+)
+def test_wrong_arguments_are_explained(argv, part):
+    with pytest.raises(ConfigError, match=part):
+        parsed(*argv)
+
+
+def test_config_files_with_blanks_in_their_names():
+    assert split_files('a.yaml "b c.yaml"') == ["a.yaml", "b c.yaml"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--model=IPLAP"],
+        ["--model=IPLAQ", "--dataset=demo"],
+        ["--model=IPLAP", "--dataset=demo", "--sed=1"],
+        ["generate", "--model=IPLAP", "--source=x.mp4"],
+        ["generate", "--model=IPLAP", "--checkpoint=none", "--source=x.mp4", "--audio=y.wav"],
+        ["--model=IPLAP", "--dataset=lrs2", "--train=False"],
+        ["list", "--nonsense=1"],
+    ],
+)
+def test_user_errors_are_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_explains_itself(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert command in out and all(f"--{o.name}" in out for o in cli.COMMANDS[command][1])
+
+
+def test_help_without_a_command_lists_the_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in cli.COMMANDS)
+
+
+def imported_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint('MODULES', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import talkingface", "from talkingface import cli; cli.main(['list'])", "from talkingface import list_models"],
+)
+def test_listing_loads_nothing_heavy(code):
+    heavy = {"torch", "mediapipe", "librosa", "cv2", "av", "skimage", "matplotlib", "talkingface.models.iplap.model"}
+    assert not heavy & imported_by(code)
+
+
+def test_print_config_shows_values_with_their_files(capsys):
+    assert cli.main(["--model=IPLAP", "--dataset=lrs2", "--print_config", "--seed=9"]) == 0
+    out = capsys.readouterr().out
+    assert "properties/model/IPLAP.yaml" in out and "command line" in out
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--model=IPLAP"], "interrupted; what was finished is kept, --resume=auto goes on"),
+        (["preprocess"], "interrupted; clips that were finished are kept, the same command goes on"),
+        (["generate", "--source=a.mp4", "--audio=a.wav"], "interrupted"),
+        (["compare", "a", "b"], "interrupted"),
+    ],
+)
+def test_whoever_interrupts_a_command_learns_what_is_kept(monkeypatch, capsys, argv, words):
+    monkeypatch.setattr(cli, "_HANDLERS", dict.fromkeys(cli.COMMANDS, interrupted))
+    assert cli.main(argv) == 130
+    assert capsys.readouterr().err.startswith(words)
+    assert "resume" in words or cli.main(argv) == 130 and "resume" not in capsys.readouterr().err
+
+
+def test_any_name_can_be_printed(monkeypatch, capsys):
+    monkeypatch.setitem(cli._HANDLERS, "list", lambda arguments: print("caf\udce9"))
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out == "caf\\udce9\n"
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """What evaluation would do is only noted: where the report goes."""
+    places = []
+    monkeypatch.setattr(runner, "_check_checkpoint", lambda config, path: None)
+    monkeypatch.setattr(runner, "prepare", lambda loaded, **_: {"test": []})
+    monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out: places.append(out))
+    return places
+
+
+def test_evaluation_of_a_model_writes_where_output_says(no_work, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    command = ["evaluate", "--model=IPLAP", "--dataset=folder", f"--checkpoint={tmp_path / 'run'}"]
+    assert cli.main(command) == 0
+    assert cli.main([*command, f"--output={tmp_path / 'report'}"]) == 0
+    assert no_work == [tmp_path / "run" / "eval", tmp_path / "report"]
+    (tmp_path / "file").touch()
+    assert cli.main([*command, f"--output={tmp_path / 'file'}"]) == 2
+    assert "file: cannot be written" in capsys.readouterr().err and len(no_work) == 2
+
+
+class Speaker:
+    """A pipeline that says nothing."""
+
+    def __call__(self, source, audio, output, reference, progress):
+        print("progress", progress)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["generate", "--model=IPLAP", "--source=a.mp4", "--audio=a.wav", "--show_progress=false"],
+        ["benchmark", "--model=IPLAP"],
+        ["evaluate", "--generated={folder}", "--reference={folder}", "--output={folder}/out"],
+        ["evaluate", "--self_test", "--dataset=folder", "--data_root={folder}", "--output={folder}/out"],
+    ],
+)
+def test_the_limit_of_threads_holds_in_every_command(monkeypatch, tmp_path, capsys, argv):
+    limits = []
+    monkeypatch.setattr("talkingface.devices.limit_threads", limits.append)
+    monkeypatch.setattr(Pipeline, "from_checkpoint", lambda *_: Speaker())
+    monkeypatch.setattr(benchmark, "benchmark", lambda *_, **__: 0)
+    cli.main([*(word.format(folder=tmp_path) for word in argv), "--threads=3"])
+    assert limits == [3]
+    assert "progress True" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bars_of_an_evaluation_can_be_switched_off(monkeypatch, tmp_path, shown):
+    from talkingface.evaluation import evaluator
+
+    hidden = []
+    monkeypatch.setattr(evaluator, "tqdm", lambda clips, disable, **_: hidden.append(disable) or ())
+    for folder in ("made", "real"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.mp4").touch()
+    folders = [f"--generated={tmp_path / 'made'}", f"--reference={tmp_path / 'real'}", f"--output={tmp_path / 'out'}"]
+    options = ["--metrics=FID", "--device=cpu", f"--weights_dir={tmp_path}", "--evaluation.rows=[real]"]
+    cli.main(["evaluate", *folders, *options, f"--show_progress={shown}"])
+    assert hidden == [None if shown else True]
+
+
+def test_threads_are_limited_before_videos_are_scored(monkeypatch):
+    import torch
+
+    limits = []
+    monkeypatch.setattr(torch, "set_num_threads", limits.append)
+    loaded = load_config("IPLAP", "folder", (), {"threads": 2})
+    with pytest.raises(DataError, match="no usable test clip"):
+        runner._evaluate(loaded, {"test": []}, Path("x.pt"), Path("out"))
+    limit_threads(None)
+    assert limits == [2]
+
+
+@pytest.mark.parametrize("action", [runner.run_all, runner.train])
+def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypatch, tmp_path, action):
+    trained = []
+    monkeypatch.setattr(runner, "_train", lambda *_: trained.append(1) or ({}, None))
+    given = {"metrics": ["PSNR", "LSE"], "metrics_strict": True, "weights_dir": str(tmp_path), "eval_step": 1}
+    with pytest.raises(DataError, match="metric LSE is not available: weights not found"):
+        action(load_config("IPLAP", "folder", (), given))
+    assert not trained
+    no_scores = {"evaluate": False, "eval_step": 0, "stages.render.eval_step": 0}
+    for change in ({"metrics_strict": False}, {"metrics": ["PSNR", "EXPERT"]}, no_scores):
+        action(load_config("IPLAP", "folder", (), given | change))
+    action(load_config("SyncNet", "folder", (), given))
+    assert len(trained) == 4

@@ -1,0 +1,230 @@
+"""Finding clips, reading lists, holding out."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from talkingface.clips import layouts
+from talkingface.clips.layouts import LAYOUTS, SPLITS, hold_out, make_layout
+from talkingface.errors import ConfigError, DataError
+
+
+def config(root, layout, **lists):
+    names = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in ("train", "val", "test")}
+    (root / "filelist").mkdir(exist_ok=True)
+    for split, text in lists.items():
+        (root / "filelist" / f"{split}.txt").write_text(text)
+    return SimpleNamespace(
+        layout=layout, data_root=str(root / "data"), preprocessed_root=str(root / "prepared"), **names
+    )
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_lrs2_lists_ignore_tags_and_lead_to_main(tmp_path):
+    touch(tmp_path, "main/s1/001.mp4", "main/s1/002.mp4", "main/s2/003.mp4", "main/s9/999.mp4")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns1/002\n", val="s2/003 MV\n", test="s2/003 NF")
+    layout = make_layout(settings)
+    assert layout.split_ids(settings, "train") == ["s1/001", "s1/002"]
+    assert layout.split_ids(settings, "test") == ["s2/003"]
+    items = {item.clip_id: item for item in layout.find(settings)}
+    assert list(items) == ["s1/001", "s1/002", "s2/003"]
+    assert items["s2/003"].video == tmp_path / "data/main/s2/003.mp4" and items["s2/003"].speaker == "s2"
+
+
+def test_data_root_may_be_main_itself(tmp_path):
+    touch(tmp_path, "s1/001.mp4", "s2/002.mp4")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns2/002\n", test="s2/002\n")
+    items = make_layout(settings).find(settings)
+    assert [item.video.exists() for item in items] == [True, True]
+
+
+def test_missing_val_list_holds_out_the_same_clips_every_time(tmp_path, caplog):
+    ids = [f"s{k}/{n:03d}" for k in range(10) for n in range(20)]
+    touch(tmp_path, *(f"main/{name}.mp4" for name in ids))
+    settings = config(tmp_path, "lrs2", train="\n".join(ids), test="s0/000\n")
+    layout = make_layout(settings)
+    val, train = layout.split_ids(settings, "val"), layout.split_ids(settings, "train")
+    assert len(val) == 4 and not set(val) & set(train) and set(val) | set(train) == set(ids) - {"s0/000"}
+    assert val == make_layout(settings).split_ids(settings, "val")
+    assert "no val list" in caplog.text and "holding out 4 of 199 clips" in caplog.text
+
+
+def test_missing_data_says_what_where_and_how_to_try(tmp_path):
+    for name, address in (("lrs2", "robots.ox.ac.uk"), ("mead", "wywu.github.io"), ("folder", "--data_root")):
+        settings = config(tmp_path, name)
+        with pytest.raises(DataError, match="--dataset=demo") as error:
+            make_layout(settings).find(settings)
+        assert address in str(error.value) and str(tmp_path / "data") in str(error.value)
+        assert "\n" not in str(error.value)
+    touch(tmp_path, "main/s1/other.mp4")
+    settings = config(tmp_path, "lrs2", train="s1/001\ns1/002", test="s1/001")
+    with pytest.raises(DataError, match="none of the 2 listed clips is there"):
+        make_layout(settings).find(settings)
+
+
+def test_mead_takes_the_front_view_with_its_sound_and_holds_out_speakers(tmp_path):
+    for person in ("M003", "W009", "W011", "M005"):
+        for number in ("001", "002"):
+            touch(tmp_path, f"{person}/video/front/angry/level_2/{number}.mp4")
+            touch(tmp_path, f"{person}/video/left_30/angry/level_2/{number}.mp4")
+            touch(tmp_path, f"{person}/audio/angry/level_2/{number}.m4a")
+    settings = config(tmp_path, "mead")
+    layout = make_layout(settings)
+    items = layout.find(settings)
+    assert len(items) == 8 and items[0].clip_id == "M003/front_angry_level_2_001"
+    assert items[0].audio == tmp_path / "data/M003/audio/angry/level_2/001.m4a"
+    assert layout.item(tmp_path / "data", "M003/front_angry_level_2_001") == items[0]
+    found = splits(settings)
+    speakers = [{clip.split("/")[0] for clip in ids} for ids in found]
+    assert sum(map(len, found)) == 8 and sum(map(len, speakers)) == 4
+
+
+def test_folder_takes_any_tree_and_names_with_spaces(tmp_path, caplog):
+    touch(tmp_path, "a b/one clip.MOV", "c/d/two.mkv", "three.mp4", "notes.txt", "three.webm", "c/d/two.wav")
+    settings = config(tmp_path, "folder")
+    items = {item.clip_id: item for item in make_layout(settings).find(settings)}
+    assert list(items) == ["a b/one clip", "c/d/two", "three"]
+    assert items["c/d/two"].audio == tmp_path / "data/c/d/two.wav" and items["three"].speaker == ""
+    assert "three.webm: left out" in caplog.text
+    settings = config(tmp_path, "folder", train="a b/one clip.MOV\n", val="three\n", test="c/d/two\n")
+    layout = make_layout(settings)
+    assert layout.split_ids(settings, "train") == ["a b/one clip"]
+    assert layout.item(tmp_path / "data", "a b/one clip").video.suffix in (".MOV", ".mp4")
+
+
+def test_folder_without_lists_gives_every_split_a_clip(tmp_path):
+    touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
+    settings = config(tmp_path, "folder")
+    found = splits(settings)
+    assert [len(ids) for ids in found] == [1, 1, 1] and len(set(sum(found, []))) == 3
+
+
+def test_hold_out_does_not_depend_on_order_and_survives_few_clips():
+    ids = [f"{k}" for k in range(100)]
+    train, val, test = hold_out(ids, 2, 0.05)
+    assert (len(train), len(val), len(test)) == (90, 5, 5)
+    assert set(hold_out(ids[::-1], 2, 0.05)[1]) == set(val)
+    assert hold_out(["only"], 2, 0.05) == [["only"]] * 3
+    assert hold_out([], 2, 0.05) == [[], [], []]
+
+
+def test_lists_cannot_lead_out_of_the_data_root(tmp_path):
+    touch(tmp_path, "main/s1/001.mp4")
+    settings = config(tmp_path, "lrs2", train="../../secret\n", test="s1/001\n")
+    with pytest.raises(DataError, match=r"train\.txt: '\.\./\.\./secret' is not a clip name"):
+        make_layout(settings).find(settings)
+
+
+def test_unknown_layout_and_split_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="layout: 'vox' is not known; choose lrs2"):
+        make_layout(SimpleNamespace(layout="vox"))
+    with pytest.raises(DataError, match="split 'dev' is not known"):
+        make_layout(config(tmp_path, "folder")).split_ids(config(tmp_path, "folder"), "dev")
+    assert set(LAYOUTS) >= {"lrs2", "mead", "folder", "demo"}
+
+
+def prepared(root, name, status="ok"):
+    folder = root / "prepared" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "clip.json").write_text(json.dumps({"format": 1, "clip_id": name, "status": status}))
+
+
+def splits(settings):
+    return [make_layout(settings).split_ids(settings, name) for name in SPLITS]
+
+
+def test_prepared_clips_stand_in_for_videos_that_are_gone(tmp_path):
+    names = ["a/1", "a/2", "a/3"]
+    for name in names:
+        prepared(tmp_path, name)
+    settings = config(tmp_path, "lrs2")
+    assert sorted(sum(splits(settings), [])) == names == make_layout(settings).known_ids(settings)
+
+
+@pytest.mark.parametrize(
+    "name, split", [("typo.txt", "train"), ("typo.txt", "val"), ("foldr/filelist/test.txt", "test")]
+)
+def test_a_list_that_is_named_but_missing_is_an_error(tmp_path, name, split):
+    touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
+    settings = config(tmp_path, "folder")
+    setattr(settings, f"{split}_filelist", str(tmp_path / name))
+    layout = make_layout(settings)
+    for call in (lambda: layout.split_ids(settings, "train"), lambda: layout.find(settings)):
+        with pytest.raises(DataError, match=f"{name}: the {split} file list does not exist; .*--{split}_filelist=null"):
+            call()
+    setattr(settings, f"{split}_filelist", None)
+    assert len(layout.split_ids(settings, "train")) == 1, "no name at all is a wish for the automatic split"
+
+
+@pytest.mark.parametrize("there, missing", [("train", "test"), ("test", "train"), ("val", "train")])
+def test_lists_that_lack_one_of_them_are_an_error(tmp_path, there, missing):
+    touch(tmp_path, "one.mp4", "two.mp4", "three.mp4")
+    settings = config(tmp_path, "folder", **{there: "one\n"})
+    with pytest.raises(DataError, match=rf"filelist/{missing}\.txt: the {missing} file list does not exist"):
+        splits(settings)
+
+
+def test_mead_line_of_no_known_form_is_a_clip_that_is_not_there(tmp_path):
+    touch(tmp_path, "M003/video/front/angry/level_2/001.mp4", "set/flat_one.mp4")
+    lines = ["M003/front_angry_level_2_001", "M003/abc", "M003", "M003/front__level_2_001", "set/flat_one"]
+    settings = config(tmp_path, "mead", train="\n".join(lines), test=lines[0])
+    items = {item.clip_id: item.video.exists() for item in make_layout(settings).find(settings)}
+    assert items == {name: name in (lines[0], lines[-1]) for name in lines}
+
+
+def test_clips_are_held_out_of_the_usable_ones(tmp_path, caplog):
+    names = [f"{k:02d}" for k in range(30)]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    for k, name in enumerate(names):
+        prepared(tmp_path, name, ("ok", "rejected", "failed")[k % 3])
+    settings = config(tmp_path, "folder")
+    train, val, test = splits(settings)
+    assert sorted(train + val + test) == names[::3] and val and test
+    assert [train, val, test] == splits(settings)
+    assert "holding out 1 of 10 clips (20 unusable ones left out)" in caplog.text
+    assert make_layout(settings).known_ids(settings) == names, "rejected clips are tried again after a change"
+
+
+def test_a_stricter_filter_moves_no_clip_to_another_split(tmp_path):
+    names = [f"{k:02d}" for k in range(60)]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    settings = config(tmp_path, "folder")
+    before = splits(settings)
+    for k, name in enumerate(names):
+        prepared(tmp_path, name, "rejected" if k % 4 == 0 and name not in before[1][:1] + before[2][:1] else "ok")
+    after = splits(settings)
+    assert all(set(new) <= set(old) for new, old in zip(after, before))
+    assert sum(map(len, after)) < sum(map(len, before))
+    for name in before[1]:
+        prepared(tmp_path, name, "rejected")
+    assert all(splits(settings)), "a part that would be empty is held out of the usable clips"
+
+
+def test_bytes_that_are_no_text_become_readable_clip_names(tmp_path):
+    try:
+        touch(tmp_path, os.fsdecode(b"caf\xe9/\xff.mp4"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    [item] = make_layout(config(tmp_path, "folder")).scan(tmp_path / "data")
+    assert (item.clip_id, item.speaker, item.video.exists()) == ("caf%E9/%FF", "caf%E9", True)
+
+
+@pytest.mark.parametrize("good", [1, 2])
+def test_too_few_usable_clips_serve_every_split(tmp_path, good, caplog):
+    names = ["a", "b", "c", "d"]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    for k, name in enumerate(names):
+        prepared(tmp_path, name, "ok" if k < good else "rejected")
+    layouts._warn_once.cache_clear()
+    assert splits(config(tmp_path, "folder")) == [names[:good]] * 3
+    assert f"{good} clips are too few to hold any out" in caplog.text

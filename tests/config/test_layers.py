@@ -1,0 +1,236 @@
+"""Configuration: layers, types, messages."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from talkingface.config.former_keys import translate
+from talkingface.config.layers import nest, properties_dir, to_plain
+from talkingface.config.sections import Config
+from talkingface.config.yaml_files import parse_value, read_yaml
+from talkingface.errors import ConfigError, RegistryError
+from talkingface.plugin.configuration import load_config
+
+pytestmark = pytest.mark.usefixtures("toys")
+
+
+def load(**overrides):
+    return load_config("ToyGAN", "folder", (), overrides)
+
+
+def message(**overrides) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(**overrides)
+    return str(caught.value)
+
+
+def test_overall_yaml_states_every_default():
+    written = read_yaml(properties_dir() / "overall.yaml")[0]
+    given = Config(model_name="x", dataset="y")
+    skip = {"model_name", "dataset", "description", "aliases", "plugin", "profile"}
+    assert written == {k: v for k, v in to_plain(given).items() if k not in skip}
+
+
+def test_precedence_model_dataset_files_command_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 5\nlayout: lrs2\nmodel: {width: 12}\n")
+    loaded = load_config("toygan", "FOLDER", [file], {"seed": 6})
+    assert loaded.config.seed == 6
+    assert loaded.config.layout == "lrs2"
+    assert loaded.config.model.width == 12
+    assert loaded.config.model.dropout == 0.2  # deep merge keeps the neighbours
+    assert str(file) in loaded.to_yaml(with_origins=True)
+
+
+def test_print_config_names_the_origin_of_each_value(tmp_path):
+    text = load(**{"stages.gan.epochs": 7}).to_yaml(with_origins=True)
+    line = next(row for row in text.splitlines() if row.startswith("stages.1.epochs"))
+    assert "7" in line and "command line" in line
+    assert any("properties/overall.yaml:" in row for row in text.splitlines() if row.startswith("seed"))
+
+
+def test_resolved_yaml_reads_back_to_the_same_configuration():
+    loaded = load(**{"stages.gan.batch_size": 2})
+    assert yaml.safe_load(loaded.to_yaml()) == loaded.as_dict()
+
+
+def test_profiles_merge_stages_by_name():
+    config = load(profile="short").config
+    assert [stage.epochs for stage in config.stages] == [1, 1]
+    assert config.stages[0].optim["generator"].lr == 1e-2
+
+
+def test_top_level_values_reach_every_stage():
+    config = load(epochs=9, learning_rate=0.5, batch_size=2, stopping_step=4).config
+    assert {s.epochs for s in config.stages} == {9}
+    assert {o.lr for s in config.stages for o in s.optim.values()} == {0.5}
+    assert {(s.batch_size, s.patience) for s in config.stages} == {(2, 4)}
+
+
+def test_unknown_key_names_file_line_key_and_nearest(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 1\nmodel:\n  widht: 12\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml:3: unknown key 'model.widht', did you mean 'width'\?"):
+        load_config("ToyGAN", "folder", [file])
+
+
+def test_key_in_the_wrong_section_is_found():
+    assert "did you mean 'evaluation.ssim_variant'?" in message(ssim_varian="piq")
+
+
+def test_all_errors_are_reported_together():
+    text = message(seed="x", **{"model.widht": 1, "stages.gan.optim.generator.lr": -1, "stages.warm.kind": "wram"})
+    assert "configuration errors" in text
+    for part in (
+        "'seed': expected",
+        "model.widht",
+        "stages.gan.optim.generator.lr",
+        "kind 'wram'",
+        "did you mean 'warm'",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ({"seed": 1.5}, "expected a valid integer, got 1.5"),
+        ({"evaluation.rows": []}, "'evaluation.rows': give at least one row"),
+        ({"train": "maybe"}, "expected a valid boolean"),
+        ({"stages.gna.epochs": 1}, "no such stage, did you mean 'gan'?"),
+        ({"profile": "shrot"}, "profile 'shrot' is not defined"),
+        ({"stage": "render"}, "stage 'render' is not one of warm, gan"),
+        ({"stages.gan.optim.critic.lr": 1.0}, "this stage trains generator, discriminator"),
+        ({"stages.warm.init_from": "gan"}, "neither an earlier stage"),
+        ({"stages.gan.data.noize": 1.0}, "did you mean 'noise'?"),
+        ({"device": "gpu"}, "must be auto, cpu, mps, cuda"),
+        ({"stages.gan.validate_every": {"steps": 1, "epochs": 1}}, "exactly one of steps and epochs"),
+    ],
+)
+def test_wrong_values_get_a_clear_line(overrides, part):
+    assert part in message(**overrides)
+
+
+def test_keys_of_the_earlier_toolkit_still_load(caplog, tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text(
+        "gpu_id: '3, 4, 5'\nuse_gpu: False\nworker: 2\ncheckpoint_dir: runs\ntrain_batch_size: 3\nresume: True\n"
+    )
+    with caplog.at_level("WARNING", logger="talkingface"):
+        config = load_config("ToyGAN", "folder", [file]).config
+    assert (config.device, config.num_workers, config.saved_dir, config.resume) == ("cpu", 2, "runs", "auto")
+    assert config.stages[0].batch_size == 3
+    assert sum("gpu_id is ignored" in r.message for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("first", ["metrics_strict", "evaluation.max_clips"])
+def test_short_names_and_keys_of_their_section_go_together_in_any_order(first):
+    given = {"metrics_strict": True, "evaluation.max_clips": 4, "lse_checkpoint_path": "x", "fid_weights_path": "y"}
+    found = load(**{first: given[first], **given}).config.evaluation
+    assert (found.strict, found.max_clips, found.lse_checkpoint, found.fid_weights_path) == (True, 4, "x", "y")
+
+
+def test_a_section_beside_short_names_is_left_as_it_was():
+    section = {"max_clips": 4}
+    translated, _ = translate({"evaluation": section, "metrics_strict": True}, "here")
+    assert translated == {"evaluation": {"max_clips": 4, "strict": True}} and section == {"max_clips": 4}
+    assert translate({"metrics_strict": True, "evaluation": None}, "here")[0] == {"evaluation": {"strict": True}}
+
+
+def test_short_names_that_contradict_are_one_clear_line():
+    assert "'metrics_strict' stands for 'evaluation.strict', but 'evaluation' is set to 3" in message(
+        **{"evaluation": 3, "metrics_strict": True}
+    )
+    assert "'metrics_strict' and 'evaluation.strict' are the same key, set to True and False" in message(
+        **{"evaluation.strict": False, "metrics_strict": True}
+    )
+
+
+def test_unknown_names_list_the_known_and_the_closest():
+    with pytest.raises(RegistryError, match=r"unknown model 'IPLAB', did you mean 'IPLAP'\?.*known:.*IPLAP"):
+        load_config("IPLAB", "folder")
+    with pytest.raises(RegistryError, match=r"unknown data set 'lsr2', did you mean 'lrs2'\?"):
+        load_config("ToyGAN", "lsr2")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4), ("3", 3), ("[1, 2]", [1, 2]), ("(1, 2)", [1, 2]), ("{a: 1}", {"a": 1}), ("true", True),
+        ("True", True), ("None", None), ("null", None), ("25/1", "25/1"), ("max", "max"), ("'7'", "7"),
+        ("__import__('os')", "__import__('os')"), ("a=b", "a=b"), ("", None), ("-1.5", -1.5),
+    ],
+)  # fmt: skip
+def test_command_line_values(text, value):
+    assert parse_value(text) == value
+
+
+def test_yaml_refuses_code_and_duplicates(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("a: 1\na: 2\n")
+    with pytest.raises(ConfigError, match=r"bad.yaml:2: key 'a' is given twice"):
+        read_yaml(file)
+    file.write_text("a: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read_yaml(file)
+
+
+def test_contradicting_overrides_are_an_error():
+    with pytest.raises(ConfigError, match="contradicts"):
+        nest({"a": 1, "a.b": 2})
+
+
+def test_strict_config_warn_drops_unknown_keys_with_a_warning(caplog):
+    with caplog.at_level("WARNING", logger="talkingface"):
+        config = load(strict_config="warn", **{"model.widht": 3, "nonsense": 1}).config
+    assert config.model.width == 8
+    assert sum("it is ignored" in r.message for r in caplog.records) == 2
+    with pytest.raises(ConfigError, match="seed"):
+        load(strict_config="warn", seed="x")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ({"metrics": ["SSMI"]}, "SSMI"),
+        ({"stages.gan.precision": "foo"}, "must be one of 32"),
+        ({"stages.gan.monitor": "eval/ssim"}, "needs eval_step"),
+        ({"stages.warm.monitor": "eval/ssim"}, "cannot generate videos yet"),
+        ({"stages": 3}, "'stages': expected"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(overrides, part):
+    assert part in message(**overrides)
+
+
+def test_a_length_in_one_unit_replaces_the_limit_in_the_other():
+    config = load(**{"stages.gan.max_steps": 5, "epochs": 2}).config
+    assert [(s.epochs, s.max_steps) for s in config.stages] == [(2, None), (2, None)]
+
+
+def test_origins_of_values_for_all_stages_and_of_sections():
+    text = load(learning_rate=0.5).to_yaml(with_origins=True)
+    [line] = [row for row in text.splitlines() if row.startswith("stages.0.optim.generator.lr")]
+    assert "command line" in line
+
+
+def test_what_the_user_asked_for_is_told_from_the_built_in_values(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {width: 12}\n")
+    loaded = load_config("ToyGAN", "folder", [file], {"model.dropout": 0.5, "seed": 3})
+    assert loaded.asked("model") == {"model.width": 12, "model.dropout": 0.5}
+    assert load().asked("model") == {}
+
+
+def test_detectors_look_for_their_weights_in_weights_dir_and_run_on_the_device():
+    plain = load().config.preprocess.landmarks
+    assert (plain.weights_dir, plain.device, plain.model_path) == ("checkpoints", "auto", None)
+    chosen = {"preprocess.landmarks.provider": "s3fd", "weights_dir": "/w", "device": "cpu"}
+    elsewhere = load(**chosen).config.preprocess.landmarks
+    assert (elsewhere.weights_dir, elsewhere.device, elsewhere.model_path) == ("/w", "cpu", None)
+    # Neither is a key, nor what prepared clips are compared by.
+    assert not {"weights_dir", "device", "_weights_dir", "_device"} & elsewhere.model_dump().keys()
+    own = load(**chosen, **{"preprocess.landmarks.model_path": "my.pth"})
+    assert own.config.preprocess.landmarks.model_path == "my.pth"
+    assert load().config.preprocess.landmarks.device == "auto", "the defaults are nobody's to change"

@@ -1,0 +1,53 @@
+"""Which clip lends its audio, and which its face."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from talkingface.evaluation.rows import assign_donors, choose_references
+
+
+def clip_stub(name, speaker, frames=50, fps=25.0):
+    class Stub(SimpleNamespace):
+        def __len__(self):
+            return frames
+
+    return Stub(clip_id=name, speaker=speaker, fps=fps)
+
+
+def test_donors_are_a_derangement_that_crosses_speakers():
+    clips = [clip_stub(f"{s}{i}", s, 50 + 50 * i) for s in "abc" for i in range(3)]
+    assert list(assign_donors(clips)) == [c.clip_id for c in clips]
+    donors = list(assign_donors(clips).values())
+    assert sorted(d.clip_id for d in donors) == sorted(c.clip_id for c in clips)
+    assert all(d.speaker != c.speaker and len(d) == len(c) for c, d in zip(clips, donors))
+    assert [d.clip_id for d in assign_donors(clips).values()] == [d.clip_id for d in donors]
+    alone = [clip_stub(f"a{i}", "a") for i in range(4)]
+    assert all(name != donor.clip_id for name, donor in assign_donors(alone).items())
+    assert assign_donors(alone[:1]) == {}
+
+
+def test_donors_from_the_pool_are_of_the_same_rate_and_preferably_of_another_speaker_and_like_length():
+    lone = clip_stub("a0", "a")
+    pool = [
+        lone,
+        clip_stub("a1", "a"),
+        clip_stub("b0", "b", 200),
+        clip_stub("b1", "b", 60),
+        clip_stub("c", "c", 50, 30),
+    ]
+    assert assign_donors([lone], pool)["a0"].clip_id == "b1"
+    assert assign_donors([lone], pool[:2])["a0"].clip_id == "a1"
+    assert assign_donors([lone], [lone, pool[4]]) == {}
+    assert assign_donors([lone, pool[4]], pool)["a0"].clip_id == "b1"
+
+
+def test_references_come_from_the_pool_first():
+    clips = [clip_stub("a0", "a"), clip_stub("a1", "a"), clip_stub("b0", "b"), clip_stub("x", "")]
+    pool = [clip_stub("a9", "a"), clip_stub("a0", "a")]
+    chosen = choose_references(clips, pool, "other_clip")
+    assert chosen["a0"].clip.clip_id == "a9"
+    assert chosen["a1"].clip.clip_id in ("a9", "a0")
+    assert (chosen["b0"].clip.clip_id, chosen["b0"].reason) == ("b0", "no other clip of speaker b")
+    assert chosen["x"].reason == "its speaker is not known"
+    assert all(r.clip.clip_id == name for name, r in choose_references(clips, pool, "same_clip").items())

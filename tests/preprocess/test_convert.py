@@ -1,0 +1,144 @@
+"""Reading what older code prepared."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from talkingface.clips.folder import ClipFolder
+from talkingface.errors import DataError
+from talkingface.faces import mesh as facemesh
+from talkingface.faces.crop import relative_landmarks
+from talkingface.preprocess.convert import convert_legacy, load_plain, read_iplap_landmarks
+
+cv2 = pytest.importorskip("cv2")
+
+
+def write_landmarks(path, seed=0, drop=0):
+    """A landmark file as IP_LAP writes it, points in ascending mesh index."""
+    values = np.random.default_rng(seed).uniform(0, 1, (facemesh.N_POINTS, 2))
+    rows = {
+        "pose_landmarks": [(i, float(values[i, 0]), float(values[i, 1])) for i in sorted(facemesh.IPLAP_POSE)],
+        "content_landmarks": [(i, *values[i]) for i in sorted(facemesh.IPLAP_CONTENT)[drop:]],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, rows)
+    return values
+
+
+def iplap_tree(root, clip="s1/001", frames=(0, 1, 2, 4, 5)):
+    values = {k: write_landmarks(root / "landmarks" / clip / f"{k}.npy", k) for k in frames}
+    face = np.zeros((128, 128, 3), np.uint8)
+    face[:, :64] = (0, 0, 200)  # red on the left, in OpenCV's order
+    for k in frames:
+        (root / "face" / clip).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(os.fspath(root / "face" / clip / f"{k}.png"), face)
+    (root / "audio" / clip).mkdir(parents=True)
+    np.save(root / "audio" / clip / "audio.npy", np.random.default_rng(0).normal(size=(30, 80)))
+    return values
+
+
+def roots(root):
+    return {"landmarks": root / "landmarks", "faces": root / "face", "audio": root / "audio"}
+
+
+def test_iplap_clip_becomes_a_clip_folder(tmp_path):
+    values = iplap_tree(tmp_path)
+    report = convert_legacy("iplap", roots(tmp_path), tmp_path / "out", progress=False)
+    assert report.ok_ids == ["s1/001"]
+    clip = ClipFolder(tmp_path / "out" / "s1/001")
+    assert (clip.status, len(clip), clip.speaker) == ("ok", 6, "s1")
+    assert clip.mel().shape == (80, 30) and clip.mel().dtype == np.float32
+    track, faces = clip.track(), clip.faces()
+    np.testing.assert_array_equal(track.found, [1, 1, 1, 0, 1, 1])
+    assert track.valid.all() and not faces.valid[3]
+    order = list(facemesh.IPLAP_ORDER)
+    relative = relative_landmarks(track.points_px[:, order], np.tile([0.0, 0, 128, 128], (6, 1)))
+    np.testing.assert_allclose(relative[4], values[4][order].T, atol=1e-5)
+    left, right = faces[0][64, 10], faces[0][64, 120]
+    assert left[0] > 190 and left[2] < 10 and right.max() < 10
+
+
+def test_damaged_clip_does_not_stop_the_others(tmp_path):
+    iplap_tree(tmp_path)
+    iplap_tree(tmp_path, "s1/002")
+    (tmp_path / "landmarks/s1/002/1.npy").write_bytes(b"broken")
+    (tmp_path / "landmarks/s2/003").mkdir(parents=True)
+    report = convert_legacy("iplap", roots(tmp_path), tmp_path / "out", progress=False)
+    assert report.ok_ids == ["s1/001"] and list(report.rejected) == ["s2/003"]
+    assert "1.npy: not a readable .npy file" in report.failed["s1/002"]
+    assert ClipFolder(tmp_path / "out/s1/002").status == "failed"
+    assert "1 rejected, 1 failed" in report.table()
+
+
+def test_landmark_file_that_lacks_points_is_named(tmp_path):
+    write_landmarks(tmp_path / "1.npy", drop=3)
+    with pytest.raises(DataError, match=r"1\.npy: has 128 points, but not all 131"):
+        read_iplap_landmarks(tmp_path / "1.npy")
+    np.save(tmp_path / "2.npy", {"other": 1})
+    with pytest.raises(DataError, match=r"2\.npy: not a landmark file of IP_LAP"):
+        read_iplap_landmarks(tmp_path / "2.npy")
+
+
+class Code:
+    """Runs a command when unpickled the ordinary way."""
+
+    def __reduce__(self):
+        return os.system, ("touch should_not_exist",)
+
+
+@pytest.mark.parametrize("wrap", [lambda code: {"pose_landmarks": code}, lambda code: [code], lambda code: code])
+def test_pickle_with_code_is_refused(tmp_path, monkeypatch, wrap):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "evil.npy", np.array(wrap(Code()), dtype=object))
+    with pytest.raises(DataError, match=r"evil\.npy: refused: the file holds code \((posix|nt)\.system\)"):
+        load_plain(tmp_path / "evil.npy")
+    assert not (tmp_path / "should_not_exist").exists()
+
+
+@pytest.mark.parametrize("name", ["builtins.eval", "numpy.load", "numpy.core.multiarray.fromfile", "_codecs.decode"])
+def test_only_array_constructors_are_known(tmp_path, name):
+    module, _, function = name.rpartition(".")
+    with (tmp_path / "evil.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+        stream.write(f"c{module}\n{function}\n(S'x'\ntR.".encode())
+    with pytest.raises(DataError, match="refused"):
+        load_plain(tmp_path / "evil.npy")
+
+
+def test_plain_values_load(tmp_path):
+    value = {"a": [(1, 0.5, np.float64(2.5))], "b": np.arange(3), "c": "text"}
+    np.save(tmp_path / "plain.npy", value)
+    loaded = load_plain(tmp_path / "plain.npy")
+    assert loaded["a"] == value["a"] and loaded["c"] == "text"
+    np.testing.assert_array_equal(loaded["b"], value["b"])
+    np.save(tmp_path / "array.npy", np.eye(2))
+    np.testing.assert_array_equal(load_plain(tmp_path / "array.npy"), np.eye(2))
+
+
+def test_wav2lip_folder_becomes_a_clip_folder(tmp_path):
+    media = pytest.importorskip("talkingface.media")
+    folder = tmp_path / "old" / "s1" / "001"
+    folder.mkdir(parents=True)
+    for k in (0, 1, 3):
+        cv2.imwrite(os.fspath(folder / f"{k}.jpg"), np.full((70 + k, 60, 3), (200, 30, 30), np.uint8))
+    sound = (0.2 * np.sin(np.arange(16000) / 20)).astype(np.float32)
+    media.write_wav(folder / "audio.wav", sound)
+    report = convert_legacy("wav2lip", {"faces": tmp_path / "old"}, tmp_path / "out", size=96, progress=False)
+    assert report.ok_ids == ["s1/001"], report.table()
+    clip = ClipFolder(tmp_path / "out/s1/001")
+    faces = clip.faces()
+    assert len(faces) == 4 and faces[3].shape == (96, 96, 3) and not faces.valid[2]
+    assert faces[0][40, 40, 2] > 180 and faces[0][40, 40, 0] < 60
+    np.testing.assert_allclose(clip.audio(), sound, atol=1e-4)
+    assert clip.mel().shape == (80, 81)
+
+
+def test_missing_and_empty_roots_are_named(tmp_path):
+    with pytest.raises(DataError, match="nothing: the folder with the iplap landmarks does not exist"):
+        convert_legacy("iplap", {"landmarks": tmp_path / "nothing"}, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no <speaker>/<clip> folders"):
+        convert_legacy("wav2lip", {"faces": tmp_path / "empty"}, tmp_path / "out")

@@ -1,0 +1,423 @@
+"""Preprocessing end to end on tiny clips: statuses, provenance, atomicity, processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from helpers.clips import face_frames, tone, write_clip
+from talkingface.clips.folder import ClipFolder, read_meta
+from talkingface.clips.layouts import ClipItem
+from talkingface.config.sections import LandmarkConfig, PreprocessConfig
+from talkingface.errors import ConfigError, DataError, OutputError
+from talkingface.preprocess import prepare as preprocess
+from talkingface.preprocess.plan import plan_steps
+from talkingface.preprocess.prepare import Preprocessor, ensure, worker_count
+from talkingface.preprocess.step import ClipContext, Step, register_step
+
+pytest.importorskip("mediapipe")
+ALL = ("audio", "mel", "landmarks", "faces")
+FAST = ("audio", "mel")
+
+
+@register_step("notes")
+class NotesStep(Step):
+    """A step that misbehaves on demand."""
+
+    needs = ("audio",)
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, str]:
+        return {"text": "hello", "fail_on": "", "die_on": ""}
+
+    def run(self, ctx: ClipContext) -> list[str]:
+        (ctx.scratch / "notes.npy").write_bytes(b"half")
+        if ctx.item.clip_id == self.params["fail_on"]:
+            raise RuntimeError("the middle\nof it")
+        if ctx.item.clip_id == self.params["die_on"]:
+            os._exit(9)
+        np.save(ctx.scratch / "notes.npy", np.array(self.params["text"]))
+        return ["notes.npy"]
+
+
+def steps_with(artefacts=ALL, settings=None, **overrides):
+    return plan_steps(artefacts, {"faces": {"size": 48}, **overrides}, settings or PreprocessConfig(workers=0))
+
+
+def run(items, root, artefacts=ALL, settings=None, **overrides):
+    settings = settings or PreprocessConfig(workers=0)
+    return Preprocessor(steps_with(artefacts, settings, **overrides), settings, root, progress=False).run(items)
+
+
+def item(path: Path, name: str = "s/1") -> ClipItem:
+    return ClipItem(name, path, name.split("/")[0])
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> dict[str, Path]:
+    """One video of each kind."""
+    root = tmp_path_factory.mktemp("videos")
+    (root / "broken.mp4").write_bytes(b"not a video" * 50)
+    (root / "empty.mp4").write_bytes(b"")
+    return {
+        "good": write_clip(root / "good.mp4", face_frames(12, blank=(4, 5))),
+        "faceless": write_clip(root / "faceless.mp4", face_frames(6, blank=tuple(range(6)))),
+        "half": write_clip(root / "half.mp4", face_frames(10, blank=tuple(range(3, 10)))),
+        "mute": write_clip(root / "mute.mp4", face_frames(6), audio=None),
+        "silent": write_clip(root / "silent.mp4", face_frames(6), audio=np.zeros(16000 // 4, np.float32)),
+        "broken": root / "broken.mp4",
+        "empty": root / "empty.mp4",
+        "missing": root / "missing.mp4",
+    }
+
+
+def test_good_clip_gets_every_artefact(videos, tmp_path):
+    report = run([item(videos["good"])], tmp_path)
+    assert report.ok_ids == ["s/1"] and report.made == 1
+    clip = ClipFolder(tmp_path / "s/1")
+    assert (clip.status, len(clip), clip.speaker) == ("ok", 12, "s")
+    assert clip.video.samefile(videos["good"])
+    track, faces = clip.track(), clip.faces()
+    assert len(track) == len(faces) == 12 and track.valid.all() and not track.found[4:6].any()
+    between = track.points_px[3] + (track.points_px[6] - track.points_px[3]) / 3
+    np.testing.assert_allclose(track.points_px[4], between, atol=1e-3)
+    assert faces[0].shape == (48, 48, 3) and (faces.meta["margin"], faces.meta["box"]) == (5.0, "frame")
+    assert clip.mel().shape[0] == 80 and abs(len(clip.audio()) / 16000 - 12 / 25) < 0.1
+    meta = clip.meta
+    assert len(meta["source"]["sha256"]) == 64 and meta["steps"]["landmarks"]["params"]["provider"] == "mediapipe"
+    assert track.provider == "mediapipe" and track.version
+    assert sorted(path.name for path in clip.path.iterdir()) == sorted(
+        ["audio.wav", "clip.json", "faces.bin", "faces.npz", "landmarks.npz", "mel.npy"]
+    )
+
+
+def test_every_clip_ends_with_one_status_and_its_reason(videos, tmp_path):
+    report = run([item(path, f"s/{name}") for name, path in videos.items()], tmp_path)
+    assert report.ok_ids == ["s/good"]
+    assert report.rejected["s/faceless"] == "no face found in any of 6 frames"
+    assert report.rejected["s/half"] == "no face in 70% of the frames (more than 50%)"
+    assert report.rejected["s/mute"] == "no sound track"
+    assert report.rejected["s/silent"] == "sound track is silent"
+    assert set(report.failed) == {"s/broken", "s/empty", "s/missing"}
+    for name in ("broken", "empty", "missing"):
+        assert f"{name}.mp4" in report.failed[f"s/{name}"] and "\n" not in report.failed[f"s/{name}"]
+    for clip_id, outcome in report.outcomes.items():
+        meta = read_meta(tmp_path / clip_id)
+        assert (meta["status"], meta["reason"]) == (outcome.status, outcome.reason)
+        assert not ClipFolder(tmp_path / clip_id).has("faces") or clip_id == "s/good"
+    table = report.table()
+    assert "8 clips: 1 ok, 4 rejected, 3 failed" in table and "1 x sound track is silent  [s/silent]" in table
+
+
+def test_second_run_does_nothing_and_does_not_read_the_video(videos, tmp_path, monkeypatch):
+    items = [item(videos["good"]), item(videos["mute"], "s/2")]
+    run(items, tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(preprocess, "prepare_clip", lambda *_, **__: pytest.fail("nothing is to be done"))
+    report = run(items, tmp_path)
+    assert report.worked == 0 and report.counts == {"ok": 1, "rejected": 1, "failed": 0}
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_only_what_is_missing_or_outdated_is_made(videos, tmp_path):
+    items, folder = [item(videos["good"])], tmp_path / "s/1"
+    run(items, tmp_path)
+    (folder / "mel.npy").unlink()
+    assert run(items, tmp_path).outcomes["s/1"].made == ("mel",)
+    assert run(items, tmp_path, faces={"size": 64}).outcomes["s/1"].made == ("faces",)
+    assert ClipFolder(folder).faces().size == 64
+    settings = PreprocessConfig(workers=0, landmarks=LandmarkConfig(max_gap=1))
+    assert run(items, tmp_path, settings=settings, faces={"size": 64}).outcomes["s/1"].made == ("landmarks", "faces")
+    assert ClipFolder(folder).faces().valid.sum() == 10
+    forced = settings.model_copy(update={"force": True})
+    assert run(items, tmp_path, settings=forced, faces={"size": 64}).outcomes["s/1"].made == ALL
+
+
+def test_new_version_of_a_step_remakes_it_and_what_depends_on_it(videos, tmp_path, monkeypatch):
+    items = [item(videos["good"])]
+    run(items, tmp_path, ("mel", "notes"))
+    monkeypatch.setattr(NotesStep, "version", 2)
+    assert run(items, tmp_path, ("mel", "notes")).outcomes["s/1"].made == ("notes",)
+    monkeypatch.setattr("talkingface.preprocess.steps.AudioStep.version", 7)
+    assert run(items, tmp_path, ("mel", "notes")).outcomes["s/1"].made == ("audio", "mel", "notes")
+
+
+def test_other_video_under_the_same_name_remakes_all_and_touched_one_nothing(videos, tmp_path):
+    source = tmp_path / "clip.mp4"
+    source.write_bytes(videos["good"].read_bytes())
+    run([item(source)], tmp_path / "out", FAST)
+    os.utime(source, ns=(1, 1))
+    assert run([item(source)], tmp_path / "out", FAST).outcomes["s/1"].made == ()
+    source.write_bytes(videos["silent"].read_bytes())
+    assert run([item(source)], tmp_path / "out", FAST).rejected == {"s/1": "sound track is silent"}
+    write_clip(source, face_frames(7))
+    assert run([item(source)], tmp_path / "out", FAST).outcomes["s/1"].made == FAST
+
+
+def test_another_variant_lies_beside_the_first(videos, tmp_path):
+    run([item(videos["good"])], tmp_path)
+    variant = {"faces@small": {"size": 32, "storage": "npy"}}
+    assert run([item(videos["good"])], tmp_path, (*ALL, "faces@small"), **variant).outcomes["s/1"].made == (
+        "faces@small",
+    )
+    clip = ClipFolder(tmp_path / "s/1")
+    assert clip.faces().size == 48 and clip.faces("faces@small")[0].shape == (32, 32, 3)
+
+
+def test_rejected_clip_is_tried_again_only_when_the_limit_changes(videos, tmp_path):
+    items = [item(videos["half"])]
+    assert run(items, tmp_path).rejected
+    assert run(items, tmp_path).worked == 0
+    report = run(items, tmp_path, settings=PreprocessConfig(workers=0, max_missing=0.8))
+    assert report.ok_ids == ["s/1"]
+
+
+def test_error_in_the_middle_leaves_nothing_half_made_and_others_go_on(videos, tmp_path, monkeypatch):
+    items = [item(videos["good"], f"s/{k}") for k in range(3)]
+    report = run(items, tmp_path, ("notes",), notes={"fail_on": "s/1"})
+    assert report.ok_ids == ["s/0", "s/2"]
+    assert report.failed == {"s/1": "RuntimeError: the middle of it"}
+    assert sorted(path.name for path in (tmp_path / "s/1").iterdir()) == ["audio.wav", "clip.json"]
+    assert run(items, tmp_path, ("notes",)).outcomes["s/1"].made == ("notes",), "a failed clip is tried again"
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NotesStep, "run", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(items, tmp_path, ("notes",), notes={"text": "new"})
+    assert sorted(path.name for path in (tmp_path / "s/0").iterdir()) == ["audio.wav", "clip.json", "notes.npy"]
+    assert not ClipFolder(tmp_path / "s/0").has("notes"), "no record vouches for what was being replaced"
+
+
+def test_sound_may_lie_in_a_file_of_its_own(videos, tmp_path):
+    from talkingface.media import write_wav
+
+    write_wav(tmp_path / "own.wav", tone(0.5, 440.0))
+    source = ClipItem("s/1", videos["mute"], "s", tmp_path / "own.wav")
+    assert run([source], tmp_path / "out", FAST).ok_ids == ["s/1"]
+    assert len(ClipFolder(tmp_path / "out/s/1").audio()) == 8000
+    write_wav(tmp_path / "own.wav", tone(0.6, 440.0))
+    assert run([source], tmp_path / "out", FAST).outcomes["s/1"].made == FAST
+
+
+def test_video_is_decoded_once_for_all_steps(videos, tmp_path, monkeypatch):
+    from talkingface import media
+
+    passes = []
+    iterate = media.VideoReader.__iter__
+
+    def counted(reader):
+        passes.append(reader.with_audio)
+        return iterate(reader)
+
+    monkeypatch.setattr(media.VideoReader, "__iter__", counted)
+    monkeypatch.setattr(media, "read_audio", None)
+    assert run([item(videos["good"])], tmp_path).ok_ids == ["s/1"]
+    assert passes == [True]
+
+
+def test_long_videos_are_decoded_again_instead_of_kept(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("talkingface.preprocess.step.CACHE_BYTES", 1)
+    run([item(videos["good"])], tmp_path / "a")
+    monkeypatch.undo()
+    run([item(videos["good"])], tmp_path / "b")
+    first, second = ClipFolder(tmp_path / "a/s/1"), ClipFolder(tmp_path / "b/s/1")
+    np.testing.assert_array_equal(first.faces()[3], second.faces()[3])
+    np.testing.assert_allclose(first.audio(), second.audio(), atol=1e-4)
+
+
+def test_workers_share_the_memory_for_decoded_frames():
+    from talkingface.preprocess.prepare import cache_budget
+
+    assert cache_budget(0) == cache_budget(2) == 768 * 2**20
+    assert 16 * cache_budget(16) <= 3 * 2**30
+
+
+def test_processes_give_the_same_and_survive_a_crash(videos, tmp_path):
+    names = ["s/0", "s/1", "s/2", "s/3"]
+    settings = PreprocessConfig(workers=2)
+    items = [item(videos["good"], name) for name in names]
+    report = run(items, tmp_path / "two", ("mel", "notes"), settings, notes={"die_on": "s/1"})
+    assert report.ok_ids == ["s/0", "s/2", "s/3"] and list(report.outcomes) == names
+    assert "worker process died" in report.failed["s/1"]
+    assert read_meta(tmp_path / "two/s/1")["status"] == "failed"
+    run(items[:1], tmp_path / "one", FAST)
+    np.testing.assert_array_equal(ClipFolder(tmp_path / "one/s/0").mel(), ClipFolder(tmp_path / "two/s/3").mel())
+
+
+def test_missing_detector_and_unwritable_folder_end_the_run(videos, tmp_path):
+    settings = PreprocessConfig(workers=0, landmarks=LandmarkConfig(provider="mediapipe_tasks", model_path="no.task"))
+    with pytest.raises(DataError, match=r"no\.task: landmark provider"):
+        run([item(videos["good"])], tmp_path, settings=settings)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        run([item(videos["good"])], tmp_path / "file")
+
+
+def test_full_disk_ends_the_run_with_one_line(videos, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(NotesStep, "run", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        run([item(videos["good"])], tmp_path, ("notes",))
+    assert not list(tmp_path.rglob(".making*"))
+
+
+def test_plan_adds_needs_and_refuses_unknown_names():
+    assert [step.artefact for step in steps_with(("faces", "mel"))] == ["landmarks", "faces", "audio", "mel"]
+    with pytest.raises(ConfigError, match="no preprocessing step makes 'hair'; known: audio, mel, landmarks, faces"):
+        steps_with(("hair",))
+    with pytest.raises(ConfigError, match="step 'faces' has no parameter sise; it has: size"):
+        steps_with(("faces",), faces={"sise": 3})
+
+
+def test_workers_follow_the_setting_and_the_number_of_clips():
+    assert worker_count(8, 3) == 3 and worker_count(0, 100) == 0 and worker_count(None, 3) == 0
+    assert worker_count(None, 10**6) >= 1
+
+
+class Model:
+    """What `ensure` asks of a model."""
+
+    artefacts = ("mel",)
+
+    @classmethod
+    def step_settings(cls, config):
+        return {"mel": {"pad_mode": config["pad"]}}
+
+
+def settings_for(root, **changes) -> SimpleNamespace:
+    lists = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in ("train", "val", "test")}
+    values = {
+        "layout": "folder",
+        "data_root": str(root / "data"),
+        "preprocessed_root": str(root / "prepared"),
+        "need_preprocess": True,
+        "fps": 25.0,
+        "show_progress": False,
+        "preprocess": PreprocessConfig(workers=0),
+        "model": {"pad": "constant"},
+        "unseen_filelist": None,
+        **lists,
+        **changes,
+    }
+    return SimpleNamespace(**values)
+
+
+def write_list(root, split, name):
+    (root / "filelist").mkdir(exist_ok=True)
+    (root / "filelist" / f"{split}.txt").write_text(f"{name}\n")
+
+
+def test_ensure_prepares_the_listed_clips_for_a_model(videos, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "talkingface")
+    for name in ("a", "b", "c", "unlisted"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{name}.mp4").write_bytes(videos["mute" if name == "c" else "good"].read_bytes())
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        write_list(tmp_path, split, name)
+    config = settings_for(tmp_path)
+    report = ensure(config, Model)
+    assert report.ok_ids == ["a", "b"] and report.rejected == {"c": "no sound track"}
+    assert "1 rejected" in caplog.text
+    assert ensure(config, Model).worked == 0
+    assert ensure(settings_for(tmp_path, model={"pad": "reflect"}), Model).outcomes["a"].made == ("mel",)
+    assert ensure(settings_for(tmp_path, need_preprocess=False), Model).ok_ids == ["a", "b"]
+
+
+def test_prepared_clips_need_no_measuring_where_filters_came_on_later(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    ensure(settings_for(tmp_path), Model)
+    filters = {"duration": {"min": 0.1}, "face_size": 10}
+    settings = {"preprocess": PreprocessConfig(workers=0, filters=filters)}
+    assert ensure(settings_for(tmp_path, need_preprocess=False, **settings), Model).ok_ids == ["a"]
+    assert ensure(settings_for(tmp_path, **settings), Model).outcomes["a"].made[:2] == ("duration", "landmarks")
+
+
+def test_ensure_makes_only_the_artefacts_asked_for_and_leaves_the_others(videos, tmp_path):
+    class Faces(Model):
+        artefacts = ALL
+
+        @classmethod
+        def step_settings(cls, config):
+            return {"faces": {"size": config["size"]}}
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    small, large = (settings_for(tmp_path, model={"size": size}) for size in (32, 64))
+    report = ensure(small, Faces, artefacts=("audio", "landmarks"))
+    assert report.outcomes["a"].made == ("audio", "landmarks")
+    ensure(small, Faces)
+    clip = ClipFolder(tmp_path / "prepared" / "a")
+    before = {path.name: path.read_bytes() for path in clip.path.iterdir() if path.suffix != ".json"}
+    assert ensure(large, Faces, artefacts=("audio", "landmarks")).worked == 0
+    (clip.path / "audio.wav").unlink()
+    assert ensure(large, Faces, artefacts=("audio", "landmarks")).outcomes["a"].made == ("audio",)
+    assert {path.name: path.read_bytes() for path in clip.path.iterdir() if path.suffix != ".json"} == before
+    clip = ClipFolder(clip.path)
+    assert clip.status == "ok" and clip.has("faces") and clip.faces().size == 32
+    assert ensure(small, Faces).worked == 0
+    assert ensure(large, Faces).outcomes["a"].made == ("faces",)
+
+
+def test_ensure_refuses_a_list_that_is_missing_also_beside_prepared_clips(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    ensure(settings_for(tmp_path), Model)
+    with pytest.raises(DataError, match=r"typo\.txt: the train file list does not exist"):
+        ensure(settings_for(tmp_path, train_filelist=str(tmp_path / "typo.txt")), Model)
+
+
+def test_a_rejected_clip_is_tried_again_although_it_is_in_no_split(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    for name, kind in (("a", "good"), ("b", "good"), ("c", "good"), ("d", "mute")):
+        (tmp_path / "data" / f"{name}.mp4").write_bytes(videos[kind].read_bytes())
+    config = settings_for(tmp_path)
+    assert set(ensure(config, Model).rejected) == {"d"}
+    (tmp_path / "data" / "d.mp4").write_bytes(videos["good"].read_bytes())
+    assert ensure(config, Model).ok_ids == ["a", "b", "c", "d"]
+
+
+def test_ensure_works_on_prepared_clips_when_the_videos_are_gone(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())
+    ensure(settings_for(tmp_path), Model)
+    (tmp_path / "data" / "a.mp4").unlink()
+    assert ensure(settings_for(tmp_path), Model).ok_ids == ["a"]
+    write_list(tmp_path, "train", "a")
+    write_list(tmp_path, "test", "a")
+    (tmp_path / "data" / "other.mp4").write_bytes(b"x")
+    assert ensure(settings_for(tmp_path), Model).ok_ids == ["a"]
+
+
+def test_ensure_says_when_nothing_is_usable_or_there(videos, tmp_path):
+    with pytest.raises(DataError, match="--dataset=demo"):
+        ensure(settings_for(tmp_path), Model)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(videos["mute"].read_bytes())
+    with pytest.raises(DataError, match=r"no clip can be used.*1 x no sound track"):
+        ensure(settings_for(tmp_path), Model)
+
+
+def test_meta_is_plain_json(videos, tmp_path):
+    run([item(videos["good"])], tmp_path, FAST)
+    assert json.loads((tmp_path / "s/1/clip.json").read_text())["format"] == 1
+
+
+def test_leftovers_of_a_killed_run_are_removed_but_not_those_of_a_running_one(videos, tmp_path):
+    old, new = tmp_path / "s/1/.making-1", tmp_path / "s/1/.making-2"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "mel.npy").write_bytes(b"half")
+    os.utime(old, (1, 1))
+    run([item(videos["good"])], tmp_path, FAST)
+    assert not old.exists() and new.exists()

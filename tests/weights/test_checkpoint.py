@@ -1,0 +1,125 @@
+"""Checkpoint files: whole or not at all, never code, clear messages."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from talkingface.errors import CheckpointError, OutputError
+from talkingface.plugin.assembly import official_state
+from talkingface.training.rng import isolated_rng, restore_rng, rng_state
+from talkingface.weights import checkpoint
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("pwned",))
+
+
+def content(**more):
+    return {"format": 1, "model": "A", "networks": {}, "config": {}, **more}
+
+
+@pytest.mark.parametrize("via", ["torch", "pickle"])
+def test_a_pickle_with_code_in_it_is_refused(tmp_path, monkeypatch, via):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pt"
+    if via == "torch":
+        torch.save({"x": Evil()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError, match="evil.pt: (refused|not a readable)"):
+        checkpoint.load(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [(b"", "empty"), (b"no checkpoint at all", "damaged"), (b"PK\x03\x04" + b"x" * 100, "damaged|cut short")],
+)
+def test_damaged_files_get_one_clear_line(tmp_path, data, part):
+    path = tmp_path / "bad.pt"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=part) as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value) and "bad.pt" in str(caught.value)
+
+
+def test_a_file_cut_short_is_reported(tmp_path):
+    path = tmp_path / "cut.pt"
+    checkpoint.save(path, content(networks={"a": {"w": torch.zeros(10000)}}))
+    path.write_bytes(path.read_bytes()[:20000])
+    with pytest.raises(CheckpointError, match="cut.pt"):
+        checkpoint.load(path)
+
+
+def test_foreign_and_wrong_model_are_told_apart(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match="import --model"):
+        checkpoint.load(tmp_path / "foreign.pth")
+    checkpoint.save(tmp_path / "a.pt", content())
+    with pytest.raises(CheckpointError, match="is a checkpoint of A, not of B"):
+        checkpoint.load(tmp_path / "a.pt", "B")
+    with pytest.raises(CheckpointError, match="no such"):
+        checkpoint.find_checkpoint(tmp_path / "none")
+
+
+def test_every_key_that_does_not_fit_is_named():
+    network = nn.Linear(2, 3)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_state(network, {"weight": torch.zeros(3, 4), "extra": torch.zeros(1)}, "f.pt: net")
+    text = str(caught.value)
+    assert "missing: bias" in text and "unexpected: extra" in text and "weight (3, 4) instead of (3, 2)" in text
+
+
+def test_writing_fails_cleanly_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.pt"
+    checkpoint.save(path, content(step=1))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="x.pt.*No space left"):
+        checkpoint.save(path, content(step=2))
+    monkeypatch.undo()
+    assert checkpoint.load(path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_random_state_round_trip_through_a_file(tmp_path):
+    checkpoint.save(tmp_path / "r.pt", {"rng": rng_state()})
+    first = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), torch.randn(2).tolist())
+    restore_rng(checkpoint.read(tmp_path / "r.pt")["rng"])
+    assert first == (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), torch.randn(2).tolist())
+
+
+def test_random_numbers_drawn_in_between_leave_no_trace():
+    def drawn():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+
+    torch.manual_seed(11)
+    expected = torch.rand(3).tolist()
+    state = rng_state()
+    undisturbed = drawn()
+    restore_rng(state)
+    with pytest.raises(ValueError), isolated_rng(11):
+        assert drawn()[0] == expected
+        raise ValueError
+    assert drawn() == undisturbed
+
+
+def test_only_one_leading_prefix_is_stripped_from_published_keys():
+    official = SimpleNamespace(
+        key=("state_dict",), strip="module.", ignore=("perceptual.",), rename=(("old.", "new."),), file="f"
+    )
+    keys = ["module.flow_module.conv", "module.perceptual.x", "old.a", "flow_module.module.b"]
+    state = official_state(official, {"state_dict": {k: torch.zeros(1) for k in keys}})
+    assert list(state) == ["flow_module.conv", "new.a", "flow_module.module.b"]
