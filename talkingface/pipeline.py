@@ -9,13 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm.auto import tqdm
 
+from talkingface.clips.source import Audio, Source
+from talkingface.devices import resolve_device
 from talkingface.errors import CheckpointError, OutputError
+from talkingface.media import FPS, VideoWriter, probe, read_audio
+from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import load_experts
+from talkingface.plugin.configuration import from_plain
+from talkingface.plugin.registry import get_spec, model_file
+from talkingface.weights import checkpoint as files
 
 if TYPE_CHECKING:
-    from talkingface.clips.source import Audio, Source
     from talkingface.plugin.contract import TalkingFaceModel
 
 
@@ -59,11 +66,6 @@ class Pipeline:
             CheckpointError: missing, unreadable, of another model, or of a stage that cannot make videos yet.
             ConfigError: an override that does not fit.
         """
-        from talkingface.devices import resolve_device
-        from talkingface.plugin.configuration import from_plain
-        from talkingface.plugin.registry import get_spec, model_file
-        from talkingface.weights import checkpoint as files
-
         canonical = model_file(name)[0] if name else None
         overrides = dict(overrides or {})
         weights = overrides.get("weights_dir", "checkpoints")
@@ -108,9 +110,6 @@ class Pipeline:
             MediaError, NoFaceError: bad input, named in one line.
             OutputError: the output cannot be written.
         """
-        from talkingface.clips.source import Audio, Source
-        from talkingface.media import FPS, probe, read_audio
-
         output = Path(output)
         for given in (source, audio, reference):
             if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
@@ -136,10 +135,6 @@ class Pipeline:
             progress: show a progress bar.
             sound: the same sound at another rate for the file; None writes `audio`.
         """
-        import torch
-
-        from talkingface.media import VideoWriter
-
         modes = {name: module.training for name, module in self.model.named_modules()}
         self.model.eval()
         self._set_provider(source)
@@ -180,8 +175,6 @@ def check_writable(output: Path) -> None:
     Raises:
         OutputError: with the reason.
     """
-    from talkingface.media.write import VIDEO_SUFFIXES
-
     if output.suffix.lower() not in VIDEO_SUFFIXES:
         raise OutputError(f"{output}: unknown video suffix; use one of {', '.join(VIDEO_SUFFIXES)}")
     folder = output.resolve().parent

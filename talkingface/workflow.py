@@ -8,17 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkingface.clips.folder import ClipFolder, usable_clips
+from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
 from talkingface.config.layers import to_plain
-from talkingface.demo.corpus import ensure_demo_corpus
-from talkingface.devices import limit_threads
-from talkingface.errors import CheckpointError, ConfigError, DataError
-from talkingface.files import write_text
-from talkingface.plugin.assembly import import_official
+from talkingface.config.yaml_files import read_yaml
+from talkingface.demo.corpus import ensure_demo_corpus, make_corpus
+from talkingface.devices import limit_threads, seed_everything
+from talkingface.errors import CheckpointError, ConfigError, DataError, Unavailable
+from talkingface.evaluation.evaluator import Evaluator
+from talkingface.evaluation.metric import MetricContext, make_metric
+from talkingface.files import output_folder, write_text
+from talkingface.pipeline import Pipeline
+from talkingface.plugin.assembly import import_official, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
+from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.prepare import ensure
+from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
+from talkingface.training.trainer import Trainer
+from talkingface.weights import checkpoint
 from talkingface.weights.runs import RunFolder
 
 if TYPE_CHECKING:
-    from talkingface.clips.folder import ClipFolder
     from talkingface.config.sections import Config, StageConfig
     from talkingface.plugin.contract import TalkingFaceModel
 
@@ -89,8 +99,6 @@ def _run(loaded: LoadedConfig) -> dict[str, Any]:
 
 def _stage_generates(config: Config) -> bool:
     """Whether the model can make videos after the one stage that `config.stage` names (always true without it)."""
-    from talkingface.plugin.registry import get_spec
-
     kinds = [stage.kind for stage in config.stages if stage.name == config.stage]
     if not config.train or all(get_spec(config.model_name).model.plans[kind].generates for kind in kinds):
         return True
@@ -120,8 +128,6 @@ def _finish(run_folder: RunFolder | None, config: Config) -> None:
 
 def evaluate(loaded: LoadedConfig, output: str | None = None) -> int:
     """Command `evaluate`; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
-    from talkingface.files import output_folder
-
     config = loaded.config
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
@@ -151,10 +157,6 @@ def _check_metrics(config: Config, afterwards: bool) -> None:
     """
     if not config.evaluation.strict:
         return  # training alone must not load what scoring needs
-    from talkingface.errors import Unavailable
-    from talkingface.evaluation.evaluator import Evaluator
-    from talkingface.evaluation.metric import MetricContext, make_metric
-    from talkingface.plugin.registry import get_spec
 
     steps = [config.eval_step if stage.eval_step is None else stage.eval_step for stage in config.stages]
     scores_by_metrics = issubclass(get_spec(config.model_name).evaluator or Evaluator, Evaluator)
@@ -172,8 +174,6 @@ def _check_metrics(config: Config, afterwards: bool) -> None:
 
 def _check_checkpoint(config: Config, path: str | Path) -> None:
     """Fail before the long work when the checkpoint to evaluate cannot be used."""
-    from talkingface.weights import checkpoint
-
     checkpoint.load(checkpoint.find_checkpoint(path), config.model_name)
 
 
@@ -202,16 +202,12 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
         always: also when `need_preprocess` is off.
         evaluate_only: make and ask for no more than scoring needs.
     """
-    from talkingface.plugin.registry import get_spec
-    from talkingface.training.processes import is_child_process
-
     config = loaded.config
     model = get_spec(config.model_name).model
     artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
             ensure_demo_corpus(config)
-        from talkingface.preprocess.prepare import ensure
 
         ensure(config, model, config.model, force=config.preprocess.force, artefacts=artefacts)
     return prepared_clips(config, artefacts)
@@ -223,10 +219,6 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     Raises:
         DataError: no training clip is usable, with the reasons.
     """
-    from talkingface.clips.folder import ClipFolder, usable_clips
-    from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
-    from talkingface.plugin.registry import get_spec
-
     layout = make_layout(config)
     artefacts = get_spec(config.model_name).model.artefacts if artefacts is None else artefacts
     root = Path(config.preprocessed_root)
@@ -249,11 +241,6 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
 
 def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> tuple[Clips, RunFolder | None]:
     """Train in a run folder; returns the clips and the folder, None in the helper processes of distributed training."""
-    from talkingface.devices import seed_everything
-    from talkingface.plugin.registry import get_spec
-    from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
-    from talkingface.training.trainer import Trainer
-
     config = loaded.config
     limit_threads(config.threads)
     fabric = make_fabric(config)
@@ -275,7 +262,6 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
     seed_everything(config.seed, config.reproducibility)
     spec = get_spec(config.model_name)
     model = spec.model(config.model)
-    from talkingface.plugin.assembly import load_experts
 
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
     if fabric.is_global_zero:
@@ -302,8 +288,6 @@ def _end_helpers(fabric: Any) -> None:
 
 def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
     """Write the resolved configuration into the run folder; a resumed run must have the same model."""
-    from talkingface.config.yaml_files import read_yaml
-
     file = run_folder.path / "config.yaml"
     if file.is_file():
         old, new = read_yaml(file)[0], loaded.as_dict()
@@ -325,9 +309,6 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
         return None
 
     def score(model: TalkingFaceModel, stage: StageConfig, out: Path) -> Mapping[str, float]:
-        from talkingface.pipeline import Pipeline
-        from talkingface.plugin.registry import get_spec
-
         spec = get_spec(config.model_name)
         pipeline = Pipeline(model, spec.name, landmarks=config.preprocess.landmarks)
         evaluator = make_evaluator(config, pipeline, clips, spec.evaluator)
@@ -342,17 +323,12 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
 
 def make_evaluator(config: Config, pipeline: Any, clips: Clips, cls: type | None = None) -> Any:
     """The evaluator of a configuration, with its metrics."""
-    from talkingface.evaluation.evaluator import Evaluator
-
     known = [clip for split in clips.values() for clip in split]
     return (cls or Evaluator).from_config(config, pipeline, known)
 
 
 def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> dict[str, Any]:
     """Generate and score the test clips; prints the table, returns the content of metrics.json."""
-    from talkingface.pipeline import Pipeline
-    from talkingface.plugin.registry import get_spec
-
     config = loaded.config
     limit_threads(config.threads)
     if not clips["test"]:
@@ -371,8 +347,6 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
 
 def demo_data(out: str, **options: Any) -> int:
     """Command `demo-data`."""
-    from talkingface.demo.corpus import make_corpus
-
     options["portraits"] = Path(options["portraits"]) if options["portraits"] else None
     info = make_corpus(Path(out), **options)
     print(info)
@@ -381,9 +355,6 @@ def demo_data(out: str, **options: Any) -> int:
 
 def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> int:
     """Command `import`: published files -> one checkpoint of ours, every key checked."""
-    from talkingface.plugin.registry import get_spec
-    from talkingface.weights import checkpoint
-
     if not model:
         raise ConfigError("`import` needs --model=NAME")
     spec = get_spec(model)

@@ -14,12 +14,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
+from talkingface.benchmark.timing import rate
+from talkingface.clips.source import Source
 from talkingface.evaluation.metrics.lse import SyncScore, score_embeddings
 from talkingface.faces.s3fd import S3FDDetector
 from talkingface.lipsync.public.windows import WINDOW, LipWindows, embed, lip_input, scoring, windows_scored
+from talkingface.media import VideoReader, VideoWriter
 from talkingface.networks.s3fd import S3FD
 from talkingface.networks.syncnet_v2 import FoldedSyncNet, SyncNetV2
 from talkingface.sound.mfcc import mfcc, pcm16
@@ -147,15 +151,11 @@ def _timed(route: Callable[[], SyncScore], repeats: int) -> tuple[SyncScore, flo
 
 def our_route(network: FoldedSyncNet, video: Path, sound: np.ndarray) -> SyncScore:
     """Frames go to the folded network while further ones are decoded."""
-    from talkingface.media import VideoReader
-
     return score_embeddings(*embed(network, VideoReader(video, fps=FPS), pcm16(sound), batch=OUR_BATCH))
 
 
 def published_route(network: SyncNetV2, video: Path, sound: np.ndarray, folder: Path) -> SyncScore:
     """Every frame through a JPEG file of OpenCV's default quality, then 3-D windows in batches of 20."""
-    import cv2
-
     files = []
     for index, frame in enumerate(_decoded(video)):
         files.append(str(folder / f"{index:06d}.jpg"))
@@ -180,8 +180,6 @@ def embed_in_3d(network: SyncNetV2, frames: Sequence[np.ndarray], sound: np.ndar
 
 
 def _decoded(video: Path) -> list[np.ndarray]:
-    from talkingface.media import VideoReader
-
     return list(VideoReader(video, fps=FPS))
 
 
@@ -192,11 +190,6 @@ def _difference(one: SyncScore, other: SyncScore) -> float:
 
 def _make_clip(source: Path, folder: Path, size: tuple[int, int], seconds: float) -> tuple[Path, np.ndarray]:
     """Frames of `source` to and fro at another size, with noise as sound."""
-    import cv2
-
-    from talkingface.clips.source import Source
-    from talkingface.media import VideoWriter
-
     sound = np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
     frames = Source.from_path(source)
     with VideoWriter(folder / "clip.mp4", fps=FPS, audio=sound) as writer:
@@ -207,8 +200,6 @@ def _make_clip(source: Path, folder: Path, size: tuple[int, int], seconds: float
 
 def detector_speed(batches: Sequence[int], seconds: float) -> dict[str, float]:
     """Frames per second of S3FD at several batch sizes."""
-    from talkingface.benchmark.timing import rate
-
     network = S3FD()
     pictures = list(np.random.default_rng(0).integers(0, 256, (max(batches), *REDUCED, 3), dtype=np.uint8))
     speeds = {}
@@ -220,16 +211,12 @@ def detector_speed(batches: Sequence[int], seconds: float) -> dict[str, float]:
 
 def mfcc_speed(seconds: float) -> float:
     """Seconds of sound per second."""
-    from talkingface.benchmark.timing import rate
-
     pcm = np.random.default_rng(0).integers(-3000, 3000, 60 * RATE).astype(np.int16)
     return 60 * rate(lambda: len(mfcc(pcm)) > 0, seconds)
 
 
 def gpu_speed(network: SyncNetV2, device: torch.device, seconds: float) -> dict[str, float]:
     """Windows per second by batch size and precision, and how far bf16 is off."""
-    from talkingface.benchmark.timing import rate
-
     folded = network.fold().to(device)
     figures: dict[str, float] = {}
     outputs = {}

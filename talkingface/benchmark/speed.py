@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
+from talkingface.benchmark.metrics import metric_speed
 from talkingface.benchmark.timing import rate
+from talkingface.clips.layouts import make_layout
+from talkingface.clips.source import Audio, Source
 from talkingface.devices import has_fast_bf16, resolve_device, seed_everything
 from talkingface.files import write_text
+from talkingface.pipeline import Pipeline
+from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.plan import plan_steps
+from talkingface.preprocess.prepare import Preprocessor
+from talkingface.training.trainer import StageLoop, Trainer
 from talkingface.weights.runs import RunFolder
+from talkingface.workflow import prepare
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -40,9 +50,6 @@ def benchmark(loaded: LoadedConfig, json_file: str | None = None, seconds: float
         json_file: where to write the figures as well.
         seconds: time spent on each figure of a loop.
     """
-    from talkingface.benchmark.metrics import metric_speed
-    from talkingface.workflow import prepare
-
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
     clips = prepare(loaded)
     seed_everything(config.seed, config.reproducibility)
@@ -95,10 +102,6 @@ def _cpu_lines() -> list[str]:
 
 def preprocessing(config: Config, clips: Clips) -> dict[str, float]:
     """Frames per second of each step, on one process, over a few clips made anew in a scratch folder."""
-    from talkingface.clips.layouts import make_layout
-    from talkingface.preprocess.plan import plan_steps
-    from talkingface.preprocess.prepare import Preprocessor
-
     model = get_spec(config.model_name).model
     ids = [clip.clip_id for clip in clips["test"] or clips["train"]][:2]
     items = [item for item in make_layout(config).find(config) if item.clip_id in ids]
@@ -116,9 +119,6 @@ def preprocessing(config: Config, clips: Clips) -> dict[str, float]:
 
 def stage_speed(config: Config, clips: Clips, name: str, scratch: Path, seconds: float) -> dict[str, Any]:
     """Items per second of the data set alone, and steps per second of the shared loop, of one stage."""
-    from talkingface.plugin.assembly import load_experts
-    from talkingface.training.trainer import StageLoop, Trainer
-
     stage = next(s for s in config.stages if s.name == name)
     stage = stage.model_copy(update={"init_from": ()})
     model = get_spec(config.model_name).model(config.model)
@@ -146,9 +146,6 @@ def _synchronise() -> None:
 
 def generation(config: Config, clips: Clips, scratch: Path) -> dict[str, float]:
     """Frames per second: in torch operators alone (the networks), without and with landmarks, decoding and encoding."""
-    from talkingface.clips.source import Audio, Source
-    from talkingface.pipeline import Pipeline
-
     clip = (clips["test"] or clips["train"])[0]
     model = get_spec(config.model_name).model(config.model).to(resolve_device(config.device)).eval()
     pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks)
@@ -176,8 +173,6 @@ def generation(config: Config, clips: Clips, scratch: Path) -> dict[str, float]:
 
 def _operator_seconds(model: TalkingFaceModel, source: Any, audio: Any) -> float:
     """Time inside torch operators on the device that runs them."""
-    from torch.profiler import ProfilerActivity, profile
-
     cuda = model.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
     with torch.inference_mode(), profile(activities=activities) as profiler:

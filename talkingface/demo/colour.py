@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from talkingface.demo import mesh
@@ -9,8 +10,6 @@ from talkingface.demo import mesh
 
 def fill_mouth(image: np.ndarray, source: np.ndarray, height: float) -> np.ndarray:
     """Inpaint teeth and slit out of the lip texture; with the shared seam this makes a closed mouth measure closed."""
-    import cv2
-
     hole = np.zeros(image.shape[:2], np.uint8)
     cv2.fillPoly(hole, [np.round(source[mesh.INNER_LOOP]).astype(np.int32)], 255)
     grow = max(3, 2 * round(0.008 * height) + 1)
@@ -20,8 +19,6 @@ def fill_mouth(image: np.ndarray, source: np.ndarray, height: float) -> np.ndarr
 
 def own_edges(image: np.ndarray, mask: np.ndarray, height: float) -> np.ndarray:
     """Continue the person's colours outwards over the soft edge, or the old background shines through as a halo."""
-    import cv2
-
     reach = max(3, 2 * round(0.010 * height) + 1)
     sure = cv2.erode((mask > 0.9).astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(np.float32)
     spread = (0, 0), 0.016 * height
@@ -34,8 +31,6 @@ def own_edges(image: np.ndarray, mask: np.ndarray, height: float) -> np.ndarray:
 
 def recolour(image: np.ndarray, source: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Change skin and all else separately in LAB; returns the picture and the lightness gain of the skin."""
-    import cv2
-
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     tones = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     skin = cv2.inRange(tones, (40, 137, 80), (255, 180, 130))
@@ -59,8 +54,6 @@ def tint_lips(image: np.ndarray, source: np.ndarray, height: float, amount: floa
 
     A smile stretches the lips thin and pale at the sides; relaxed to a neutral mouth they would not show their shape.
     """
-    import cv2
-
     mask = np.zeros(image.shape[:2], np.float32)
     outer = source[mesh.UPPER_OUTER + mesh.LOWER_OUTER[-2:0:-1]]
     cv2.fillPoly(mask, [np.round(outer).astype(np.int32)], 1.0)
@@ -75,8 +68,6 @@ def tint_lips(image: np.ndarray, source: np.ndarray, height: float, amount: floa
 
 def gradient(size: int, rng: np.random.Generator) -> np.ndarray:
     """Random smooth backdrop (size, size, 3) float32 in 0..255."""
-    import cv2
-
     base = rng.uniform(60, 200) + rng.normal(0, 22, 3)  # muted, like a studio wall
     knots = np.clip(base + rng.normal(0, 20, (3, 3, 1)) + rng.normal(0, 8, (3, 3, 3)), 10, 245).astype(np.float32)
     return cv2.resize(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -13,9 +14,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+from tqdm import tqdm
+
+from talkingface.demo.identity import build_identity
+from talkingface.demo.performance import ClipDrawer, plan_clip
+from talkingface.demo.portrait import list_portraits, load_portrait
+from talkingface.demo.speech import SAMPLE_RATE
 from talkingface.demo.splits import check_lists, clip_id, split_corpus, write_lists
 from talkingface.demo.truth import save_truth, write_text
 from talkingface.errors import DataError, TalkingFaceError
+from talkingface.media import VideoWriter, frame_count, write_wav
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -120,8 +129,6 @@ def make_corpus(
         DataError: an impossible parameter or an unusable portrait.
         OutputError: the folder cannot be written.
     """
-    from talkingface.media import frame_count
-
     _check(identities, clips, unseen, seconds, fps, size, tts, layout)
     root = Path(root)
     filelists = Path(filelists) if filelists is not None else root.parent / "filelist"
@@ -184,8 +191,6 @@ def _check(
 
 def _portrait_names(folder: Path | str | None) -> list[tuple[str, str]]:
     """(name, content hash) of the portraits; user pictures that cannot be used are left out with a warning."""
-    from talkingface.demo.portrait import list_portraits, load_portrait
-
     names = list_portraits(Path(folder) if folder is not None else None)
     if folder is None:
         return [(name, "") for name in names]
@@ -225,15 +230,12 @@ def _worker_count(workers: int | None, todo: list[_Job]) -> int:
 
 
 def _run(todo: list[_Job], workers: int, progress: bool) -> None:
-    from tqdm import tqdm
-
     with tqdm(total=len(todo), desc="demo clips", unit="clip", disable=not progress or not todo) as bar:
         if workers == 1:
             for job in todo:
                 _make_clip(job)
                 bar.update()
             return
-        import multiprocessing
 
         # spawn: forking a process that holds torch or MediaPipe threads can hang
         context = multiprocessing.get_context("spawn")
@@ -250,25 +252,16 @@ def _run(todo: list[_Job], workers: int, progress: bool) -> None:
 
 def _single_thread() -> None:
     """Workers fill the cores by themselves; threads inside each would only get in each other's way."""
-    import cv2
-
     cv2.setNumThreads(1)
 
 
 @lru_cache(maxsize=2)
 def _identity(portrait: str, index: int, seed: int, size: int, mirror: bool) -> Identity:
-    from talkingface.demo.identity import build_identity
-    from talkingface.demo.portrait import load_portrait
-
     return build_identity(load_portrait(portrait), index, seed, size, SUPERSAMPLE, mirror)
 
 
 def _make_clip(job: _Job) -> None:
     """Draw and write one clip; the json comes last and says that the rest is whole."""
-    from talkingface.demo.performance import ClipDrawer, plan_clip
-    from talkingface.demo.speech import SAMPLE_RATE
-    from talkingface.media import VideoWriter, write_wav
-
     identity = _identity(job.portrait, job.identity, job.seed, job.size, job.mirror)
     performance = plan_clip(identity.voice, job.key, job.frames, job.fps, job.tts, job.nod)
     drawer = ClipDrawer(identity, performance, job.key)

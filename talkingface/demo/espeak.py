@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
+from scipy.signal import resample_poly
 
 from talkingface.demo.speech import LEAD_IN, SAMPLE_RATE, Speech, Voice
 from talkingface.errors import DataError
@@ -101,10 +103,6 @@ def speak(words: list[str], voice: Voice, rng: np.random.Generator, seconds: flo
     Raises:
         DataError: the package is missing or the library does not start.
     """
-    from math import gcd
-
-    from scipy.signal import resample_poly
-
     engine = _engine()
     low = voice.pitch < 140
     variants = [v for v in _VARIANTS if v.startswith("m" if low else "f")]

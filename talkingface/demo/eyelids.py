@@ -6,6 +6,7 @@ does, so the lid keeps the light and the colour of the skin it comes from.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from talkingface.demo import mesh
@@ -40,8 +41,6 @@ def close_eyes(image: np.ndarray, points: np.ndarray, height: float, level: floa
 def _lower_lid(
     result: np.ndarray, image: np.ndarray, upper: np.ndarray, lower: np.ndarray, height: float, level: float
 ) -> None:
-    import cv2
-
     lash, strip, edge = 0.014 * height, 0.055 * height, max(1.0, 0.006 * height)
     beyond = 0.03 * height  # lashes stick out at the corners
     x0, x1 = int(np.floor(upper[0, 0] - beyond)), int(np.ceil(upper[-1, 0] + beyond)) + 1

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import ConvexHull, Delaunay
 
 HERE = Path(__file__).parent
 
@@ -120,8 +121,6 @@ def support_mesh(face: np.ndarray, size: int, rings: np.ndarray) -> tuple[np.nda
     Returns:
         Extra points (E, 2), rings first and then the border; and all triangles (T, 3) over the 468 + E points.
     """
-    from scipy.spatial import Delaunay
-
     line = np.linspace(-0.12, 1.12, 9) * size
     low, high = line[0], line[-1]
     border = np.concatenate(
@@ -149,8 +148,6 @@ def support_mesh(face: np.ndarray, size: int, rings: np.ndarray) -> tuple[np.nda
 
 
 def _grown_hull(points: np.ndarray, factor: float) -> np.ndarray:
-    from scipy.spatial import ConvexHull
-
     hull = points[ConvexHull(points).vertices]
     centre = hull.mean(axis=0)
     return centre + factor * (hull - centre)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from talkingface.demo import mesh
@@ -28,8 +29,6 @@ def draw_mouth(
         gap: (11,) distance between the lips along the mouth, pixels.
         rounding: 0..1; protruded lips hide the teeth.
     """
-    import cv2
-
     height = identity.face_height
     loop = points[mesh.INNER_LOOP]
     pad = int(0.05 * height) + 3
@@ -61,8 +60,6 @@ def _polygon(points: np.ndarray) -> list[np.ndarray]:
 
 def _inside(upper: np.ndarray, lower: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Coverage (h, w) float32 of the mouth opening."""
-    import cv2
-
     mask = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(mask, _polygon(np.concatenate([upper, lower[::-1]])), 255, cv2.LINE_AA, 4)
     return mask.astype(np.float32) / 255
@@ -70,8 +67,6 @@ def _inside(upper: np.ndarray, lower: np.ndarray, size: tuple[int, int]) -> np.n
 
 def _seam(upper: np.ndarray, lower: np.ndarray, gap: np.ndarray, size: tuple[int, int], unit: float) -> np.ndarray:
     """Darkness (h, w) float32 of the line between the lips, fading where they part."""
-    import cv2
-
     mask = np.zeros(size[::-1], np.uint8)
     line = (upper + lower) / 2
     thickness = max(1, round(0.007 * unit))
@@ -88,8 +83,6 @@ def _interior(
     upper: np.ndarray, lower: np.ndarray, size: tuple[int, int], unit: float, teeth: float, shade: float
 ) -> np.ndarray:
     """Colour (h, w, 3) float32 of the cavity with tongue and teeth; the caller cuts it to the opening."""
-    import cv2
-
     canvas = np.empty((size[1], size[0], 3), np.float32)
     canvas[:] = _CAVITY
     left, right = upper[0, 0], upper[-1, 0]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from talkingface.demo.deform import FrameState, frame_landmarks, lip_landmarks, measures
+from talkingface.demo.espeak import speak as speak_espeak
 from talkingface.demo.eyelids import BLINK
 from talkingface.demo.identity import Identity
-from talkingface.demo.lexicon import random_sentence
+from talkingface.demo.lexicon import pronounce, random_sentence
 from talkingface.demo.render import Renderer
 from talkingface.demo.speech import Speech, Voice, speak
 from talkingface.demo.visemes import MouthTracks, mouth_tracks
@@ -72,16 +73,12 @@ def plan_clip(
 
 def _speak(tts: str, words: list[str], voice: Voice, rng: np.random.Generator, seconds: float) -> Speech:
     if tts == "espeak":
-        from talkingface.demo.espeak import speak as speak_espeak
-
         return speak_espeak(words, voice, rng, seconds)
     return speak(words, voice, rng, seconds)
 
 
 def _words_heard(speech: Speech, words: list[str]) -> int:
     """How many words begin inside the clip, judged by the share of phonemes that fitted."""
-    from talkingface.demo.lexicon import pronounce
-
     left = sum(1 for _, name in speech.phonemes if name)
     for count, spoken in enumerate(pronounce(words)):
         if left <= 0:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from talkingface.demo import mesh
@@ -42,8 +43,6 @@ class Portrait:
 @lru_cache(maxsize=4)
 def builtin_portrait(name: str) -> Portrait:
     """Load "astronaut" (from scikit-image) or "grace_hopper" (from matplotlib) with the stored points and mask."""
-    import cv2
-
     if name == "astronaut":
         import skimage.data
 
@@ -99,8 +98,6 @@ def load_portrait(name: str) -> Portrait:
 
 
 def _read_rgb(path: Path) -> np.ndarray:
-    import cv2
-
     data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
@@ -110,8 +107,6 @@ def _read_rgb(path: Path) -> np.ndarray:
 
 def _soften(mask: np.ndarray) -> np.ndarray:
     """Erode a pixel (or the old background shines as a halo), then soften the edge by 1.2 px."""
-    import cv2
-
     eroded = cv2.erode(mask, np.ones((3, 3), np.uint8))
     return cv2.GaussianBlur(eroded, (0, 0), 1.2)
 
@@ -137,8 +132,6 @@ def _measure(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _refine(image: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Snap the coarse person score (H, W) to the picture's edges with GrabCut; returns 0/1 float32."""
-    import cv2
-
     kernel = np.ones((9, 9), np.uint8)
     labels = np.where(score > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[cv2.erode((score > 0.9).astype(np.uint8), kernel) > 0] = cv2.GC_FGD
@@ -153,8 +146,6 @@ def _refine(image: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 def crop_portrait(portrait: Portrait, size: int) -> Portrait:
     """Upright similarity crop: window 2.15 face heights wide, face centre at (0.5, 0.545) of a size x size picture."""
-    import cv2
-
     points = portrait.points
     eyes = points[263, :2] - points[33, :2]
     angle = np.arctan2(eyes[1], eyes[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from talkingface.demo import mesh
@@ -37,8 +38,6 @@ class Renderer:
         Returns:
             RGB uint8 (size, size, 3), and the mesh points (V, 2) in internal pixels.
         """
-        import cv2
-
         identity = self.identity
         points, gap = pose_points(identity, state)
         map_x, map_y = self._lookup(points)
@@ -55,8 +54,6 @@ class Renderer:
 
     def _lookup(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Texture coordinates (side, side) of every frame pixel."""
-        import cv2
-
         identity, index = self.identity, self._index
         triangles = identity.triangles
         corners = points[triangles]

@@ -10,6 +10,7 @@ import numpy as np
 
 from talkingface.demo.visemes import MouthTracks
 from talkingface.errors import DataError
+from talkingface.files import atomic_output
 
 _TRACKS = ("jaw", "width", "press", "tuck", "blink", "pose", "opening", "mouth_width")
 
@@ -60,7 +61,5 @@ def load_lips(video_path: Path | str) -> np.ndarray:
 
 def write_text(path: Path, text: str) -> None:
     """Write through a temporary name, so that a reader never sees half a file."""
-    from talkingface.files import atomic_output
-
     with atomic_output(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 _TRACK_RATE = 200  # Hz at which tracks are written before they are sampled at the frame times
 
@@ -73,8 +74,6 @@ def mouth_tracks(phonemes: list[tuple[float, str]], frames: int, fps: float = 25
     The piecewise-constant shapes are written at 200 Hz, smoothed, moved 30 ms earlier, and the jaw is multiplied by
     (1 - 0.9 press) so that bilabials really close.
     """
-    from scipy.ndimage import gaussian_filter1d
-
     steps = int(np.ceil(frames / fps * _TRACK_RATE)) + 1
     raw = np.tile(np.array(_SILENCE), (steps, 1))
     starts = [start for start, _ in phonemes] + [np.inf]

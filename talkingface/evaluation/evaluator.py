@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
+from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError, OutputError, TalkingFaceError, Unavailable
 from talkingface.evaluation.bootstrap import SEED
@@ -29,7 +30,6 @@ from talkingface.evaluation.tracking import Tracker
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
-    from talkingface.clips.source import Audio, Source
     from talkingface.config.sections import Config
     from talkingface.faces.track import LandmarkProvider, LandmarkTrack
 
@@ -214,8 +214,6 @@ class Evaluator:
 
     def source(self, clip: ClipFolder, reference: Reference) -> Source:
         """What drives the picture: the clip's video, its landmarks from disk, references from another clip."""
-        from talkingface.clips.source import Source
-
         other = reference.clip
         lent = None if other is clip else Source(other.video, fps=other.fps, clip=other)
         source = Source(clip.video, fps=clip.fps, clip=clip, reference=lent)
@@ -224,8 +222,6 @@ class Evaluator:
 
     def audio(self, clip: ClipFolder, frames: int) -> Audio:
         """The clip's sound, cut to `frames` frames of the clip."""
-        from talkingface.clips.source import Audio
-
         return Audio(clip.audio()[: round(frames * 16000 / clip.fps)])
 
     def _available(self, result: EvalResult, rows: Sequence[str]) -> list[Metric]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from talkingface.clips.layouts import VIDEO_SUFFIXES, ClipItem, FolderLayout
+from talkingface.clips.source import Audio
+from talkingface.devices import resolve_device
 from talkingface.errors import DataError, MediaError
 from talkingface.evaluation.evaluator import Evaluator, is_synthetic
 from talkingface.evaluation.metric import Metric, MetricContext
@@ -26,6 +28,7 @@ from talkingface.evaluation.rows import Reference
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.tracking import TrackCache
 from talkingface.lipsync.mouth_motion import best_lag, log_energy
+from talkingface.media import VideoReader, count_frames, probe
 from talkingface.plugin.configuration import LoadedConfig
 
 if TYPE_CHECKING:
@@ -135,14 +138,10 @@ class FileClip:
     @cached_property
     def fps(self) -> float:
         """Frame rate at which both videos are read."""
-        from talkingface.media import probe
-
         return self.rate or probe(self.video).fps
 
     def __len__(self) -> int:
         """Number of frames of the real video."""
-        from talkingface.media import count_frames
-
         return count_frames(self.video, self.fps)
 
     def record(self, artefact: str) -> dict[str, Any]:
@@ -151,8 +150,6 @@ class FileClip:
 
     def track(self) -> LandmarkTrack:
         """Landmarks of the real video."""
-        from talkingface.media import VideoReader
-
         return self.find(self.video, VideoReader(self.video, fps=self.fps))
 
     def audio(self) -> np.ndarray:
@@ -161,8 +158,6 @@ class FileClip:
         Raises:
             MediaError: none of them has a sound that can be heard.
         """
-        from talkingface.clips.source import Audio
-
         reasons = []
         for path in filter(None, (self.real.audio, self.video, self.made)):
             try:
@@ -181,8 +176,6 @@ class FolderEvaluator(Evaluator):
     @classmethod
     def from_settings(cls, loaded: LoadedConfig, generated: Path, reference: Path) -> FolderEvaluator:
         """An evaluator as the configuration describes it, for two folders."""
-        from talkingface.devices import resolve_device
-
         config = loaded.config
         names = {"model": generated.resolve().name, "dataset": reference.resolve().name}
         return cls(
@@ -235,16 +228,12 @@ class FolderEvaluator(Evaluator):
 
 def _rate_note(sample: EvalSample) -> list[str]:
     """Whether the video was resampled."""
-    from talkingface.media import probe
-
     rate = probe(sample.generated).fps
     return [] if abs(rate - sample.fps) < 0.01 else [f"a video of {rate:.2f} fps, read at {sample.fps:.2f}"]
 
 
 def _sound_note(clip: FileClip, sample: EvalSample) -> list[str]:
     """Whose sound was used if not the real one's; and how the generated file's own sound differs from that."""
-    from talkingface.clips.source import Audio
-
     if clip.heard == clip.made:
         return ["scored against the generated video's own sound, the real one has none"]
     if sample.row != "generated":

@@ -12,10 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from talkingface.errors import DataError, MediaError
 from talkingface.faces.regions import crop, region_boxes
+from talkingface.media import VideoReader, VideoWriter
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -91,8 +94,6 @@ def _unlikeness(clip: ClipFolder, other: ClipFolder) -> tuple[bool, float]:
 
 def _derangement(clips: Sequence[ClipFolder]) -> list[ClipFolder]:
     """Every clip's donor among at least two clips."""
-    from scipy.optimize import linear_sum_assignment
-
     count = len(clips)
     lengths = np.log2(np.maximum([len(clip) for clip in clips], 1))
     speakers = np.array([clip.speaker for clip in clips])
@@ -126,10 +127,6 @@ def write_still(clip: ClipFolder, reference: ClipFolder, output: Path) -> None:
     The picture around the box is the real one, and the box moves and scales as the real face does: what remains to be
     predicted is the mouth. The reference frame is the one with the median mouth opening.
     """
-    import cv2
-
-    from talkingface.media import VideoReader, VideoWriter
-
     index = median_frame(reference.track())
     frame = next(islice(iter(VideoReader(reference.video, fps=reference.fps)), index, None), None)
     face = None if frame is None else crop(frame, region_boxes(reference.track(), "face")[index])
@@ -155,8 +152,6 @@ def sound_of(clip: ClipFolder) -> np.ndarray | None:
 
 
 def _interpolation(face: np.ndarray, size: tuple[int, int]) -> int:
-    import cv2
-
     return cv2.INTER_AREA if size[0] < face.shape[1] else cv2.INTER_LINEAR
 
 

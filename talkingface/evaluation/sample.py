@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
+from talkingface.faces.regions import region_boxes
+from talkingface.media import VideoReader, read_audio
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
@@ -120,8 +122,6 @@ class EvalSample:
 
     def boxes(self, region: str) -> np.ndarray:
         """(F, 4) boxes of `face` or `mouth` in the real video; see `regions.region_boxes`."""
-        from talkingface.faces.regions import region_boxes
-
         return self._once(f"boxes {region}", lambda: region_boxes(self.real_track(), region))
 
     def cuts(self, region: str) -> np.ndarray | None:
@@ -159,8 +159,6 @@ class EvalSample:
         return self.tracker(path, self._read(path))
 
     def _read(self, path: Path, fps: float | None = None) -> Iterator[np.ndarray]:
-        from talkingface.media import VideoReader
-
         key = (path, fps or self.fps)
         if key in self._frames:
             yield from self._frames[key]
@@ -179,7 +177,6 @@ class EvalSample:
     def _load(source: AudioSource) -> np.ndarray:
         if callable(source):
             return source()
-        from talkingface.media import read_audio
 
         return read_audio(source)
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import NoFaceError, TalkingFaceError, Unavailable
+from talkingface.faces.detectors import make_provider
+from talkingface.faces.track import MAX_FACES, LandmarkTrack, track_faces
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from talkingface.faces.track import LandmarkProvider, LandmarkTrack
+    from talkingface.faces.track import LandmarkProvider
 
 
 class Tracker:
@@ -62,8 +64,6 @@ class Tracker:
         Raises:
             NoFaceError: no face in any frame.
         """
-        from talkingface.faces.track import track_faces
-
         self.prepare()
         # In tracking mode a detector remembers the last frame, so every video gets a fresh one.
         fresh = self._given is None and self.settings.mode == "tracking"
@@ -86,9 +86,6 @@ class Tracker:
         }
 
     def _make(self) -> LandmarkProvider:
-        from talkingface.faces.detectors import make_provider
-        from talkingface.faces.track import MAX_FACES
-
         try:
             return make_provider(
                 self.settings.provider,
@@ -122,8 +119,6 @@ class TrackCache:
         Raises:
             TalkingFaceError: the same again at every call.
         """
-        from talkingface.faces.track import LandmarkTrack
-
         if path in self._failed:
             raise self._failed[path]
         file = self.folder / f"{hashlib.sha1(os.fsencode(path.resolve())).hexdigest()}.npz"

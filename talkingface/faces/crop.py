@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from pydantic import Field
 
@@ -119,8 +120,6 @@ def box_pixels(box: Sequence[float] | np.ndarray, size_hw: tuple[int, int]) -> t
 
 def crop_face(frame: np.ndarray, box: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
     """The box of a frame, resized (bilinear) to (size, size, 3) uint8."""
-    import cv2
-
     x1, y1, x2, y2 = box_pixels(box, frame.shape[:2])
     return cv2.resize(frame[y1:y2, x1:x2], (size, size), interpolation=cv2.INTER_LINEAR)
 
@@ -160,8 +159,6 @@ def paste_face(
     Returns:
         A new frame, equal to the old one outside box and mask.
     """
-    import cv2
-
     x1, y1, x2, y2 = box_pixels(box, frame.shape[:2])
     methods = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
     patch = cv2.resize(np.ascontiguousarray(face), (x2 - x1, y2 - y1), interpolation=methods[resize])
@@ -210,8 +207,6 @@ def polygon_mask(
 
     `convex` draws with `fillConvexPoly` as the published code does, also for contours that are not convex.
     """
-    import cv2
-
     height, width = size_hw
     contour = np.trunc(np.asarray(contour, dtype=np.float64)).astype(np.int32)
     # Only the neighbourhood of the polygon is drawn and blurred: same pixels, several times faster on large frames.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -122,8 +123,6 @@ class S3FDDetector:
 
 def resized(frame: np.ndarray, scale: float) -> np.ndarray:
     """A picture (H, W, 3) uint8 at another scale, bilinear."""
-    import cv2
-
     if scale == 1.0:
         return frame
     return cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from talkingface.faces.mesh import IPLAP_EDGES, IPLAP_ORDER
@@ -40,8 +41,6 @@ def sketch_canvas(landmarks: np.ndarray, height: float, width: float, size: int 
     Returns:
         uint8 canvas, 0 or 224; 1-pixel lines, 8-connected, not smoothed.
     """
-    import cv2
-
     canvas = np.zeros(canvas_size(height, width, size), np.uint8)
     points = np.asarray(landmarks, np.float64).T
     usable = ((points >= 0) & (points <= CLOSE_TO_ONE)).all(axis=1)
@@ -55,8 +54,6 @@ def sketch_canvas(landmarks: np.ndarray, height: float, width: float, size: int 
 
 def draw_sketch(landmarks: np.ndarray, height: float, width: float, size: int = 128) -> np.ndarray:
     """One sketch as the official inference sees it: float64 (size, size), 0 to 224, not rounded after resizing."""
-    import cv2
-
     canvas = sketch_canvas(landmarks, height, width, size).astype(np.float64)
     return canvas if canvas.shape == (size, size) else cv2.resize(canvas, (size, size))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from talkingface.errors import MediaError
@@ -141,8 +142,6 @@ def write_image(path: str | Path, frame: np.ndarray, quality: int = 95) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    import cv2
-
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(f"{path}: unknown image suffix; use one of {', '.join(sorted(IMAGE_SUFFIXES))}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.errors import MediaError
+from talkingface.media.demux import first_frame
 from talkingface.media.info import (
     _DAMAGED,
     _DECLARING_FORMATS,
@@ -19,6 +20,7 @@ from talkingface.media.info import (
     source_fps,
     video_stream,
 )
+from talkingface.media.pixels import check_jpeg_end, orientation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -47,9 +49,6 @@ def probe(path: str | Path) -> MediaInfo:
 
 def describe(container: InputContainer, path: Path) -> MediaInfo:
     """`probe` on an open container; reads up to the first video frame."""
-    from talkingface.media.demux import first_frame
-    from talkingface.media.pixels import check_jpeg_end, orientation
-
     video, audio = video_stream(container), audio_stream(container)
     if video is None and audio is None:
         raise MediaError(f"{path}: holds neither picture nor sound; give a video, sound or image file")

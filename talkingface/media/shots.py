@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 
 from talkingface.media.info import FPS
@@ -67,7 +68,6 @@ def shots(cuts: Sequence[int], count: int) -> list[tuple[int, int]]:
 
 def _small_bgr(frame: np.ndarray) -> np.ndarray:
     """What PySceneDetect's scene manager hands to its detectors: BGR, the long side scaled to its working width."""
-    import cv2
     from scenedetect.scene_manager import compute_downscale_factor
 
     factor = compute_downscale_factor(max(frame.shape[:2]))

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
+from talkingface.weights.checkpoint import load_state_file
+
 SIDE = 299  # pixels, input of the network
 
 CLASSES = 1008  # rows of the published classifier, which nobody asks here
@@ -102,8 +104,6 @@ class FIDInception(Inception3):
         Raises:
             CheckpointError: the file is missing, unreadable, or of another network.
         """
-        from talkingface.weights.checkpoint import load_state_file
-
         load_state_file(self, path, what="the FID Inception")
         return self
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from talkingface.weights.checkpoint import load_state_file
+
 LAYERS = {"r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 """Blocks of the four stages."""
 
@@ -54,8 +56,6 @@ class IResNet(nn.Module):
         Raises:
             CheckpointError: the file is missing, unreadable, or of another network.
         """
-        from talkingface.weights.checkpoint import load_state_file
-
         load_state_file(self, path, what="ArcFace's IResNet", optional=("num_batches_tracked",))
         return self
 

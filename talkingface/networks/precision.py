@@ -35,8 +35,6 @@ def precision(settings: EvaluationConfig, device: str) -> str:
 @contextmanager
 def judging(settings: EvaluationConfig, device: str) -> Iterator[None]:
     """Within: no gradients, and the precision of `precision`, where `32` means all bits of float32 (no TF32)."""
-    import torch
-
     pass
 
     bf16 = precision(settings, device) == "bf16"

@@ -19,12 +19,12 @@ from talkingface.config.former_keys import translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
 from talkingface.errors import ConfigError, RegistryError, closest
+from talkingface.plugin.metrics import METRICS
+from talkingface.plugin.registry import dataset_file, get_spec, model_file
 
 
 def _metric_problems(names: Any, merged: Merged) -> list[str]:
     """Unknown metric names, found before anything is trained."""
-    from talkingface.plugin.metrics import METRICS
-
     problems = []
     for name in names if isinstance(names, (list, tuple)) else ():
         if str(name).upper() not in METRICS:
@@ -90,8 +90,6 @@ def load_config(
         ConfigError: every unknown key, wrong type and contradiction, one line each with file and key.
         RegistryError: unknown model or data set.
     """
-    from talkingface.plugin.registry import dataset_file, get_spec, model_file
-
     spec_name, spec_path = model_file(model)
     layers = [Layer.from_file(properties_dir() / "overall.yaml"), Layer.from_file(spec_path)]
     dataset_name, dataset_path = dataset_file(dataset)
@@ -123,8 +121,6 @@ def load_settings(
         ConfigError: every unknown key, wrong type and contradiction, one line each with file and key.
         RegistryError: unknown data set.
     """
-    from talkingface.plugin.registry import dataset_file
-
     layers = [Layer.from_file(properties_dir() / "overall.yaml")]
     name, path = dataset_file(dataset) if dataset else ("", None)
     layers += [Layer.from_file(path)] if path else []
@@ -150,8 +146,6 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
     Raises:
         ConfigError: an override is unknown or of the wrong type.
     """
-    from talkingface.plugin.registry import get_spec
-
     merged = Merged()
     merged.add(Layer(source, json.loads(json.dumps(data))))
     merged.add(Layer("command line", nest(overrides)))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from talkingface.weights.checkpoint import load_state_file
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -217,8 +219,6 @@ class TalkingFaceModel(nn.Module):
 
     def load_expert(self, name: str, path: Path) -> None:
         """Load the weights of an expert: a published state dict, or that network in one of our checkpoints."""
-        from talkingface.weights.checkpoint import load_state_file
-
         load_state_file(getattr(self, name), path, what=f"{type(self).__name__}.{name}", name=name)
 
 

@@ -27,6 +27,7 @@ from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
 from talkingface.files import output_error
+from talkingface.media import frame_count
 from talkingface.preprocess.step import CACHE_BYTES, ClipContext, Rejected, Step
 
 log = logging.getLogger("talkingface")
@@ -264,8 +265,6 @@ def _run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprin
 
 def _frames_of(context: ClipContext) -> int:
     """Frames of a clip none of whose steps decoded the video."""
-    from talkingface.media import frame_count
-
     return frame_count(context.info.duration, context.fps)
 
 

@@ -17,8 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
+from tqdm import tqdm
 
+from talkingface import media
 from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import FORMAT, META_FILE
 from talkingface.errors import DataError, TalkingFaceError
@@ -27,6 +30,7 @@ from talkingface.faces.track import LandmarkTrack, fill_gaps
 from talkingface.preprocess.clip import FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.prepare import Report, check_writable
 from talkingface.preprocess.step import Rejected
+from talkingface.sound.mel import melspectrogram
 
 log = logging.getLogger("talkingface")
 
@@ -64,8 +68,6 @@ def convert_legacy(
         DataError: a root is missing or empty.
         OutputError: `out` cannot be written.
     """
-    from tqdm import tqdm
-
     folders = {name: Path(root) for name, root in roots.items()}
     main = "landmarks" if kind == "iplap" else "faces"
     converters: dict[str, Callable[[str, Path], dict[str, Any]]] = {
@@ -151,8 +153,6 @@ def _iplap_audio(folder: Path, target: Path) -> dict[str, Any]:
 
 def _convert_wav2lip(folder: Path, target: Path, size: int) -> dict[str, Any]:
     """One clip of Wav2Lip's layout: detector crops of any size, and the sound track."""
-    from talkingface.sound.mel import melspectrogram
-
     pictures = _numbered(folder, PICTURES)
     if not pictures:
         raise Rejected("no face pictures")
@@ -165,8 +165,6 @@ def _convert_wav2lip(folder: Path, target: Path, size: int) -> dict[str, Any]:
 
 
 def _copy_audio(path: Path, target: Path) -> tuple[dict[str, Any], np.ndarray]:
-    from talkingface import media
-
     audio = media.read_audio(path)
     media.write_wav(target / "audio.wav", audio)
     return {"audio": _record(["audio.wav"])}, audio
@@ -174,8 +172,6 @@ def _copy_audio(path: Path, target: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 def _pack_faces(pictures: Mapping[int, Path], count: int, target: Path, crop: Mapping[str, Any]) -> tuple[str, ...]:
     """Pack numbered pictures; a missing number is a frame without a face, a damaged picture an error."""
-    import cv2
-
     side = int(crop["size"])
     writer = FaceWriter(target, "faces")
     boxes = np.full((count, 4), np.nan, dtype=np.float32)

@@ -7,6 +7,7 @@ from typing import Any
 
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import ConfigError
+from talkingface.preprocess.filters.measured import NO_FILTERS, wanted_filters
 from talkingface.preprocess.step import STEPS, Step
 
 
@@ -23,8 +24,7 @@ def plan_steps(
     Raises:
         ConfigError: no step makes an artefact, or a parameter is not known.
     """
-    import talkingface.preprocess.filters.sync  # noqa: F401  # noqa: F401  (registers its step)
-    from talkingface.preprocess.filters.measured import NO_FILTERS, wanted_filters
+    import talkingface.preprocess.filters.sync  # noqa: F401  (registers its step; here, since it brings torch)
 
     artefacts = list(artefacts)
     filters = wanted_filters(settings.filters)

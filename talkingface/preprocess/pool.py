@@ -10,6 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+import cv2
+
 from talkingface.errors import DataError
 
 A = TypeVar("A")
@@ -91,8 +93,6 @@ def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Itera
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and one core to each worker."""
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_ids
 from talkingface.config.sections import PreprocessConfig
@@ -28,6 +30,7 @@ from talkingface.preprocess.clip import ABORT, FAILED, OK, REJECTED, Job, Outcom
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
 from talkingface.preprocess.plan import plan_steps
+from talkingface.preprocess.pool import WorkerDied, map_in_processes
 from talkingface.preprocess.rejections import write_rejections
 from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
 
@@ -184,8 +187,6 @@ class Preprocessor:
             report_sync(report.outcomes.values(), self.job.root, limits[0])
 
     def _work(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
-        from tqdm import tqdm
-
         bar = tqdm(total=len(items), desc="preprocess", unit="clip", disable=not self.progress or not items)
         counts: Counter[str] = Counter()
         with bar:
@@ -204,7 +205,6 @@ class Preprocessor:
         if workers <= 1:
             yield from map(work, items)
             return
-        from talkingface.preprocess.pool import WorkerDied, map_in_processes
 
         for item, result in map_in_processes(work, items, workers):
             if isinstance(result, WorkerDied):

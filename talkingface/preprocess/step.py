@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from talkingface import media
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import PreprocessConfig
@@ -84,8 +85,6 @@ class ClipContext:
     @property
     def info(self) -> Any:
         """`MediaInfo` of the source video."""
-        from talkingface import media
-
         if self._info is None:
             self._info = media.probe(self.item.video)
             if not self._info.has_video or self._info.is_image:
@@ -106,8 +105,6 @@ class ClipContext:
 
     def frames(self) -> Iterator[np.ndarray]:
         """All frames at `fps`, (H, W, 3) uint8 RGB; the sound track comes out of the same pass."""
-        from talkingface import media
-
         if self._frames is not None:
             yield from self._frames
             return
@@ -131,8 +128,6 @@ class ClipContext:
 
     def audio(self) -> np.ndarray:
         """(n,) float32 mono in [-1, 1] at 16 kHz."""
-        from talkingface import media
-
         if self._audio is not None:
             return self._audio
         if self.item.audio is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from talkingface import media
 from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import default_file
 from talkingface.config.sections import PreprocessConfig
@@ -16,6 +17,8 @@ from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.faces.detectors import make_provider
 from talkingface.faces.track import MAX_FACES, track_faces
 from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
+from talkingface.sound.mel import MelConfig, melspectrogram
+from talkingface.sound.shift import move_sound
 
 if TYPE_CHECKING:
     from talkingface.preprocess.step import ClipContext
@@ -43,8 +46,6 @@ class AudioStep(Step):
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write `audio.wav`; clips without sound are rejected."""
-        from talkingface import media
-
         audio = self._moved(ctx) if self.needs else ctx.audio()
         seconds, least = len(audio) / media.SAMPLE_RATE, self.params["min_seconds"]
         if not len(audio):
@@ -60,8 +61,6 @@ class AudioStep(Step):
     @staticmethod
     def _moved(ctx: ClipContext) -> np.ndarray:
         """The sound in step with the picture, of the same length."""
-        from talkingface.sound.shift import move_sound
-
         clip = ctx.clip
         facts = clip.facts("sync")
         ctx.facts["moved_frames"] = offset = int(facts["offset"])
@@ -78,14 +77,10 @@ class MelStep(Step):
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
         """Fields of `MelConfig`."""
-        from talkingface.sound.mel import MelConfig
-
         return dataclasses.asdict(MelConfig())
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write `mel.npy`, (80, L) float32."""
-        from talkingface.sound.mel import MelConfig, melspectrogram
-
         name = default_file(self.artefact)
         # From the stored file, not from memory: a rerun must give the same numbers.
         mel = melspectrogram(ctx.clip.audio(), MelConfig(**self.params))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.fft import dct
 
 RATE = 16000
 
@@ -92,8 +93,6 @@ def _energy_blocks(pcm: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def mfcc(pcm: np.ndarray) -> np.ndarray:
     """(frames, 13) float64 coefficients of int16 samples (n,) at 16 kHz, 100 frames per second."""
-    from scipy.fft import dct
-
     lifter = 1.0 + LIFTER / 2.0 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
     result = np.empty((frame_count(pcm), COEFFICIENTS))
     first = 0

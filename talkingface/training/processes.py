@@ -6,24 +6,22 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 
 from talkingface.devices import keep_freed_memory, resolve_device, resolve_precision
 from talkingface.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
     from talkingface.config.sections import Config, StageConfig
 
 
 def make_fabric(config: Config, precision: str | None = None) -> Fabric:
     """The Fabric of a run: device, precision, and several processes where asked for or under `torchrun`."""
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
-
     device = resolve_device(config.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -54,8 +52,6 @@ def wait_until_prepared() -> None:
     """
     store = _launcher_store()
     if store is not None:
-        from datetime import timedelta
-
         store.wait([_PREPARED], timedelta(days=14))
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from talkingface.config.layers import to_plain
 from talkingface.files import write_text
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ class RunLog:
         except ImportError:
             log.warning("log_wandb is on but wandb is not installed (pip install wandb); going on without")
             return
-        from talkingface.config.layers import to_plain
 
         name = f"{self.config.model_name}-{self.run.path.name}-{stage}"
         self._wandb = wandb.init(project=self.config.wandb_project, name=name, config=to_plain(self.config))

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from talkingface.errors import CheckpointError, OutputError
+from talkingface.config.yaml_files import read_yaml
+from talkingface.errors import CheckpointError, ConfigError, OutputError
 
 FORMAT = 1
 
@@ -121,9 +122,6 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def _stage_folders(run: Path) -> list[Path]:
     """Stage folders of a run in the order of training; copying may have changed their times, so its YAML decides."""
-    from talkingface.config.yaml_files import read_yaml
-    from talkingface.errors import ConfigError
-
     found = sorted(p for p in run.iterdir() if p.is_dir() and any(p.glob("*.pt")))
     try:
         stages = read_yaml(run / "config.yaml")[0].get("stages") or []

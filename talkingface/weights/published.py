@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from talkingface.errors import TalkingFaceError
+from talkingface.errors import TalkingFaceError, unknown
 from talkingface.weights.download import file_sha256, part_of
 
 log = logging.getLogger("talkingface")
@@ -180,8 +180,6 @@ def find(name: str) -> WeightFile:
     wanted = name.lower()
     found = [f for f in FILES if wanted in (f.name.lower(), f.path.lower(), Path(f.path).name.lower())]
     if len(found) != 1:
-        from talkingface.errors import unknown
-
         names = [file.name for file in found] or [file.name for file in FILES]
         raise WeightsError(unknown("weight file", name, names))
     return found[0]

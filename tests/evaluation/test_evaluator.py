@@ -318,7 +318,9 @@ def test_the_detector_behind_prepared_landmarks_is_named_where_none_was_at_work(
 
 def test_detectors_of_the_evaluation_run_on_its_device(monkeypatch):
     asked = []
-    monkeypatch.setattr("talkingface.faces.detectors.make_provider", lambda *a, **k: asked.append(k) or ToyProvider())
+    monkeypatch.setattr(
+        "talkingface.evaluation.tracking.make_provider", lambda *a, **k: asked.append(k) or ToyProvider()
+    )
     settings = LandmarkConfig(provider="s3fd").on("/w", "cuda:1")
     Evaluator(None, (), landmarks=settings, device="cpu").tracker.prepare()
     Tracker(settings).prepare()

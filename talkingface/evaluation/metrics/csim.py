@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import cv2
 import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
@@ -19,12 +20,11 @@ from talkingface.evaluation.metric import Figure, Metric, mean_of
 from talkingface.evaluation.metrics.networks import Weights, batch_size, batches, find_weights, ready, to_images
 from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import region_boxes
+from talkingface.networks.iresnet import IResNet
 from talkingface.networks.precision import judging, precision
 
 if TYPE_CHECKING:
     import torch
-
-    from talkingface.networks.iresnet import IResNet
 
 
 SIDE = 112
@@ -60,15 +60,11 @@ def similarity(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
 
 def align(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The face of a frame as ArcFace knows faces, (112, 112, 3); `points` are `five_points` in pixels of the frame."""
-    import cv2
-
     return cv2.warpAffine(frame, similarity(points), (SIDE, SIDE))
 
 
 def around(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     """The square around the middle of a box `(x1, y1, x2, y2)`, as large as its longer side, (112, 112, 3)."""
-    import cv2
-
     side = max(box[2] - box[0], box[3] - box[1], 1.0)
     scale = SIDE / side
     left, top = (box[:2] + box[2:] - side) / 2
@@ -131,7 +127,6 @@ class CSIM(Metric):
         self._weights = find_weights(
             f"arcface_{name}", self.weights_dir, self.settings.csim_checkpoint, "csim_checkpoint"
         )
-        from talkingface.networks.iresnet import IResNet
 
         try:
             self._network = ready(IResNet(name).load(self._weights.path), self.device)
@@ -245,8 +240,6 @@ def _middle(frame: np.ndarray) -> np.ndarray:
 
 
 def _resize(picture: np.ndarray) -> np.ndarray:
-    import cv2
-
     return cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
 

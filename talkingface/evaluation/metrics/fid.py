@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.metric import Figure, Metric
@@ -155,8 +156,6 @@ class FID(Metric):
 
     def _features(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """(B, 2048) on the CPU, from (H, W, 3) uint8 RGB pictures, each of any size."""
-        import torch
-
         from talkingface.networks.inception import to_side
 
         assert self._network is not None
@@ -182,8 +181,6 @@ class _Kept:
 
     def get(self, key: Hashable, start: int, count: int) -> torch.Tensor | None:
         """Rows start to start + count, None unless all are there."""
-        import torch
-
         rows = self._rows.get(key, [])
         return torch.stack(rows[start : start + count]) if len(rows) >= start + count else None
 

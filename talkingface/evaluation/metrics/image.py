@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 
 from talkingface.evaluation.metric import Figure, Metric, mean_of
@@ -84,15 +85,11 @@ def _ssim(a: np.ndarray, b: np.ndarray, window: Callable[[np.ndarray], np.ndarra
 
 def _uniform7(image: np.ndarray) -> np.ndarray:
     """Mean of every full 7x7 window, (H-6, W-6[, C])."""
-    import cv2
-
     return cv2.boxFilter(image, cv2.CV_64F, (7, 7))[3:-3, 3:-3]
 
 
 def _gauss11(image: np.ndarray) -> np.ndarray:
     """Weighted mean of every full 11x11 window, sigma 1.5, (H-10, W-10[, C])."""
-    import cv2
-
     kernel = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     kernel /= kernel.sum()
     return cv2.sepFilter2D(image, -1, kernel, kernel)[5:-5, 5:-5]
@@ -109,8 +106,6 @@ def _pool(image: np.ndarray, factor: int) -> np.ndarray:
 
 def _gray224(frame: np.ndarray) -> np.ndarray:
     """(224, 224) float64: resized in colour as uint8, then made gray as uint8, both by OpenCV, as published."""
-    import cv2
-
     small = cv2.resize(frame, (224, 224), interpolation=cv2.INTER_LINEAR)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64)
 

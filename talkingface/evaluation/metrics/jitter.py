@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 
 from talkingface.evaluation.metric import Figure, Metric, mean_of
@@ -49,8 +50,6 @@ def pixel_jitter(frames: Iterable[np.ndarray], faces: np.ndarray, mouths: np.nda
     Returns:
         Grey levels, one value for each of the F - 2 middle frames, NaN where it has no box.
     """
-    import cv2
-
     values = []
     held: deque[np.ndarray] = deque(maxlen=3)
     for index, frame in enumerate(frames):

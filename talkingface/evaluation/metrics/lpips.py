@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
@@ -27,11 +28,9 @@ from talkingface.evaluation.metrics.networks import (
 )
 from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import crop
+from talkingface.networks.lpips import LPIPS as Network
+from talkingface.networks.lpips import SMALLEST
 from talkingface.networks.precision import judging, precision
-
-if TYPE_CHECKING:
-    from talkingface.networks.lpips import LPIPS as Network
-
 
 CROP_SIDE = {"face": 256, "mouth": 128}
 """Pixels a side to which crops are resized."""
@@ -63,7 +62,6 @@ class LPIPS(Metric):
         settings = self.settings
         trunk = find_weights(TRUNKS[settings.lpips_net], self.weights_dir, settings.lpips_trunk, "lpips_trunk")
         linear = self._linear_layers()
-        from talkingface.networks.lpips import LPIPS as Network
 
         try:
             self._network = ready(Network(settings.lpips_net).load(trunk.path, linear.path), self.device)
@@ -127,8 +125,6 @@ class LPIPS(Metric):
         return values
 
     def _compare(self, pairs: Sequence[Pair]) -> list[float]:
-        from talkingface.networks.lpips import SMALLEST
-
         assert self._network is not None
         smallest = SMALLEST[self._network.net]
         if min(pairs[0][0].shape[:2]) < smallest:
@@ -152,7 +148,5 @@ def _cut(pair: Pair, region: str, boxes: np.ndarray | None, index: int) -> Pair 
 
 
 def _resize(picture: np.ndarray, side: int) -> np.ndarray:
-    import cv2
-
     shrinks = min(picture.shape[:2]) > side
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

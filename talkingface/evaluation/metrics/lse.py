@@ -23,6 +23,8 @@ from talkingface.evaluation.metrics.networks import find_weights
 from talkingface.evaluation.sample import EvalSample
 from talkingface.lipsync.public.face_track import running_median, smooth
 from talkingface.lipsync.public.windows import SAMPLES_PER_FRAME, LipWindows, audio_embeddings, embed, windows_scored
+from talkingface.media import probe
+from talkingface.networks.syncnet_v2 import SyncNetV2
 from talkingface.sound.mfcc import pcm16
 
 if TYPE_CHECKING:
@@ -145,7 +147,6 @@ class LSE(Metric):
         if self._network is not None:
             return
         weights = find_weights(WEIGHTS, self.weights_dir, self.settings.lse_checkpoint, "lse_checkpoint")
-        from talkingface.networks.syncnet_v2 import SyncNetV2
 
         try:
             network = SyncNetV2().load(weights.path)
@@ -183,8 +184,6 @@ class LSE(Metric):
         Raises:
             DataError: too short, or with protocol `track` no face that can be followed.
         """
-        from talkingface.media import probe
-
         self.prepare()
         rate = probe(sample.generated).fps
         if abs(rate - FPS) > 0.01:

@@ -16,6 +16,8 @@ import numpy as np
 
 from talkingface.errors import DataError
 from talkingface.evaluation.metrics.networks import find_weights
+from talkingface.faces.detectors import make_provider
+from talkingface.faces.s3fd import S3FDDetector, resized, suppress
 from talkingface.lipsync.public import face_track
 from talkingface.lipsync.public.face_track import FaceTrack, SmoothTrack
 from talkingface.lipsync.public.windows import LipWindows, lip_input
@@ -24,7 +26,6 @@ from talkingface.media.shots import THRESHOLD, CutFinder
 from talkingface.weights.published import locate
 
 if TYPE_CHECKING:
-    from talkingface.faces.s3fd import S3FDDetector
     from talkingface.faces.track import LandmarkProvider
 
 
@@ -69,14 +70,10 @@ class S3FDFinder:
 
     def reduce(self, frame: np.ndarray) -> np.ndarray:
         """The frame at a quarter of its size."""
-        from talkingface.faces.s3fd import resized
-
         return resized(frame, SCALE)
 
     def find(self, pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
         """(n, 5) boxes with scores, best first."""
-        from talkingface.faces.s3fd import suppress
-
         found = self._detector.detect(pictures, least=LEAST_SCORE)
         height, width = (full / small for full, small in zip(size, pictures[0].shape[:2], strict=True))
         grow = np.array([width, height, width, height, 1.0], np.float32)
@@ -132,11 +129,8 @@ def make_finder(
         TalkingFaceError: they are damaged, or MediaPipe is missing.
     """
     if choice == "s3fd" or (choice == "auto" and (configured or locate(weights_dir, "s3fd").is_file())):
-        from talkingface.faces.s3fd import S3FDDetector
-
         weights = find_weights("s3fd", weights_dir, configured, "track_weights")
         return S3FDFinder(S3FDDetector.load(weights.path, device, batch), weights.definition)
-    from talkingface.faces.detectors import make_provider
 
     return LandmarkFinder(make_provider("mediapipe"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from talkingface.errors import Unavailable
 from talkingface.weights.published import find, how_to_get, is_published, locate, sha256_of, verify
@@ -109,14 +110,10 @@ def batches(
 
 def ready(network: M, device: str) -> M:
     """A loaded network in eval mode on its device, in the memory layout that `to_images` gives: up to twice as fast."""
-    import torch
-
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def to_images(frames: Sequence[np.ndarray], device: str) -> torch.Tensor:
     """Frames of one size, (H, W, 3) uint8 RGB -> (B, 3, H, W) float32 in [0, 1]."""
-    import torch
-
     stacked = torch.from_numpy(np.stack(frames)).to(device)
     return stacked.permute(0, 3, 1, 2).float().div(255)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from talkingface.clips.layouts import sound_beside
 from talkingface.errors import TalkingFaceError
@@ -15,10 +17,6 @@ from talkingface.evaluation.report.result import ClipScore, EvalResult, safe_nam
 from talkingface.evaluation.rows import ROWS
 from talkingface.files import write_text
 from talkingface.version import __version__
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
 
 METHOD_COLOURS = 6  # m0 to m5 in style.css
 
@@ -99,8 +97,6 @@ def write_comparison_html(comparison: Comparison, folder: Path) -> None:
 @cache
 def environment() -> Environment:
     """The templates; whatever is put into them is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     loader = PackageLoader("talkingface.evaluation.report", "templates")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters |= {"number": number, "interval": interval, "flatten": views.flatten}

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from talkingface.clips.source import Audio
 from talkingface.errors import MediaError, TalkingFaceError
 from talkingface.evaluation.report.result import EvalResult, one_line
+from talkingface.evaluation.report.side_by_side import write_side_by_side
+from talkingface.media import VideoReader, probe, read_image, write_image
+from talkingface.media.write import choose_encoder
 
 MAIN_FIGURES = ("mouth_corr", "lse_c", "expert_sync", "ssim_mouth", "ssim")
 """The first of these that a result has decides which clips are best and worst: lip sync before pictures."""
@@ -106,10 +110,6 @@ def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = N
     Raises:
         TalkingFaceError: a video is damaged, or the film would be too large.
     """
-    from talkingface.evaluation.report.side_by_side import write_side_by_side
-    from talkingface.media import VideoReader, probe, write_image
-    from talkingface.media.write import choose_encoder
-
     if choose_encoder() == "mpeg4":
         raise MediaError("this build of PyAV has no H.264 encoder, and browsers play nothing else it writes")
     speaker = list(videos.values())[-1]
@@ -126,8 +126,6 @@ def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = N
 
 def _first_sound(paths: Sequence[Path]) -> np.ndarray | None:
     """(n,) mono 16 kHz of the first file that has a sound; None where none has."""
-    from talkingface.clips.source import Audio
-
     for path in paths:
         try:
             return Audio.load(path).samples
@@ -142,8 +140,6 @@ def picture_address(path: Path) -> str:
     Raises:
         TalkingFaceError: it is missing or damaged.
     """
-    from talkingface.media import read_image, write_image
-
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "picture.jpg"
         write_image(small, read_image(path), quality=88)

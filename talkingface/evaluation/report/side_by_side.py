@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from itertools import islice, zip_longest
 from pathlib import Path
 
+import cv2
 import numpy as np
+
+from talkingface.media import VideoReader, VideoWriter
 
 CAPTION_HEIGHT = 24
 
@@ -32,8 +35,6 @@ def write_side_by_side(
         max_seconds: where to stop.
         crf: quality of the encoder, lower is better.
     """
-    from talkingface.media import VideoReader, VideoWriter
-
     readers = [iter(VideoReader(path, fps=fps)) for path in videos.values()]
     most = None if max_seconds is None else max(1, round(max_seconds * fps))
     with VideoWriter(output, fps=fps, audio=audio, crf=crf) as writer:
@@ -47,8 +48,6 @@ def write_side_by_side(
 
 def captioned(frame: np.ndarray, title: str, height: int) -> np.ndarray:
     """The frame scaled to `height`, with a dark strip and its title on top: (height + strip, W, 3) uint8 RGB."""
-    import cv2
-
     if frame.shape[0] != height:
         width = max(1, round(frame.shape[1] * height / frame.shape[0]))
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)

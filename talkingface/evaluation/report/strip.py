@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from talkingface.errors import DataError
+from talkingface.media import VideoReader, write_image
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
@@ -34,8 +36,6 @@ def write_strip(videos: Mapping[str, Path], track: LandmarkTrack, output: Path, 
         fps: frame rate of the track.
         moments: number of columns.
     """
-    from talkingface.media import VideoReader, write_image
-
     try:
         order = track.opening()
     except DataError:  # boxes without landmarks: the moments are spread over the clip
@@ -77,8 +77,6 @@ def view(track: LandmarkTrack, frames: list[int]) -> tuple[int, int, int, int]:
 
 def tile(frame: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """The boxed part of a frame (H, W, 3) uint8 at `TILE` pixels."""
-    import cv2
-
     x1, y1, x2, y2 = box
     part = frame[y1:y2, x1:x2]
     shrinks = part.shape[0] > TILE
@@ -87,8 +85,6 @@ def tile(frame: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 def label_tile(label: str) -> np.ndarray:
     """(TILE, LABEL_WIDTH, 3) uint8: the label, one word per line."""
-    import cv2
-
     picture = np.full((TILE, LABEL_WIDTH, 3), 24, np.uint8)
     words = label.split()
     for line, word in enumerate(words):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.evaluation.metric import finite_only
+from talkingface.evaluation.report.html import write_html
 from talkingface.files import write_text
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
     write_text(folder / "per_clip.csv", _per_clip_csv(result))
     write_text(folder / "per_clip.json", _per_clip_json(result, folder))
     if html:
-        from talkingface.evaluation.report.html import write_html
-
         write_html(result, folder)
 
 

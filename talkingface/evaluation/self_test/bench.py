@@ -14,6 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import nn
+
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import TalkingFaceError
@@ -21,10 +24,14 @@ from talkingface.evaluation.folders import FileClip
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
 from talkingface.evaluation.rows import Reference, write_still
 from talkingface.evaluation.sample import EvalSample
+from talkingface.media import VideoReader, VideoWriter, write_wav
+from talkingface.networks.iresnet import IResNet
+from talkingface.networks.lpips import LPIPS
+from talkingface.networks.sync_expert import SyncExpert
+from talkingface.networks.syncnet_v2 import SyncNetV2
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from talkingface.evaluation.tracking import TrackCache
 
@@ -43,8 +50,6 @@ def score(metric: Metric, sample: EvalSample) -> dict[str, float]:
 
 
 def _syncnet(settings: EvaluationConfig) -> nn.Module:
-    from talkingface.networks.syncnet_v2 import SyncNetV2
-
     return SyncNetV2()
 
 
@@ -55,20 +60,14 @@ def _inception(settings: EvaluationConfig) -> nn.Module:
 
 
 def _lpips(settings: EvaluationConfig) -> nn.Module:
-    from talkingface.networks.lpips import LPIPS
-
     return LPIPS(settings.lpips_net)
 
 
 def _iresnet(settings: EvaluationConfig) -> nn.Module:
-    from talkingface.networks.iresnet import IResNet
-
     return IResNet(settings.csim_network)
 
 
 def _expert(settings: EvaluationConfig) -> nn.Module:
-    from talkingface.networks.sync_expert import SyncExpert
-
     return SyncExpert((24, 48), width=0.25)
 
 
@@ -84,9 +83,6 @@ RANDOM: dict[str, tuple[str, Callable[[EvaluationConfig], nn.Module]]] = {
 
 def random_weights(network: nn.Module) -> dict[str, torch.Tensor]:
     """Weights drawn so that activations keep their size from layer to layer: a network that tells pictures apart."""
-    import torch
-    from torch import nn
-
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
@@ -143,8 +139,6 @@ class Bench:
 
     def random(self, name: str, **settings: Any) -> Metric:
         """A metric whose network has random weights, the same every time."""
-        import torch
-
         key, build = RANDOM[name]
         if name not in self._random:
             self._random[name] = self.folder / f"random_{name}.pth"
@@ -178,8 +172,6 @@ class Bench:
 
     def frozen(self, clip: FileClip, frames: int) -> Path:
         """The clip's first frame, `frames` times: encoded without loss, so that every decoded frame is the same."""
-        from talkingface.media import VideoReader, VideoWriter
-
         output = self.folder / f"{clip.video.stem}_frozen.mp4"
         if not output.exists():
             first = next(islice(iter(VideoReader(clip.video, fps=clip.fps)), 1))
@@ -191,8 +183,6 @@ class Bench:
 
 def shortened(clip: FileClip, output: Path, frames: int) -> FileClip:
     """The first frames of a clip as a file of its own, with their sound beside it."""
-    from talkingface.media import VideoReader, VideoWriter, write_wav
-
     sound = output.with_suffix(".wav")
     write_wav(sound, clip.audio()[: round(frames * 16000 / clip.fps)])
     with VideoWriter(output, fps=clip.fps) as writer:

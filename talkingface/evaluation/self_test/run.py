@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkingface.clips.layouts import make_layout
+from talkingface.demo.corpus import ensure_demo_corpus
+from talkingface.devices import resolve_device
 from talkingface.errors import ConfigError, DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.folders import FileClip
 from talkingface.evaluation.metric import MetricContext
@@ -99,8 +102,6 @@ def _wanted(loaded: LoadedConfig) -> list[Check]:
 
 
 def _bench(config: Config, folder: Path) -> Bench:
-    from talkingface.devices import resolve_device
-
     tracker = Tracker(config.preprocess.landmarks)
     tracker.prepare()
     find = TrackCache(tracker, folder)
@@ -143,9 +144,6 @@ def usable_clips(config: Config, find: TrackCache, folder: Path) -> list[FileCli
 
 
 def _test_clips(config: Config, find: TrackCache) -> Iterator[FileClip]:
-    from talkingface.clips.layouts import make_layout
-    from talkingface.demo.corpus import ensure_demo_corpus
-
     if config.layout == "demo" and config.need_preprocess:
         ensure_demo_corpus(config)
     layout = make_layout(config)

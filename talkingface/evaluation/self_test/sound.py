@@ -18,6 +18,7 @@ from talkingface.evaluation.metrics.lse import LSE
 from talkingface.evaluation.metrics.mouth import Mouth
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.self_test.bench import Bench, Broken, score
+from talkingface.faces.track import LandmarkTrack
 from talkingface.lipsync.mouth_motion import MAX_LAG, log_energy
 from talkingface.lipsync.public.windows import SAMPLES_PER_FRAME as FRAME
 from talkingface.lipsync.public.windows import audio_embeddings, windows_scored
@@ -25,7 +26,6 @@ from talkingface.sound.mfcc import pcm16
 
 if TYPE_CHECKING:
     from talkingface.evaluation.folders import FileClip
-    from talkingface.faces.track import LandmarkTrack
 
 
 SHIFTS = range(-10, 11)
@@ -282,8 +282,6 @@ def sound_lags(bench: Bench) -> str:
 
 def drawn_track(opening: np.ndarray) -> LandmarkTrack:
     """Landmarks of a face of height 100 whose mouth opens with a series (F,)."""
-    from talkingface.faces.track import LandmarkTrack
-
     points = np.zeros((len(opening), 68, 2), np.float32)
     points[:, 8] = [0, 80]  # chin; brows at 0: 80 % of the height
     points[:, 66, 1] = opening - opening.min()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -264,8 +265,6 @@ class Change(NamedTuple):
 
     def faces(self, crops: np.ndarray) -> np.ndarray:
         """(K, 5, S, S, 3) uint8 crops -> their changed lower halves (K, 5, S/2, S, 3)."""
-        import cv2
-
         side = crops.shape[2]
         levels = (np.arange(256) / 255 - 0.5) * (1 + self.contrast) + 0.5 + self.brightness
         table = np.clip(np.rint(255 * levels), 0, 255).astype(np.uint8)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from talkingface.errors import CheckpointError, DataError, Unavailable
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
@@ -265,8 +266,6 @@ def _crop_for(network: SyncExpert, crop: CropConfig) -> CropConfig:
 
 def _shaped_like(state: Mapping[str, Tensor], file: Path) -> SyncExpert:
     """An expert of the form and width that a state dict has."""
-    import torch
-
     shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
     for size in SIZES:
         width = _width(shapes, _shapes(size, 1.0))
@@ -277,8 +276,6 @@ def _shaped_like(state: Mapping[str, Tensor], file: Path) -> SyncExpert:
 
 
 def _shapes(size: tuple[int, int], width: float) -> dict[str, tuple[int, ...]]:
-    import torch
-
     with torch.device("meta"):
         return {key: tuple(value.shape) for key, value in SyncExpert(size, width).state_dict().items()}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 MIN_TRACK = 100  # frames of a shot, and detections that a track must exceed
@@ -79,8 +80,6 @@ class SmoothTrack:
 
     def crop(self, frame: np.ndarray, index: int) -> np.ndarray:
         """The face in frame `first + index`, (224, 224, 3) uint8; 110 where the crop leaves the picture."""
-        import cv2
-
         pad, y0, y1, x0, x1 = self.rectangle(index)
         height, width = frame.shape[:2]
         # The published code copies the whole picture into a padded one; only the crop itself is filled here.

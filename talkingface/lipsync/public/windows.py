@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import torch
 
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError
@@ -36,8 +38,6 @@ def windows_scored(frames: int, samples: int) -> int:
 
 def lip_input(frame: np.ndarray) -> np.ndarray:
     """A frame (H, W, 3) uint8 RGB as the network wants it: (224, 224, 3) BGR, the aspect ratio not kept."""
-    import cv2
-
     small = frame if frame.shape[:2] == (SIDE, SIDE) else cv2.resize(frame, (SIDE, SIDE))
     return cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
 
@@ -79,8 +79,6 @@ class LipWindows:
         return np.concatenate(self._done) if self._done else np.zeros((0, 0), np.float32)
 
     def _embed(self) -> None:
-        import torch
-
         with scoring(self.device, self.precision):
             frames = torch.from_numpy(np.stack(self._held)).to(self.device)  # (T, S, S, 3)
             count = len(frames) - WINDOW + 1
@@ -94,8 +92,6 @@ def audio_embeddings(
     network: SyncNet, pcm: np.ndarray, count: int, device: str = "cpu", batch: int = 64, precision: str = "32"
 ) -> np.ndarray:
     """(count, 1024) embeddings of the sound of windows 0..count-1, from int16 samples."""
-    import torch
-
     features = torch.from_numpy(mfcc(pcm).T.astype(np.float32)).to(device)  # (13, T)
     windows = features.unfold(1, 4 * WINDOW, 4).permute(1, 0, 2)[:count, None]  # (count, 1, 13, 20)
     with scoring(device, precision):

@@ -24,6 +24,7 @@ from talkingface.faces.mesh import JAWLINE
 from talkingface.faces.sketch import draw_sketches
 from talkingface.models.iplap.data import POSE, box_shapes
 from talkingface.models.iplap.mouth import Timeline, contents, smoothed
+from talkingface.models.iplap.pixels import from_network, network_images
 from talkingface.models.iplap.points import ClipPoints, clip_points
 from talkingface.models.iplap.references import ReferenceGroup, mouth_openness, select_references
 from talkingface.sound.mel import cut_mel, melspectrogram
@@ -162,8 +163,6 @@ def encode_group(
     model: IPLAPNetworks, origin: Source, scene: Scene, serves: np.ndarray, candidates: np.ndarray
 ) -> ReferenceGroup:
     """Pick references from closed to open mouth and run the encoders that depend on them alone."""
-    from talkingface.models.iplap.pixels import network_images
-
     settings, size = model.config.inference, model.config.crop.size
     landmark_frames = select_references(scene.openness, settings.nl, candidates)
     picture_frames = select_references(scene.openness, settings.ref_n, candidates)
@@ -227,8 +226,6 @@ def render(
         content: (m, T, 2, 57) predicted lips and jaws of the windows around them.
         mel: (80, L) spectrogram of the driving audio.
     """
-    from talkingface.models.iplap.pixels import from_network, network_images
-
     size, window = model.config.crop.size, timeline.window
     shown = timeline.shown[timeline.around(rows)]
     pose = scene.points.relative[shown][..., :POSE]

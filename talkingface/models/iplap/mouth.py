@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.signal import savgol_filter
 
 from talkingface.models.iplap.data import COLUMNS_PER_SECOND, CONTENT, POSE
 from talkingface.models.iplap.points import ClipPoints
@@ -195,8 +196,6 @@ def silence_gate(samples: np.ndarray, frames: int, fps: float, sample_rate: int,
 
 def smoothed(values: np.ndarray, valid: np.ndarray, window: int) -> np.ndarray:
     """Savitzky-Golay filter (order 2) over axis 0, within every unbroken run of valid entries of at least `window`."""
-    from scipy.signal import savgol_filter
-
     result = values.copy()
     edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
     for start, stop in edges.reshape(-1, 2):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from talkingface.faces.sketch import draw_sketches
+from talkingface.models.iplap.pixels import network_sketches
 
 if TYPE_CHECKING:
     from talkingface.models.iplap.data import RenderWindows
@@ -47,8 +48,6 @@ def render_preview(model: IPLAPNetworks, batch: Batch, dataset: RenderWindows) -
 
 def panes(model: IPLAPNetworks, batch: Batch) -> Tensor:
     """(B, 3, S, 5 S) RGB in [0, 1]: upper face, driving sketch, warped reference, generated face, real face."""
-    from talkingface.models.iplap.pixels import network_sketches
-
     real, generated, warped = model.draw(batch)
     masked = model.renderer.mask_lower_half(real)
     drive = network_sketches(batch["sketches"])[:, model.config.landmark.window // 2].expand_as(real)

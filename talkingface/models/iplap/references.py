@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from talkingface.faces.mesh import OUTER_LIP_BOTTOM, OUTER_LIP_TOP
+
 if TYPE_CHECKING:
     from talkingface.models.iplap.networks.alignment import References
 
@@ -49,8 +51,6 @@ def mouth_openness(points_px: np.ndarray, size_hw: tuple[int, int]) -> np.ndarra
         points_px: (F, 478, 2 or 3) pixels.
         size_hw: height and width of the frames.
     """
-    from talkingface.faces.mesh import OUTER_LIP_BOTTOM, OUTER_LIP_TOP
-
     height, width = size_hw
     points = np.asarray(points_px)[..., :2]
     return np.linalg.norm((points[:, OUTER_LIP_TOP] - points[:, OUTER_LIP_BOTTOM]) / [width, height], axis=-1)

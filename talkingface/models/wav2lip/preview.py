@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from talkingface.models.wav2lip.pixels import network_input
+
 if TYPE_CHECKING:
     from talkingface.models.wav2lip.data import FaceWindows
     from talkingface.models.wav2lip.parts import Wav2LipNetworks
@@ -35,8 +37,6 @@ def face_preview(model: Wav2LipNetworks, batch: Batch, dataset: FaceWindows) -> 
 
 def panes(model: Wav2LipNetworks, batch: Batch) -> Tensor:
     """(B, T, 3, S, 4 S) RGB in [0, 1]: masked face, reference, generated face, real face."""
-    from talkingface.models.wav2lip.pixels import network_input
-
     masked, reference = network_input(batch["target"], batch["reference"]).chunk(2, dim=1)
     drawn, target = model.draw(batch)
     return torch.cat([masked, reference, drawn, target], dim=-1).flip(1).transpose(1, 2).float().cpu()

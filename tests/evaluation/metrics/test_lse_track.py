@@ -190,7 +190,9 @@ def test_boxes_of_overlapping_faces_are_thinned_out_at_the_full_size():
 
 def test_detectors_are_chosen_by_the_weights_that_are_there(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr("talkingface.faces.detectors.make_provider", lambda name: made.append(name) or Points())
+    monkeypatch.setattr(
+        "talkingface.evaluation.metrics.lse_track.make_provider", lambda name: made.append(name) or Points()
+    )
     assert make_finder("auto", tmp_path, "cpu").describe() == {"name": "points", "version": "7"}
     assert made == ["mediapipe"]
     with pytest.raises(Unavailable, match=r"weights not found: .*s3fd-619a316812\.pth"):
