@@ -1,10 +1,11 @@
-"""The commands: preprocess -> train -> evaluate, and the smaller ones around them."""
+"""Preprocess, train, evaluate, as one call or one by one; and published weights made a checkpoint."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
 from talkingface.config.layers import to_plain
 from talkingface.config.yaml_files import read_yaml
-from talkingface.demo.corpus import ensure_demo_corpus, make_corpus
+from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, Unavailable
 from talkingface.evaluation.evaluator import Evaluator
@@ -30,6 +31,7 @@ from talkingface.weights.runs import RunFolder
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config, StageConfig
+    from talkingface.evaluation.report.result import EvalResult
     from talkingface.plugin.contract import TalkingFaceModel
 
 
@@ -43,7 +45,6 @@ def run(
     dataset: str,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
-    saved: bool = True,
     evaluate_model_file: str | None = None,
 ) -> dict[str, Any]:
     """Do what the command line does: preprocess what is missing, train, evaluate.
@@ -53,7 +54,6 @@ def run(
         dataset: data set name.
         config_file_list: more YAML files.
         config_dict: overrides, dotted or nested keys.
-        saved: kept for callers of the earlier toolkit; checkpoints are always written.
         evaluate_model_file: checkpoint to evaluate when `train` is off.
 
     Returns:
@@ -62,16 +62,16 @@ def run(
     overrides = dict(config_dict or {})
     if evaluate_model_file is not None:
         overrides["evaluate_model_file"] = evaluate_model_file
-    return _run(load_config(model, dataset, config_file_list or (), overrides))
+    result = run_configured(load_config(model, dataset, config_file_list or (), overrides))
+    return {} if result is None else result.content
 
 
-def run_all(loaded: LoadedConfig) -> int:
-    """Command `run`."""
-    _run(loaded)
-    return 0
+def run_configured(loaded: LoadedConfig) -> EvalResult | None:
+    """The same for a configuration that is read already.
 
-
-def _run(loaded: LoadedConfig) -> dict[str, Any]:
+    Returns:
+        What the evaluation found; None where there is none, and in the helper processes of distributed training.
+    """
     config = loaded.config
     if not config.train and not config.evaluate_model_file:
         raise ConfigError("--train=False needs --evaluate_model_file=FILE, the checkpoint to evaluate")
@@ -84,12 +84,12 @@ def _run(loaded: LoadedConfig) -> dict[str, Any]:
         _check_metrics(config, config.evaluate)
         clips, run_folder = _train(loaded, prepare)
         if run_folder is None:
-            return {}
+            return None
     else:
         clips, run_folder = prepare(loaded, evaluate_only=True), RunFolder.open(config)
     if not config.evaluate or not _stage_generates(config):
         _finish(run_folder, config)
-        return {}
+        return None
     checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
     result = _evaluate(loaded, clips, checkpoint, run_folder.path / "eval")
     _finish(run_folder, config)
@@ -106,18 +106,16 @@ def _stage_generates(config: Config) -> bool:
     return False
 
 
-def preprocess(loaded: LoadedConfig) -> int:
-    """Command `preprocess`: exit code 0 unless no clip is usable."""
-    prepare(loaded, always=True)
-    return 0
+def train(loaded: LoadedConfig) -> RunFolder | None:
+    """Train from prepared data, which needs no media or face library.
 
-
-def train(loaded: LoadedConfig) -> int:
-    """Command `train`: from prepared data, needs no media or face library."""
+    Returns:
+        The run's folder; None in the helper processes of distributed training.
+    """
     _check_metrics(loaded.config, False)
     _, run_folder = _train(loaded, lambda given: prepared_clips(given.config))
     _finish(run_folder, loaded.config)
-    return 0
+    return run_folder
 
 
 def _finish(run_folder: RunFolder | None, config: Config) -> None:
@@ -126,14 +124,13 @@ def _finish(run_folder: RunFolder | None, config: Config) -> None:
         run_folder.set_status("finished")
 
 
-def evaluate(loaded: LoadedConfig, output: str | None = None) -> int:
-    """Command `evaluate`; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
+def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult:
+    """Score a trained model; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
     config = loaded.config
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
     out = output_folder(output) if output else _report_folder(config, path)
-    _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
-    return 0
+    return _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
 
 
 def _report_folder(config: Config, checkpoint: Path) -> Path:
@@ -327,8 +324,8 @@ def make_evaluator(config: Config, pipeline: Any, clips: Clips, cls: type | None
     return (cls or Evaluator).from_config(config, pipeline, known)
 
 
-def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> dict[str, Any]:
-    """Generate and score the test clips; prints the table, returns the content of metrics.json."""
+def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:
+    """Generate and score the test clips."""
     config = loaded.config
     limit_threads(config.threads)
     if not clips["test"]:
@@ -337,26 +334,39 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, loaded.asked("model"))
     evaluator = make_evaluator(config, pipeline, clips, get_spec(config.model_name).evaluator)
     chosen = clips["test"][: config.evaluation.max_clips]
-    result = evaluator.run(chosen, out)
-    print(result.table())
-    return result.content
+    return evaluator.run(chosen, out)
 
 
-# -- small commands ----------------------------------------------------------------------------------------------------
+# -- published weights -------------------------------------------------------------------------------------------------
 
 
-def demo_data(out: str, **options: Any) -> int:
-    """Command `demo-data`."""
-    options["portraits"] = Path(options["portraits"]) if options["portraits"] else None
-    info = make_corpus(Path(out), **options)
-    print(info)
-    return 0
+@dataclass(frozen=True)
+class Imported:
+    """A checkpoint made of published files.
+
+    Attributes:
+        path: where it lies.
+        networks: the networks in it.
+        missing: published files that were not there, by the network that has no weights for want of them.
+    """
+
+    path: Path
+    networks: tuple[str, ...]
+    missing: dict[str, str]
 
 
-def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> int:
-    """Command `import`: published files -> one checkpoint of ours, every key checked."""
-    if not model:
-        raise ConfigError("`import` needs --model=NAME")
+def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> Imported:
+    """Turn published files into one checkpoint of ours, every key checked.
+
+    Args:
+        model: registered model name.
+        folder: where the files are.
+        output: file to write; None: `<weights_dir>/<Model>/imported.pt`.
+        overrides: configuration keys, stronger than the settings that a file brings along.
+
+    Raises:
+        CheckpointError: none of the files is there, or one does not fit.
+    """
     spec = get_spec(model)
     # Only the files that are there have a say, the first one the most: forms of one network exclude each other.
     there = [official for official in spec.model.official if (Path(folder) / official.file).is_file()]
@@ -383,8 +393,5 @@ def import_checkpoints(model: str, folder: str, output: str | None, overrides: M
         "config": to_plain(config),
     }
     checkpoint.save(path, content)
-    print(f"imported {', '.join(filled)} -> {path}")
-    missing = {o.network: o.file for o in spec.model.official if o.network not in filled}
-    for name, file in missing.items():
-        print(f"not there: {file} ({name}); its network has no weights in this checkpoint")
-    return 0
+    missing = {official.network: official.file for official in spec.model.official if official.network not in filled}
+    return Imported(path, tuple(filled), missing)

@@ -85,7 +85,7 @@ def test_readme_begins_with_the_two_one_line_commands():
 def test_every_command_in_the_pages_is_understood(page, line, example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_yaml_examples(tmp_path)
-    arguments = parse(shlex.split(line), {n: o for n, (_, o) in cli.COMMANDS.items()}, "run", cli._TAKES_KEYS)
+    arguments = parse(shlex.split(line), cli.COMMANDS, cli.DEFAULT)
     wanted = arguments.options.get("download")
     assert wanted in (None, "NAME") or weights.find(wanted)
     if arguments.options.get("model") is None:
@@ -317,7 +317,7 @@ def keys_in_sentences(text: str) -> set[str]:
 
 def exists(key: str, models: list[str]) -> bool:
     """Whether a key can be set for one of the models, or is an option of a command."""
-    if key in {option.name for _, options in cli.COMMANDS.values() for option in options}:
+    if key in {option.name for command in cli.COMMANDS.values() for option in command.options}:
         return True
     if "." not in key:
         return key in {*Config.model_fields, *ALIASES, *RENAMED, *IGNORED}

@@ -1,9 +1,7 @@
-"""The `benchmark` command: how fast this machine does each part of the work, as JSON and as a table."""
+"""How fast this machine does each part of the work."""
 
 from __future__ import annotations
 
-import json
-import logging
 import platform
 import resource
 import tempfile
@@ -19,7 +17,6 @@ from talkingface.benchmark.timing import rate
 from talkingface.clips.layouts import make_layout
 from talkingface.clips.source import Audio, Source
 from talkingface.devices import has_fast_bf16, resolve_device, seed_everything
-from talkingface.files import write_text
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.registry import get_spec
@@ -35,19 +32,16 @@ if TYPE_CHECKING:
     from talkingface.plugin.contract import TalkingFaceModel
 
 
-log = logging.getLogger("talkingface")
-
 Clips = dict[str, list[Any]]
 
 PROFILED_FRAMES = 16
 
 
-def benchmark(loaded: LoadedConfig, json_file: str | None = None, seconds: float = 5.0) -> int:
-    """Measure and print; weights are random, since speed does not depend on them.
+def measure(loaded: LoadedConfig, seconds: float = 5.0) -> dict[str, Any]:
+    """Groups of figures by title, fit for JSON; weights are random, since speed does not depend on them.
 
     Args:
         loaded: configuration; its data set is prepared first when it is not yet.
-        json_file: where to write the figures as well.
         seconds: time spent on each figure of a loop.
     """
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
@@ -64,12 +58,7 @@ def benchmark(loaded: LoadedConfig, json_file: str | None = None, seconds: float
     example = (clips["test"] or clips["train"])[0].video
     figures |= metric_speed(example, seconds, resolve_device(config.device))
     figures["peak memory MiB"] = peak_memory()
-    text = json.dumps(figures, indent=2)
-    print(text)
-    print(table(figures))
-    if json_file:
-        write_text(Path(json_file), text + "\n")
-    return 0
+    return figures
 
 
 def _stages(config: Config) -> list[str]:

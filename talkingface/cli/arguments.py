@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from talkingface.config.yaml_files import parse_value
-from talkingface.errors import ConfigError
+from talkingface.errors import ConfigError, unknown
 
 SHORT = {"-m": "--model", "-d": "--dataset", "-h": "--help"}
 
@@ -25,9 +25,20 @@ class Option:
     type: type = str
 
 
+HELP = Option("help", "show this help", flag=True)
+"""An option of every command."""
+
+
 @dataclass
 class Arguments:
-    """A parsed command line."""
+    """A parsed command line.
+
+    Attributes:
+        command: name of the command.
+        options: value of each of its options.
+        overrides: configuration keys, dotted, with their values.
+        words: what is neither.
+    """
 
     command: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -38,30 +49,58 @@ class Arguments:
         return self.options[name]
 
 
-def parse(
-    argv: Sequence[str], commands: dict[str, tuple[Option, ...]], default: str, takes_keys: set[str]
-) -> Arguments:
+@dataclass(frozen=True)
+class Command:
+    """What can be asked for by one word.
+
+    Attributes:
+        line: what it does, for the overview.
+        options: what may be given besides configuration keys.
+        run: does it, prints what the user wants to know and returns the exit code, None for 0.
+        takes_keys: whether configuration keys may be given.
+        takes_words: whether words without a leading `--` may be given.
+        kept: what is left after it was interrupted, for the message.
+    """
+
+    line: str
+    options: tuple[Option, ...]
+    run: Callable[[Arguments], int | None]
+    takes_keys: bool = False
+    takes_words: bool = False
+    kept: str = ""
+
+
+def parse(argv: Sequence[str], commands: Mapping[str, Command], default: str) -> Arguments:
     """Split `argv` into command, its options and configuration overrides.
 
     Args:
         argv: arguments without the program name.
-        commands: options of each command.
+        commands: by name.
         default: command when none is named.
-        takes_keys: commands that accept configuration keys.
 
     Raises:
         ConfigError: unknown command or option, missing value, or the same option twice with different values.
     """
     tokens = [SHORT.get(token, token) for token in argv]
-    command = default
+    name = default
     if tokens and not tokens[0].startswith("-"):
-        command = tokens.pop(0)
-        if command not in commands:
-            from talkingface.errors import unknown
+        name = tokens.pop(0)
+        if name not in commands:
+            raise ConfigError(unknown("command", name, commands))
+    command = commands[name]
+    out = Arguments(name, {option.name: option.default for option in command.options})
+    _read(tokens, command, out)
+    if out.words and not command.takes_words:
+        raise ConfigError(f"command line: do not know what to do with '{out.words[0]}' (options look like --key=value)")
+    for option in command.options:
+        if option.required and out.options[option.name] is None and not out.options.get("help"):
+            raise ConfigError(f"`{name}` needs --{option.name}=...: {option.help}")
+    return out
 
-            raise ConfigError(unknown("command", command, commands))
-    known = {option.name: option for option in commands[command]}
-    out = Arguments(command, {name: option.default for name, option in known.items()})
+
+def _read(tokens: list[str], command: Command, out: Arguments) -> None:
+    """Sort `tokens` into options, overrides and words."""
+    known = {option.name: option for option in command.options}
     given: dict[str, str] = {}
     while tokens:
         token = tokens.pop(0)
@@ -81,18 +120,10 @@ def parse(
             raise ConfigError(f"command line: --{name} is given twice, as '{given[name]}' and as '{text}'")
         if option is not None:
             out.options[option.name] = _converted(option, text)
-        elif command in takes_keys:
+        elif command.takes_keys:
             out.overrides[name] = parse_value(text)
         else:
-            from talkingface.errors import unknown
-
-            raise ConfigError(unknown(f"option of `{command}`:", f"--{name}", [f"--{n}" for n in known]))
-    if out.words and command != "compare":
-        raise ConfigError(f"command line: do not know what to do with '{out.words[0]}' (options look like --key=value)")
-    for option in known.values():
-        if option.required and out.options[option.name] is None and not out.options.get("help"):
-            raise ConfigError(f"`{command}` needs --{option.name}=...: {option.help}")
-    return out
+            raise ConfigError(unknown(f"option of `{out.command}`:", f"--{name}", [f"--{n}" for n in known]))
 
 
 def _converted(option: Option, text: str) -> Any:

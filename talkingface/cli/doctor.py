@@ -7,6 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
+from talkingface.cli.arguments import HELP, Arguments, Command, Option
 from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
 from talkingface.weights.published import FILES, how_to_get, status
 
@@ -35,6 +36,11 @@ PACKAGES = [
 ]
 
 OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
+
+
+def doctor(arguments: Arguments) -> None:
+    """Print the report."""
+    print(report(arguments["weights_dir"]))
 
 
 def report(weights_dir: str = "checkpoints") -> str:
@@ -117,3 +123,10 @@ def _datasets() -> list[str]:
         prepared = sum(1 for _ in Path(config.preprocessed_root).glob("**/clip.json"))
         lines.append(f"ok       {name}: {len(items)} videos in {config.data_root}, {prepared} preprocessed")
     return lines
+
+
+DOCTOR = Command(
+    line="versions, devices, weight files, data sets: what is there and what is wrong",
+    options=(Option("weights_dir", "folder of the weight files", "checkpoints"), HELP),
+    run=doctor,
+)

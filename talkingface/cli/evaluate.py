@@ -1,60 +1,68 @@
-"""The commands that score files and the metrics themselves."""
+"""`evaluate`: scores a trained model, videos of another system, or the metrics themselves."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from talkingface.cli.arguments import Arguments, Command, Option
+from talkingface.cli.configuration import CONFIGURED, load, load_without_model, print_config
 from talkingface.errors import ConfigError, DataError
-from talkingface.evaluation.folders import _score
-from talkingface.evaluation.self_test.run import FAILED, NOT_HERE, OK, _bench, _wanted, run_checks
-from talkingface.files import atomic_output, output_folder
-from talkingface.plugin.configuration import load_settings
 
 if TYPE_CHECKING:
-    from talkingface.cli.arguments import Arguments
+    from talkingface.evaluation.self_test.run import Outcome
 
 
-def evaluate_folders(generated: str | None, reference: str | None, output: str, arguments: Arguments) -> int:
-    """Score the videos of one folder against those of the same names in another, and print the table.
+REPORT = "evaluation"
+"""Folder of the report where no model takes part."""
 
-    Args:
-        generated: folder of videos that some system made.
-        reference: folder of the real videos.
-        output: folder of the report.
-        arguments: the command line, for configuration keys and further files.
 
-    Returns:
-        0.
+def evaluate(arguments: Arguments) -> int | None:
+    """One of the three kinds of evaluation, told apart by their options."""
+    if arguments["generated"] or arguments["reference"]:
+        return evaluate_folders(arguments)
+    if arguments["self_test"]:
+        return run_self_test(arguments)
+    return evaluate_model(arguments)
+
+
+def evaluate_model(arguments: Arguments) -> None:
+    """Score a trained model on the test list."""
+    if arguments["checkpoint"]:
+        arguments.overrides["evaluate_model_file"] = arguments["checkpoint"]
+    loaded = load(arguments)
+    if arguments["print_config"]:
+        return print_config(loaded)
+    from talkingface.workflow import evaluate
+
+    print(evaluate(loaded, arguments["output"]).table())
+
+
+def evaluate_folders(arguments: Arguments) -> None:
+    """Score the videos of one folder against those of the same names in another.
 
     Raises:
         ConfigError: an unknown key, or an option that makes no sense here.
-        DataError: no pair of videos, or not one that could be scored.
-        OutputError: `output` cannot be written.
+        DataError: no pair of videos, not one that could be scored, or no metric that could be computed.
+        OutputError: the report's folder cannot be written.
     """
-    from talkingface.cli.arguments import split_files
-    from talkingface.devices import limit_threads
-
-    folders = [_folder(name, value) for name, value in (("generated", generated), ("reference", reference))]
+    generated, reference = (_folder(name, arguments[name]) for name in ("generated", "reference"))
     for option in ("model", "dataset", "checkpoint", "self_test"):
         if arguments[option]:
             raise ConfigError(f"--{option} does not go with --generated and --reference, which score plain files")
-    if any(Path(output).resolve() == folder.resolve() for folder in folders):
+    output = arguments["output"] or REPORT
+    if any(Path(output).resolve() == folder.resolve() for folder in (generated, reference)):
         raise ConfigError(f"--output={output}: holds the videos to score; choose a folder of its own for the report")
-    loaded = load_settings(split_files(arguments["config_files"]), arguments.overrides)
+    loaded = load_without_model(arguments)
     if arguments["print_config"]:
-        print(loaded.to_yaml(with_origins=True))
-        return 0
+        return print_config(loaded)
+    from talkingface.devices import limit_threads
+    from talkingface.evaluation.folders import require_figures, score_folders
+
     limit_threads(loaded.config.threads)
-    if "shuffled" in loaded.config.evaluation.rows:
-        raise ConfigError("evaluation.rows: 'shuffled' needs a model that can be given another voice; leave it out")
-    with tempfile.TemporaryDirectory(prefix="talkingface-") as landmarks:
-        _score(loaded, *folders, output_folder(output), Path(landmarks))
-    return 0
+    result = score_folders(loaded, generated, reference, output)
+    print(result.table())
+    require_figures(result)
 
 
 def _folder(option: str, value: str | None) -> Path:
@@ -67,56 +75,60 @@ def _folder(option: str, value: str | None) -> Path:
     return path
 
 
-def run_self_test(dataset: str | None, output: str, arguments: Arguments) -> int:
+def run_self_test(arguments: Arguments) -> int | None:
     """Run all checks on a few clips, print a line for each, and write `self_test.json`.
 
-    Args:
-        dataset: name of a data set; None: the demo, which is made if it is not there.
-        output: folder to write to.
-        arguments: the command line, for configuration keys and further files.
-
     Returns:
-        0, or 1 if a check failed.
+        1 if a check failed.
 
     Raises:
         ConfigError: an unknown key, or an option that makes no sense here.
         DataError: fewer than two clips can be used; with `evaluation.strict`, no check failed but one could not run.
-        OutputError: `output` cannot be written.
+        OutputError: the report's folder cannot be written.
     """
-    from talkingface.cli.arguments import split_files
-    from talkingface.devices import limit_threads
-
     for option in ("model", "checkpoint"):
         if arguments[option]:
             raise ConfigError(f"--{option} does not go with --self_test, which checks the metrics and no model")
-    loaded = load_settings(split_files(arguments["config_files"]), arguments.overrides, dataset or "demo")
+    loaded = load_without_model(arguments, arguments["dataset"] or "demo")
     if arguments["print_config"]:
-        print(loaded.to_yaml(with_origins=True))
-        return 0
+        return print_config(loaded)
+    from talkingface.devices import limit_threads
+    from talkingface.evaluation.self_test.run import open_self_test
+    from talkingface.files import output_folder
+
     limit_threads(loaded.config.threads)
-    folder = output_folder(output)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="talkingface-") as temporary:
-        bench = _bench(loaded.config, Path(temporary))
-        print(f"self-test on {len(bench.clips)} clips of {loaded.config.dataset}, networks on {bench.device}")
-        outcomes = list(run_checks(bench, _wanted(loaded)))
-    seconds = time.monotonic() - started
-    counts = Counter(outcome.status for outcome in outcomes)
-    content = {
-        "dataset": loaded.config.dataset,
-        "clips": [clip.clip_id for clip in bench.clips],
-        "device": bench.device,
-        "seconds": round(seconds, 1),
-        "counts": {status: counts[status] for status in (OK, FAILED, NOT_HERE)},
-        "checks": [outcome.to_json() for outcome in outcomes],
-    }
-    with atomic_output(folder / "self_test.json") as file:
-        file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    summary = ", ".join(f"{counts[status]} {status}" for status in (OK, FAILED, NOT_HERE))
-    print(f"{summary} in {seconds:.0f} s; details in {folder / 'self_test.json'}")
-    if counts[FAILED]:
+    file = output_folder(arguments["output"] or REPORT) / "self_test.json"
+    told: set[str] = set()
+    with open_self_test(loaded) as test:
+        print(f"self-test on {len(test.clips)} clips of {test.dataset}, networks on {test.device}")
+        for outcome in test.run():
+            print(_line(outcome, told), flush=True)
+    test.write(file)
+    print(f"{test.summary()}; details in {file}")
+    if test.failed:
         return 1
-    if loaded.config.evaluation.strict and counts[NOT_HERE]:
-        first = next(outcome for outcome in outcomes if outcome.status == NOT_HERE)
-        raise DataError(f"{first.check.metric} could not be checked: {first.detail}")
-    return 0
+    if loaded.config.evaluation.strict:
+        test.require_all()
+    return None
+
+
+def _line(outcome: Outcome, told: set[str]) -> str:
+    """A line about a check; a reason that was given before is not repeated."""
+    known = outcome.not_here and outcome.detail in told
+    told.add(outcome.detail)
+    return outcome.line("as above" if known else outcome.detail)
+
+
+EVALUATE = Command(
+    line="score a trained model on the test list, videos of another system, or the metrics themselves",
+    options=(
+        Option("checkpoint", "run folder or .pt file (also --evaluate_model_file)"),
+        Option("generated", "folder of videos that another system made; needs --reference, no model"),
+        Option("reference", "folder of the real videos, under the same names"),
+        Option("output", f"folder of the report; default: RUN/eval, without a model: {REPORT}"),
+        Option("self_test", "check the metrics on clips of --dataset: shifted, shuffled, identical", flag=True),
+        *CONFIGURED,
+    ),
+    run=evaluate,
+    takes_keys=True,
+)

@@ -1,15 +1,33 @@
-"""The command `weights`."""
+"""`weights` and `import`: published weight files, and turning them into checkpoints of ours."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from talkingface.weights.download import DownloadError, download
-from talkingface.weights.published import FILES, WeightsError, find, how_to_get, status
+from talkingface.cli.arguments import HELP, Arguments, Command, Option
+from talkingface.cli.configuration import MODEL
+from talkingface.weights.published import FILES, WeightFile, fetch, status
 
-if TYPE_CHECKING:
-    from talkingface.weights.published import WeightFile
+
+def weights(arguments: Arguments) -> None:
+    """Print the table of files, or fetch one.
+
+    Raises:
+        WeightsError: no such entry, no direct address, or another file lies in its place.
+        DownloadError: it cannot be fetched, or is not the published one.
+    """
+    folder = arguments["weights_dir"]
+    if not arguments["download"]:
+        print("\n".join(table(folder)))
+        print("\npresent: no hash is published. --download=NAME fetches a file that has a direct address.")
+        return
+    file, digest = fetch(arguments["download"], folder)
+    path = Path(folder) / file.path
+    if digest is None:
+        print(f"{path} is there already ({status(file, folder)})")
+    else:
+        print(f"wrote {path}, sha256 {digest}{'' if file.sha256 else ' (none is published to compare with)'}")
 
 
 def table(weights_dir: str | Path) -> list[str]:
@@ -32,35 +50,35 @@ def _size(file: WeightFile, weights_dir: str | Path) -> str:
     return f"{about}{size / 2**20:.0f} MiB" if size else "-"
 
 
-def command(weights_dir: str | Path, name: str | None = None) -> int:
-    """`run_talkingface.py weights`: print the table, or with a name fetch that file; returns the exit code.
+def import_published(arguments: Arguments) -> None:
+    """Turn the published files of a model into one checkpoint; prints what is in it and what was not there."""
+    from talkingface.workflow import import_checkpoints
 
-    Raises:
-        WeightsError: no such entry, no direct address, or another file lies in its place.
-        DownloadError: it cannot be fetched, or is not the published one.
-    """
-    if not name:
-        print("\n".join(table(weights_dir)))
-        print("\npresent: no hash is published. --download=NAME fetches a file that has a direct address.")
-        return 0
-    file = find(name)
-    path = Path(weights_dir) / file.path
-    if path.is_file():
-        _check_present(file, path, weights_dir)
-        print(f"{path} is there already ({status(file, weights_dir)})")
-        return 0
-    if not file.url:
-        known = f" (sha256 {file.sha256})" if file.sha256 else ""
-        raise WeightsError(f"{file.name} has no direct address: get it {how_to_get(file.name, weights_dir)}{known}")
-    try:
-        digest = download(file.url, path, file.sha256)
-    except DownloadError as error:
-        raise DownloadError(f"{error}; authors' page: {file.source}") from error
-    print(f"wrote {path}, sha256 {digest}{'' if file.sha256 else ' (none is published to compare with)'}")
-    return 0
+    imported = import_checkpoints(arguments["model"], arguments["folder"], arguments["output"], arguments.overrides)
+    print(f"imported {', '.join(imported.networks)} -> {imported.path}")
+    for network, file in imported.missing.items():
+        print(f"not there: {file} ({network}); its network has no weights in this checkpoint")
 
 
-def _check_present(file: WeightFile, path: Path, weights_dir: str | Path) -> None:
-    found = status(file, weights_dir)
-    if found.startswith("WRONG"):
-        raise WeightsError(f"{path} is not the published file ({found.lower()}); move it away and try again")
+WEIGHTS = Command(
+    line="published weight files: purpose, licence, source, status; --download=NAME fetches one",
+    options=(
+        Option("weights_dir", "folder of the weight files", "checkpoints"),
+        Option("download", "name of the file to fetch, as listed"),
+        HELP,
+    ),
+    run=weights,
+    kept="what was fetched is kept, the same command goes on with the rest",
+)
+
+IMPORT = Command(
+    line="turn published checkpoints into ours",
+    options=(
+        replace(MODEL, required=True),
+        Option("folder", "where the published files are", required=True),
+        Option("output", "file to write; default: checkpoints/<Model>/imported.pt"),
+        HELP,
+    ),
+    run=import_published,
+    takes_keys=True,
+)

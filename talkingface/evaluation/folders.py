@@ -1,4 +1,4 @@
-"""`evaluate --generated=DIR --reference=DIR`: scores videos that another system made. No model, no data set.
+"""Scores videos that another system made, folder against folder. No model, no data set.
 
 A video belongs to the real one of the same path below its folder, whatever the two suffixes. It is read at the real
 video's frame rate, and judged against the real video's sound: encoding a sound again shifts it. A real video without a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,17 +22,19 @@ import numpy as np
 from talkingface.clips.layouts import VIDEO_SUFFIXES, ClipItem, FolderLayout
 from talkingface.clips.source import Audio
 from talkingface.devices import resolve_device
-from talkingface.errors import DataError, MediaError
+from talkingface.errors import ConfigError, DataError, MediaError
 from talkingface.evaluation.evaluator import Evaluator, is_synthetic
 from talkingface.evaluation.metric import Metric, MetricContext
 from talkingface.evaluation.rows import Reference
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.tracking import TrackCache
+from talkingface.files import output_folder
 from talkingface.lipsync.mouth_motion import best_lag, log_energy
 from talkingface.media import VideoReader, count_frames, probe
 from talkingface.plugin.configuration import LoadedConfig
 
 if TYPE_CHECKING:
+    from talkingface.evaluation.report.result import EvalResult
     from talkingface.faces.track import LandmarkTrack
 
 
@@ -43,22 +46,47 @@ SAME_SOUND = 0.6
 """Correlation of two loudness curves from which on two tracks are taken for the same speech; a copy has about 1."""
 
 
-def _score(loaded: LoadedConfig, generated: Path, reference: Path, output: Path, landmarks: Path) -> None:
-    pairs, unmade, strange = match(*(find_videos(folder, output) for folder in (generated, reference)))
+def score_folders(loaded: LoadedConfig, generated: Path, reference: Path, output: str) -> EvalResult:
+    """Score the videos of one folder against those of the same names in another, and write the report.
+
+    Args:
+        loaded: the configuration, without a model.
+        generated: folder of videos that some system made.
+        reference: folder of the real videos.
+        output: folder of the report.
+
+    Raises:
+        ConfigError: a row is asked for that only a model can make.
+        DataError: no pair of videos, or not one that could be scored.
+        OutputError: `output` cannot be written.
+    """
+    if "shuffled" in loaded.config.evaluation.rows:
+        raise ConfigError("evaluation.rows: 'shuffled' needs a model that can be given another voice; leave it out")
+    report = output_folder(output)
+    pairs, unmade, strange = match(*(find_videos(folder, report) for folder in (generated, reference)))
     if not pairs:
-        raise DataError(_no_pair(generated, reference, output))
+        raise DataError(_no_pair(generated, reference, report))
     evaluator = FolderEvaluator.from_settings(loaded, generated, reference)
     evaluator.left_out = [("generated", name, "clip", "no generated video of this name") for name in unmade]
     evaluator.identity["without_a_real_video"] = strange
     rate = loaded.config.fps if loaded.asked("fps") else None
-    cache = TrackCache(evaluator.tracker, landmarks)
-    result = evaluator.run([FileClip(made.video, real, cache, rate) for made, real in pairs], output)
-    print(result.table())
+    with tempfile.TemporaryDirectory(prefix="talkingface-") as landmarks:
+        cache = TrackCache(evaluator.tracker, Path(landmarks))
+        result = evaluator.run([FileClip(made.video, real, cache, rate) for made, real in pairs], report)
+    log.info("the report is in %s", report)
+    return result
+
+
+def require_figures(result: EvalResult) -> None:
+    """See that there is a figure at all, once the report is written.
+
+    Raises:
+        DataError: no metric could be computed; the message gives the first reason.
+    """
     if not any(row.values for row in result.rows.values()):
         reasons = [*result.unavailable.values(), *(skip[3] for skip in result.skipped)]
         why = f"the first reason: {reasons[0]}" if reasons else "they say nothing about single video files"
         raise DataError(f"no metric could be computed; {why}")
-    log.info("the report is in %s", output)
 
 
 def find_videos(folder: Path, output: Path) -> dict[str, ClipItem]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from talkingface.errors import TalkingFaceError, unknown
-from talkingface.weights.download import file_sha256, part_of
+from talkingface.weights.download import DownloadError, download, file_sha256, part_of
 
 log = logging.getLogger("talkingface")
 
@@ -235,3 +235,29 @@ def status(file: WeightFile, weights_dir: str | Path) -> str:
     if not file.sha256:
         return "present"
     return "ok" if is_published(file.name, sha256_of(path)) else "WRONG HASH"
+
+
+def fetch(name: str, weights_dir: str | Path) -> tuple[WeightFile, str | None]:
+    """Download the file called `name` to its place below `weights_dir`, unless it is there.
+
+    Returns:
+        Its entry, and its sha256; None for one that was there already.
+
+    Raises:
+        WeightsError: no such entry, no direct address, or another file lies in its place.
+        DownloadError: it cannot be fetched, or is not the published one.
+    """
+    file = find(name)
+    path = Path(weights_dir) / file.path
+    if path.is_file():
+        found = status(file, weights_dir)
+        if found.startswith("WRONG"):
+            raise WeightsError(f"{path} is not the published file ({found.lower()}); move it away and try again")
+        return file, None
+    if not file.url:
+        known = f" (sha256 {file.sha256})" if file.sha256 else ""
+        raise WeightsError(f"{file.name} has no direct address: get it {how_to_get(file.name, weights_dir)}{known}")
+    try:
+        return file, download(file.url, path, file.sha256)
+    except DownloadError as error:
+        raise DownloadError(f"{error}; authors' page: {file.source}") from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from talkingface.benchmark.speed import benchmark
-from talkingface.plugin.configuration import load_config
+from talkingface.cli.commands import main
 
 
 def test_every_figure_is_measured(tiny_dataset, tmp_path, capsys):
-    loaded = load_config("IPLAP", "demo", (), {**tiny_dataset, "device": "cpu"})
-    assert benchmark(loaded, json_file=str(tmp_path / "b.json"), seconds=0.1) == 0
+    keys = [f"--{key}={json.dumps(value)}" for key, value in {**tiny_dataset, "device": "cpu"}.items()]
+    options = [f"--json={tmp_path / 'b.json'}", "--seconds=0.1"]
+    assert main(["benchmark", "--model=IPLAP", *options, *keys]) == 0
     figures = json.loads((tmp_path / "b.json").read_text())
     for group in (
         "preprocessing frames/s",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +14,20 @@ from helpers import ROOT
 from talkingface import workflow as runner
 from talkingface.benchmark import speed as benchmark
 from talkingface.cli import commands as cli
-from talkingface.cli.arguments import Option, parse, split_files
+from talkingface.cli.arguments import HELP, Command, Option, parse, split_files
 from talkingface.devices import limit_threads
 from talkingface.errors import ConfigError, DataError
+from talkingface.evaluation.report.result import EvalResult, RowResult
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 
-COMMANDS = {"run": (Option("model", "m"), Option("print_config", "p", flag=True), Option("help", "", flag=True))}
+OPTIONS = (Option("model", "m"), Option("print_config", "p", flag=True), HELP)
+
+COMMANDS = {"run": Command("runs", OPTIONS, run=lambda arguments: None, takes_keys=True)}
 
 
 def parsed(*argv):
-    return parse(argv, COMMANDS, "run", {"run"})
+    return parse(argv, COMMANDS, "run")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,7 @@ def test_config_files_with_blanks_in_their_names():
         ["generate", "--model=IPLAP", "--checkpoint=none", "--source=x.mp4", "--audio=y.wav"],
         ["--model=IPLAP", "--dataset=lrs2", "--train=False"],
         ["list", "--nonsense=1"],
+        ["import", "--folder=x"],
     ],
 )
 def test_user_errors_are_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypatch):
@@ -80,7 +86,7 @@ def test_user_errors_are_one_line_and_exit_code_2(argv, capsys, tmp_path, monkey
 def test_every_command_explains_itself(command, capsys):
     assert cli.main([command, "--help"]) == 0
     out = capsys.readouterr().out
-    assert command in out and all(f"--{o.name}" in out for o in cli.COMMANDS[command][1])
+    assert command in out and all(f"--{o.name}" in out for o in cli.COMMANDS[command].options)
 
 
 def test_help_without_a_command_lists_the_commands(capsys):
@@ -104,6 +110,17 @@ def test_listing_loads_nothing_heavy(code):
     assert not heavy & imported_by(code)
 
 
+def test_only_the_command_line_prints_and_knows_arguments_and_exit_codes():
+    package = ROOT / "talkingface"
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(package / "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            printing = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+            ending = isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.argv", "sys.exit", "sys.stdout")
+            assert not (printing or ending), f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+
+
 def test_print_config_shows_values_with_their_files(capsys):
     assert cli.main(["--model=IPLAP", "--dataset=lrs2", "--print_config", "--seed=9"]) == 0
     out = capsys.readouterr().out
@@ -119,19 +136,20 @@ def interrupted(*_):
     [
         (["--model=IPLAP"], "interrupted; what was finished is kept, --resume=auto goes on"),
         (["preprocess"], "interrupted; clips that were finished are kept, the same command goes on"),
-        (["generate", "--source=a.mp4", "--audio=a.wav"], "interrupted"),
+        (["generate", "--model=IPLAP", "--source=a.mp4", "--audio=a.wav"], "interrupted"),
         (["compare", "a", "b"], "interrupted"),
     ],
 )
 def test_whoever_interrupts_a_command_learns_what_is_kept(monkeypatch, capsys, argv, words):
-    monkeypatch.setattr(cli, "_HANDLERS", dict.fromkeys(cli.COMMANDS, interrupted))
+    for name, command in cli.COMMANDS.items():
+        monkeypatch.setitem(cli.COMMANDS, name, replace(command, run=interrupted))
     assert cli.main(argv) == 130
     assert capsys.readouterr().err.startswith(words)
     assert "resume" in words or cli.main(argv) == 130 and "resume" not in capsys.readouterr().err
 
 
 def test_any_name_can_be_printed(monkeypatch, capsys):
-    monkeypatch.setitem(cli._HANDLERS, "list", lambda arguments: print("caf\udce9"))
+    monkeypatch.setitem(cli.COMMANDS, "list", replace(cli.COMMANDS["list"], run=lambda _: print("caf\udce9")))
     assert cli.main(["list"]) == 0
     assert capsys.readouterr().out == "caf\\udce9\n"
 
@@ -140,9 +158,10 @@ def test_any_name_can_be_printed(monkeypatch, capsys):
 def no_work(monkeypatch):
     """What evaluation would do is only noted: where the report goes."""
     places = []
+    empty = EvalResult(rows={"generated": RowResult()})
     monkeypatch.setattr(runner, "_check_checkpoint", lambda config, path: None)
     monkeypatch.setattr(runner, "prepare", lambda loaded, **_: {"test": []})
-    monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out: places.append(out))
+    monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out: places.append(out) or empty)
     return places
 
 
@@ -177,7 +196,7 @@ def test_the_limit_of_threads_holds_in_every_command(monkeypatch, tmp_path, caps
     limits = []
     monkeypatch.setattr("talkingface.devices.limit_threads", limits.append)
     monkeypatch.setattr(Pipeline, "from_checkpoint", lambda *_: Speaker())
-    monkeypatch.setattr(benchmark, "benchmark", lambda *_, **__: 0)
+    monkeypatch.setattr(benchmark, "measure", lambda *_: {"hardware": {"cpu": "fast"}})
     cli.main([*(word.format(folder=tmp_path) for word in argv), "--threads=3"])
     assert limits == [3]
     assert "progress True" not in capsys.readouterr().out
@@ -210,7 +229,7 @@ def test_threads_are_limited_before_videos_are_scored(monkeypatch):
     assert limits == [2]
 
 
-@pytest.mark.parametrize("action", [runner.run_all, runner.train])
+@pytest.mark.parametrize("action", [runner.run_configured, runner.train])
 def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypatch, tmp_path, action):
     trained = []
     monkeypatch.setattr(runner, "_train", lambda *_: trained.append(1) or ({}, None))

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from talkingface.cli import commands as cli
-from talkingface.cli.weights import command
 from talkingface.errors import OutputError
 from talkingface.weights import download
 from talkingface.weights import published as weights
@@ -84,7 +83,7 @@ def test_a_file_is_fetched_checked_and_not_fetched_again(toy, server, tmp_path, 
     path = weights.locate(tmp_path, "toy")
     assert path.read_bytes() == CONTENT and [p.name for p in path.parent.iterdir()] == ["toy.pth"]
     assert SHA in capsys.readouterr().out
-    assert command(tmp_path, "TOY.pth") == 0
+    assert cli.main(["weights", "--download=TOY.pth", f"--weights_dir={tmp_path}"]) == 0
     assert "is there already (ok)" in capsys.readouterr().out and server.seen == [None]
 
 
@@ -120,7 +119,7 @@ def test_without_a_published_hash_nothing_is_pieced_together(server, tmp_path):
 def test_a_wrong_hash_leaves_nothing(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "FILES", (replace(toy, sha256="0" * 64),))
     with pytest.raises(DownloadError, match=rf"wrong hash, removed: sha256 {SHA} instead of 0+;.*authors' page"):
-        command(tmp_path, "toy")
+        weights.fetch("toy", tmp_path)
     assert not list((tmp_path / "sub").iterdir())
 
 
@@ -171,11 +170,11 @@ def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
 
 def test_files_without_a_direct_address_say_where_they_are(tmp_path):
     with pytest.raises(WeightsError, match=r"by hand from .*insightface.* to .*arcface.r50.backbone\.pth"):
-        command(tmp_path, "arcface_r50")
+        weights.fetch("arcface_r50", tmp_path)
     with pytest.raises(WeightsError, match=r"Google Drive.*\(sha256 b78b681b"):
-        command(tmp_path, "wav2lip.pth")
+        weights.fetch("wav2lip.pth", tmp_path)
     with pytest.raises(WeightsError, match=r"unknown weight file 'incepton', did you mean 'inception'"):
-        command(tmp_path, "incepton")
+        weights.fetch("incepton", tmp_path)
     with pytest.raises(WeightsError, match=r"known: arcface_r100, arcface_r50\)"):
         weights.find("backbone.pth")
 
@@ -192,7 +191,7 @@ def test_status_tells_good_files_from_others(toy, server, tmp_path, monkeypatch)
     path.write_bytes(CONTENT[::-1])
     assert weights.status(toy, tmp_path) == "WRONG HASH"
     with pytest.raises(WeightsError, match=r"not the published file \(wrong hash\); move it away"):
-        command(tmp_path, "toy")
+        weights.fetch("toy", tmp_path)
     path.write_bytes(CONTENT[:-1])
     assert weights.status(toy, tmp_path) == "WRONG SIZE"
     assert path.read_bytes() == CONTENT[:-1] and not server.seen

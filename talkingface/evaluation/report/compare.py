@@ -1,4 +1,4 @@
-"""Command `compare`: several evaluated runs in one report."""
+"""Several evaluated runs in one report: its files, and what is said about it in words."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from talkingface.evaluation.report.write import as_json
 from talkingface.files import write_text
 
 
-def compare_runs(paths: Sequence[str | Path], output: str | Path) -> int:
-    """Write `report.html`, `comparison.json` and `comparison.csv` about evaluated runs, and print the table.
+def compare_runs(paths: Sequence[str | Path], output: str | Path) -> Comparison:
+    """Write `report.html`, `comparison.json` and `comparison.csv` about evaluated runs.
 
     Args:
         paths: run folders, their `eval` folders, or `metrics.json` files; the first is what others are compared with.
         output: folder to write to.
-
-    Returns:
-        The exit code, 0.
 
     Raises:
         DataError: no path, or one without a usable `metrics.json`.
@@ -36,17 +33,15 @@ def compare_runs(paths: Sequence[str | Path], output: str | Path) -> int:
     write_text(folder / "comparison.json", as_json(comparison.to_json()))
     write_text(folder / "comparison.csv", _table(comparison))
     write_comparison_html(comparison, folder)
-    print(comparison.merged().table())
-    for run in comparison.runs:
-        if run.remarks:
-            print(f"{run.name}: {'; '.join(run.remarks)}")
-    for text in comparison.warnings:
-        print(f"warning: {text}")
-    for difference in comparison.differences:
-        if difference.verdict != "unclear":
-            print(_line(difference))
-    print(f"wrote {folder / 'report.html'}")
-    return 0
+    return comparison
+
+
+def remarks_and_verdicts(comparison: Comparison) -> list[str]:
+    """Lines that belong below the table: what a reader must know first, and the differences that are clear."""
+    remarks = [f"{run.name}: {'; '.join(run.remarks)}" for run in comparison.runs if run.remarks]
+    warnings = [f"warning: {text}" for text in comparison.warnings]
+    clear = [_line(difference) for difference in comparison.differences if difference.verdict != "unclear"]
+    return remarks + warnings + clear
 
 
 def _line(difference: Difference) -> str:

@@ -1,4 +1,4 @@
-"""`evaluate --self_test`: checks that whoever wants to trust the metrics on their own machine and data can run.
+"""Checks that whoever wants to trust the metrics on their own machine and data can run.
 
 Takes a few test clips of a data set, moves and swaps their sound, freezes and copies their pictures, and sees that
 every metric answers as it must. Metrics whose weights are missing read n/a.
@@ -6,10 +6,14 @@ every metric answers as it must. Metrics whose weights are missing read n/a.
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,7 @@ from talkingface.evaluation.report.result import one_line
 from talkingface.evaluation.self_test.bench import Bench, shortened
 from talkingface.evaluation.self_test.checks import Check, all_checks
 from talkingface.evaluation.tracking import TrackCache, Tracker
+from talkingface.files import write_text
 from talkingface.plugin.configuration import LoadedConfig
 
 if TYPE_CHECKING:
@@ -48,10 +53,15 @@ class Outcome:
     detail: str
     seconds: float
 
-    def line(self) -> str:
-        """One printed line."""
+    @property
+    def not_here(self) -> bool:
+        """Whether the check could not be run."""
+        return self.status == NOT_HERE
+
+    def line(self, detail: str | None = None) -> str:
+        """One printed line, with other words for `detail` if given."""
         title = self.check.title + (" (machinery)" if self.check.machinery else "")
-        return f"{self.status:<7}{self.check.metric:<8}{title:<52}{self.detail}"
+        return f"{self.status:<7}{self.check.metric:<8}{title:<52}{self.detail if detail is None else detail}"
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `self_test.json`."""
@@ -60,19 +70,96 @@ class Outcome:
         return {**known, "status": self.status, "detail": self.detail, "seconds": round(self.seconds, 2)}
 
 
+class SelfTest:
+    """One self-test: what it works on, and what it has found so far.
+
+    Args:
+        dataset: name of the data set.
+        bench: its clips, and the tools.
+        checks: what is to be checked.
+    """
+
+    def __init__(self, dataset: str, bench: Bench, checks: Sequence[Check]) -> None:
+        self.dataset = dataset
+        self.clips = [clip.clip_id for clip in bench.clips]
+        self.device = bench.device
+        self.outcomes: list[Outcome] = []
+        self._bench = bench
+        self._checks = checks
+        self._started = time.monotonic()
+        self._seconds = 0.0
+
+    def run(self) -> Iterator[Outcome]:
+        """Run the checks one after the other; each outcome is given when it is known."""
+        for outcome in run_checks(self._bench, self._checks):
+            self.outcomes.append(outcome)
+            yield outcome
+        self._seconds = time.monotonic() - self._started
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checks are ok, FAILED and n/a."""
+        found = Counter(outcome.status for outcome in self.outcomes)
+        return {status: found[status] for status in (OK, FAILED, NOT_HERE)}
+
+    @property
+    def failed(self) -> bool:
+        """Whether any check failed."""
+        return self.counts[FAILED] > 0
+
+    def require_all(self) -> None:
+        """See that every check could be run.
+
+        Raises:
+            DataError: one could not, with its reason.
+        """
+        for outcome in self.outcomes:
+            if outcome.not_here:
+                raise DataError(f"{outcome.check.metric} could not be checked: {outcome.detail}")
+
+    def summary(self) -> str:
+        """Counts and time in one line."""
+        return ", ".join(f"{count} {status}" for status, count in self.counts.items()) + f" in {self._seconds:.0f} s"
+
+    def write(self, file: Path) -> None:
+        """Write `self_test.json`.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        content = {
+            "dataset": self.dataset,
+            "clips": self.clips,
+            "device": self.device,
+            "seconds": round(self._seconds, 1),
+            "counts": self.counts,
+            "checks": [outcome.to_json() for outcome in self.outcomes],
+        }
+        write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def open_self_test(loaded: LoadedConfig) -> Iterator[SelfTest]:
+    """A self-test on clips of the configuration's data set; its temporary files go when it is left.
+
+    Raises:
+        ConfigError: there is no check of the metrics that the user asked for.
+        DataError: fewer than two clips can be used.
+    """
+    checks = _wanted(loaded)
+    with tempfile.TemporaryDirectory(prefix="talkingface-") as folder:
+        yield SelfTest(loaded.config.dataset, _bench(loaded.config, Path(folder)), checks)
+
+
 def run_checks(bench: Bench, checks: Sequence[Check]) -> Iterator[Outcome]:
-    """Run checks one after the other; each line is printed when it is known."""
-    told: set[str] = set()
+    """Run checks one after the other; a fallback only where the check it stands for could not be run."""
     tried: set[tuple[str, str]] = set()
     for check in checks:
         if check.fallback and (check.title, check.metric) in tried:
             continue
         outcome = _run(check, bench)
-        if outcome.status != NOT_HERE:
+        if not outcome.not_here:
             tried.add((check.title, check.metric))
-        known = outcome.status == NOT_HERE and outcome.detail in told
-        told.add(outcome.detail)
-        print((replace(outcome, detail="as above") if known else outcome).line(), flush=True)
         yield outcome
 
 

@@ -12,7 +12,7 @@ from helpers.results import make_result
 from talkingface.cli.commands import main
 from talkingface.errors import DataError
 from talkingface.evaluation.bootstrap import mean_interval
-from talkingface.evaluation.report.compare import compare_runs
+from talkingface.evaluation.report.compare import compare_runs, remarks_and_verdicts
 from talkingface.evaluation.report.comparison import Comparison, read_runs
 from talkingface.evaluation.report.stored import read_result
 from talkingface.evaluation.report.write import write_report
@@ -202,17 +202,17 @@ def test_clips_are_paired_by_their_real_videos_and_not_by_the_name_of_the_data_s
     assert {d.clips for d in comparison.differences} == {2} and comparison.paired(comparison.runs[1]) == {"c", "d"}
 
 
-def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path, capsys):
+def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path):
     def judge(in_loss):
         return lambda result: result.definitions["ssim"].update(judge={"run": "x", "also_in_loss": in_loss})
 
     better = {clip: value + 0.1 for clip, value in BASE.items()}
     one = write_run(tmp_path, "one", BASE, judge(False), model="One")
     two = write_run(tmp_path, "two", better, judge(True), model="Two", remarks=["judged by its own loss: no evidence"])
-    assert compare_runs([one, two], tmp_path / "out") == 0
-    printed = capsys.readouterr().out
-    assert "Two: judged by its own loss: no evidence" in printed
-    assert "ssim: Two less One 0.1 [0.1, 0.1] on 4 common clips: better, but no evidence: the judge of" in printed
+    lines = remarks_and_verdicts(compare_runs([one, two], tmp_path / "out"))
+    assert lines[0] == "Two: judged by its own loss: no evidence"
+    verdict = "ssim: Two less One 0.1 [0.1, 0.1] on 4 common clips: better, but no evidence: the judge of"
+    assert any(line.startswith(verdict) for line in lines)
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert content["does_not_compare"] == {"ssim": "the judge of Two is also in its loss"}
     assert {d["figure"]: d["doubt"] for d in content["differences"]} == {
@@ -269,8 +269,8 @@ def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
     assert f"<b>Toy two</b>: {remarks[0]}" in page
 
 
-def test_one_run_alone_is_a_report_too(tmp_path, capsys):
-    assert compare_runs([write_run(tmp_path, "one", BASE)], tmp_path / "out") == 0
+def test_one_run_alone_is_a_report_too(tmp_path):
+    assert len(compare_runs([write_run(tmp_path, "one", BASE)], tmp_path / "out").runs) == 1
     assert "Differences to" not in (tmp_path / "out" / "report.html").read_text()
 
 

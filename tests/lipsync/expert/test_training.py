@@ -219,7 +219,7 @@ def test_older_names_lead_to_the_same_model():
 
 
 @pytest.mark.parametrize(("file", "size"), [("lipsync_expert.pth", 96), ("pretrain_sync_expert.pth", 128)])
-def test_each_published_file_brings_its_own_form(tmp_path, capsys, file, size):
+def test_each_published_file_brings_its_own_form(tmp_path, file, size):
     from talkingface.weights import checkpoint
     from talkingface.workflow import import_checkpoints
 
@@ -227,7 +227,8 @@ def test_each_published_file_brings_its_own_form(tmp_path, capsys, file, size):
     state = SyncExpert((size // 2, size), 0.0625).state_dict()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "global_step": 1}, tmp_path / file)
     output = tmp_path / "imported.pt"
-    assert import_checkpoints("SyncNet", str(tmp_path), str(output), {"model.expert.width": 0.0625}) == 0
+    imported = import_checkpoints("SyncNet", str(tmp_path), str(output), {"model.expert.width": 0.0625})
+    assert (imported.path, imported.networks, imported.missing) == (output, ("sync_expert",), {})
     content = checkpoint.load(output, "SyncNet")
     crop = content["config"]["model"]["crop"]
     assert (crop["size"], crop["margin"], crop["box"], crop["rule"]) == (size, 0.0, "frame", "mesh")

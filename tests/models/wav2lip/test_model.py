@@ -377,7 +377,9 @@ def test_what_was_not_imported_is_not_ready(tmp_path):
 
     narrow = {"model.crop.size": 24, **{f"model.generator.{key}": 0.125 for key in ("width", "discriminator_width")}}
     published(tmp_path / "wav2lip.pth", build().generator.state_dict(), "module.")
-    assert import_checkpoints("Wav2Lip", str(tmp_path), str(tmp_path / "imported.pt"), narrow) == 0
+    imported = import_checkpoints("Wav2Lip", str(tmp_path), str(tmp_path / "imported.pt"), narrow)
+    assert imported.networks == ("generator",)
+    assert imported.missing == {"sync_expert": "lipsync_expert.pth", "discriminator": "visual_quality_disc.pth"}
     assert checkpoint.ready_networks(checkpoint.load(tmp_path / "imported.pt")) == {"generator"}
 
 

@@ -1,0 +1,43 @@
+"""`generate`: a face and a voice become a video."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from talkingface.cli.arguments import HELP, Arguments, Command, Option
+from talkingface.cli.configuration import MODEL
+
+
+def generate(arguments: Arguments) -> None:
+    """Make the video with the weights of a run, or with the imported published ones."""
+    from talkingface.devices import limit_threads
+    from talkingface.pipeline import Pipeline
+
+    overrides = {key: value for key, value in arguments.overrides.items() if key != "log_level"}
+    device = str(overrides.pop("device", "auto"))
+    pipeline = Pipeline.from_checkpoint(arguments["model"], arguments["checkpoint"], device, overrides)
+    limit_threads(overrides.get("threads"))  # checked with the other keys
+    output = pipeline(
+        arguments["source"],
+        arguments["audio"],
+        arguments["output"],
+        reference=arguments["reference"],
+        progress=overrides.get("show_progress") is not False,
+    )
+    print(f"wrote {output}")
+
+
+GENERATE = Command(
+    line="make a face speak",
+    options=(
+        replace(MODEL, required=True),
+        Option("checkpoint", "run folder or .pt file; default: the imported published weights"),
+        Option("source", "video or picture of the face", required=True),
+        Option("audio", "audio or video file with the voice", required=True),
+        Option("output", "video to write", default="generated.mp4"),
+        Option("reference", "another video of the same person, for the identity frames"),
+        HELP,
+    ),
+    run=generate,
+    takes_keys=True,
+)

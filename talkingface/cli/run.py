@@ -1,0 +1,65 @@
+"""`run`, `preprocess`, `train`: from videos to a trained and evaluated model, as a whole or in parts."""
+
+from __future__ import annotations
+
+from talkingface.cli.arguments import Arguments, Command
+from talkingface.cli.configuration import CONFIGURED, load, print_config
+
+_RUN_KEPT = "what was finished is kept, --resume=auto goes on with a training run"
+
+
+def run(arguments: Arguments) -> None:
+    """Everything that is missing; prints the table of the evaluation, if there is one."""
+    loaded = load(arguments)
+    if arguments["print_config"]:
+        return print_config(loaded)
+    from talkingface.workflow import run_configured
+
+    result = run_configured(loaded)
+    if result is not None:
+        print(result.table())
+
+
+def preprocess(arguments: Arguments) -> None:
+    """What training needs, also where `need_preprocess` is off."""
+    loaded = load(arguments)
+    if arguments["print_config"]:
+        return print_config(loaded)
+    from talkingface.workflow import prepare
+
+    prepare(loaded, always=True)
+
+
+def train(arguments: Arguments) -> None:
+    """Training on clips that are prepared already."""
+    loaded = load(arguments)
+    if arguments["print_config"]:
+        return print_config(loaded)
+    from talkingface.workflow import train
+
+    train(loaded)
+
+
+RUN = Command(
+    line="preprocess what is missing, train all stages, evaluate (the default command)",
+    options=CONFIGURED,
+    run=run,
+    takes_keys=True,
+    kept=_RUN_KEPT,
+)
+
+PREPROCESS = Command(
+    line="make what training needs from the data set's videos",
+    options=CONFIGURED,
+    run=preprocess,
+    takes_keys=True,
+    kept="clips that were finished are kept, the same command goes on with the others",
+)
+
+TRAIN = Command(
+    line="train only; preprocessing must have been done",
+    options=CONFIGURED,
+    run=train,
+    takes_keys=True,
+    kept=_RUN_KEPT,
+)
