@@ -6,6 +6,7 @@ Importing this package imports neither torch nor any model.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from talkingface.version import __version__
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from talkingface.pipeline import Pipeline
     from talkingface.plugin.registry import list_models
     from talkingface.workflow import run
-
 
 __all__ = ["Pipeline", "__version__", "list_models", "run"]
 
@@ -28,7 +28,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import the public names when they are first used."""
     if name in _HOMES:
-        from importlib import import_module
-
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'talkingface' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in an editor or notebook."""
+    return list(__all__)

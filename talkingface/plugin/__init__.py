@@ -1,0 +1,122 @@
+"""The import face for authors: `from talkingface.plugin import TalkingFaceModel, Plan, Update, register, ...`.
+
+Everything that a model is written with, from one place, so that the files behind it may move. Each name is imported
+when it is first used: this package alone loads neither torch nor any media or face library.
+
+What stands above this package in the layers keeps its own module: a preprocessing step derives from
+`talkingface.preprocess.step.Step`, a metric from `talkingface.evaluation.metric.Metric`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from talkingface.clips.dataset import ClipDataset, DatasetOptions
+    from talkingface.clips.folder import ClipFolder
+    from talkingface.clips.layouts import ClipItem, Layout, register_layout
+    from talkingface.clips.source import Audio, Source, report_missing
+    from talkingface.config.sections import Section, StageConfig
+    from talkingface.errors import ConfigError, DataError, TalkingFaceError, Unavailable
+    from talkingface.faces.crop import CropConfig, contour_mask, crop_face, face_boxes, paste_face, relative_landmarks
+    from talkingface.faces.track import LandmarkTrack
+    from talkingface.media.info import frame_count
+    from talkingface.plugin.contract import Batch, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
+    from talkingface.plugin.metrics import register_metric
+    from talkingface.plugin.registry import register
+    from talkingface.sound.mel import MelConfig, mel_windows, melspectrogram
+
+# name -> the module it lives in, in the order in which an author meets them
+_HOMES = {
+    # the model: its settings, its contract
+    "Section": "talkingface.config.sections",
+    "StageConfig": "talkingface.config.sections",
+    "TalkingFaceModel": "talkingface.plugin.contract",
+    "register": "talkingface.plugin.registry",
+    "Plan": "talkingface.plugin.contract",
+    "Update": "talkingface.plugin.contract",
+    "Batch": "talkingface.plugin.contract",
+    "StepContext": "talkingface.plugin.contract",
+    "frozen": "talkingface.plugin.contract",
+    "Official": "talkingface.plugin.contract",
+    # data: what a clip holds, how it becomes an item, where clips come from
+    "ClipFolder": "talkingface.clips.folder",
+    "ClipDataset": "talkingface.clips.dataset",
+    "DatasetOptions": "talkingface.clips.dataset",
+    "Layout": "talkingface.clips.layouts",
+    "ClipItem": "talkingface.clips.layouts",
+    "register_layout": "talkingface.clips.layouts",
+    # generation: the face that is given, the voice, the crop and its way back
+    "Source": "talkingface.clips.source",
+    "Audio": "talkingface.clips.source",
+    "report_missing": "talkingface.clips.source",
+    "LandmarkTrack": "talkingface.faces.track",
+    "CropConfig": "talkingface.faces.crop",
+    "face_boxes": "talkingface.faces.crop",
+    "crop_face": "talkingface.faces.crop",
+    "relative_landmarks": "talkingface.faces.crop",
+    "contour_mask": "talkingface.faces.crop",
+    "paste_face": "talkingface.faces.crop",
+    # sound
+    "MelConfig": "talkingface.sound.mel",
+    "melspectrogram": "talkingface.sound.mel",
+    "mel_windows": "talkingface.sound.mel",
+    "frame_count": "talkingface.media.info",
+    # metrics, and what to raise
+    "register_metric": "talkingface.plugin.metrics",
+    "TalkingFaceError": "talkingface.errors",
+    "ConfigError": "talkingface.errors",
+    "DataError": "talkingface.errors",
+    "Unavailable": "talkingface.errors",
+}
+
+__all__ = [
+    "Audio",
+    "Batch",
+    "ClipDataset",
+    "ClipFolder",
+    "ClipItem",
+    "ConfigError",
+    "CropConfig",
+    "DataError",
+    "DatasetOptions",
+    "LandmarkTrack",
+    "Layout",
+    "MelConfig",
+    "Official",
+    "Plan",
+    "Section",
+    "Source",
+    "StageConfig",
+    "StepContext",
+    "TalkingFaceError",
+    "TalkingFaceModel",
+    "Unavailable",
+    "Update",
+    "contour_mask",
+    "crop_face",
+    "face_boxes",
+    "frame_count",
+    "frozen",
+    "mel_windows",
+    "melspectrogram",
+    "paste_face",
+    "register",
+    "register_layout",
+    "register_metric",
+    "relative_landmarks",
+    "report_missing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'talkingface.plugin' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in an editor or notebook."""
+    return list(__all__)

@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from talkingface.clips.dataset import ClipDataset, DatasetOptions
-from talkingface.config.sections import Section
-from talkingface.plugin.contract import Plan, TalkingFaceModel, Update, frozen
-from talkingface.plugin.registry import register
+from talkingface.plugin import ClipDataset, DatasetOptions, Plan, Section, TalkingFaceModel, Update, frozen, register
 
 
 class ToyGANConfig(Section):
