@@ -161,10 +161,11 @@ def _check_metrics(config: Config, afterwards: bool) -> None:
         return
     context = MetricContext(config.saved_dir, config.dataset)
     for name in config.metrics:
-        if name.upper() == "EXPERT" and config.evaluation.judge == "auto":
-            continue  # the judge may be what this run is about to train
+        metric = make_metric(name, config.evaluation, config.weights_dir, context=context)
+        if metric.may_come_from_this_run:
+            continue
         try:
-            make_metric(name, config.evaluation, config.weights_dir, context=context).prepare()
+            metric.prepare()
         except Unavailable as error:
             raise DataError(f"metric {name} is not available: {error}") from error
 

@@ -40,8 +40,12 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
         raise OutputError(f"{path}: cannot write the checkpoint: {error}; the previous one is untouched") from error
 
 
-def read(path: str | Path) -> Any:
+def read(path: str | Path, mapped: bool = False) -> Any:
     """Read a file made by `torch.save`, tensors on the CPU; only plain data is admitted.
+
+    Args:
+        path: the file.
+        mapped: leave tensors on the disk until they are used; for whoever wants to know what is in a large file.
 
     Raises:
         CheckpointError: missing, damaged, not a checkpoint, or it contains code (which is refused).
@@ -52,7 +56,7 @@ def read(path: str | Path) -> Any:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if _names_code(error):
             raise CheckpointError(

@@ -36,6 +36,11 @@ class ExpertSync(Metric):
     _judge: Judge | None = None
     _in_loss = False
 
+    @property
+    def may_come_from_this_run(self) -> bool:
+        """Whether any expert will do: then it may be the one that this run trains."""
+        return self.settings.judge == "auto"
+
     def prepare(self) -> None:
         """Find and load the judge once."""
         if self._judge is not None:
@@ -44,7 +49,12 @@ class ExpertSync(Metric):
         own = loss_judge(context.model)
         try:
             judge = find_judge(
-                *(self.settings.judge, context.saved_dir, context.dataset, self.weights_dir, self.device, own)
+                self.settings.judge,
+                saved_dir=context.saved_dir,
+                dataset=context.dataset,
+                weights_dir=self.weights_dir,
+                device=self.device,
+                own=own,
             )
             self._in_loss = trained_against(judge, context.model, context.checkpoint, self.weights_dir)
         except Unavailable:

@@ -132,8 +132,8 @@ def find_judge(
     """The judge that `evaluation.judge` means.
 
     Args:
-        setting: `none`, the path of a run, checkpoint or published file, or `auto`: the latest finished SyncNet run on
-            this data set, else `own` unless nothing ever trained it.
+        setting: `none`, the path of a run, checkpoint or published file, or `auto`: the latest finished run on this
+            data set that ended with a trained expert, else `own` unless nothing ever trained it.
         saved_dir: folder of runs.
         dataset: name of the data set; empty: any.
         weights_dir: where a path is also looked for.
@@ -149,16 +149,39 @@ def find_judge(
     if setting != "auto":
         inside = Path(weights_dir) / setting
         return load_judge(inside if not Path(setting).exists() and inside.exists() else setting, device)
-    runs = sorted(Path(saved_dir).glob(f"SyncNet-{dataset or '*'}/*/run.json"), key=lambda file: file.stat().st_mtime)
-    finished = [file.parent for file in runs if RunFolder(file.parent).status == "finished"]
-    if finished:
-        return load_judge(finished[-1], device)
+    run = latest_expert_run(saved_dir, dataset)
+    if run is not None:
+        return load_judge(run, device)
     if own is not None and is_trained(own.network):
         return own
     raise Unavailable(
         f"no trained lip-sync expert in {saved_dir}; train one with `python run_talkingface.py --model=SyncNet"
         f" --dataset={dataset or 'NAME'}`, or name one with --evaluation.judge=PATH"
     )
+
+
+def latest_expert_run(saved_dir: str | Path, dataset: str) -> Path | None:
+    """The latest finished run on a data set (empty: on any) whose last stage trained an expert, None without one.
+
+    A run that trains an expert first and then a generator to please it is none: such an expert is a loss, and its
+    verdict on that generator no evidence.
+    """
+    records = [file for file in Path(saved_dir).glob("*/*/run.json") if RunFolder(file.parent).status == "finished"]
+    for file in sorted(records, key=lambda file: file.stat().st_mtime, reverse=True):
+        if _ended_with_an_expert(file.parent, dataset):
+            return file.parent
+    return None
+
+
+def _ended_with_an_expert(run: Path, dataset: str) -> bool:
+    try:
+        content = checkpoint.read(checkpoint.find_checkpoint(run), mapped=True)
+    except CheckpointError:
+        return False
+    if not isinstance(content, dict) or EXPERT not in content.get("trained", ()):
+        return False
+    # Runs lie in <Model>-<dataset>/; both names may have a hyphen of their own.
+    return not dataset or run.parent.name == f"{content.get('model')}-{dataset}"
 
 
 def load_judge(path: str | Path, device: str = "cpu") -> Judge:

@@ -205,7 +205,8 @@ def find_expert(wanted: str, search: ExpertSearch) -> OffsetExpert:
 
     Args:
         wanted: `auto`, or a path: published SyncNet weights, a checkpoint, or the folder of a run.
-        search: where `auto` looks: the public SyncNet first, then the latest finished run of SyncNet on the data set.
+        search: where `auto` looks: the public SyncNet first, then the latest finished run on the data set that
+            trained an expert.
 
     Raises:
         DataError: there is none.
@@ -225,9 +226,9 @@ def find_expert(wanted: str, search: ExpertSearch) -> OffsetExpert:
     except Unavailable:
         get = how_to_get("syncnet_v2", search.weights_dir)
         raise DataError(
-            f"preprocess.filters.sync: there is no lip-sync expert, neither {public} nor a finished run of SyncNet on"
-            f" this data set in {search.saved_dir}; {get}, train one with `python run_talkingface.py --model=SyncNet"
-            f" --dataset={search.dataset or 'NAME'} --preprocess.filters.sync.expert=none`, name one with"
+            f"preprocess.filters.sync: there is no lip-sync expert, neither {public} nor a finished run that"
+            f" trained one on this data set in {search.saved_dir}; {get}, train one with `python run_talkingface.py"
+            f" --model=SyncNet --dataset={search.dataset or 'NAME'} --preprocess.filters.sync.expert=none`, name one with"
             " --preprocess.filters.sync.expert=PATH, or leave the filter out"
         ) from None
 

@@ -172,6 +172,21 @@ def test_auto_takes_the_latest_finished_run_on_the_data_set(runs):
     assert Path(find_judge("auto", runs, "", runs, "cpu").run).name == "new"  # plain folders: any data set
 
 
+def test_auto_goes_by_what_a_run_trained_last_and_not_by_the_name_of_its_model(runs, sync_run):
+    """`Wav2Lip` trained an expert and then a generator to please it; `Sharp` is an expert of another name."""
+    content = torch.load(sync_run / "expert" / "last.pt", weights_only=True)
+    for model, trained in (("Wav2Lip", ["generator"]), ("Sharp", ["sync_expert"])):
+        folder = runs / f"{model}-drawn" / "first"
+        (folder / "last").mkdir(parents=True)
+        torch.save({**content, "model": model, "trained": trained}, folder / "last" / "last.pt")
+        RunFolder(folder).set_status("finished")
+    (runs / "Empty-drawn" / "first").mkdir(parents=True)
+    RunFolder(runs / "Empty-drawn" / "first").set_status("finished")
+    assert find_judge("auto", runs, "drawn", runs, "cpu").run == str(runs / "Sharp-drawn" / "first")
+    (runs / "Sharp-drawn").rename(runs / "Sharp-well-drawn")
+    assert Path(find_judge("auto", runs, "drawn", runs, "cpu").run).name == "new", "of another data set"
+
+
 def test_without_a_run_the_models_own_expert_judges_else_a_message_says_what_to_do(runs):
     own = small_judge()
     assert find_judge("auto", runs, "other", runs, "cpu", own) is own

@@ -344,6 +344,7 @@ def test_auto_takes_the_public_network_then_the_latest_run_on_the_data_set(small
     content = {
         "networks": {"sync_expert": torch.load(small_expert, weights_only=True)["state_dict"]},
         "model": "SyncNet",
+        "trained": ["sync_expert"],
     }
     for run, status in (("SyncNet-mine/a", "finished"), ("SyncNet-mine/b", "running"), ("SyncNet-other/c", "finished")):
         (tmp_path / "saved" / run / "expert").mkdir(parents=True)
