@@ -228,8 +228,8 @@ def find_expert(wanted: str, search: ExpertSearch) -> OffsetExpert:
         raise DataError(
             f"preprocess.filters.sync: there is no lip-sync expert, neither {public} nor a finished run that"
             f" trained one on this data set in {search.saved_dir}; {get}, train one with `python run_talkingface.py"
-            f" --model=SyncNet --dataset={search.dataset or 'NAME'} --preprocess.filters.sync.expert=none`, name one with"
-            " --preprocess.filters.sync.expert=PATH, or leave the filter out"
+            f" --model=SyncNet --dataset={search.dataset or 'NAME'} --preprocess.filters.sync.expert=none`, name one"
+            " with --preprocess.filters.sync.expert=PATH, or leave the filter out"
         ) from None
 
 
