@@ -7,7 +7,6 @@ import errno
 from collections.abc import Iterable
 
 _NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST")
-
 _LASTING = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # Windows has not all of them
 
 

@@ -25,9 +25,7 @@ from talkingface.weights import checkpoint as files
 if TYPE_CHECKING:
     from talkingface.plugin.contract import TalkingFaceModel
 
-
 log = logging.getLogger("talkingface")
-
 SOUND_RATE = 44100  # Hz, of the sound in generated files
 
 

@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from talkingface.evaluation.report.result import EvalResult
     from talkingface.plugin.contract import TalkingFaceModel
 
-
 log = logging.getLogger("talkingface")
-
 Clips = dict[str, "list[ClipFolder]"]
 
 

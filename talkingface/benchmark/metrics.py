@@ -29,11 +29,8 @@ from talkingface.networks.syncnet_v2 import FoldedSyncNet, SyncNetV2
 from talkingface.sound.mfcc import mfcc, pcm16
 
 FPS, RATE = 25, 16000
-
 PUBLISHED_BATCH, OUR_BATCH = 20, 8
-
 SIZES = ((256, 256), (720, 1280))  # a face crop, a video
-
 REDUCED = (180, 320)  # what the detector sees of a video of 1280x720
 
 

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from talkingface.plugin.configuration import LoadedConfig
     from talkingface.plugin.contract import TalkingFaceModel
 
-
 Clips = dict[str, list[Any]]
-
 PROFILED_FRAMES = 16
 
 

@@ -10,7 +10,6 @@ from talkingface.errors import ConfigError
 if TYPE_CHECKING:
     from talkingface.plugin.configuration import LoadedConfig
 
-
 MODEL = Option("model", "model name, see `list`")
 
 CONFIGURED = (

@@ -34,7 +34,6 @@ PACKAGES = [
     "wandb",
     "espeakng-loader",
 ]
-
 OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
 
 

@@ -12,7 +12,6 @@ from talkingface.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from talkingface.evaluation.self_test.run import Outcome
 
-
 REPORT = "evaluation"
 """Folder of the report where no model takes part."""
 

@@ -21,11 +21,8 @@ from talkingface.errors import DataError
 
 log = logging.getLogger("talkingface")
 
-
 MANY_CLIPS = 500  # from here on clips are looked at in threads, with a progress bar
-
 READERS = 8
-
 T = TypeVar("T")
 
 

@@ -23,11 +23,8 @@ from talkingface.errors import DataError
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-
 META_FILE = "clip.json"
-
 FORMAT = 1
-
 log = logging.getLogger("talkingface")
 
 

@@ -22,15 +22,11 @@ from talkingface.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
-
 log = logging.getLogger("talkingface")
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts")
-
 AUDIO_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
-
 SPLITS = ("train", "val", "test")
-
 UNSEEN = "unseen"  # a list of its own: people who are in no split
 
 

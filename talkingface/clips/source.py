@@ -24,13 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 
-
 _CHUNK_BYTES = 96 * 2**20  # decoded frames held at once while a video plays backwards
-
 _SHORTEST_CHUNK = 8
-
 _LONGEST_SKIP = 250  # frames decoded in vain before a seek is cheaper: the usual distance of key frames
-
 _SILENCE = 1e-4  # -80 dB of full scale: below the dither of a 16-bit recording of nothing
 
 

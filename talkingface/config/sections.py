@@ -18,7 +18,6 @@ class Section(BaseModel):
 
 
 METRICS = ("SSIM", "PSNR", "LPIPS", "FID", "LMD", "MOUTH", "JITTER", "SILENCE", "SWAP", "LSE", "EXPERT")
-
 PRECISIONS = ("32", "bf16", "16", "bf16-auto")
 
 

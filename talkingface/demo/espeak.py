@@ -17,15 +17,10 @@ from talkingface.demo.speech import LEAD_IN, SAMPLE_RATE, Speech, Voice
 from talkingface.errors import DataError
 
 _SYNCHRONOUS = 2
-
 _PHONEME_EVENTS, _IPA_NAMES, _DONT_EXIT = 0x1, 0x2, 0x8000
-
 _LIST_END, _PHONEME = 0, 7
-
 _RATE, _PITCH, _RANGE = 1, 3, 4
-
 _UTF8 = 1
-
 _VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")
 
 

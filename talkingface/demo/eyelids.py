@@ -12,7 +12,6 @@ import numpy as np
 from talkingface.demo import mesh
 
 LID_LEVELS = (0.0, 0.45, 0.5, 0.9, 1.0)  # how far the lid is down; index 0 is the open eye
-
 BLINK = (0.5, 1.0, 0.9, 0.45)  # lid level over the four frames of a blink
 
 

@@ -14,7 +14,6 @@ from talkingface.demo.shapes import blend_shapes, relax_mouth, reshape, spread_r
 from talkingface.demo.speech import Voice
 
 _RINGS = ((0.78, 0.95), (0.95, 0.60), (1.15, 0.0))  # radius in face heights, share of the head pose it follows
-
 _RING_POINTS = 36
 
 

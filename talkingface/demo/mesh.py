@@ -14,45 +14,29 @@ import numpy as np
 from scipy.spatial import ConvexHull, Delaunay
 
 HERE = Path(__file__).parent
-
 POINTS = 468
-
 FOREHEAD, CHIN, NOSE_BASE = 10, 152, 2
 
 # lip rows, image left to right; the corners belong to the upper and to the lower row
 UPPER_OUTER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
-
 UPPER_MID = [76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306]
-
 UPPER_NEAR = [62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292]
-
 UPPER_INNER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
-
 LOWER_OUTER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
-
 LOWER_MID = [76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306]
-
 LOWER_NEAR = [62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292]
-
 LOWER_INNER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
-
 UPPER_ROWS = np.array([UPPER_OUTER, UPPER_MID, UPPER_NEAR, UPPER_INNER])
-
 LOWER_ROWS = np.array([LOWER_OUTER, LOWER_MID, LOWER_NEAR, LOWER_INNER])
-
 LIPS = np.unique(np.concatenate([UPPER_ROWS, LOWER_ROWS]))
-
 INNER_LOOP = UPPER_INNER + LOWER_INNER[-2:0:-1]
-
 LIP_LANDMARKS = UPPER_OUTER + LOWER_OUTER[-2:0:-1] + INNER_LOOP  # 20 outer, then 20 inner
 
 EYES = (  # (upper lid line, lower lid line), image left to right
     ([33, 246, 161, 160, 159, 158, 157, 173, 133], [33, 7, 163, 144, 145, 153, 154, 155, 133]),
     ([362, 398, 384, 385, 386, 387, 388, 466, 263], [362, 382, 381, 380, 374, 373, 390, 249, 263]),
 )
-
 BROWS = [70, 63, 105, 66, 107, 46, 53, 52, 65, 55, 300, 293, 334, 296, 336, 276, 283, 282, 295, 285]
-
 NOSE = [
     1,
     2,
@@ -81,7 +65,6 @@ NOSE = [
     439,
     460,
 ]
-
 OVAL = [
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),

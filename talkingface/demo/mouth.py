@@ -9,11 +9,8 @@ from talkingface.demo import mesh
 from talkingface.demo.identity import Identity
 
 _SCALE = 2  # supersampling over the internal picture
-
 _CAVITY = (52.0, 18.0, 20.0)
-
 _TONGUE = (158.0, 78.0, 78.0)
-
 _TEETH = (226.0, 218.0, 204.0)
 
 

@@ -17,9 +17,7 @@ from talkingface.demo.speech import Speech, Voice, speak
 from talkingface.demo.visemes import MouthTracks, mouth_tracks
 
 _POSE_RMS = (3.2, 2.0, 1.5, 0.008, 0.008)  # yaw, pitch, roll in degrees; x and y shift in face heights
-
 _POSE_SIGMA = 0.5  # seconds
-
 _NOD = 2.5  # degrees of pitch per full jaw opening when nodding is switched on
 
 

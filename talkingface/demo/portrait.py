@@ -19,9 +19,7 @@ from talkingface.demo import mesh
 from talkingface.errors import DataError, NoFaceError
 
 BUILTIN = ("astronaut", "grace_hopper")
-
 MIN_FACE_HEIGHT = 100  # pixels between forehead and chin; below it the enlarged texture is a blur
-
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 

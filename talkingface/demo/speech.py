@@ -13,15 +13,11 @@ from scipy.signal import lfilter
 from talkingface.demo.lexicon import pronounce
 
 SAMPLE_RATE = 16000
-
 LEAD_IN = 0.16  # seconds of silence before the first phoneme
-
 # Seconds of speech before a breath with a closed mouth. The first ones vary most: pauses at the same time in all clips
 # would make any two clips alike, and scores with another clip's audio better than they should be.
 FIRST_BREATH, NEXT_BREATH = (0.7, 3.0), (1.8, 3.0)
-
 _STEP = 80  # samples between two filter settings, 5 ms
-
 _BANDWIDTHS = (60.0, 90.0, 150.0)
 
 # F1, F2, F3 in Hz
@@ -57,7 +53,6 @@ FORMANTS: dict[str, tuple[float, float, float]] = {
     "ʒ": (300, 1700, 2400),
     "h": (550, 1500, 2500),
 }
-
 # centre of the friction noise in Hz and its level
 FRICTION: dict[str, tuple[float, float]] = {
     "s": (6000, 0.30),
@@ -70,11 +65,8 @@ FRICTION: dict[str, tuple[float, float]] = {
     "ʒ": (3000, 0.16),
     "h": (1500, 0.08),
 }
-
 BURST: dict[str, float] = {"p": 900, "b": 800, "t": 4500, "d": 4000, "k": 2000, "g": 1900, "tʃ": 3000, "dʒ": 3000}
-
 _VOWELS = frozenset("aʌæeioɔuə")
-
 _AFFRICATES = {"tʃ": ("t", "ʃ"), "dʒ": ("d", "ʒ")}
 
 

@@ -8,9 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 _TRACK_RATE = 200  # Hz at which tracks are written before they are sampled at the frame times
-
 _ANTICIPATION = 0.030  # seconds by which lips lead the sound
-
 _SIGMA = (0.035, 0.050, 0.018, 0.020)  # seconds for o, d, p, t: the jaw is slow, the lips are fast
 
 # phonemes -> (jaw opening o, width d, lip press p, lower-lip tuck t)
@@ -28,9 +26,7 @@ _SHAPES: tuple[tuple[str, tuple[float, float, float, float]], ...] = (
     ("ʃ ʒ tʃ dʒ", (0.22, -0.5, 0, 0)),
     ("k g ɡ ŋ h x", (0.32, 0.05, 0, 0)),
 )
-
 _SILENCE = (0.0, 0.0, 0.15, 0.0)
-
 VISEMES: dict[str, tuple[float, float, float, float]] = {n: shape for names, shape in _SHAPES for n in names.split()}
 
 

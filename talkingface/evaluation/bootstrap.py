@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 LEVEL = 0.95
-
 SEED = 0
 """Two evaluations of the same values give the same interval."""
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from talkingface.config.sections import Config
     from talkingface.faces.track import LandmarkProvider, LandmarkTrack
 
-
 log = logging.getLogger("talkingface")
 
 

@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from talkingface.evaluation.report.result import EvalResult
     from talkingface.faces.track import LandmarkTrack
 
-
 log = logging.getLogger("talkingface")
 
 EXAMPLES = 3
-
 SAME_SOUND = 0.6
 """Correlation of two loudness curves from which on two tracks are taken for the same speech; a copy has about 1."""
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.faces.track import LandmarkTrack
 
-
 ROWS = ("generated", "real", "still", "shuffled")
 
 

@@ -17,7 +17,6 @@ from talkingface.media import VideoReader, read_audio
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-
 FPS = 25.0
 """Rate at which a video is scored unless its clip was prepared at another one; resampled by timestamps."""
 

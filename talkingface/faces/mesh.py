@@ -11,41 +11,26 @@ import numpy as np
 N_POINTS = 478  # with refine_landmarks=True; the last 10 are the irises
 
 INNER_LIP_TOP = 13
-
 INNER_LIP_BOTTOM = 14
-
 OUTER_LIP_TOP = 0
-
 OUTER_LIP_BOTTOM = 17
-
 FOREHEAD = 10
-
 CHIN = 152
 
 # Lips, clockwise in the picture from the person's right corner along the upper lip and back along the lower one.
 LIPS_OUTER_20 = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-
 LIPS_INNER_20 = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-
 # The same as rows, left to right in the picture.
 LIPS_OUTER_UPPER = LIPS_OUTER_20[:11]
-
 LIPS_OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
-
 LIPS_INNER_UPPER = LIPS_INNER_20[:11]
-
 LIPS_INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
 RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
-
 LEFT_EYE = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
-
 RIGHT_BROW_UPPER = (70, 63, 105, 66, 107)
-
 RIGHT_BROW_LOWER = (55, 65, 52, 53, 46)
-
 LEFT_BROW_UPPER = (336, 296, 334, 293, 300)
-
 LEFT_BROW_LOWER = (276, 283, 282, 295, 285)
 
 # The whole outline from the top of the forehead, clockwise in the picture, 36 points.
@@ -53,7 +38,6 @@ FACE_OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
-
 # From the person's right temple over the chin to the left temple (without the forehead), 25 points.
 JAWLINE = (
     *(162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152),
@@ -63,11 +47,8 @@ JAWLINE = (
 # --- IP_LAP -----------------------------------------------------------------------------------------------------------
 # Order of the points as the published networks expect them: checkpoint weights depend on it.
 IPLAP_CHEEKS = (162, 127, 234, 93, 323, 454, 356, 389)
-
 IPLAP_NOSE = (168, 6, 197, 195, 5, 48, 115, 220, 45, 4, 275, 440, 344, 278)
-
 IPLAP_JAW = JAWLINE[4:-4]
-
 IPLAP_POSE = (
     *IPLAP_CHEEKS,
     *RIGHT_BROW_UPPER,
@@ -78,9 +59,7 @@ IPLAP_POSE = (
     *RIGHT_EYE,
     *LEFT_EYE,
 )
-
 IPLAP_CONTENT = (*IPLAP_JAW, *LIPS_OUTER_20, *LIPS_INNER_20)
-
 IPLAP_ORDER = (*IPLAP_POSE, *IPLAP_CONTENT)
 
 

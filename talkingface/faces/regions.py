@@ -14,7 +14,6 @@ from talkingface.faces.mesh import LIPS_OUTER_20
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-
 MOUTH_MARGIN = 0.35
 """Added on every side of the lips' box, in mouth widths: takes in chin folds and the lower cheeks, not the nose."""
 

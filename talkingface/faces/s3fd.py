@@ -22,16 +22,11 @@ from talkingface.weights import published as weights
 from talkingface.weights.checkpoint import load_state, read
 
 WEIGHTS = "s3fd"  # name in `talkingface.weights.published`
-
 CANDIDATE = 0.05  # score below which an anchor is not looked at
-
 OVERLAP = 0.3  # intersection over union above which the worse of two boxes goes
-
 SMALLEST = 32  # pixels; the trunk halves the sides five times
-
 # Pixels of one pass: the first layers take about 1 KiB for each.
 _PIXELS = {"cpu": 2_000_000, "cuda": 32_000_000}
-
 _BATCH = {"cpu": 8, "cuda": 64}
 
 

@@ -13,11 +13,9 @@ import numpy as np
 from talkingface.faces.mesh import IPLAP_EDGES, IPLAP_ORDER
 
 COLOUR = 224  # grey level of the lines, official implementation
-
 CLOSE_TO_ONE = 1 + 1e-9  # a coordinate may exceed 1 by rounding alone
 
 _POSITION = {point: position for position, point in enumerate(IPLAP_ORDER)}
-
 EDGES = np.array([[_POSITION[a], _POSITION[b]] for a, b in IPLAP_EDGES], dtype=np.int64)  # (125, 2) into the 131 points
 
 

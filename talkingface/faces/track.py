@@ -20,9 +20,7 @@ from talkingface.errors import DataError, NoFaceError
 from talkingface.faces import mesh as facemesh
 
 Layout = Literal["mediapipe478", "ibug68", "box"]
-
 Pick = Literal["largest", "tracked", "first"]
-
 MAX_FACES = 4  # looked for in a frame, so that the largest or the tracked one can be picked; costs next to nothing
 
 

@@ -10,7 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-
 MAX_LAG = 10
 """Frames searched to either side."""
 

@@ -14,11 +14,8 @@ from talkingface.media.demux import Demuxer
 from talkingface.media.info import SAMPLE_RATE, audio_stream, exact_seconds, is_still, open_media, video_stream
 
 _GAP_SECONDS = 0.05  # a smaller disagreement between time stamps and samples is rounding of the container
-
 _LONGEST_GAP_SECONDS = 60.0  # a larger one is a broken clock, not silence
-
 _PADDING_SECONDS = 0.2  # codecs fill up to one block, 1024 or 2048 samples, at 8 kHz and more
-
 _LONGEST_OVERLAP_SECONDS = 1.0
 
 

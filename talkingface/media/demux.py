@@ -12,7 +12,6 @@ from talkingface.media.info import check_complete, logger
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-
 _SEEK_MARGINS = (0.0, 2.0, 10.0)  # seconds further back to try when a seek lands behind its target
 
 

@@ -19,20 +19,14 @@ from talkingface.errors import MediaError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-
 FPS = 25.0
-
 SAMPLE_RATE = 16000
-
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 # Containers whose header states a length that can be trusted; elsewhere (mp3, ts) it is an estimate from the bit rate.
 _DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "wav", "flac"}
-
 _COMPLETE_SHARE = 0.9  # less of the declared length than this is reported as a truncated file
-
 _DAMAGED = "the file is truncated or damaged (no complete picture or index in it); copy or download it again"
-
 _TEXT_ART = {
     "tty",
     "bin",
@@ -42,7 +36,6 @@ _TEXT_ART = {
     "txd",
     "rawvideo",
 }  # demuxers that take any text or bytes for a picture
-
 _SIGNATURES = (b"\x1a\x45\xdf\xa3", b"RIFF", b"fLaC", b"OggS", b"\xff\xd8\xff", b"\x89PNG")
 
 logger = logging.getLogger("talkingface")

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
-
 _POLL_SECONDS = 0.05  # how soon the thread notices that nobody wants more
 
 

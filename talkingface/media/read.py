@@ -27,9 +27,7 @@ from talkingface.media.probe import probe
 # Midpoints are taken this much early: at exactly twice the rate (50 fps) they fall on a frame change, where time
 # stamps rounded to milliseconds would pick now one, now the other neighbour.
 _TIE_SECONDS = 0.002
-
 _BROKEN_CLOCK_SECONDS = 60.0  # a jump this far is a fault of the time stamps, not a picture that stood still
-
 _RESTART_SECONDS = 1.0
 
 

@@ -17,13 +17,9 @@ from talkingface.media.info import FPS, SAMPLE_RATE, logger
 from talkingface.media.pixels import ROUNDING_FLAGS, is_high_definition
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
-
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # in order of preference; PyAV's wheels carry the first
-
 _AUDIO_BLOCK = 1024  # samples of one AAC frame
-
 _AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
-
 _AVCOL_BT709, _AVCOL_SMPTE170M, _AVCOL_LIMITED = 1, 6, 1
 
 

@@ -17,7 +17,6 @@ from torchvision.models.inception import Inception3, InceptionA, InceptionC, Inc
 from talkingface.weights.checkpoint import load_state_file
 
 SIDE = 299  # pixels, input of the network
-
 CLASSES = 1008  # rows of the published classifier, which nobody asks here
 
 

@@ -16,7 +16,6 @@ LAYERS = {"r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 """Blocks of the four stages."""
 
 SIDE = 112  # pixels, input of the network
-
 WIDTHS = (64, 128, 256, 512)
 
 

@@ -17,7 +17,6 @@ from talkingface.networks.blocks import full_precision
 FeatureMaps = Sequence[Sequence[Tensor]]  # per scale: feature maps, the last one the score
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 

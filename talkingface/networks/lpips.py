@@ -17,7 +17,6 @@ from talkingface.networks.blocks import full_precision
 from talkingface.weights.checkpoint import load_state, read
 
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-
 STAGES = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 """Indices into torchvision's `features` after which a stage ends, each a ReLU."""
 
@@ -25,7 +24,6 @@ SMALLEST = {"alex": 31, "vgg": 16}
 """Pixels a side below which the trunk's last map is empty."""
 
 _VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
-
 _EPS = 1e-10
 
 

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 # Kept: these are the means of B, G and R, but the published pipeline takes them off R, G and B; users' boxes depend on
 # it.
 MEANS = (104.0, 117.0, 123.0)
-
 STRIDES = (4, 8, 16, 32, 64, 128)  # pixels between the anchors of each level
 
 # Stages of the VGG-16 trunk, a 2x2 max pool behind each: number of layers and channels.
 _STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-
 # Levels of detection: the layer they look at, its channels, and the channels of the confidence.
 _HEADS = (
     ("conv3_3_norm", 256, 4),

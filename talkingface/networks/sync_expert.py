@@ -27,9 +27,7 @@ _FACE_ROWS: dict[tuple[int, int], list[tuple[int, int, int, int, int]]] = {
         *[(512, 3, 2, 1, 2), (512, 4, 1, 0, 0), (512, 1, 1, 0, 0)],
     ],
 }
-
 SIZES = tuple(_FACE_ROWS)
-
 _AUDIO_ROWS = [(32, 3, 1, 1, 2), (64, 3, (3, 1), 1, 2), (128, 3, 3, 1, 2), (256, 3, (3, 2), 1, 2)]
 
 

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from talkingface.errors import CheckpointError
 
 PERCEPTUAL_LAYERS = (1, 6, 11, 20, 29)  # after relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1
-
 _CHANNELS = (64, 64, "pool", 128, 128, "pool", *(256,) * 4, "pool", *(512,) * 4, "pool", *(512,) * 4, "pool")
-
 _KEY = re.compile(r"^(?:module\.)?(?:features\.|perceptual\.model\.network\.)?(\d+\.(?:weight|bias))$")
 
 logger = logging.getLogger("talkingface")

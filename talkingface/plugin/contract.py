@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from talkingface.clips.source import Audio, Source
     from talkingface.config.sections import Section, StageConfig
 
-
 Batch = dict[str, Tensor]
 
 

@@ -22,9 +22,7 @@ from talkingface.errors import RegistryError, unknown
 if TYPE_CHECKING:
     from talkingface.plugin.contract import TalkingFaceModel
 
-
 ENTRY_POINTS = "talkingface.models"
-
 PLUGIN_VARIABLE = "TALKINGFACE_PLUGINS"
 
 

@@ -33,11 +33,8 @@ from talkingface.preprocess.step import CACHE_BYTES, ClipContext, Rejected, Step
 log = logging.getLogger("talkingface")
 
 OK, REJECTED, FAILED, ABORT = "ok", "rejected", "failed", "abort"
-
 _SCRATCH = ".making-"
-
 _STALE_SECONDS = 3600.0
-
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 

@@ -35,9 +35,7 @@ from talkingface.sound.mel import melspectrogram
 log = logging.getLogger("talkingface")
 
 Kind = Literal["iplap", "wav2lip"]
-
 PICTURES = (".png", ".jpg", ".jpeg")
-
 IPLAP_CROP = {"size": 128, "margin_mode": "px", "margin": 5.0, "box": "frame", "rule": "iplap"}
 
 

@@ -15,7 +15,6 @@ import cv2
 from talkingface.errors import DataError
 
 A = TypeVar("A")
-
 R = TypeVar("R")
 
 

@@ -37,7 +37,6 @@ from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
-
 log = logging.getLogger("talkingface")
 
 

@@ -14,9 +14,7 @@ from talkingface.files import atomic_output
 from talkingface.preprocess.clip import OK, Outcome
 
 FILE = "rejections.csv"
-
 COLUMNS = ("clip", "status", "filter", "measured", "limit", "reason")
-
 log = logging.getLogger("talkingface")
 
 

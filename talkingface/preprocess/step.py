@@ -23,13 +23,11 @@ from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import ConfigError, MediaError
 
 log = logging.getLogger("talkingface")
-
 T = TypeVar("T")
 
 # Decoded frames of a clip kept for its next step. A clip that does not fit is decoded once for landmarks and once for
 # faces: they cannot share one pass, for a gap in the landmarks is bridged, and a fixed box chosen, from later frames.
 CACHE_BYTES = 768 * 2**20  # of one process
-
 TOTAL_CACHE_BYTES = 3 * 2**30  # of all processes together
 
 

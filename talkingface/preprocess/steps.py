@@ -23,7 +23,6 @@ from talkingface.sound.shift import move_sound
 if TYPE_CHECKING:
     from talkingface.preprocess.step import ClipContext
 
-
 SILENCE = 1e-4  # largest sample of a sound track that counts as silent, full scale 1
 
 

@@ -13,13 +13,9 @@ import numpy as np
 from scipy.fft import dct
 
 RATE = 16000
-
 FRAME, STEP, FFT = 400, 160, 512
-
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
-
 PREEMPHASIS = 0.97
-
 BLOCK = 1000  # frames worked on at once, 10 s: float64 spectra of all would take 30 times as much as the sound
 
 

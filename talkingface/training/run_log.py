@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from talkingface.config.sections import Config
     from talkingface.weights.runs import RunFolder
 
-
 log = logging.getLogger("talkingface")
 
 

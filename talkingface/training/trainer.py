@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
 
-
 log = logging.getLogger("talkingface")
-
 Evaluate = Callable[[TalkingFaceModel, StageConfig, Path], Mapping[str, float]]
 
 

@@ -17,7 +17,6 @@ from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError, OutputError
 
 FORMAT = 1
-
 log = logging.getLogger("talkingface")
 
 

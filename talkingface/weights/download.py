@@ -22,7 +22,6 @@ from talkingface.errors import TalkingFaceError
 from talkingface.files import output_error
 
 CHUNK = 2**20
-
 TIMEOUT = 30.0  # seconds without an answer
 
 log = logging.getLogger("talkingface")

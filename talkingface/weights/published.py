@@ -17,11 +17,8 @@ from talkingface.weights.download import DownloadError, download, file_sha256, p
 log = logging.getLogger("talkingface")
 
 _TORCHVISION = "BSD-3-Clause (torchvision's code); trained on ImageNet, whose terms apply"
-
 _WAV2LIP = "personal, research and non-commercial use (authors' page)"
-
 _ARCFACE = "non-commercial research (InsightFace model zoo)"
-
 _SOURCE = "see source"
 
 

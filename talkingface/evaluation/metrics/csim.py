@@ -26,18 +26,14 @@ from talkingface.networks.precision import judging, precision
 if TYPE_CHECKING:
     import torch
 
-
 SIDE = 112
-
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """Eye on the left of the picture, eye on the right, tip of the nose, corners of the mouth, in a 112x112 face."""
 
 ALIGNED = "five points of each frame, ArcFace template"
-
 BOXED = "square around the face box of each frame, not aligned"
-
 MIDDLE = "middle of the frame, not aligned"
 
 Pair = tuple[np.ndarray, np.ndarray]

@@ -15,7 +15,6 @@ from talkingface.lipsync.expert.judge import Judge, find_judge, loss_judge, trai
 from talkingface.lipsync.expert.scores import NEGATIVE_SHIFT, clip_figures, sweep_of
 
 POOR_ACCURACY = 0.65  # one half is chance
-
 FEWEST = 2 * NEGATIVE_SHIFT  # windows: with fewer there is little to compare with
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from talkingface.evaluation.metrics.frechet import FrechetSums
     from talkingface.networks.inception import FIDInception
 
-
 ENOUGH = 2048
 """Pictures a side below which the covariance of 2048 features is singular."""
 

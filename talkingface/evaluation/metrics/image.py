@@ -18,7 +18,6 @@ from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import crop
 
 K1, K2 = 0.01, 0.03
-
 _ENOUGH = 16  # pixels: any window fits
 
 

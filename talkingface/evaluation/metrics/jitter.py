@@ -20,7 +20,6 @@ from talkingface.evaluation.sample import EvalSample
 
 UPPER = slice(17, 48)
 """Brows, nose and eyes: points that speech itself does not move."""
-
 _READ = "; compare with the real row, below it is no merit"
 
 

@@ -36,7 +36,6 @@ CROP_SIDE = {"face": 256, "mouth": 128}
 """Pixels a side to which crops are resized."""
 
 TRUNKS = {"alex": "alexnet", "vgg": "vgg16"}
-
 _PIXELS = {"cpu": 1_000_000, "cuda": 16_000_000}
 """Of the pairs in one pass: the first stage of vgg takes half a KiB for each."""
 

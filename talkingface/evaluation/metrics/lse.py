@@ -30,13 +30,9 @@ from talkingface.sound.mfcc import pcm16
 if TYPE_CHECKING:
     from talkingface.networks.syncnet_v2 import FoldedSyncNet
 
-
 WEIGHTS = "syncnet_v2"  # name in `talkingface.weights.published`
-
 FPS = lse_track.FPS  # the network was trained at this rate
-
 VSHIFT = 15
-
 BLOCK = 256  # windows compared at once
 
 

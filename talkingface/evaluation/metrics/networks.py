@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 
     from talkingface.config.sections import EvaluationConfig
 
-
 T = TypeVar("T")
-
 M = TypeVar("M", bound="nn.Module")
-
 CPU_BATCH, GPU_BATCH = 8, 64
 
 

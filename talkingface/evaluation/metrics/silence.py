@@ -13,10 +13,8 @@ from talkingface.lipsync.mouth_motion import log_energy, opening
 
 RUN = 5
 """Shortest pause in frames: less is a closure inside a word."""
-
 EDGE = 3
 """Frames beside speech that do not count: lips open before the voice sets in and close after it."""
-
 NOTHING = 1e-4
 """Sound that never exceeds this amplitude (-80 dB of full scale) is silence from end to end."""
 

@@ -18,14 +18,10 @@ from talkingface.evaluation.report.stored import find_metrics, read_result
 from talkingface.evaluation.report.views import all_figures, flatten
 
 GENERATED, SHUFFLED, REFERENCES = "generated", "shuffled", ("real", "still")
-
 DIFFERENT_CLIPS = "means over different clips"
-
 OTHER_DATA = "other data sets"
-
 IN_LOSS = "judge.also_in_loss"
 """Part of a definition that says whether the model was trained to please the judge."""
-
 TOLERANCE = 1e-3
 """Relative difference up to which two evaluations of a reference row agree: codecs differ a little."""
 

@@ -19,11 +19,8 @@ from talkingface.files import write_text
 from talkingface.version import __version__
 
 METHOD_COLOURS = 6  # m0 to m5 in style.css
-
 MAX_STRIPS = 6
-
 MAX_SKIPPED = 200
-
 ROWS_ABOUT = {
     "generated": "what is judged",
     "shuffled": "the same system, another clip's audio",
@@ -33,7 +30,6 @@ ROWS_ABOUT = {
     "unseen": "people of no training clip",
     "unknown": "speakers or training clips not known",
 }
-
 BACKGROUND = ("still", "shuffled")
 """Rows whose offset curves are shown averaged only."""
 

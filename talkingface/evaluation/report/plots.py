@@ -15,11 +15,8 @@ from markupsafe import Markup
 from talkingface.evaluation.report.numbers import interval, number
 
 WIDTH = 360  # of a plot, in its own units; the page scales it
-
 LANE = 50  # height of one row of a strip plot: a line of text, then the points
-
 EDGE = 10
-
 MAX_POINTS = 150
 """Points drawn per lane; of more clips, those at evenly spaced ranks, which keep the shape and both ends."""
 

@@ -200,9 +200,7 @@ def one_line(error: BaseException) -> str:
 
 
 SHOWN_SKIPS = 10
-
 COLUMN = 12  # at least
-
 INTERVAL = 19  # characters of [-0.1234, -0.01234]
 
 

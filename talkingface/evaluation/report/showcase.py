@@ -22,15 +22,10 @@ MAIN_FIGURES = ("mouth_corr", "lse_c", "expert_sync", "ssim_mouth", "ssim")
 """The first of these that a result has decides which clips are best and worst: lip sync before pictures."""
 
 EACH = 2  # clips at either end
-
 MAX_HEIGHT = 320  # pixels of one picture
-
 MAX_SECONDS = 8.0
-
 CRF = 28
-
 MAX_BYTES = 4 * 2**20  # of one video
-
 SEEN_AS = f"at most {MAX_HEIGHT} pixels high and {MAX_SECONDS:g} seconds long, compressed"
 
 

@@ -15,11 +15,8 @@ from talkingface.media import VideoReader, write_image
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-
 TILE = 144  # pixels, side of one picture
-
 LABEL_WIDTH = 96
-
 MARGIN = 0.1  # of the face box, on every side
 
 

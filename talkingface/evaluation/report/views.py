@@ -17,11 +17,8 @@ from talkingface.evaluation.report.plots import Curve, Lane, frames, mean_curve,
 from talkingface.evaluation.report.result import EvalResult, RowResult
 
 MAX_CLIP_CURVES = 24
-
 MAX_FAINT_CURVES = 60
-
 SMALL = 260
-
 JUDGES = {
     "lse": "LSE: distance of lips and sound in the public SyncNet",
     "expert": "expert: cosine in a trained expert",

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from talkingface.evaluation.tracking import TrackCache
 
-
 PIECE, BIT = 25, 10
 """Frames of the pieces on which pictures are compared, and of those for networks that take their time."""
 

@@ -16,9 +16,7 @@ from talkingface.evaluation.self_test.bench import RANDOM, Bench
 
 JUDGES = ("LSE", "EXPERT")
 """Metrics that watch lips and listen; all their figures with a direction should prefer the true sound."""
-
 NETWORKS = ("LSE", "EXPERT", "FID", "LPIPS", "CSIM")
-
 PLAIN = ("SSIM", "PSNR", "LMD", "MOUTH", "JITTER", "SILENCE")
 
 

@@ -19,14 +19,10 @@ from talkingface.evaluation.self_test.bench import Bench, Broken, score
 if TYPE_CHECKING:
     from talkingface.evaluation.folders import FileClip
 
-
 SLOW = ("LSE", "FID", "CSIM")
 """Metrics whose networks take their time: a few frames must do."""
-
 VARIANTS = ("piq", "gray224", "skimage", "wang")
-
 BATCHES = (1, 3, 8)
-
 TOLERANCE = 1e-3
 """Relative difference that float32 sums in another order may make; a lost or doubled frame makes more."""
 
@@ -77,7 +73,6 @@ def _mouth(key: str, settings: dict[str, str]) -> float | None:
 
 
 _EACH = [{"ssim_variant": variant} for variant in VARIANTS]
-
 IDENTICAL: dict[str, tuple[Callable[[str, dict[str, str]], float | None], float, list[dict[str, str]]]] = {
     "SSIM": (_ssim, 1e-6, _EACH),
     "PSNR": (_psnr, 1e-4, _EACH),

@@ -33,14 +33,11 @@ from talkingface.plugin.configuration import LoadedConfig
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
-
 log = logging.getLogger("talkingface")
 
 CLIPS = 4
-
 LONGEST = 125
 """Frames of a clip that are looked at."""
-
 OK, FAILED, NOT_HERE = "ok", "FAILED", "n/a"
 
 

@@ -27,12 +27,9 @@ from talkingface.sound.mfcc import pcm16
 if TYPE_CHECKING:
     from talkingface.evaluation.folders import FileClip
 
-
 SHIFTS = range(-10, 11)
-
 ECHOED = 32
 """Frames of the clip whose sound is moved where the lips are made up: shorter is faster and as certain."""
-
 CLEAR = 0.05
 """A clip has a clear offset where no other comes nearer to the best than this share of its lead over the median: what
 wraps around when the sound is moved can then not decide between neighbours."""

@@ -30,11 +30,8 @@ if TYPE_CHECKING:
     from talkingface.networks.sync_expert import SyncExpert
     from talkingface.plugin.contract import StepContext
 
-
 log = logging.getLogger("talkingface")
-
 FILE = "alarm.json"
-
 AGAIN = 4  # it rings again when this many times the windows have been seen
 
 

@@ -29,29 +29,17 @@ if TYPE_CHECKING:
     from talkingface.networks.sync_expert import SyncExpert
     from talkingface.plugin.contract import StepContext
 
-
 STILL = 0.3  # grey levels between consecutive crops below which nothing moves
-
 SILENCE_DB = 35.0  # below the clip's loudest sound
-
 MOST_SILENT = 0.5  # share of the windows
-
 NEAR = 3  # frames around the median lag
-
 CLUSTERED = 0.6  # share of clips near it; 7 of 31 lags would be by accident
-
 REACH = 5  # frames: a window with a larger shift shares no time with its sound
-
 SAFE_RATE = 1e-3  # Adam
-
 HIGH_RATE, LOW_RATE = 5e-3, 1e-6
-
 KNOWN, GENERAL = 0.85, 0.55  # two-alternative accuracy that says: learnt by heart; true of other windows as well
-
 LEARNT = 0.2  # mean loss of ten batches at which the fit ends
-
 COLLAPSED = 0.98  # mean cosine between embeddings of different windows
-
 FEW_WINDOWS = 16  # per batch
 
 

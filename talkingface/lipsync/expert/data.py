@@ -19,15 +19,10 @@ from talkingface.sound.mel import MEL_WIDTH
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
 
-
 COLUMNS_PER_SECOND = 80  # of the mel
-
 BLURRED_COLUMNS = 2  # a column hears 25 ms to either side
-
 MEL_FLOOR = -4.0  # what silence is in the mel
-
 MEL_PER_DB = 0.08  # 100 dB span 8 units
-
 PUBLISHED_MIN_FRAMES = 16  # clips of 15 pictures and fewer are skipped
 
 

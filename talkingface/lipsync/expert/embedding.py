@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.lipsync.expert.data import SyncWindows
 
-
 BATCH = 64  # windows per pass
 
 

@@ -32,13 +32,9 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
     from talkingface.plugin.contract import TalkingFaceModel
 
-
 EXPERT = "sync_expert"
-
 FEWEST = 4  # channels of a layer, however small the width; see `blocks.scaled`
-
 CROP = CropConfig(size=96, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
-
 PUBLISHED_CROP = CropConfig(size=96, margin_mode="relative", margin=0.0, box="frame", rule="mesh")
 """Of published experts, which learnt from the detector's boxes as they are."""
 

@@ -11,15 +11,10 @@ import numpy as np
 if TYPE_CHECKING:
     from talkingface.lipsync.expert.embedding import ClipEmbeddings
 
-
 MAX_OFFSET = 15  # frames, as LSE
-
 MOST_WINDOWS = 1000  # of a clip, compared with each other
-
 NEGATIVE_SHIFT = 5  # frames from which on two windows share no picture, and so count as out of sync
-
 THRESHOLD = 0.5  # the loss takes the cosine as a probability
-
 HIT_PROMINENCE = 0.3
 
 

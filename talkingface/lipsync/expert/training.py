@@ -26,7 +26,6 @@ from talkingface.weights import checkpoint
 if TYPE_CHECKING:
     from talkingface.lipsync.expert.data import SyncWindows
 
-
 log = logging.getLogger("talkingface")
 
 

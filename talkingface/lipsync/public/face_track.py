@@ -12,19 +12,12 @@ import cv2
 import numpy as np
 
 MIN_TRACK = 100  # frames of a shot, and detections that a track must exceed
-
 MAX_GAP = 25  # frames without a detection that a track survives
-
 MIN_OVERLAP = 0.5
-
 MIN_SIDE = 100.0  # pixels, mean width or height of the face
-
 KERNEL = 13  # frames of the median filter
-
 CROP_SCALE = 0.4
-
 PAD_VALUE = 110
-
 SIDE = 224  # pixels of a crop
 
 

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     SyncNet = SyncNetV2 | FoldedSyncNet
 
 SAMPLES_PER_FRAME = 640
-
 WINDOW = 5  # video frames; 20 MFCC frames
-
 SIDE = 224  # pixels
 
 

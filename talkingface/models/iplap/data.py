@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
     from talkingface.models.iplap.config import IPLAPConfig
 
-
 COLUMNS_PER_SECOND = 80  # of the mel
-
 POSE, CONTENT = len(IPLAP_POSE), len(IPLAP_CONTENT)
-
 LIPS = len(LIPS_OUTER_20) + len(LIPS_INNER_20)
 
 

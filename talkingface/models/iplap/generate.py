@@ -34,15 +34,12 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
     from talkingface.models.iplap.parts import IPLAPNetworks
 
-
 log = logging.getLogger("talkingface")
 
 # Frames per pass. At 128 px one map of the published size is 4.2 MB per frame (256 x 64 x 64 x 4 bytes) and the twelve
 # SPADE modulations alone are 50 MB: 16 frames need 0.8 GB for them, and 2.7 GB for the references (`AUTO_ITEMS`).
 CPU_BATCH, GPU_BATCH = 8, 16
-
 KNOWN_FPS = 25.0  # of the training
-
 # Bridge of the nose between the ears: upper edge of the `lower` mask.
 NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
 
-
 log = logging.getLogger("talkingface")
 
 PUBLISHED_SETTINGS = {
@@ -59,9 +58,7 @@ PUBLISHED_SETTINGS = {
     "inference.margin_mode": "px",
     "inference.blur": 21,
 }
-
 SMALL_CORPUS = 100  # training clips; with fewer, people report lips that do not fit the face
-
 POOR_L1 = 1e-2  # of the landmark stage on held-out clips; the published run ends at 6e-3
 
 

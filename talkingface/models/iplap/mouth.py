@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from talkingface.models.iplap.parts import IPLAPNetworks
     from talkingface.models.iplap.references import ReferenceGroup
 
-
 CHUNK = 256  # output frames per pass
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.faces.track import LandmarkTrack
 
-
 POINTS_FILE = "landmarks131.npz"
 
 

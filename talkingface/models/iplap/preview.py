@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from talkingface.models.iplap.parts import IPLAPNetworks
     from talkingface.plugin.contract import Batch
 
-
 FRAMES = 25  # a second
-
 PER_PASS = 5
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
     from talkingface.models.iplap.parts import IPLAPNetworks
 
-
 LIP_TOP, LIP_BOTTOM = IPLAP_CONTENT.index(INNER_LIP_TOP), IPLAP_CONTENT.index(INNER_LIP_BOTTOM)
 
 

@@ -30,13 +30,9 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.config.sections import Config
 
-
 SHOWN_CLIPS = 40
-
 SHOWN_OFFSETS = (-15, -10, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 10, 15)
-
 FAR = f"{NEGATIVE_SHIFT} frames or more apart"
-
 FIGURES = {
     "accuracy": Figure("", True, f"right decisions at a cosine of {THRESHOLD}: true pairs, and pairs {FAR}, half each"),
     "accuracy_any_shift": Figure("", True, "the same with any other window of the clip as false pair, as published"),

@@ -25,7 +25,6 @@ from talkingface.plugin.registry import register
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
 
-
 # The detector's box as it is, as the published experts were trained; with another detector than s3fd the box differs.
 PUBLISHED_CROP = {"crop.margin": 0.0, "crop.box": "frame", "crop.rule": "mesh"}
 

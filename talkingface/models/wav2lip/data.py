@@ -19,12 +19,10 @@ if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
     from talkingface.models.wav2lip.config import Wav2LipConfig
 
-
 FACES, MEL = "faces@wav2lip", "mel@reflect"
 """Artefacts, shared with the sync experts that are trained alone."""
 
 KNOWN_FPS = 25.0  # of the training; a mel window is moved in frames of this rate
-
 TRAINING_OFFSET = -1  # of the sound of a single frame, in frames: the window is roughly centred on the frame
 
 

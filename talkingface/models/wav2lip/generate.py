@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
     from talkingface.models.wav2lip.config import Wav2LipConfig
 
-
 # Frames per pass. Published: 128. At 96 px the largest map of the published width is 2.9 MB per frame.
 CPU_BATCH, GPU_BATCH = 16, 128
-
 SMOOTHED = 5  # boxes in the mean
-
 SHORTEST = 3200  # samples, 0.2 s: less has no whole mel window
 
 

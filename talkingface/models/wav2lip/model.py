@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
 
-
 log = logging.getLogger("talkingface")
 
 PUBLISHED_SETTINGS = {

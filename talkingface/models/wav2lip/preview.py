@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from talkingface.models.wav2lip.parts import Wav2LipNetworks
     from talkingface.plugin.contract import Batch
 
-
 FRAMES = 25  # a second
-
 PER_PASS = 5  # windows
 
 

@@ -21,7 +21,6 @@ from talkingface.preprocess.step import ClipContext, Rejected, Step, register_st
 from talkingface.preprocess.steps import LandmarksStep
 
 NO_FILTERS = FiltersConfig()
-
 HELD = 15  # the cut detector looks for none in the first 15 frames, so it is shown so many more
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from talkingface.preprocess.step import Rejected
 
 LEAST_WINDOWS = 10  # mouths behind a verdict
-
 DRIFT = 1  # frames by which the halves of a clip may differ: the halves are short, and a frame is 40 ms
 
 

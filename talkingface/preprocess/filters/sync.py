@@ -20,7 +20,6 @@ from talkingface.preprocess.step import ClipContext, Rejected, process_resource,
 if TYPE_CHECKING:
     from talkingface.preprocess.filters.experts import OffsetExpert
 
-
 REACH = 15  # offsets measured to either side, in frames, whatever the limit: changing the limit must not measure again
 
 MOST_CONFIDENT = {"prominence": 1.0}  # by unit, where there is a largest value

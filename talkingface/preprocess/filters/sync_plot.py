@@ -15,12 +15,9 @@ from talkingface.files import atomic_output
 from talkingface.preprocess.clip import OK, Outcome
 
 FILE = "sync_histogram.png"
-
 BINS = 40
-
 # Colours that stay apart for colour-blind eyes, and in grey.
 KINDS = {"in step": "#1b6ca8", "moved into step": "#e3a02f", "rejected": "#a33b3b"}
-
 log = logging.getLogger("talkingface")
 
 

@@ -17,7 +17,6 @@ from talkingface.networks.blocks import Modulation, Spade, full_precision, scale
 
 # References per pass off the CPU; on a CPU one at a time is fastest (3.1x, all 25 at once 1.9x).
 AUTO_GROUP = 8
-
 # Items (frames times references) per pass at 128 px. One feature map of the published size is 256 x 64 x 64 x 4 bytes =
 # 4.2 MB per item, and about ten of that size live at once in inference: 64 items need 2.7 GB. A fixed number, for one
 # that followed the free memory would change the order of summation, and with it the last bits, from run to run.

@@ -14,15 +14,10 @@ from torch import Tensor, nn
 from talkingface.networks.blocks import ConvBlock, conv_stack, full_precision, mel_encoder, scaled
 
 POSE_POINTS = 74
-
 JAW_POINTS = 17
-
 LIP_POINTS = 40
-
 CONTENT_POINTS = JAW_POINTS + LIP_POINTS
-
 POSITIONS = 512  # rows of the position tables in the published file; only the first T are read
-
 POSE_TOKEN, AUDIO_TOKEN, REFERENCE_TOKEN = 1, 2, 3
 
 
