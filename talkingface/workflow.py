@@ -221,7 +221,9 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     clips: Clips = {}
     for split in (*SPLITS, UNSEEN):
         ids = layout.split_ids(config, split) if split != UNSEEN else layout.listed_ids(config, UNSEEN) or []
-        kept, dropped = usable_clips((ClipFolder(root / i, clip_id=i) for i in ids), artefacts)
+        # What the layout says of speakers now, not what it said when the clips were prepared.
+        found = (ClipFolder(root / i, clip_id=i, speaker=layout.speaker(i)) for i in ids)
+        kept, dropped = usable_clips(found, artefacts)
         if dropped:
             shown = "; ".join(f"{i}: {reason}" for i, reason in dropped[:3])
             more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""

@@ -1,14 +1,13 @@
-"""Prepared clips on disk, and the data set that draws training samples from them.
+"""Prepared clips on disk.
 
 `ClipFolder` knows file names and types. A folder holds `clip.json` (status, source, provenance of every artefact) and
-the artefacts: `audio.wav`, `mel.npy`, `landmarks.npz`, `faces.npz` beside `faces.bin` (or `faces.npy`). `ClipDataset`
-owns sampling. Nothing here needs mediapipe, librosa or PyAV: training on prepared data works without them.
+the artefacts: `audio.wav`, `mel.npy`, `landmarks.npz`, `faces.npz` beside `faces.bin` (or `faces.npy`). Nothing here
+needs mediapipe, librosa or PyAV: training on prepared data works without them.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import wave
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 META_FILE = "clip.json"
 FORMAT = 1
-log = logging.getLogger("talkingface")
 
 
 def default_file(artefact: str) -> str:
@@ -41,13 +39,21 @@ class ClipFolder:
         path: its folder, `<preprocessed_root>/<clip_id>`.
         video: source video; default is the one named in `clip.json`.
         clip_id: default is the one in `clip.json`.
+        speaker: who speaks, as the data set's layout has it (empty: not known); default is the one in `clip.json`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], video: str | os.PathLike[str] | None = None, clip_id: str = ""):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        video: str | os.PathLike[str] | None = None,
+        clip_id: str = "",
+        speaker: str | None = None,
+    ):
         self.path = Path(path)
         self._video = Path(video) if video is not None else None
         self.meta: dict[str, Any] = read_meta(self.path)
         self.clip_id: str = clip_id or self.meta.get("clip_id", self.path.name)
+        self.speaker: str = str(self.meta.get("speaker", "")) if speaker is None else speaker
 
     def __len__(self) -> int:
         """Number of video frames."""
@@ -70,11 +76,6 @@ class ClipFolder:
     def fps(self) -> float:
         """Frame rate of landmarks and faces."""
         return float(self.meta.get("fps", 25.0))
-
-    @property
-    def speaker(self) -> str:
-        """Who speaks, as the data set's layout names it."""
-        return str(self.meta.get("speaker", ""))
 
     @property
     def video(self) -> Path:

@@ -7,16 +7,17 @@ is not ends the run. Another layout derives from `Layout` and is added with `reg
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from talkingface.clips.folder import META_FILE, read_meta
+from talkingface.clips.held_out import hold_out, warn_once
 from talkingface.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Layout(ABC):
         tree: expected folder structure, shown when the data are missing.
         source: where to get the data.
         held_out: share of clips held out for each list that is missing.
-        by_speaker: hold out whole speakers.
+        by_speaker: hold out whole speakers, so that nobody is on two sides; where there are too few, clips, with a
+            warning.
     """
 
     name: ClassVar[str] = ""
@@ -70,6 +72,15 @@ class Layout(ABC):
     @abstractmethod
     def scan(self, root: Path) -> list[ClipItem]:
         """Every clip below the data root, sorted by name."""
+
+    def speaker(self, clip_id: str) -> str:
+        """Who speaks in a clip, judged by its name: its first folder; empty where that cannot be told."""
+        folder, slash, _ = clip_id.partition("/")
+        return folder if slash else ""
+
+    def clip_key(self, clip_id: str) -> str:
+        """What two names of one clip have in common; a layout whose lists may name a clip otherwise says so here."""
+        return clip_id
 
     def parse_line(self, line: str) -> str:
         """Clip id of a list line: its first word (LRS2's test list carries tags behind it)."""
@@ -92,7 +103,10 @@ class Layout(ABC):
             if not any(item.video.exists() for item in items):
                 raise DataError(f"none of the {len(items)} listed clips is there. {self.missing_message(config)}")
             return items
-        items = self.scan(root)
+        names = {self.clip_key(clip_id): clip_id for clip_id in listed}
+        items = [
+            replace(item, clip_id=names.get(self.clip_key(item.clip_id), item.clip_id)) for item in self.scan(root)
+        ]
         if not items:
             raise DataError(self.missing_message(config))
         return items
@@ -144,6 +158,7 @@ class Layout(ABC):
             raise DataError(f"split '{split}' is not known; choose {', '.join(SPLITS)}")
         self.check_lists(config)
         listed = {name: self.listed_ids(config, name) for name in SPLITS}
+        self._report_shared_speakers(listed)
         if listed[split] is not None and (split != "train" or None not in listed.values()):
             return list(listed[split] or ())
         return self._held_out(config, listed)[split]
@@ -153,6 +168,8 @@ class Layout(ABC):
         taken = {clip_id for name in ("val", "test") for clip_id in listed[name] or ()}
         pool = listed["train"] if listed["train"] is not None else self._known_ids(config)
         pool = [clip_id for clip_id in pool if clip_id not in taken]
+        if listed["train"] is None and self.by_speaker:
+            pool = self._of_other_speakers(pool, taken)
         usable = [clip_id for clip_id in pool if not _given_up(Path(config.preprocessed_root) / clip_id)]
         left_out = f" ({len(pool) - len(usable)} unusable ones left out)" if len(usable) < len(pool) else ""
         missing = [name for name in ("val", "test") if listed[name] is None]
@@ -165,17 +182,39 @@ class Layout(ABC):
             if len(part) == len(pool):
                 continue  # too few to hold any out; said already
             where = getattr(config, f"{name}_filelist")
-            _warn_once(f"no {name} list ({where}): holding out {len(part)} of {len(pool)} clips{left_out}")
+            warn_once(f"no {name} list ({where}): holding out {len(part)} of {len(pool)} clips{left_out}")
         return result
+
+    def _of_other_speakers(self, pool: list[str], taken: set[str]) -> list[str]:
+        """Clips of `pool` whose speaker is in none of the `taken` ones; all of them where nobody else is left."""
+        known = {self.speaker(clip_id) for clip_id in taken} - {""}
+        others = [clip_id for clip_id in pool if self.speaker(clip_id) not in known]
+        if pool and not others:
+            warn_once("every speaker stands in the lists: training takes other clips of the same people")
+        return others or pool
+
+    def _report_shared_speakers(self, listed: dict[str, list[str] | None]) -> None:
+        """Say which lists share people, where whole speakers should be held out: published lists may do so."""
+        if not self.by_speaker:
+            return
+        trained = {self.speaker(clip_id) for clip_id in listed["train"] or ()} - {""}
+        for name in ("val", "test"):
+            people = {self.speaker(clip_id) for clip_id in listed[name] or ()} - {""}
+            if shared := people & trained:
+                warn_once(
+                    f"{len(shared)} of {len(people)} speakers of the {name} list are in the train list, too: figures"
+                    " on it do not tell how people are served that the model has not seen"
+                )
 
     def _usable_parts(self, pool: list[str], usable: set[str], missing: int) -> list[list[str]]:
         """The usable clips of the training list and of `missing` held-out lists; see `split_ids`."""
+        speaker = self.speaker if self.by_speaker else None
         if missing < len(pool):  # otherwise all parts are the same clips
-            parts = hold_out(pool, missing, self.held_out, self.by_speaker)
+            parts = hold_out(pool, missing, self.held_out, speaker)
             parts = [[clip_id for clip_id in part if clip_id in usable] for part in parts]
             if all(parts):
                 return parts
-        return hold_out([clip_id for clip_id in pool if clip_id in usable], missing, self.held_out, self.by_speaker)
+        return hold_out([clip_id for clip_id in pool if clip_id in usable], missing, self.held_out, speaker)
 
     def known_ids(self, config: Config) -> list[str]:
         """Clip ids of all splits together, usable or not."""
@@ -222,39 +261,6 @@ def make_layout(config: Config) -> Layout:
     return LAYOUTS[config.layout]()
 
 
-def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
-    """Ids of all clips that have a `clip.json`, sorted."""
-    from talkingface.clips.folder import META_FILE
-
-    root = Path(preprocessed_root)
-    return sorted(path.parent.relative_to(root).as_posix() for path in root.rglob(META_FILE)) if root.is_dir() else []
-
-
-def hold_out(ids: Sequence[str], parts: int, share: float, by_speaker: bool = False) -> list[list[str]]:
-    """Cut `parts` held-out lists from `ids`, the same for the same ids whatever their order.
-
-    Each part gets `share` of the clips (or speakers), at least one. With too few clips to spare, the parts repeat the
-    training clips: a run on one clip must still work, and says so.
-
-    Returns:
-        The training list, then the parts; each in the order of `ids`.
-    """
-    groups: dict[str, list[str]] = {}
-    for clip_id in ids:
-        groups.setdefault(clip_id.split("/")[0] if by_speaker else clip_id, []).append(clip_id)
-    if by_speaker and len(groups) <= parts:
-        return hold_out(ids, parts, share)
-    if len(groups) <= parts:
-        if parts and ids:
-            _warn_once(f"{len(ids)} clips are too few to hold any out: validation and test use the training clips")
-        return [list(ids) for _ in range(parts + 1)]
-    ranked = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    each = min(max(1, round(share * len(groups))), (len(groups) - 1) // parts) if parts else 0
-    chosen = [set(ranked[n * each : (n + 1) * each]) for n in range(parts)]
-    chosen.insert(0, set(ranked[parts * each :]))
-    return [[clip_id for name in groups if name in part for clip_id in groups[name]] for part in chosen]
-
-
 class _SpeakerClip(Layout):
     """Layouts whose ids are `<speaker>/<clip>`."""
 
@@ -263,14 +269,13 @@ class _SpeakerClip(Layout):
     def item(self, root: Path, clip_id: str) -> ClipItem:
         """The clip of a list entry, in the first of `folders` that has it."""
         candidates = [root / folder / f"{clip_id}.mp4" for folder in self.folders]
-        video = next((path for path in candidates if path.exists()), candidates[0])
-        return ClipItem(clip_id, video, clip_id.split("/")[0], sound_beside(video))
+        return _clip_item(self, clip_id, _first_there(candidates))
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All `<speaker>/<clip>.mp4`."""
         base = next((root / folder for folder in self.folders if folder and (root / folder).is_dir()), root)
         videos = sorted(path for path in base.glob("*/*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        return [_clip_item(path, base) for path in videos]
+        return [_clip_item(self, _name(path, base), path) for path in videos]
 
 
 @register_layout("lrs2")
@@ -295,47 +300,85 @@ class DemoLayout(_SpeakerClip):
 class MEADLayout(Layout):
     """MEAD: `<id>/video/<view>/<emotion>/<level>/<nnn>.mp4`, front view; ids are `<id>/<view>_<emotion>_<level>_<nnn>`.
 
-    Clips already cut to `<set>/<clip>.mp4` (as HyperLips' lists name them) are accepted too.
+    Clips that are cut already are accepted too: `<set>/<clip>.mp4`, or `<clip>.mp4` alone, where the clip begins with
+    who speaks. HyperLips' lists name them so, `mead/M005-025`, whatever the case of the folder on disk.
     """
 
     tree = (
         "{root}/<id>/video/front/<emotion>/<level>/<nnn>.mp4 and {root}/<id>/audio/<emotion>/<level>/<nnn>.m4a "
-        "(unpack each person's video.tar and audio.tar), or {root}/<set>/<clip>.mp4"
+        "(unpack each person's video.tar and audio.tar), or {root}/<set>/<clip>.mp4, or {root}/<clip>.mp4"
     )
     source = "Get MEAD at https://wywu.github.io/projects/MEAD/MEAD.html."
     held_out = 0.05
     by_speaker = True
     views: ClassVar[tuple[str, ...]] = ("front",)
 
+    # An actor (M or W and three digits) that a clip's name begins with: M005-025, W011_front_angry_level_2_001.
+    _actor: ClassVar[re.Pattern[str]] = re.compile(r"([MW]\d{3})(?![0-9A-Za-z])", re.IGNORECASE)
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+
+    def speaker(self, clip_id: str) -> str:
+        """The actor: what the name of a cut clip begins with, else the first folder, `<id>` of MEAD's own tree."""
+        if found := self._actor.match(clip_id.rpartition("/")[2]):
+            return found[1].upper()
+        return super().speaker(clip_id)
+
+    def clip_key(self, clip_id: str) -> str:
+        """The name of a cut clip without its set folder, which lists write in any case or leave out."""
+        clip = clip_id.rpartition("/")[2]
+        return clip if self._actor.match(clip) else clip_id
+
     def item(self, root: Path, clip_id: str) -> ClipItem:
         """The clip of a list entry."""
+        cut = next((path for path in self._cut_places(root, clip_id) if path.exists()), None)
         person, _, rest = clip_id.partition("/")
         view, _, rest = rest.partition("_")
         emotion, _, rest = rest.partition("_")
         level, _, number = rest.rpartition("_")
-        video = root / person / "video" / view / emotion / level / f"{number}.mp4"
-        flat = root / f"{clip_id}.mp4"
-        # A name of neither form is a clip that is not there, which preprocessing reports like any other.
         in_tree = all((person, view, emotion, level, number)) and "/" not in f"{view}{emotion}{level}{number}"
-        return self._from_tree(video, root) if in_tree and not flat.exists() else _clip_item(flat, root)
+        if in_tree and cut is None:
+            return self._from_tree(root / person / "video" / view / emotion / level / f"{number}.mp4", root)
+        # A name of neither form is a clip that is not there, which preprocessing reports like any other.
+        return _clip_item(self, clip_id, cut or root / f"{clip_id}.mp4")
 
     def scan(self, root: Path) -> list[ClipItem]:
-        """All clips of the chosen views, or the flat layout when there is no such tree."""
+        """All clips of the chosen views, or the clips cut already when there is no such tree."""
         videos = sorted(path for view in self.views for path in root.glob(f"*/video/{view}/*/*/*.mp4"))
         if videos:
             return [self._from_tree(path, root) for path in videos]
-        return [_clip_item(path, root) for path in sorted(root.glob("*/*.mp4"))]
+        cut = sorted([*root.glob("*.mp4"), *root.glob("*/*.mp4")])
+        return [_clip_item(self, _name(path, root), path) for path in cut]
+
+    def _cut_places(self, root: Path, clip_id: str) -> Iterator[Path]:
+        """Where the file of a cut clip may lie: as named, in a set folder of another case, or in no folder."""
+        yield root / f"{clip_id}.mp4"
+        folder, slash, clip = clip_id.partition("/")
+        if slash:
+            yield from (root / name / f"{clip}.mp4" for name in self._set_folders(root).get(folder.lower(), ()))
+            yield root / f"{clip}.mp4"
+
+    def _set_folders(self, root: Path) -> dict[str, list[str]]:
+        """Folders below the data root by their name in lower case; read once, for lists name many clips of each."""
+        if root not in self._folders:
+            names: dict[str, list[str]] = {}
+            for path in sorted(root.iterdir()) if root.is_dir() else ():
+                if path.is_dir():
+                    names.setdefault(path.name.lower(), []).append(path.name)
+            self._folders[root] = names
+        return self._folders[root]
 
     def _from_tree(self, video: Path, root: Path) -> ClipItem:
         person, _, view, emotion, level, _ = video.relative_to(root).parts
         sound = root / person / "audio" / emotion / level / video.with_suffix(".m4a").name
         clip_id = printable(f"{person}/{view}_{emotion}_{level}_{video.stem}")
-        return ClipItem(clip_id, video, printable(person), sound if sound.exists() else sound_beside(video))
+        return ClipItem(clip_id, video, self.speaker(clip_id), sound if sound.exists() else sound_beside(video))
 
 
 @register_layout("folder")
 class FolderLayout(Layout):
-    """Any tree of videos; ids are the paths without suffix, the speaker is the folder."""
+    """Any tree of videos; ids are the paths without suffix, the speaker is the first folder."""
 
     tree = "{root}/**/<clip>.mp4 (or .mov, .mkv, .avi, .webm ...)"
     source = "Put talking-face videos there, or give --data_root=FOLDER."
@@ -343,16 +386,15 @@ class FolderLayout(Layout):
 
     def item(self, root: Path, clip_id: str) -> ClipItem:
         """The clip of a list entry."""
-        candidates = [root / f"{clip_id}{suffix}" for suffix in VIDEO_SUFFIXES]
-        video = next((path for path in candidates if path.exists()), candidates[0])
-        return _clip_item(video, root)
+        video = _first_there([root / f"{clip_id}{suffix}" for suffix in VIDEO_SUFFIXES])
+        return _clip_item(self, _name(video, root), video)
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All videos of the tree."""
         items: dict[str, ClipItem] = {}
         for path in sorted(root.rglob("*")):
             if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
-                item = _clip_item(path, root)
+                item = _clip_item(self, _name(path, root), path)
                 if item.clip_id in items:
                     log.warning("%s: left out, %s has the same name", path, items[item.clip_id].video)
                 items.setdefault(item.clip_id, item)
@@ -364,17 +406,28 @@ class FolderLayout(Layout):
         return stem if suffix.lower() in VIDEO_SUFFIXES else line
 
 
+def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
+    """Ids of all clips that have a `clip.json`, sorted."""
+    root = Path(preprocessed_root)
+    return sorted(path.parent.relative_to(root).as_posix() for path in root.rglob(META_FILE)) if root.is_dir() else []
+
+
 def _given_up(folder: Path) -> bool:
     """Whether preprocessing found a clip unusable."""
-    from talkingface.clips.folder import read_meta
-
     return read_meta(folder).get("status") in ("rejected", "failed")
 
 
-def _clip_item(video: Path, base: Path) -> ClipItem:
-    relative = video.relative_to(base).with_suffix("")
-    speaker = relative.parts[0] if len(relative.parts) > 1 else ""
-    return ClipItem(printable(relative.as_posix()), video, printable(speaker), sound_beside(video))
+def _clip_item(layout: Layout, clip_id: str, video: Path) -> ClipItem:
+    return ClipItem(clip_id, video, layout.speaker(clip_id), sound_beside(video))
+
+
+def _name(video: Path, base: Path) -> str:
+    """A clip's id: the path of its video below `base`, without suffix."""
+    return printable(video.relative_to(base).with_suffix("").as_posix())
+
+
+def _first_there(candidates: list[Path]) -> Path:
+    return next((path for path in candidates if path.exists()), candidates[0])
 
 
 def printable(name: str) -> str:
@@ -393,8 +446,3 @@ def _safe_id(clip_id: str, where: str) -> str:
     if ".." in clip_id.split("/") or ":" in clip_id:
         raise DataError(f"{where}: '{clip_id}' is not a clip name below the data root")
     return clip_id
-
-
-@lru_cache(maxsize=256)
-def _warn_once(message: str) -> None:
-    log.warning(message)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from talkingface.clips import layouts
-from talkingface.clips.layouts import LAYOUTS, SPLITS, hold_out, make_layout
+from talkingface.clips.held_out import hold_out, warn_once
+from talkingface.clips.layouts import LAYOUTS, SPLITS, make_layout
 from talkingface.errors import ConfigError, DataError
 
 
@@ -87,6 +87,70 @@ def test_mead_takes_the_front_view_with_its_sound_and_holds_out_speakers(tmp_pat
     found = splits(settings)
     speakers = [{clip.split("/")[0] for clip in ids} for ids in found]
     assert sum(map(len, found)) == 8 and sum(map(len, speakers)) == 4
+
+
+ACTORS = ("M003", "M005", "M009", "M012", "W009", "W011")
+CUT = [f"mead/{person}-{number:03d}" for person in ACTORS for number in range(1, 4)]
+
+
+def people_of(settings):
+    layout = make_layout(settings)
+    return [{layout.speaker(clip_id) for clip_id in ids} for ids in splits(settings)]
+
+
+def test_nobody_of_hyperlips_mead_lists_is_on_two_sides(tmp_path, caplog):
+    touch(tmp_path, *(f"MEAD/{name.split('/')[1]}.mp4" for name in CUT))
+    settings = config(tmp_path, "mead", train="\n".join(CUT))
+    settings.val_filelist = settings.test_filelist = None
+    train, val, test = people_of(settings)
+    assert train | val | test == set(ACTORS) and val and test
+    assert not (train & val or train & test or val & test), "a split by speaker puts everybody on one side"
+    items = make_layout(settings).find(settings)
+    assert [item.clip_id for item in items] == CUT and all(item.video.exists() for item in items), "MEAD/ on disk"
+    assert {item.speaker for item in items} == set(ACTORS)
+    assert "too few" not in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["", "mead/", "Mead/"])
+def test_mead_clips_may_lie_flat_or_in_a_set_folder_of_any_case(tmp_path, folder):
+    touch(tmp_path, *(f"{folder}{name.split('/')[1]}.mp4" for name in CUT))
+    settings = config(tmp_path, "mead")
+    assert [item.clip_id for item in make_layout(settings).find(settings)] == [
+        name.replace("mead/", folder) for name in CUT
+    ]
+    train, val, test = people_of(settings)
+    assert train | val | test == set(ACTORS) and len(train) + len(val) + len(test) == len(ACTORS)
+    named = [make_layout(settings).item(tmp_path / "data", name) for name in CUT]
+    assert all(item.video.exists() for item in named) and [item.clip_id for item in named] == CUT
+
+
+def test_people_of_a_validation_list_are_not_trained_on(tmp_path):
+    touch(tmp_path, *(f"MEAD/{name.split('/')[1]}.mp4" for name in CUT))
+    held = [name for name in CUT if "M005" in name][:2]
+    settings = config(tmp_path, "mead", val="\n".join(held), test="mead/W011-002")
+    settings.train_filelist = None
+    train, val, test = people_of(settings)
+    assert (val, test) == ({"M005"}, {"W011"}) and train == set(ACTORS) - val - test
+    found = [item.clip_id for item in make_layout(settings).find(settings)]
+    assert len(found) == len(set(found)) == len(CUT) and set(held) < set(found), "one clip has one name"
+
+
+def test_a_split_that_cannot_go_by_speaker_says_so(tmp_path, caplog):
+    warn_once.cache_clear()
+    touch(tmp_path, *(f"{person}/video/front/angry/level_2/{n}.mp4" for person in ("M003", "W009") for n in range(4)))
+    found = splits(config(tmp_path, "mead"))
+    assert all(found) and "2 speakers are too few to hold any out: clips are held out instead" in caplog.text
+    (tmp_path / "two").mkdir()
+    touch(tmp_path / "two", *(f"set{n}.mp4" for n in range(5)))
+    assert all(splits(config(tmp_path / "two", "mead")))
+    assert "who speaks in 5 of 5 clips cannot be told from their names (set0)" in caplog.text
+
+
+def test_published_lists_that_share_speakers_are_taken_and_named(tmp_path, caplog):
+    warn_once.cache_clear()
+    settings = config(tmp_path, "mead", train="\n".join(CUT[1:]), val=CUT[0], test=CUT[0])
+    assert splits(settings) == [CUT[1:], CUT[:1], CUT[:1]]
+    assert "1 of 1 speakers of the val list are in the train list, too" in caplog.text
 
 
 def test_folder_takes_any_tree_and_names_with_spaces(tmp_path, caplog):
@@ -225,6 +289,6 @@ def test_too_few_usable_clips_serve_every_split(tmp_path, good, caplog):
     touch(tmp_path, *(f"{name}.mp4" for name in names))
     for k, name in enumerate(names):
         prepared(tmp_path, name, "ok" if k < good else "rejected")
-    layouts._warn_once.cache_clear()
+    warn_once.cache_clear()
     assert splits(config(tmp_path, "folder")) == [names[:good]] * 3
     assert f"{good} clips are too few to hold any out" in caplog.text
