@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes: `device` and `precision` resolved, and the Fabric that carries them."""
+"""Where and how precisely a run computes: `device` and `precision` resolved, threads, seeds."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def tiny_dataset(tmp_path_factory):
     """Overrides for `load_config(model, "demo", (), overrides)`: 2 identities x 3 clips of 1.2 s at 128 px, and one
     person more in `unseen.txt`.
 
-    The videos are made here; what a model needs of them is prepared once by `runner.prepare` and then shared.
+    The videos are made here; what a model needs of them is prepared once by `workflow.prepare` and then shared.
     """
     from talkingface.demo.corpus import make_corpus
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
+import pkgutil
 import re
 import shlex
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from talkingface.weights import published as weights
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [ROOT / "checkpoints" / "README.md", ROOT / "dataset" / "README.md"]
+PACKAGE = ROOT / "talkingface"
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?^ *```(?P<lang>\w+)\n(?P<body>.*?)^ *```", re.M | re.S)
 
 
@@ -308,6 +312,55 @@ def test_links_inside_the_repository_lead_somewhere(page):
             headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
             slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert anchor in slugs, f"{page.name}: {target}"
+
+
+def prose(path: Path) -> str:
+    """What is written for people in a file: a page as it is, docstrings and comments of code."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return text
+    strings = [n.value.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Expr) and is_text(n.value)]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return "\n".join([*strings, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def lost_names(path: Path) -> list[str]:
+    """Python files and modules of the package that the prose of a file names and that are not there."""
+    text = prose(path)
+    places = [ROOT, ROOT / "tests", PACKAGE, path.parent]
+    if path.suffix == ".md":  # a page says once which folder it speaks of, then the names of files alone
+        places += [folder for folder in PACKAGE.rglob("*") if folder.is_dir()]
+    files = {name for name in re.findall(r"(?<![\w/.<>-])(?:\w+/)*\w+\.py\b", text) if not name.startswith("mymodels/")}
+    lost = [name for name in files if not any((place / name).is_file() for place in places)]
+    for name in set(re.findall(r"(?<!\w)talkingface(?:\.[A-Za-z]\w*)+", text)):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            lost.append(name)
+    return sorted(lost)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_files_and_modules_named_in_the_pages_exist(page):
+    assert lost_names(page) == []
+
+
+def test_files_and_modules_named_in_docstrings_and_comments_exist():
+    lost = {path: lost_names(path) for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")}
+    lost.pop(Path(__file__))  # names some on purpose, below
+    assert {str(path.relative_to(ROOT)): names for path, names in lost.items() if names} == {}
+
+
+def test_names_that_lead_nowhere_would_be_found(tmp_path):
+    page, code = tmp_path / "page.md", tmp_path / "code.py"
+    page.write_text("`model/base.py` has `talkingface.evaluator.METRICS`; `config.py`, `talkingface.plugin` exist.\n")
+    code.write_text('"""See gone.py."""\nx = "not_prose.py"  # and talkingface.nowhere\n')
+    assert lost_names(page) == ["model/base.py", "talkingface.evaluator.METRICS"]
+    assert lost_names(code) == ["gone.py", "talkingface.nowhere"]
 
 
 def keys_in_sentences(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The data set that draws training samples from prepared clips."""
+"""The data set that draws training samples from prepared clips: `ClipDataset` owns sampling, `ClipFolder` the files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The configuration as typed sections: every key a YAML file or the command line may set, with type and default.
 
 `properties/overall.yaml` repeats the defaults with explanations (a test keeps the two equal). Loading, layering and
-error messages live in `config_loading.py`. This module imports neither torch nor any model.
+error messages live in `plugin/configuration.py`. This module imports neither torch nor any model.
 """
 
 from __future__ import annotations

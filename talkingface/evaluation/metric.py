@@ -1,7 +1,7 @@
-"""What every metric shares: the clip it scores (`EvalSample`), the `Metric` base class, and metrics by name.
+"""What every metric shares: the `Metric` base class. The clip that it scores is in `sample.py`.
 
 A metric is one class in one file: it names its figures with unit and direction in `figures`, scores one clip in
-`score`, and is listed in `talkingface.evaluator.METRICS` (a plug-in uses `@register_metric`).
+`score`, and is listed in `talkingface.plugin.metrics.METRICS` (a plug-in uses `@register_metric`).
 """
 
 from __future__ import annotations

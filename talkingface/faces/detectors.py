@@ -1,4 +1,4 @@
-"""The landmark detectors themselves; build them with `landmarks.make_provider`."""
+"""The landmark detectors themselves; build them with `make_provider`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ TASK_URL = (
 
 
 class DetectorSettings(NamedTuple):
-    """How a detector looks for faces; see `landmarks.make_provider`."""
+    """How a detector looks for faces; see `make_provider`."""
 
     mode: str = "static"
     min_detection: float = 0.5
@@ -194,7 +194,7 @@ class FaceAlignmentProvider:
 class S3FDProvider:
     """S3FD, the detector of Wav2Lip and HyperLips: no landmarks, two corners of a box for each face, the surest first.
 
-    Boxes start inside the picture, as published; `face.face_boxes` with no margin gives them back unchanged.
+    Boxes start inside the picture, as published; `crop.face_boxes` with no margin gives them back unchanged.
     """
 
     name = "s3fd"

@@ -107,7 +107,7 @@ def check_finite(samples: np.ndarray, name: str | Path) -> None:
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Read the sound track of any media file; of a video, on the clock of its picture (see `media_info`).
+    """Read the sound track of any media file; of a video, on the clock of its picture (see `media.info`).
 
     Args:
         path: Sound or video file of any container, codec, rate and channel count.

@@ -1,0 +1,1 @@
+"""Networks and losses that several rooms share; no configuration, no clips, no files but their own weights."""

@@ -1,6 +1,6 @@
-"""Evaluation: metrics by name, and the evaluator that generates, scores and reports.
+"""Metrics by name, built in and of plug-ins.
 
-Importing this package loads no metric: `METRICS` names the module of each, which is imported when it is asked for.
+Importing this module loads no metric: `METRICS` names the module of each, which is imported when it is asked for.
 """
 
 from __future__ import annotations

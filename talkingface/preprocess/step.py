@@ -1,6 +1,6 @@
 """Steps of preprocessing: what each artefact of a clip needs, and how it is made.
 
-A step makes one artefact. It declares what it needs and the parameters that matter; the runner (`preprocess.py`) makes
+A step makes one artefact. It declares what it needs and the parameters that matter; the runner (`prepare.py`) makes
 what is missing or outdated, moves finished files into place and writes `clip.json`. A model's own step derives from
 `Step` and is registered under the artefact's name with `@register_step`; it may own a network (see `process_resource`).
 """

@@ -1,0 +1,1 @@
+"""Features of sound: mel, MFCC, shifting in time. Only numpy and scipy."""

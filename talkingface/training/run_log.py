@@ -1,4 +1,4 @@
-"""What a run leaves behind while it trains: its folder, `log.jsonl`, TensorBoard, wandb, sample pictures."""
+"""What a run leaves behind while it trains: `log.jsonl`, TensorBoard, wandb, sample pictures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The shared training loop: every stage of every model runs here.
 
-This file holds the only zero_grad / backward / clip / step of the project. Models yield `Update`s; see model/base.py.
+This file holds the only zero_grad / backward / clip / step of the project. Models yield `Update`s (`plugin.contract`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders of runs."""
+"""Folders of runs: `saved/<Model>-<dataset>/<run>/`, and which of them is meant."""
 
 from __future__ import annotations
 

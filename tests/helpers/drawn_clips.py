@@ -94,7 +94,7 @@ def make_clip(
 
 
 class DrawnSource:
-    """A source that draws its frames: stands for `talkingface.data.source.Source` without any file."""
+    """A source that draws its frames: stands for `talkingface.clips.source.Source` without any file."""
 
     def __init__(self, count: int = 20, gone: tuple[int, ...] = (), phase: float = 0.0) -> None:
         self.path, self.fps, self.size = Path("drawn.mp4"), 25.0, (HEIGHT, WIDTH)

@@ -1,0 +1,1 @@
+"""The metrics, one per file; `networks.py` has what those with a network share."""

@@ -1,6 +1,7 @@
 """Landmark distances between generated and real frames, in the 68-point iBUG layout (lips 48-67).
 
-With mesh landmarks the 68 points are the approximate ones of `facemesh`; compare numbers of one landmark provider only.
+With mesh landmarks the 68 points are the approximate ones of `faces.mesh`; compare numbers of one landmark provider
+only.
 """
 
 from __future__ import annotations

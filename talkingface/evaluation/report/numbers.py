@@ -1,4 +1,4 @@
-"""The printed table of an evaluation, and how the numbers of every report are written."""
+"""How the numbers of every report are written: names of figures, digits, intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: `EvalResult`, and its files `metrics.json`, `per_clip.csv`, `per_clip.json` and `report.html`."""
+"""The result of an evaluation: `EvalResult` with its rows and clips, and the table that is printed."""
 
 from __future__ import annotations
 

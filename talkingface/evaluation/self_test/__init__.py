@@ -1,0 +1,1 @@
+"""Checks that the metrics keep their promises on this machine and data."""

@@ -96,7 +96,7 @@ class TrainsSyncExpert:
     ) -> dict[str, float]:
         """Figures and offset sweep of all windows of held-out clips, with a plot in `folder`, and the chance alarm.
 
-        Besides those of `sync_scores.pair_figures`: `sweep_peak` and `sweep_prominence` are those of the mean curve,
+        Besides those of `scores.pair_figures`: `sweep_peak` and `sweep_prominence` are those of the mean curve,
         `sweep_hits` is the share of clips with a clear peak at 0.
         """
         clips = some_clips(held_out, self.expert_config.sweep_clips)

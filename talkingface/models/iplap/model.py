@@ -271,7 +271,7 @@ class IPLAP(IPLAPNetworks):
     # -- generation ----------------------------------------------------------------------------------------------------
 
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-        """Yield full frames; see `iplap_inference.generate`."""
+        """Yield full frames; see `generate.generate`."""
         return generate(self, source, audio)
 
     def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:

@@ -213,7 +213,7 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
     # -- generation ----------------------------------------------------------------------------------------------------
 
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-        """Yield full frames; see `wav2lip_inference.generate`."""
+        """Yield full frames; see `generate.generate`."""
         return generate(self, source, audio)
 
     def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:

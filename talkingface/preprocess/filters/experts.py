@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpertSearch:
-    """Where lip-sync experts may lie, and where they compute; see `preprocess_experts.find_expert`.
+    """Where lip-sync experts may lie, and where they compute; see `find_expert`.
 
     Attributes:
         weights_dir: folder of published weights.

@@ -2,7 +2,7 @@
 
 A filter makes no file. What it measured is noted in `clip.json`; the limits are no parameters, so that changing one
 judges the clips anew without measuring. Filters run before the model's own steps, cheap ones first; none is on by
-default. The filter `sync` has a file of its own, `preprocess_sync.py`.
+default. The filter `sync` has a file of its own, `sync.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """IPLAP's second stage: reference frames, driving sketches, upper face and audio -> the talking face.
 
-Paper: W. Zhong et al., CVPR 2023, section 3.2. Perceptual losses are outside the network (`talkingface.losses`), so
-that inference needs no VGG. Names and order of the parts equal those of the published checkpoint.
+Paper: W. Zhong et al., CVPR 2023, section 3.2. Perceptual losses are outside the network (`networks.losses`), so that
+inference needs no VGG. Names and order of the parts equal those of the published checkpoint.
 """
 
 from __future__ import annotations
