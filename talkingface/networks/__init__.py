@@ -1,1 +1,1 @@
-"""Networks and losses that several rooms share; no configuration, no clips, no files but their own weights."""
+"""Networks and losses that models and metrics share; no configuration, no clips, no files but their own weights."""

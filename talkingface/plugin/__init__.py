@@ -1,7 +1,8 @@
-"""The import face for authors: `from talkingface.plugin import TalkingFaceModel, Plan, Update, register, ...`.
+"""What a model is, without knowing one: the contract, the names, the weights of its parts, one import face for authors.
 
-Everything that a model is written with, from one place, so that the files behind it may move. Each name is imported
-when it is first used: this package alone loads neither torch nor any media or face library.
+`from talkingface.plugin import TalkingFaceModel, Plan, Update, register, ...` offers all that a model is written with
+from one place, so that the files behind it may move. Each name is imported when it is first used: this package alone
+loads neither torch nor any media or face library.
 
 What stands above this package in the layers keeps its own module: a preprocessing step derives from
 `talkingface.preprocess.step.Step`, a metric from `talkingface.evaluation.metric.Metric`.

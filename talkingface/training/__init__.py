@@ -1,1 +1,1 @@
-"""The shared loop, the only place with zero_grad, backward, clip and step; what it logs and how it resumes."""
+"""The shared training loop: the only place with zero_grad, backward, clip and step; what it logs, how it resumes."""
