@@ -18,52 +18,25 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from talkingface.clips.folder import FORMAT, META_FILE, read_meta
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import PreprocessConfig
-from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
+from talkingface.errors import NoFaceError, OutputError, TalkingFaceError
 from talkingface.files import output_error
 from talkingface.media import frame_count
+from talkingface.preprocess.original import describe_source, same_stat
+from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.step import CACHE_BYTES, ClipContext, Rejected, Step
 
 log = logging.getLogger("talkingface")
 
-OK, REJECTED, FAILED, ABORT = "ok", "rejected", "failed", "abort"
 _SCRATCH = ".making-"
 _STALE_SECONDS = 3600.0
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-
-
-@dataclass
-class Outcome:
-    """Result of one clip.
-
-    Attributes:
-        status: `ok`, `rejected`, `failed`; `abort` when no clip can be prepared (then `reason` is the whole message).
-        reason: one line; empty for `ok`.
-        by: the filter or step that rejected the clip.
-        measured: the value that decided, where there is one.
-        limit: what it was held against.
-        made: artefacts made in this run.
-        seconds: time of each step that ran, and of `decode`, which serves all of them.
-        frames: number of frames.
-        output_error: whether an abort came from writing.
-    """
-
-    clip_id: str
-    status: str
-    reason: str = ""
-    made: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    frames: int = 0
-    output_error: bool = False
-    by: str = ""
-    measured: Any = None
-    limit: Any = None
 
 
 class SetupError(Exception):
@@ -96,9 +69,8 @@ class Job:
         content = [source.get("sha256"), source.get("audio_sha256"), self.fps]
         for step in self.steps:
             parts = [step.kind, step.version, step.params, content, [prints[name] for name in step.needs]]
-            prints[step.artefact] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[
-                :20
-            ]
+            text = json.dumps(parts, sort_keys=True, default=str)
+            prints[step.artefact] = hashlib.sha256(text.encode()).hexdigest()[:20]
         return prints
 
     def record_failure(self, item: ClipItem, reason: str) -> Outcome:
@@ -119,12 +91,11 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     if meta.get("imported") and not item.video.exists():
         steps = [step for step in job.steps if meta.get("steps") and not step.for_filters]
         same = all(_imported(folder, meta["steps"].get(step.artefact), step) for step in steps)
-        return (
-            Outcome(item.clip_id, meta["status"], meta.get("reason", ""), frames=meta.get("frames", 0))
-            if same
-            else None
-        )
-    if item.video.exists() and not _same_stat(item, source):
+        if not same:
+            return None
+        frames = meta.get("frames", 0)
+        return Outcome(item.clip_id, meta["status"], meta.get("reason", ""), frames=frames, facts=_facts(meta))
+    if item.video.exists() and not same_stat(item, source):
         return None
     prints = job.fingerprints(source)
     if meta["status"] == REJECTED:
@@ -137,14 +108,26 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
         return None
     if any(step.judge(stored[step.artefact].get("facts", {})) for step in job.steps):
         return None
-    return Outcome(item.clip_id, OK, frames=int(meta.get("frames", 0)))
+    return Outcome(item.clip_id, OK, frames=int(meta.get("frames", 0)), facts=_facts(meta))
 
 
 def _rejection(item: ClipItem, meta: dict[str, Any]) -> Outcome:
     """The outcome of a clip whose `clip.json` says that it was rejected."""
     by = meta.get("rejected_by", {})
-    decided = {"by": by.get("artefact", ""), "measured": by.get("measured"), "limit": by.get("limit")}
-    return Outcome(item.clip_id, REJECTED, meta.get("reason", ""), frames=int(meta.get("frames", 0)), **decided)
+    return Outcome(
+        item.clip_id,
+        REJECTED,
+        meta.get("reason", ""),
+        frames=int(meta.get("frames", 0)),
+        by=by.get("artefact", ""),
+        measured=by.get("measured"),
+        limit=by.get("limit"),
+        facts=_facts(meta),
+    )
+
+
+def _facts(meta: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: record["facts"] for name, record in meta.get("steps", {}).items() if "facts" in record}
 
 
 def prepare_clip(item: ClipItem, job: Job) -> Outcome:
@@ -212,7 +195,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
         meta["frames"] = _frames_of(context)
     meta["status"] = OK
     _write_meta(folder, meta)
-    outcome.made, outcome.frames = tuple(outcome.seconds), int(meta["frames"])
+    outcome.made, outcome.frames, outcome.facts = tuple(outcome.seconds), int(meta["frames"]), _facts(meta)
     if context.decode_seconds:
         outcome.seconds["decode"] = context.decode_seconds
     return outcome
@@ -263,70 +246,6 @@ def _run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprin
 def _frames_of(context: ClipContext) -> int:
     """Frames of a clip none of whose steps decoded the video."""
     return frame_count(context.info.duration, context.fps)
-
-
-def describe_source(item: ClipItem, folder: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """Path, size, time and hash of the source; the stored hash is taken over while size and time agree.
-
-    Raises:
-        MediaError: a source file is missing or empty.
-    """
-    for path in filter(None, (item.video, item.audio)):
-        if not path.is_file():
-            raise MediaError(f"{path}: the file does not exist")
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path}: the file is empty")
-    if known.get("sha256") and _same_stat(item, known):
-        return {**known, "path": _relative(item.video, folder)}
-    stat = item.video.stat()
-    source = {
-        "path": _relative(item.video, folder),
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "sha256": _hash(item.video),
-    }
-    if item.audio is not None:
-        sound = item.audio.stat()
-        source |= {
-            "audio": _relative(item.audio, folder),
-            "audio_size": sound.st_size,
-            "audio_mtime_ns": sound.st_mtime_ns,
-            "audio_sha256": _hash(item.audio),
-        }
-    return source
-
-
-def _same_stat(item: ClipItem, source: dict[str, Any]) -> bool:
-    """Whether size and modification time of the source files are the stored ones."""
-
-    def same(path: Path | None, prefix: str) -> bool:
-        if path is None:
-            return f"{prefix}size" not in source
-        stat = path.stat()
-        return (stat.st_size, stat.st_mtime_ns) == (source.get(f"{prefix}size"), source.get(f"{prefix}mtime_ns"))
-
-    return same(item.video, "") and same(item.audio, "audio_")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream: Any) -> str:
-    """`hashlib.file_digest` for Python 3.10."""
-    digest = hashlib.sha256()
-    while block := stream.read(2**20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """Path of a source as seen from its clip folder, so that a data set can be moved as a whole."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive
-        return path.resolve().as_posix()
 
 
 def _base_meta(item: ClipItem, job: Job) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from talkingface.clips.folder import FORMAT, META_FILE
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.track import LandmarkTrack, fill_gaps
-from talkingface.preprocess.clip import FAILED, OK, REJECTED, Outcome
-from talkingface.preprocess.prepare import Report, check_writable
+from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
+from talkingface.preprocess.prepare import check_writable
+from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import Rejected
 from talkingface.sound.mel import melspectrogram
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,111 +25,20 @@ from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_id
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError, OutputError
 from talkingface.files import output_error
-from talkingface.preprocess.clip import ABORT, FAILED, OK, REJECTED, Job, Outcome, current_outcome, prepare_clip
+from talkingface.preprocess.clip import Job, current_outcome, prepare_clip
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
+from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.pool import WorkerDied, map_in_processes
 from talkingface.preprocess.rejections import write_rejections
+from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
 log = logging.getLogger("talkingface")
-
-
-@dataclass
-class Report:
-    """What became of every clip.
-
-    Attributes:
-        outcomes: by clip id, in the order of the data set.
-        worked: number of clips that were not done already.
-        seconds: wall time of the run.
-    """
-
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    worked: int = 0
-    seconds: float = 0.0
-
-    def add(self, outcome: Outcome) -> None:
-        """Note the result of a clip."""
-        self.outcomes[outcome.clip_id] = outcome
-
-    def _with(self, status: str) -> dict[str, str]:
-        return {name: outcome.reason for name, outcome in self.outcomes.items() if outcome.status == status}
-
-    @property
-    def ok_ids(self) -> list[str]:
-        """Clips that are ready."""
-        return list(self._with(OK))
-
-    @property
-    def rejected(self) -> dict[str, str]:
-        """Reasons of the clips that cannot be used, by clip id."""
-        return self._with(REJECTED)
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Errors of the clips that could not be prepared, by clip id."""
-        return self._with(FAILED)
-
-    @property
-    def made(self) -> int:
-        """Number of clips for which anything was made in this run."""
-        return sum(bool(outcome.made) for outcome in self.outcomes.values())
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of clips by status."""
-        return {status: len(self._with(status)) for status in (OK, REJECTED, FAILED)}
-
-    @property
-    def rejected_by(self) -> dict[str, int]:
-        """Number of rejected clips by the filter or step that rejected them, the largest first."""
-        found = Counter(outcome.by for outcome in self.outcomes.values() if outcome.status == REJECTED and outcome.by)
-        return dict(found.most_common())
-
-    @property
-    def step_rates(self) -> dict[str, float]:
-        """Frames per second of each step that ran, per worker."""
-        spent: dict[str, float] = defaultdict(float)
-        frames: Counter[str] = Counter()
-        for outcome in self.outcomes.values():
-            for step, seconds in outcome.seconds.items():
-                spent[step] += seconds
-                frames[step] += outcome.frames
-        return {step: frames[step] / max(seconds, 1e-9) for step, seconds in spent.items()}
-
-    def table(self) -> str:
-        """Counts, then the reasons with the number of clips and a few of their names."""
-        counts = self.counts
-        lines = [
-            f"{len(self.outcomes)} clips: {counts[OK]} ok, {counts[REJECTED]} rejected, {counts[FAILED]} failed "
-            f"({self.worked} worked on in {self.seconds:.0f} s)"
-        ]
-        if self.rejected_by:
-            lines.append("  rejected by " + ", ".join(f"{name}: {count}" for name, count in self.rejected_by.items()))
-        for status, group in self._groups():
-            names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
-            lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
-        return "\n".join(lines)
-
-    def reasons(self) -> str:
-        """The most frequent reasons in one line."""
-        groups = sorted(self._groups(), key=lambda entry: len(entry[1]), reverse=True)
-        return "; ".join(f"{len(group)} x {group[0][1]}" for _, group in groups[:3]) or "there are no clips"
-
-    def _groups(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """(status, [(clip_id, reason), ...]) of reasons that agree but for numbers and names."""
-        result: list[tuple[str, list[tuple[str, str]]]] = []
-        for status in (REJECTED, FAILED):
-            groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-            for clip_id, reason in self._with(status).items():
-                groups[re.sub(r"[-+]?\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
-            result += [(status, group) for group in sorted(groups.values(), key=len, reverse=True)]
-        return result
 
 
 class Preprocessor:

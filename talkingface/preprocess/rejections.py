@@ -11,7 +11,7 @@ from typing import Any
 
 from talkingface.errors import OutputError
 from talkingface.files import atomic_output
-from talkingface.preprocess.clip import OK, Outcome
+from talkingface.preprocess.outcome import OK, Outcome
 
 FILE = "rejections.csv"
 COLUMNS = ("clip", "status", "filter", "measured", "limit", "reason")

@@ -19,7 +19,7 @@ import numpy as np
 from talkingface import media
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.layouts import ClipItem
-from talkingface.config.sections import PreprocessConfig
+from talkingface.config.sections import Config, PreprocessConfig
 from talkingface.errors import ConfigError, MediaError
 
 log = logging.getLogger("talkingface")
@@ -149,7 +149,7 @@ class Step(ABC):
         settings: `preprocess:` of the configuration.
 
     Attributes:
-        needs: artefacts that must be there first.
+        needs: artefacts that must be there first; a step whose needs depend on the settings overrides `needs_of`.
         reads_video: whether `run` reads the frames.
         version: to be raised when the same parameters give another result; clips are then made again.
         params: what the result depends on; recorded, and compared on the next run.
@@ -158,7 +158,7 @@ class Step(ABC):
     """
 
     kind: ClassVar[str] = ""
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     reads_video: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
@@ -169,6 +169,7 @@ class Step(ABC):
             known = ", ".join(defaults)
             raise ConfigError(f"preprocessing step '{artefact}' has no parameter {', '.join(unknown)}; it has: {known}")
         self.artefact = artefact
+        self.needs = self.needs_of(artefact, settings)
         self.params: dict[str, Any] = {**defaults, **overrides}
         self.limits: dict[str, Any] = {}
         self.for_filters = False
@@ -178,7 +179,12 @@ class Step(ABC):
         """Every parameter with its default."""
         return {}
 
-    def bind(self, config: Any) -> None:  # noqa: B027, a hook that may stay empty
+    @classmethod
+    def needs_of(cls, artefact: str, settings: PreprocessConfig) -> tuple[str, ...]:
+        """What must be there before `artefact` is made; the class's `needs` unless the settings have a say."""
+        return cls.needs
+
+    def bind(self, config: Config) -> None:  # noqa: B027, a hook that may stay empty
         """Take what else is needed of the resolved configuration, say a folder of weights. It is no parameter."""
 
     def setup(self) -> None:  # noqa: B027, the same

@@ -33,10 +33,11 @@ class AudioStep(Step):
     With the filter `sync` on, `audio@raw` is the sound as it came, and `audio` that sound moved by the offset measured.
     """
 
-    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
-        super().__init__(artefact, overrides, settings)
-        if artefact == "audio" and settings.filters.sync.expert != "none":
-            self.needs = ("audio@raw", "sync")  # type: ignore[misc]  # of this step alone
+    @classmethod
+    def needs_of(cls, artefact: str, settings: PreprocessConfig) -> tuple[str, ...]:
+        """The sound as it came and what filter `sync` measured of it, where that is on."""
+        moved = artefact == "audio" and settings.filters.sync.expert != "none"
+        return ("audio@raw", "sync") if moved else ()
 
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import multiprocessing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from talkingface.config.sections import FiltersConfig, PreprocessConfig
+from talkingface.config.sections import Config, FiltersConfig, PreprocessConfig
 from talkingface.errors import ConfigError
 from talkingface.preprocess.filters.experts import ExpertSearch
 from talkingface.preprocess.filters.measured import FilterStep
@@ -51,7 +51,7 @@ class SyncStep(FilterStep):
         sync = settings.filters.sync
         return {"expert": sync.expert, "reach": max(REACH, sync.max_offset)}
 
-    def bind(self, config: Any) -> None:
+    def bind(self, config: Config) -> None:
         """Take the folders of experts, and the device."""
         self.search = ExpertSearch(config.weights_dir, config.saved_dir, config.dataset, config.device)
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.clips.folder import ClipFolder
 from talkingface.files import atomic_output
-from talkingface.preprocess.clip import OK, Outcome
+from talkingface.preprocess.outcome import OK, Outcome
 
 FILE = "sync_histogram.png"
 BINS = 40
@@ -21,11 +20,11 @@ KINDS = {"in step": "#1b6ca8", "moved into step": "#e3a02f", "rejected": "#a33b3
 log = logging.getLogger("talkingface")
 
 
-def measured_clips(outcomes: Iterable[Outcome], root: Path) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
+def measured_clips(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
     """(kind, facts) of every clip whose sync was measured and decided on, by the name of the expert; kinds: `KINDS`."""
     found: dict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
     for outcome in outcomes:
-        facts = ClipFolder(root / outcome.clip_id).facts("sync")
+        facts = outcome.facts.get("sync")
         if not facts or not (outcome.status == OK or outcome.by == "sync"):
             continue
         kind = "rejected" if outcome.status != OK else "moved into step" if facts["offset"] else "in step"
@@ -35,7 +34,7 @@ def measured_clips(outcomes: Iterable[Outcome], root: Path) -> dict[str, list[tu
 
 def report_sync(outcomes: Iterable[Outcome], root: Path, limits: Mapping[str, Any]) -> None:
     """Say what was found, one line per expert, and draw the histograms into `root`."""
-    found = measured_clips(outcomes, root)
+    found = measured_clips(outcomes)
     for expert, clips in found.items():
         counts = Counter(kind for kind, _ in clips)
         shown = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])

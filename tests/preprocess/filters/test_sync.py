@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,7 +195,9 @@ def test_histogram_and_summary_say_what_was_found(clips, tmp_path, caplog):
 def test_clip_rejected_by_another_filter_is_not_in_the_histogram(clips, tmp_path):
     outcomes = run([clips["0"], clips["3"]], tmp_path).outcomes
     outcomes["3"] = replace(outcomes["3"], status="rejected", by="blur")
-    assert [kind for kind, _ in measured_clips(outcomes.values(), tmp_path)["loudness"]] == ["in step"]
+    for name in outcomes:
+        shutil.rmtree(tmp_path / name)  # outcomes know what was measured, nothing is read again
+    assert [kind for kind, _ in measured_clips(outcomes.values())["loudness"]] == ["in step"]
 
 
 def test_offset_has_the_sign_of_the_published_score():
