@@ -69,19 +69,19 @@ class Pipeline:
         weights = overrides.get("weights_dir", "checkpoints")
         path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical, weights)
         content = files.load(path, canonical)
-        spec = get_spec(content["model"])
-        config = from_plain(content["config"], overrides, str(path))
+        spec = get_spec(content.model)
+        config = from_plain(content.config, overrides, str(path))
         if any(key.split(".")[0] == "model" for key in overrides):
-            spec.model.check_overrides(from_plain(content["config"], {}, str(path)).model, config.model)
+            spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
         model = spec.model(config.model)
-        untrained = [n for n in spec.model.speaks_with if n not in files.ready_networks(content)]
+        untrained = [n for n in spec.model.speaks_with if n not in content.ready]
         if untrained:
             raise CheckpointError(
                 f"{path}: holds no trained {', '.join(untrained)}, so it cannot make videos yet; it is a checkpoint of"
-                f" stage '{content.get('stage', '?')}'"
+                f" stage '{content.stage}'"
             )
         load_experts(model, config)
-        files.load_networks(model, content["networks"], path)
+        files.load_networks(model, content.networks, path)
         return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks)
 
     def __call__(

@@ -27,6 +27,7 @@ from talkingface.preprocess.prepare import ensure
 from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -377,22 +378,14 @@ def import_checkpoints(model: str, folder: str, output: str | None, overrides: M
     filled = import_official(network, folder)
     config = loaded.config
     path = Path(output or Path(config.weights_dir) / spec.name / "imported.pt")
-    content = {
-        "format": checkpoint.FORMAT,
-        "model": spec.name,
-        "stage": "imported",
-        "trained": filled,
-        "epoch": 0,
-        "batch_in_epoch": 0,
-        "step": 0,
-        "finished": True,
-        "best": {},
-        "waited": 0,
-        "networks": {name: getattr(network, name).state_dict() for name in filled},
-        "training_networks": {},
-        "optimizers": {},
-        "config": to_plain(config),
-    }
+    content = CheckpointContent(
+        model=spec.name,
+        config=to_plain(config),
+        networks={name: getattr(network, name).state_dict() for name in filled},
+        stage=IMPORTED,
+        trained=filled,
+        ready=filled,
+    )
     checkpoint.save(path, content)
     missing = {official.network: official.file for official in spec.model.official if official.network not in filled}
     return Imported(path, tuple(filled), missing)

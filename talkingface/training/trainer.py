@@ -30,6 +30,7 @@ from talkingface.training.processes import explained_errors, gather, make_fabric
 from talkingface.training.rng import isolated_rng, restore_rng, rng_state
 from talkingface.training.run_log import RunLog
 from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
 from talkingface.weights.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ class Trainer:
                 continue
             last = self.run.stage(stage.name) / "last.pt"
             state = checkpoint.load(last, self.config.model_name) if last.is_file() else None
-            if state is not None and state["finished"]:
+            if state is not None and state.finished:
                 log.info("stage %s: already finished in %s", stage.name, self.run.path)
                 continue
             StageLoop(self, stage, state).run_to_end()
         for stage in reversed(chosen):
             path = self.run.stage(stage.name) / "best.pt"
             if path.is_file():
-                checkpoint.load_networks(self.model, checkpoint.load(path)["networks"], path)
+                checkpoint.load_networks(self.model, checkpoint.load(path).networks, path)
                 break
 
     def is_given(self, stage: StageConfig) -> bool:
@@ -98,7 +99,7 @@ class Trainer:
 class StageLoop:
     """One stage: its optimisers, data and position. Made, run to its end, dropped."""
 
-    def __init__(self, trainer: Trainer, stage: StageConfig, state: Mapping[str, Any] | None) -> None:
+    def __init__(self, trainer: Trainer, stage: StageConfig, state: CheckpointContent | None) -> None:
         self.trainer, self.stage = trainer, stage
         self.config, self.model, self.log = trainer.config, trainer.model, trainer.log
         self.plan: Plan = self.model.plans[stage.kind]
@@ -175,7 +176,7 @@ class StageLoop:
         )
         return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
-    def _prepare_networks(self, state: Mapping[str, Any] | None) -> None:
+    def _prepare_networks(self, state: CheckpointContent | None) -> None:
         """Load what the stage starts from, make optimisers, hand both to Fabric, restore a killed run."""
         if state is None:
             # On resume the state knows, and its weights replace those of an expert that was not given before.
@@ -186,8 +187,8 @@ class StageLoop:
                     self._init_from(source)
             self.model.initialise(self.dataset, self._context())
         else:
-            checkpoint.load_networks(self.model, state["networks"], self.folder / "last.pt")
-            checkpoint.load_networks(self.model, state["training_networks"], self.folder / "last.pt")
+            checkpoint.load_networks(self.model, state.networks, self.folder / "last.pt")
+            checkpoint.load_networks(self.model, state.training_networks, self.folder / "last.pt")
         self.ready |= set(self.plan.trains)
         for name in (*self.plan.frozen, *self.plan.uses):
             getattr(self.model, name).requires_grad_(False).eval().to(self.fabric.device)
@@ -218,10 +219,9 @@ class StageLoop:
         content = checkpoint.load(path, self.config.model_name)
         # Also what that stage only used, which a resumed process does not have in memory, unless `experts:` or an
         # earlier source has brought it.
-        used = (checkpoint.ready_networks(content) & content["networks"].keys()) - self.ready
-        names = {*content["trained"], *used}
+        names = {*content.trained, *(set(content.ready) - self.ready)}
         self.ready |= names
-        checkpoint.load_networks(self.model, {n: content["networks"][n] for n in sorted(names)}, path)
+        checkpoint.load_networks(self.model, {n: content.networks[n] for n in sorted(names)}, path)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -465,36 +465,35 @@ class StageLoop:
             networks[network_name] = average.network
         checkpoint.save(
             self.folder / f"{name}.pt",
-            {
-                "format": checkpoint.FORMAT,
-                "model": self.config.model_name,
-                "stage": self.stage.name,
-                "trained": list(self.plan.trains),
-                "ready": sorted(self.ready),
-                "epoch": self.epoch,
-                "batch_in_epoch": self.batch_in_epoch,
-                "step": self.step,
-                "finished": self.finished,
-                "best": dict(self.best),
-                "waited": self.waited,
-                "networks": {n: network.state_dict() for n, network in networks.items()},
-                "training_networks": {n: self.networks[n].state_dict() for n in self.averages},
-                "optimizers": {n: optimizer.state_dict() for n, optimizer in self.optimizers.items()},
-                "precision": self.fabric.strategy.precision.state_dict(),
-                "rng": rng_state(),
-                "config": to_plain(self.config),
-            },
+            CheckpointContent(
+                model=self.config.model_name,
+                config=to_plain(self.config),
+                networks={n: network.state_dict() for n, network in networks.items()},
+                stage=self.stage.name,
+                trained=list(self.plan.trains),
+                ready=sorted(self.ready),
+                epoch=self.epoch,
+                batch_in_epoch=self.batch_in_epoch,
+                step=self.step,
+                finished=self.finished,
+                best=dict(self.best),
+                waited=self.waited,
+                training_networks={n: self.networks[n].state_dict() for n in self.averages},
+                optimizers={n: optimizer.state_dict() for n, optimizer in self.optimizers.items()},
+                precision=self.fabric.strategy.precision.state_dict(),
+                rng=rng_state(),
+            ),
         )
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
+    def _restore(self, state: CheckpointContent) -> None:
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(state.optimizers[name])
         for name, average in self.averages.items():
-            checkpoint.load_state(average.network, state["networks"][name], f"{self.folder / 'last.pt'}: {name}")
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.batch_in_epoch = state["batch_in_epoch"]
-        self.best, self.waited = dict(state["best"]), state["waited"]
-        self.ready |= set(state["ready"])
-        restore_rng(state["rng"])
+            checkpoint.load_state(average.network, state.networks[name], f"{self.folder / 'last.pt'}: {name}")
+        self.fabric.strategy.precision.load_state_dict(state.precision)
+        self.epoch, self.step = state.epoch, state.step
+        self.batch_in_epoch = state.batch_in_epoch
+        self.best, self.waited = dict(state.best), state.waited
+        self.ready |= set(state.ready)
+        restore_rng(state.rng)
         log.info("stage %s: resumed at step %d of %d", self.stage.name, self.step, self.total_steps)

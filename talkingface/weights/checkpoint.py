@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,83 @@ from torch import Tensor, nn
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError, OutputError
 
-FORMAT = 1
 log = logging.getLogger("talkingface")
 
+FORMAT = 1
+IMPORTED = "imported"  # "stage" of a checkpoint that `import` made
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the whole new one, never a part.
+
+@dataclass
+class CheckpointContent:
+    """All that one of our checkpoint files holds; the one list of its entries.
+
+    A file may lack the entries with a default: those that older versions did not write, and of `import`, which has
+    nothing to resume.
+
+    Attributes:
+        model: registered name.
+        config: the whole resolved configuration as plain data.
+        networks: network -> state dict, as generation uses it (averaged where the stage averages).
+        stage: name of the stage that wrote it, `imported` for published weights.
+        trained: networks that this stage trained, or that were imported.
+        ready: networks with trained or given weights; the others are saved along as they were initialised.
+        epoch: epochs finished in the stage.
+        batch_in_epoch: batches done in the epoch under way.
+        step: batches since the stage began.
+        finished: whether the stage has come to its end.
+        best: best validation value so far, by name.
+        waited: validations since the monitored value improved.
+        training_networks: of averaged networks the state that training goes on with.
+        optimizers: network -> state dict of its optimiser.
+        gradients: network -> parameter -> gradient, where batches are being accumulated.
+        precision: state of the gradient scaler.
+        rng: state of every global random source.
+    """
+
+    model: str
+    config: dict[str, Any]
+    networks: dict[str, dict[str, Tensor]]
+    stage: str = ""
+    trained: list[str] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
+    epoch: int = 0
+    batch_in_epoch: int = 0
+    step: int = 0
+    finished: bool = True
+    best: dict[str, float] = field(default_factory=dict)
+    waited: int = 0
+    training_networks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    optimizers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    precision: dict[str, Any] = field(default_factory=dict)
+    rng: dict[str, Any] | None = None
+
+    @classmethod
+    def recognise(cls, data: Any) -> CheckpointContent | None:
+        """The content of a file of ours that was read, or None where it is something else, say a published file."""
+        if not isinstance(data, dict) or not isinstance(data.get("networks"), dict):
+            return None
+        known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
+        # What `import` wrote before it said so has nothing but ready networks; what is not in the file is not ready.
+        ready = [name for name in data.get("ready", data["networks"]) if name in data["networks"]]
+        return cls(**{"model": "", "config": {}, **known, "ready": ready})
+
+    def to_plain(self) -> dict[str, Any]:
+        """The entries of the file."""
+        return {"format": FORMAT, **{entry.name: getattr(self, entry.name) for entry in fields(self)}}
+
+
+def save(path: Path, content: CheckpointContent) -> None:
+    """Write a checkpoint; see `write`.
+
+    Raises:
+        OutputError: the folder is read-only or the disk is full; the old file is untouched.
+    """
+    write(path, content.to_plain())
+
+
+def write(path: Path, data: Mapping[str, Any]) -> None:
+    """Write plain data so that a reader sees the old file or the whole new one, never a part.
 
     Raises:
         OutputError: the folder is read-only or the disk is full; the old file is untouched.
@@ -30,7 +102,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            torch.save(dict(content), file)
+            torch.save(dict(data), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -72,7 +144,7 @@ def _names_code(error: Exception) -> bool:
     return "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text and "Unsupported" in text
 
 
-def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
+def load(path: str | Path, model: str | None = None) -> CheckpointContent:
     """Read one of our checkpoints.
 
     Args:
@@ -82,27 +154,20 @@ def load(path: str | Path, model: str | None = None) -> dict[str, Any]:
     Raises:
         CheckpointError: unreadable, foreign (with the hint to import it), or of another model.
     """
-    content = read(path)
-    if not isinstance(content, dict) or "format" not in content or "networks" not in content:
+    data = read(path)
+    content = CheckpointContent.recognise(data)
+    if content is None or "format" not in data:
         raise CheckpointError(
             f"{path}: not a talkingface checkpoint; a published file is converted with"
             " `python run_talkingface.py import --model=NAME --folder=DIR`"
         )
-    if not isinstance(content["format"], int) or not {"model", "config"} <= content.keys():
+    if not isinstance(data["format"], int) or not {"model", "config"} <= data.keys():
         raise CheckpointError(f"{path}: not a complete talkingface checkpoint")
-    if content["format"] > FORMAT:
-        raise CheckpointError(f"{path}: written by a newer talkingface (format {content['format']}); update this one")
-    if model is not None and content["model"] != model:
-        raise CheckpointError(f"{path}: this is a checkpoint of {content['model']}, not of {model}")
+    if data["format"] > FORMAT:
+        raise CheckpointError(f"{path}: written by a newer talkingface (format {data['format']}); update this one")
+    if model is not None and content.model != model:
+        raise CheckpointError(f"{path}: this is a checkpoint of {content.model}, not of {model}")
     return content
-
-
-def ready_networks(content: Mapping[str, Any]) -> set[str]:
-    """Names of the networks in one of our checkpoints that hold trained or imported weights.
-
-    The others are saved along as they were initialised. What `import` wrote has nothing but imported networks.
-    """
-    return set(content.get("ready", content["networks"]))
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -187,12 +252,13 @@ def load_state_file(
         CheckpointError: unreadable, something else, or of a network that was never trained.
     """
     path = find_checkpoint(path)
-    content = read(path)
-    if isinstance(content, dict) and name in (content.get("networks") or {}):
-        if name not in ready_networks(content):
+    data = read(path)
+    ours = CheckpointContent.recognise(data)
+    if ours is not None and name in ours.networks:
+        if name not in ours.ready:
             raise CheckpointError(f"{path}: its '{name}' was never trained; it cannot serve as {what}")
-        content = content["networks"][name]
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
+        data = ours.networks[name]
+    state = data.get("state_dict", data) if isinstance(data, dict) else data
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: expected the weights of {what}, found something else")
     load_state(network, {k.removeprefix("module."): v for k, v in state.items()}, f"{path}: {what}", optional)

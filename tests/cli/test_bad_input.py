@@ -60,8 +60,8 @@ def inputs(tmp_path_factory):
         "networks": {n: getattr(model, n).state_dict() for n in ("landmark_generator", "renderer")},
         "config": loaded.as_dict(),
     }
-    checkpoint.save(folder / "good.pt", good)
-    checkpoint.save(folder / "other.pt", {**good, "model": "Wav2Lip"})
+    checkpoint.write(folder / "good.pt", good)
+    checkpoint.write(folder / "other.pt", {**good, "model": "Wav2Lip"})
     torch.save({"state_dict": {}}, folder / "foreign.pth")
     (folder / "evil.pt").write_bytes(pickle.dumps(Evil()))
     return folder

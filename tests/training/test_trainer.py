@@ -27,8 +27,8 @@ class Killed(BaseException):
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     content = checkpoint.load(path, "ToyGAN")
-    flat = {f"{n}.{k}": v for n, state in content["networks"].items() for k, v in state.items()}
-    return flat | {f"raw.{n}.{k}": v for n, state in content["training_networks"].items() for k, v in state.items()}
+    flat = {f"{n}.{k}": v for n, state in content.networks.items() for k, v in state.items()}
+    return flat | {f"raw.{n}.{k}": v for n, state in content.training_networks.items() for k, v in state.items()}
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -82,7 +82,7 @@ def test_a_models_own_validation_figures_are_logged_and_can_be_monitored(tmp_pat
     assert logged == {step: -float(step) for step, *_ in seen} and len(seen) > 1
     assert all(rest == ["train", "val", "warm", False] for _, _, *rest in seen)
     best = checkpoint.load(tmp_path / "run/warm/best.pt")
-    assert best["step"] == max(logged) and best["best"]["val/extra"] == -max(logged)
+    assert best.step == max(logged) and best.best["val/extra"] == -max(logged)
 
 
 def test_validation_does_not_disturb_training(tmp_path):
@@ -117,7 +117,7 @@ def test_losses_fall_and_best_is_the_lowest_validation(tmp_path):
     held_out = [r["val/loss"] for r in records(tmp_path / "run") if r["stage"] == "warm" and "val/loss" in r]
     assert len(held_out) == 6 and held_out[-1] < 0.7 * held_out[0]
     best = checkpoint.load(tmp_path / "run/warm/best.pt")
-    assert best["best"]["val/loss"] == min(held_out)
+    assert best.best["val/loss"] == min(held_out)
 
 
 def test_a_stage_starts_from_the_best_weights_of_the_one_before(tmp_path):
@@ -133,14 +133,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path)
     with pytest.raises(TrainingDiverged, match=r"stage 'warm' diverged near step 10.*generator/mse.*last.pt"):
         toy_trainer(loaded, tmp_path / "run").fit()
     kept = checkpoint.load(tmp_path / "run/warm/last.pt")
-    assert kept["step"] == 5
+    assert kept.step == 5
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run/warm/last.pt").values())
 
 
 def test_patience_stops_a_stage_early(tmp_path):
     loaded = toy_config(tmp_path, epochs=50, stopping_step=2, learning_rate=1e-12, stage="warm")
     toy_trainer(loaded, tmp_path / "run").fit()
-    assert checkpoint.load(tmp_path / "run/warm/last.pt")["epoch"] <= 6
+    assert checkpoint.load(tmp_path / "run/warm/last.pt").epoch <= 6
 
 
 def test_a_metric_of_generated_videos_can_be_monitored(tmp_path):
@@ -157,16 +157,16 @@ def test_a_metric_of_generated_videos_can_be_monitored(tmp_path):
     toy_trainer(loaded, tmp_path / "run", evaluate=evaluate).fit()
     best = checkpoint.load(tmp_path / "run/gan/best.pt")
     assert len(calls) == 3  # not in stage `warm`, whose plan cannot generate
-    assert best["best"]["eval/ssim"] == 3.0 and best["epoch"] == 2
+    assert best.best["eval/ssim"] == 3.0 and best.epoch == 2
 
 
 def test_saved_weights_are_the_averaged_ones_and_training_goes_on_with_the_others(tmp_path):
     loaded = toy_config(tmp_path, epochs=1)
     toy_trainer(loaded, tmp_path / "run").fit()
     content = checkpoint.load(tmp_path / "run/gan/last.pt")
-    raw, averaged = content["training_networks"]["generator"], content["networks"]["generator"]
+    raw, averaged = content.training_networks["generator"], content.networks["generator"]
     assert not torch.equal(raw["0.weight"], averaged["0.weight"])
-    assert "discriminator" not in content["training_networks"]
+    assert "discriminator" not in content.training_networks
 
 
 def test_checkpoints_hold_plain_data_and_the_configuration(tmp_path):
@@ -296,14 +296,14 @@ def test_resume_works_without_a_best_file_of_the_stage_before(tmp_path, monkeypa
             toy_trainer(loaded, tmp_path / "run").fit()
     (tmp_path / "run/warm/best.pt").unlink()
     toy_trainer(loaded, tmp_path / "run").fit()
-    assert checkpoint.load(tmp_path / "run/gan/last.pt")["finished"]
+    assert checkpoint.load(tmp_path / "run/gan/last.pt").finished
 
 
 def test_checkpoints_know_which_networks_are_trained(tmp_path):
     loaded = toy_config(tmp_path, epochs=1)
     toy_trainer(loaded, tmp_path / "run").fit()
-    assert checkpoint.load(tmp_path / "run/warm/best.pt")["ready"] == ["generator"]
-    assert checkpoint.load(tmp_path / "run/gan/best.pt")["ready"] == ["discriminator", "generator"]
+    assert checkpoint.load(tmp_path / "run/warm/best.pt").ready == ["generator"]
+    assert checkpoint.load(tmp_path / "run/gan/best.pt").ready == ["discriminator", "generator"]
 
 
 def test_held_out_items_are_shared_out_even_when_there_are_fewer_than_processes():

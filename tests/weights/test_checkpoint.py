@@ -54,7 +54,7 @@ def test_damaged_files_get_one_clear_line(tmp_path, data, part):
 
 def test_a_file_cut_short_is_reported(tmp_path):
     path = tmp_path / "cut.pt"
-    checkpoint.save(path, content(networks={"a": {"w": torch.zeros(10000)}}))
+    checkpoint.write(path, content(networks={"a": {"w": torch.zeros(10000)}}))
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(CheckpointError, match="cut.pt"):
         checkpoint.load(path)
@@ -64,7 +64,7 @@ def test_foreign_and_wrong_model_are_told_apart(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
     with pytest.raises(CheckpointError, match="import --model"):
         checkpoint.load(tmp_path / "foreign.pth")
-    checkpoint.save(tmp_path / "a.pt", content())
+    checkpoint.write(tmp_path / "a.pt", content())
     with pytest.raises(CheckpointError, match="is a checkpoint of A, not of B"):
         checkpoint.load(tmp_path / "a.pt", "B")
     with pytest.raises(CheckpointError, match="no such"):
@@ -81,21 +81,21 @@ def test_every_key_that_does_not_fit_is_named():
 
 def test_writing_fails_cleanly_and_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "x.pt"
-    checkpoint.save(path, content(step=1))
+    checkpoint.write(path, content(step=1))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="x.pt.*No space left"):
-        checkpoint.save(path, content(step=2))
+        checkpoint.write(path, content(step=2))
     monkeypatch.undo()
-    assert checkpoint.load(path)["step"] == 1
+    assert checkpoint.load(path).step == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
 
 
 def test_random_state_round_trip_through_a_file(tmp_path):
-    checkpoint.save(tmp_path / "r.pt", {"rng": rng_state()})
+    checkpoint.write(tmp_path / "r.pt", {"rng": rng_state()})
     first = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), torch.randn(2).tolist())
     restore_rng(checkpoint.read(tmp_path / "r.pt")["rng"])
     assert first == (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), torch.randn(2).tolist())
@@ -123,3 +123,32 @@ def test_only_one_leading_prefix_is_stripped_from_published_keys():
     keys = ["module.flow_module.conv", "module.perceptual.x", "old.a", "flow_module.module.b"]
     state = official_state(official, {"state_dict": {k: torch.zeros(1) for k in keys}})
     assert list(state) == ["flow_module.conv", "new.a", "flow_module.module.b"]
+
+
+def test_the_file_holds_every_entry_of_the_content_and_gives_it_back(tmp_path):
+    networks = {"a": {"w": torch.ones(2)}}
+    written = checkpoint.CheckpointContent(
+        model="A", config={"seed": 1}, networks=networks, stage="s", trained=["a"], ready=["a"], step=3, best={"x": 0.5}
+    )
+    checkpoint.save(tmp_path / "a.pt", written)
+    plain = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert plain.keys() == {"format", *vars(written)}
+    loaded = checkpoint.load(tmp_path / "a.pt", "A")
+    assert torch.equal(loaded.networks["a"]["w"], networks["a"]["w"])
+    assert vars(loaded) | {"networks": networks} == vars(written)
+
+
+def test_files_of_before_lack_entries_and_still_load(tmp_path):
+    networks = {"a": {"w": torch.ones(2)}, "b": {"w": torch.ones(2)}}
+    checkpoint.write(tmp_path / "old.pt", content(networks=networks, epoch=2))
+    old = checkpoint.load(tmp_path / "old.pt")
+    assert (old.epoch, old.step, old.rng, old.gradients) == (2, 0, None, {})
+    assert old.ready == ["a", "b"]  # as `import` wrote: nothing but ready networks
+    # A network that a run was given but did not save is not in the file, so it is not ready.
+    checkpoint.write(tmp_path / "used.pt", content(networks=networks, ready=["a", "given"]))
+    assert checkpoint.load(tmp_path / "used.pt").ready == ["a"]
+
+
+def test_what_is_no_checkpoint_of_ours_is_not_recognised():
+    for data in ({"state_dict": {}}, {"networks": 3}, [1], None):
+        assert checkpoint.CheckpointContent.recognise(data) is None

@@ -23,6 +23,7 @@ from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip
 from talkingface.networks.sync_expert import FRAMES, SIZES, SyncExpert
 from talkingface.sound.mel import MelConfig, melspectrogram
 from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.published import FILES, is_published, locate, sha256_of
 from talkingface.weights.runs import RunFolder
 
@@ -171,13 +172,13 @@ def latest_expert_run(saved_dir: str | Path, dataset: str) -> Path | None:
 
 def _ended_with_an_expert(run: Path, dataset: str) -> bool:
     try:
-        content = checkpoint.read(checkpoint.find_checkpoint(run), mapped=True)
+        content = CheckpointContent.recognise(checkpoint.read(checkpoint.find_checkpoint(run), mapped=True))
     except CheckpointError:
         return False
-    if not isinstance(content, dict) or EXPERT not in content.get("trained", ()):
+    if content is None or EXPERT not in content.trained:
         return False
     # Runs lie in <Model>-<dataset>/; both names may have a hyphen of their own.
-    return not dataset or run.parent.name == f"{content.get('model')}-{dataset}"
+    return not dataset or run.parent.name == f"{content.model}-{dataset}"
 
 
 def load_judge(path: str | Path, device: str = "cpu") -> Judge:
@@ -192,25 +193,24 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
         CheckpointError: missing, damaged, or without a trained expert.
     """
     file = checkpoint.find_checkpoint(path)
-    content = checkpoint.read(file)
-    networks = content.get("networks") if isinstance(content, dict) else None
-    if isinstance(networks, dict) and EXPERT not in networks:
-        raise CheckpointError(f"{file}: a checkpoint of {content.get('model')}, which holds no lip-sync expert")
-    ours = isinstance(networks, dict)
-    if ours and EXPERT not in checkpoint.ready_networks(content):
+    data = checkpoint.read(file)
+    ours = CheckpointContent.recognise(data)
+    if ours is not None and EXPERT not in ours.networks:
+        raise CheckpointError(f"{file}: a checkpoint of {ours.model}, which holds no lip-sync expert")
+    if ours is not None and EXPERT not in ours.ready:
         raise CheckpointError(f"{file}: its lip-sync expert was never trained; name one that was")
-    state = networks[EXPERT] if ours else content.get("state_dict", content) if isinstance(content, dict) else None
+    state = ours.networks[EXPERT] if ours else data.get("state_dict", data) if isinstance(data, dict) else None
     if not isinstance(state, dict):
         raise CheckpointError(f"{file}: not a lip-sync expert")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     network = _shaped_like(state, file)
     checkpoint.load_state(network, state, str(file))
-    recorded = content.get("config", {}).get("model", {}).get("crop") if ours else None
+    recorded = ours.config.get("model", {}).get("crop") if ours else None
     return Judge(
         network.requires_grad_(False).eval().to(device),
         _crop_for(network, CropConfig(**recorded) if recorded else CROP if ours else PUBLISHED_CROP),
         str(path),
-        _held_out_accuracy(file, content) if ours else None,
+        _held_out_accuracy(file, ours) if ours else None,
         weights_hash(network),
         file,
     )
@@ -253,7 +253,7 @@ def trained_against(
     asked = getattr(model, "loss_experts", ())
     files = [official.file for official in getattr(model, "official", ()) if official.network in asked]
     published = any(_is_published_expert(judge, file, weights_dir) for file in files)
-    return published and model_file is not None and checkpoint.read(model_file).get("stage") == "imported"
+    return published and model_file is not None and checkpoint.load(model_file).stage == IMPORTED
 
 
 def _is_published_expert(judge: Judge, file: str, weights_dir: str | Path) -> bool:
@@ -317,12 +317,12 @@ def _width(shapes: Mapping[str, tuple[int, ...]], full: Mapping[str, tuple[int, 
     return (least + most) / 2 if least <= most else None
 
 
-def _held_out_accuracy(file: Path, content: Mapping[str, Any]) -> float | None:
+def _held_out_accuracy(file: Path, content: CheckpointContent) -> float | None:
     """What `log.jsonl` of the run says about the step that a checkpoint was written at."""
     try:
         lines = (file.parent.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines if '"val/accuracy"' in line]
     except (OSError, ValueError):
         return None
-    at = [r for r in records if (r.get("stage"), r.get("step")) == (content.get("stage"), content.get("step"))]
+    at = [r for r in records if (r.get("stage"), r.get("step")) == (content.stage, content.step)]
     return at[-1]["val/accuracy"] if at else None

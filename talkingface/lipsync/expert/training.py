@@ -22,6 +22,7 @@ from talkingface.lipsync.expert.scores import Sweep
 from talkingface.networks.sync_expert import SIZES, SyncExpert
 from talkingface.plugin.contract import Batch, StepContext, Update
 from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
 
 if TYPE_CHECKING:
     from talkingface.lipsync.expert.data import SyncWindows
@@ -58,8 +59,8 @@ def warn_of_other_crop(path: str | Path, crop: CropConfig) -> None:
         path: run or file of the expert; nothing is known of published files.
         crop: the model's. Another size does not matter, the faces are resized for the expert.
     """
-    content = checkpoint.read(checkpoint.find_checkpoint(path))
-    model = content.get("config", {}).get("model", {}) if isinstance(content, dict) else {}
+    content = CheckpointContent.recognise(checkpoint.read(checkpoint.find_checkpoint(path)))
+    model = content.config.get("model", {}) if content else {}
     recorded = {**(model.get("crop") or {}), "size": crop.size}
     wanted = crop.model_dump()
     other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]

@@ -353,9 +353,15 @@ def test_imported_weights_were_trained_against_the_published_expert(tmp_path, mo
     place.parent.mkdir()
     torch.save({"state_dict": published.state_dict()}, place)
     state = {"sync_expert": published.state_dict()}
-    torch.save({"stage": "imported", "model": "SyncNet", "config": {}, "networks": state}, tmp_path / "expert.pt")
-    torch.save({"stage": "imported", "model": "Wav2Lip", "config": {}, "networks": {}}, tmp_path / "imported.pt")
-    torch.save({"stage": "generator", "model": "Wav2Lip", "config": {}, "networks": {}}, tmp_path / "own.pt")
+    torch.save(
+        {"format": 1, "stage": "imported", "model": "SyncNet", "config": {}, "networks": state}, tmp_path / "expert.pt"
+    )
+    torch.save(
+        {"format": 1, "stage": "imported", "model": "Wav2Lip", "config": {}, "networks": {}}, tmp_path / "imported.pt"
+    )
+    torch.save(
+        {"format": 1, "stage": "generator", "model": "Wav2Lip", "config": {}, "networks": {}}, tmp_path / "own.pt"
+    )
     digest = sha256_of(place)
     monkeypatch.setattr(sync_judge, "is_published", lambda name, sha: (name, sha) == ("lipsync_expert", digest))
     model = Evaluated(SyncExpert((24, 48), 0.0625))

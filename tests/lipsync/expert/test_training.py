@@ -230,11 +230,11 @@ def test_each_published_file_brings_its_own_form(tmp_path, file, size):
     imported = import_checkpoints("SyncNet", str(tmp_path), str(output), {"model.expert.width": 0.0625})
     assert (imported.path, imported.networks, imported.missing) == (output, ("sync_expert",), {})
     content = checkpoint.load(output, "SyncNet")
-    crop = content["config"]["model"]["crop"]
+    crop = content.config["model"]["crop"]
     assert (crop["size"], crop["margin"], crop["box"], crop["rule"]) == (size, 0.0, "frame", "mesh")
-    assert checkpoint.ready_networks(content) == {"sync_expert"}
+    assert content.ready == ["sync_expert"]
     for key, value in state.items():
-        torch.testing.assert_close(content["networks"]["sync_expert"][key], value)
+        torch.testing.assert_close(content.networks["sync_expert"][key], value)
 
 
 def test_validation_judges_all_windows_of_the_clips(expert, dataset, tmp_path):

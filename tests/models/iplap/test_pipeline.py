@@ -30,7 +30,7 @@ def saved(tmp_path, config):
         model = IPLAP(config.model)
         networks = {name: getattr(model, name).state_dict() for name in ("landmark_generator", "renderer")}
         content = {"format": checkpoint.FORMAT, "model": "IPLAP", "stage": "landmark", "ready": list(ready)}
-        checkpoint.save(tmp_path / "model.pt", content | {"networks": networks, "config": to_plain(config)})
+        checkpoint.write(tmp_path / "model.pt", content | {"networks": networks, "config": to_plain(config)})
         return tmp_path / "model.pt"
 
     return save

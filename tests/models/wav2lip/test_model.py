@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -191,7 +192,7 @@ SWITCHING = {"model.loss.sync_start": 1e9, "model.loss.sync": 0.1, "stages.gener
 
 
 def weights_of(run, stage) -> dict[str, torch.Tensor]:
-    networks = checkpoint.load(run / stage / "last.pt")["networks"]
+    networks = checkpoint.load(run / stage / "last.pt").networks
     return {f"{network}.{key}": value for network, state in networks.items() for key, value in state.items()}
 
 
@@ -227,9 +228,9 @@ def test_a_given_expert_replaces_its_stage_and_serves_the_generator(tmp_path, cl
     second.fit()
     assert not (tmp_path / "second/expert/last.pt").exists()
     content = checkpoint.load(tmp_path / "second/generator/last.pt")
-    trained = checkpoint.load(tmp_path / "first/expert/best.pt")["networks"]["sync_expert"]
-    assert all(torch.equal(content["networks"]["sync_expert"][key], value) for key, value in trained.items())
-    assert set(content["ready"]) == {"generator", "sync_expert"}
+    trained = checkpoint.load(tmp_path / "first/expert/best.pt").networks["sync_expert"]
+    assert all(torch.equal(content.networks["sync_expert"][key], value) for key, value in trained.items())
+    assert set(content.ready) == {"generator", "sync_expert"}
 
 
 def test_an_expert_of_another_crop_is_remarked(tmp_path, caplog):
@@ -255,17 +256,17 @@ def test_a_checkpoint_says_whether_its_expert_was_trained(tmp_path, clips):
     alone = {"stages.generator.init_from": [], "stage": "generator", "stages.generator.max_steps": 1}
     trainer(tmp_path / "run", clips, **alone).fit()
     last = tmp_path / "run/generator/last.pt"
-    assert checkpoint.load(last)["ready"] == ["generator"]
+    assert checkpoint.load(last).ready == ["generator"]
     with pytest.raises(CheckpointError, match="its 'sync_expert' was never trained"):
         trainer(tmp_path / "other", clips, **{"experts.sync_expert": str(last)})
     content = checkpoint.load(last)
-    checkpoint.save(last, {**content, "finished": False})
+    checkpoint.save(last, replace(content, finished=False))
     # An expert that is given on resume alone is not the one in the checkpoint, whose weights count.
     longer = {**alone, "stages.generator.max_steps": 2, "experts.sync_expert": str(tmp_path / "expert")}
     trainer(tmp_path / "run", clips, **longer).fit()
     after = checkpoint.load(last)
-    assert after["step"] == 2 and after["ready"] == ["generator"]
-    states = [each["networks"]["sync_expert"] for each in (content, after)]
+    assert after.step == 2 and after.ready == ["generator"]
+    states = [each.networks["sync_expert"] for each in (content, after)]
     assert all(torch.equal(states[1][key], value) for key, value in states[0].items())
 
 
@@ -278,7 +279,7 @@ def test_a_stage_in_another_process_has_the_expert_that_its_source_used(tmp_path
     assert all(
         torch.equal(value, experts[1][key]) for key, value in experts[0].items() if key.startswith("sync_expert")
     )
-    assert checkpoint.load(tmp_path / "run/gan/last.pt")["ready"] == ["discriminator", "generator", "sync_expert"]
+    assert checkpoint.load(tmp_path / "run/gan/last.pt").ready == ["discriminator", "generator", "sync_expert"]
 
 
 def test_a_gan_stage_trains_both_networks_and_starts_from_the_generator(tmp_path, clips):
@@ -380,7 +381,7 @@ def test_what_was_not_imported_is_not_ready(tmp_path):
     imported = import_checkpoints("Wav2Lip", str(tmp_path), str(tmp_path / "imported.pt"), narrow)
     assert imported.networks == ("generator",)
     assert imported.missing == {"sync_expert": "lipsync_expert.pth", "discriminator": "visual_quality_disc.pth"}
-    assert checkpoint.ready_networks(checkpoint.load(tmp_path / "imported.pt")) == {"generator"}
+    assert checkpoint.load(tmp_path / "imported.pt").ready == ["generator"]
 
 
 def test_of_two_generators_the_plain_one_counts(tmp_path):
