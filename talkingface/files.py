@@ -1,8 +1,9 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and their hashes."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,13 +66,27 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def output_folder(output: str) -> Path:
-    """The folder of the report, made now: hours of scoring must not end at a folder that cannot be written."""
-    path = Path(output)
+def writable_folder(path: str | Path) -> Path:
+    """Make a folder and try to write into it: hours of work must not end at one that cannot be written.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    folder = Path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".write-test-{os.getpid()}"
+        trial.touch()
+        trial.unlink()
     except OSError as error:
-        raise output_error(path, error) from error
-    if not os.access(path, os.W_OK):
-        raise OutputError(f"{path}: is read-only; choose another --output")
-    return path
+        raise output_error(folder, error) from error
+    return folder
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of a file in hexadecimal digits, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()

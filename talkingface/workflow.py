@@ -18,7 +18,7 @@ from talkingface.devices import limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, Unavailable
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import MetricContext, make_metric
-from talkingface.files import output_folder, write_text
+from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import import_official, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
@@ -128,7 +128,7 @@ def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult:
     config = loaded.config
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
-    out = output_folder(output) if output else _report_folder(config, path)
+    out = writable_folder(output) if output else _report_folder(config, path)
     return _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
 
 

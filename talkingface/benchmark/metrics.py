@@ -22,13 +22,13 @@ from talkingface.benchmark.timing import rate
 from talkingface.clips.source import Source
 from talkingface.evaluation.metrics.lse import SyncScore, score_embeddings
 from talkingface.faces.s3fd import S3FDDetector
-from talkingface.lipsync.public.windows import WINDOW, LipWindows, embed, lip_input, scoring, windows_scored
-from talkingface.media import VideoReader, VideoWriter
+from talkingface.lipsync.public.windows import WINDOW, LipWindows, embed, lip_input, windows_scored
+from talkingface.media import FPS, SAMPLE_RATE, VideoReader, VideoWriter
+from talkingface.networks.precision import judging
 from talkingface.networks.s3fd import S3FD
 from talkingface.networks.syncnet_v2 import FoldedSyncNet, SyncNetV2
 from talkingface.sound.mfcc import mfcc, pcm16
 
-FPS, RATE = 25, 16000
 PUBLISHED_BATCH, OUR_BATCH = 20, 8
 SIZES = ((256, 256), (720, 1280))  # a face crop, a video
 REDUCED = (180, 320)  # what the detector sees of a video of 1280x720
@@ -187,7 +187,7 @@ def _difference(one: SyncScore, other: SyncScore) -> float:
 
 def _make_clip(source: Path, folder: Path, size: tuple[int, int], seconds: float) -> tuple[Path, np.ndarray]:
     """Frames of `source` to and fro at another size, with noise as sound."""
-    sound = np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+    sound = np.random.default_rng(0).normal(0, 0.1, round(seconds * SAMPLE_RATE)).astype(np.float32)
     frames = Source.from_path(source)
     with VideoWriter(folder / "clip.mp4", fps=FPS, audio=sound) as writer:
         for frame in frames.frames(frames.order(round(seconds * FPS))):
@@ -208,7 +208,7 @@ def detector_speed(batches: Sequence[int], seconds: float) -> dict[str, float]:
 
 def mfcc_speed(seconds: float) -> float:
     """Seconds of sound per second."""
-    pcm = np.random.default_rng(0).integers(-3000, 3000, 60 * RATE).astype(np.int16)
+    pcm = np.random.default_rng(0).integers(-3000, 3000, 60 * SAMPLE_RATE).astype(np.int16)
     return 60 * rate(lambda: len(mfcc(pcm)) > 0, seconds)
 
 
@@ -223,7 +223,7 @@ def gpu_speed(network: SyncNetV2, device: torch.device, seconds: float) -> dict[
             faces = faces.to(device)
 
             def work(faces: torch.Tensor = faces, precision: str = precision) -> int:
-                with scoring(str(device), precision):
+                with judging(precision, str(device)):
                     outputs[precision] = folded.forward_lip(faces).float()
                 return len(faces)
 

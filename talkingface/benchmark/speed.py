@@ -17,6 +17,7 @@ from talkingface.benchmark.timing import rate
 from talkingface.clips.layouts import make_layout
 from talkingface.clips.source import Audio, Source
 from talkingface.devices import has_fast_bf16, resolve_device, seed_everything
+from talkingface.media import samples_of
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.registry import get_spec
@@ -148,7 +149,7 @@ def generation(config: Config, clips: Clips, scratch: Path) -> dict[str, float]:
             pass
     prepared = time.perf_counter() - started
     # The profiler keeps every event in memory, so it sees a short piece only.
-    piece = Audio(audio.samples[: PROFILED_FRAMES * audio.sample_rate // 25], audio.sample_rate)
+    piece = Audio(audio.samples[: samples_of(PROFILED_FRAMES, config.fps, audio.sample_rate)], audio.sample_rate)
     operators = _operator_seconds(model, Source.from_clip(clip), piece)
     return {
         "frames": frames,

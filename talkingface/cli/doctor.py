@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
+from talkingface.errors import TalkingFaceError
 from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
 from talkingface.weights.published import FILES, how_to_get, status
 
@@ -102,18 +103,12 @@ def _weights(folder: Path) -> list[str]:
 
 
 def _datasets() -> list[str]:
-    from types import SimpleNamespace
-
     from talkingface.clips.layouts import make_layout
-    from talkingface.config.yaml_files import read_yaml
-    from talkingface.errors import TalkingFaceError
-    from talkingface.plugin.registry import dataset_file
+    from talkingface.plugin.configuration import load_settings
 
     lines = []
     for name in describe_datasets():
-        lists = {f"{split}_filelist": None for split in ("train", "val", "test", "unseen")}
-        values = {"preprocessed_root": "", "data_root": "", "fps": 25.0, **lists} | read_yaml(dataset_file(name)[1])[0]
-        config = SimpleNamespace(dataset=name, **values)
+        config = load_settings(dataset=name).config
         try:
             items = make_layout(config).find(config)
         except TalkingFaceError as error:

@@ -93,10 +93,10 @@ def run_self_test(arguments: Arguments) -> int | None:
         return print_config(loaded)
     from talkingface.devices import limit_threads
     from talkingface.evaluation.self_test.run import open_self_test
-    from talkingface.files import output_folder
+    from talkingface.files import writable_folder
 
     limit_threads(loaded.config.threads)
-    file = output_folder(arguments["output"] or REPORT) / "self_test.json"
+    file = writable_folder(arguments["output"] or REPORT) / "self_test.json"
     told: set[str] = set()
     with open_self_test(loaded) as test:
         print(f"self-test on {len(test.clips)} clips of {test.dataset}, networks on {test.device}")

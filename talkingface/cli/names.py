@@ -9,7 +9,7 @@ from talkingface.plugin.registry import describe_datasets, describe_models
 
 def list_names(_: Arguments) -> None:
     """Print models, data sets and metrics; loads none of them."""
-    metrics = {name: entry.line for name, entry in METRICS.items()}
+    metrics = {name: entry.line + ("" if entry.default else "; only if named") for name, entry in METRICS.items()}
     for title, rows in (("models", describe_models()), ("data sets", describe_datasets()), ("metrics", metrics)):
         print(title)
         for name, line in rows.items():

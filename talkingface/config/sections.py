@@ -1,14 +1,23 @@
 """The configuration as typed sections: every key a YAML file or the command line may set, with type and default.
 
 `properties/overall.yaml` repeats the defaults with explanations (a test keeps the two equal). Loading, layering and
-error messages live in `plugin/configuration.py`. This module imports neither torch nor any model.
+error messages live beside this module and in `plugin/configuration.py`. It imports neither torch nor any model.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class Section(BaseModel):
@@ -17,19 +26,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
 
 
-METRICS = ("SSIM", "PSNR", "LPIPS", "FID", "LMD", "MOUTH", "JITTER", "SILENCE", "SWAP", "LSE", "EXPERT")
-PRECISIONS = ("32", "bf16", "16", "bf16-auto")
-
-
 def _text(value: Any) -> Any:
     """A number written without quotes where a word is meant, as in `precision: 32`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _known_precision(value: str) -> str:
-    if value not in PRECISIONS:
-        raise ValueError(f"must be one of {', '.join(PRECISIONS)}")
-    return value
+Precision = Annotated[Literal["32", "bf16", "16", "bf16-auto"], BeforeValidator(_text)]
+"""Arithmetic of training; `bf16-auto` is bf16 where the device is fast at it."""
+
+ScoringPrecision = Annotated[Literal["32", "bf16"], BeforeValidator(_text)]
+"""Arithmetic of networks that score."""
 
 
 class OptimConfig(Section):
@@ -99,23 +105,13 @@ class StageConfig(Section):
     validate_every: Every = Every(epochs=1)
     val_batches: int | None = Field(None, gt=0)
     eval_step: int | None = Field(None, ge=0)
-    precision: str | None = None
+    precision: Precision | None = None
 
     @field_validator("init_from", mode="before")
     @classmethod
     def _one_name(cls, value: Any) -> Any:
         # A "before" validator hands Python values to the strict check, which wants a tuple here.
         return (value,) if isinstance(value, str) else tuple(value or ())
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision_text(cls, value: Any) -> Any:
-        return _text(value)
-
-    @field_validator("precision")
-    @classmethod
-    def _known_precision(cls, value: str | None) -> str | None:
-        return value if value is None else _known_precision(value)
 
     @model_validator(mode="after")
     def _has_an_end(self) -> StageConfig:
@@ -242,7 +238,7 @@ class EvaluationConfig(Section):
     csim_checkpoint: str | None = None
     csim_aggregation: Literal["aligned", "vico"] = "aligned"
     judge: str = "auto"
-    precision: Literal["32", "bf16"] = "32"
+    precision: ScoringPrecision = "32"
     batch: int | None = Field(None, gt=0)
     silence_db: float = Field(-35.0, lt=0)
     bootstrap: int = Field(2000, ge=0)
@@ -259,11 +255,6 @@ class EvaluationConfig(Section):
             raise ValueError("give at least one row")
         return value
 
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision_text(cls, value: Any) -> Any:
-        return _text(value)
-
 
 class DistributedConfig(Section):
     """How many processes train together; under `torchrun` the launcher's numbers win."""
@@ -273,7 +264,10 @@ class DistributedConfig(Section):
 
 
 class Config(Section):
-    """The whole configuration of one run, resolved and checked."""
+    """The whole configuration of one run, resolved and checked.
+
+    `metrics` is None only here: reading a configuration puts the names of `plugin.metrics` in its place.
+    """
 
     model_name: str
     dataset: str
@@ -284,7 +278,7 @@ class Config(Section):
 
     seed: int = Field(2023, ge=0)
     device: str = "auto"
-    precision: str = "32"
+    precision: Precision = "32"
     num_workers: int | None = Field(None, ge=0)
     reproducibility: bool = True
     threads: int | None = Field(None, gt=0)
@@ -330,7 +324,7 @@ class Config(Section):
 
     preprocess: PreprocessConfig = Field(PreprocessConfig(), validate_default=True)
     demo: DemoConfig = DemoConfig()
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     experts: dict[str, str | None] = Field(default_factory=dict)
     stages: tuple[StageConfig, ...] = ()
@@ -354,16 +348,6 @@ class Config(Section):
     @classmethod
     def _resume_switch(cls, value: Any) -> Any:
         return {True: "auto", False: "none", None: "none"}.get(value, value) if not isinstance(value, str) else value
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision_text(cls, value: Any) -> Any:
-        return _text(value)
-
-    @field_validator("precision")
-    @classmethod
-    def _known_precision(cls, value: str) -> str:
-        return _known_precision(value)
 
     @field_validator("device")
     @classmethod

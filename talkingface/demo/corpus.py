@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -20,11 +19,11 @@ from tqdm import tqdm
 from talkingface.demo.identity import build_identity
 from talkingface.demo.performance import ClipDrawer, plan_clip
 from talkingface.demo.portrait import list_portraits, load_portrait
-from talkingface.demo.speech import SAMPLE_RATE
 from talkingface.demo.splits import check_lists, clip_id, split_corpus, write_lists
-from talkingface.demo.truth import save_truth, write_text
+from talkingface.demo.truth import save_truth
 from talkingface.errors import DataError, TalkingFaceError
-from talkingface.media import VideoWriter, frame_count, write_wav
+from talkingface.files import file_sha256, write_text
+from talkingface.media import SAMPLE_RATE, VideoWriter, frame_count, write_wav
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -194,7 +193,7 @@ def _portrait_names(folder: Path | str | None) -> list[tuple[str, str]]:
     for name in names:
         try:
             load_portrait(name)
-            usable.append((name, hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]))
+            usable.append((name, file_sha256(name)[:16]))
         except TalkingFaceError as error:
             reasons.append(str(error))
             log.warning("portrait left out: %s", error)

@@ -13,8 +13,9 @@ from math import gcd
 import numpy as np
 from scipy.signal import resample_poly
 
-from talkingface.demo.speech import LEAD_IN, SAMPLE_RATE, Speech, Voice
+from talkingface.demo.speech import LEAD_IN, Speech, Voice
 from talkingface.errors import DataError
+from talkingface.sound import SAMPLE_RATE
 
 _SYNCHRONOUS = 2
 _PHONEME_EVENTS, _IPA_NAMES, _DONT_EXIT = 0x1, 0x2, 0x8000

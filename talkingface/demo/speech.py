@@ -11,8 +11,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from talkingface.demo.lexicon import pronounce
+from talkingface.sound import SAMPLE_RATE
 
-SAMPLE_RATE = 16000
 LEAD_IN = 0.16  # seconds of silence before the first phoneme
 # Seconds of speech before a breath with a closed mouth. The first ones vary most: pauses at the same time in all clips
 # would make any two clips alike, and scores with another clip's audio better than they should be.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from talkingface.demo.truth import write_text
 from talkingface.errors import DataError
+from talkingface.files import write_text
 
 SPLITS = ("train", "val", "test")
 

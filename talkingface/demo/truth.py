@@ -10,7 +10,7 @@ import numpy as np
 
 from talkingface.demo.visemes import MouthTracks
 from talkingface.errors import DataError
-from talkingface.files import atomic_output
+from talkingface.files import write_text
 
 _TRACKS = ("jaw", "width", "press", "tuck", "blink", "pose", "opening", "mouth_width")
 
@@ -57,9 +57,3 @@ def load_lips(video_path: Path | str) -> np.ndarray:
     """
     data = json.loads(Path(video_path).with_suffix(".json").read_text(encoding="utf-8"))
     return np.array(data["lips"], np.float32).reshape(-1, 40, 2)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write through a temporary name, so that a reader never sees half a file."""
-    with atomic_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

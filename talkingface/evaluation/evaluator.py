@@ -27,6 +27,7 @@ from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.rows import Reference, assign_donors, choose_references, sound_of, write_still
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.tracking import Tracker
+from talkingface.media import samples_of
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -221,7 +222,7 @@ class Evaluator:
 
     def audio(self, clip: ClipFolder, frames: int) -> Audio:
         """The clip's sound, cut to `frames` frames of the clip."""
-        return Audio(clip.audio()[: round(frames * 16000 / clip.fps)])
+        return Audio(clip.audio()[: samples_of(frames, clip.fps)])
 
     def _available(self, result: EvalResult, rows: Sequence[str]) -> list[Metric]:
         """The metrics that can be computed here; notes why the others cannot."""

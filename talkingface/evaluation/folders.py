@@ -28,9 +28,9 @@ from talkingface.evaluation.metric import Metric, MetricContext
 from talkingface.evaluation.rows import Reference
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.tracking import TrackCache
-from talkingface.files import output_folder
+from talkingface.files import writable_folder
 from talkingface.lipsync.mouth_motion import best_lag, log_energy
-from talkingface.media import VideoReader, count_frames, probe
+from talkingface.media import SAMPLE_RATE, VideoReader, count_frames, probe
 from talkingface.plugin.configuration import LoadedConfig
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def score_folders(loaded: LoadedConfig, generated: Path, reference: Path, output
     """
     if "shuffled" in loaded.config.evaluation.rows:
         raise ConfigError("evaluation.rows: 'shuffled' needs a model that can be given another voice; leave it out")
-    report = output_folder(output)
+    report = writable_folder(output)
     pairs, unmade, strange = match(*(find_videos(folder, report) for folder in (generated, reference)))
     if not pairs:
         raise DataError(_no_pair(generated, reference, report))
@@ -269,7 +269,7 @@ def _sound_note(clip: FileClip, sample: EvalSample) -> list[str]:
     except MediaError:
         return []
     heard = sample.driving_audio()
-    frames = int(min(len(own), len(heard)) * sample.fps / 16000)
+    frames = int(min(len(own), len(heard)) * sample.fps / SAMPLE_RATE)
     lag, alike = best_lag(*(log_energy(sound, frames, sample.fps) for sound in (heard, own)))
     if not math.isfinite(alike):
         return []

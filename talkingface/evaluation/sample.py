@@ -12,13 +12,11 @@ import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.faces.regions import region_boxes
-from talkingface.media import VideoReader, read_audio
+from talkingface.media import FPS, VideoReader, read_audio
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-FPS = 25.0
-"""Rate at which a video is scored unless its clip was prepared at another one; resampled by timestamps."""
 
 KEEP_BYTES = 128 * 2**20
 """A video whose frames fit in this is decoded once for all metrics; a longer one is decoded again by each."""
@@ -40,7 +38,7 @@ class EvalSample:
         reference_track: returns the landmarks of the real video; None: `tracker` finds them.
         donor_track: for audio of another clip, returns the landmarks of that clip's real video.
         counterpart: for audio of another clip, the video that the same system made with the clip's own audio.
-        fps: rate at which both videos are read.
+        fps: rate at which both videos are read, resampled by timestamps.
         curves: what a metric leaves for the report's plots, by name: the value at every offset from -n to n frames.
     """
 

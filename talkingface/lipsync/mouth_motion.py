@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from talkingface.media import FPS, SAMPLE_RATE
+
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
@@ -51,7 +53,7 @@ def best_lag(leader: np.ndarray, follower: np.ndarray, max_lag: int = MAX_LAG) -
 
 
 def log_energy(
-    audio: np.ndarray, frames: int, fps: float = 25.0, sample_rate: int = 16000, floor: float = SILENCE_DB
+    audio: np.ndarray, frames: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE, floor: float = SILENCE_DB
 ) -> np.ndarray:
     """(frames,) loudness in dB of two frames' worth of sound around the time of each frame.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from talkingface.files import atomic_output
 from talkingface.media.audio import read_audio, write_wav
-from talkingface.media.info import FPS, SAMPLE_RATE, MediaInfo, frame_count, is_image
+from talkingface.media.info import FPS, SAMPLE_RATE, MediaInfo, frame_count, frames_heard, is_image, samples_of
 from talkingface.media.pixels import read_image, write_image
 from talkingface.media.probe import probe
 from talkingface.media.read import VideoReader, count_frames
@@ -23,10 +23,12 @@ __all__ = [
     "atomic_output",
     "count_frames",
     "frame_count",
+    "frames_heard",
     "is_image",
     "probe",
     "read_audio",
     "read_image",
+    "samples_of",
     "write_image",
     "write_wav",
 ]

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.errors import MediaError
+from talkingface.sound import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 FPS = 25.0
-SAMPLE_RATE = 16000
+"""Rate of a video unless the configuration or its clip says another; resampled by timestamps."""
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 # Containers whose header states a length that can be trusted; elsewhere (mp3, ts) it is an estimate from the bit rate.
@@ -50,6 +52,16 @@ def frame_count(seconds: float, fps: float = FPS) -> int:
     """
     # The small term absorbs the rounding of decimal seconds: 0.1 s at 25 fps is 2.5 frames, not 2.4999.
     return max(1, math.floor(seconds * fps + 0.5 + 1e-6))
+
+
+def samples_of(frames: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE) -> int:
+    """Number of samples of sound that last as long as `frames`, to the nearest."""
+    return round(frames * sample_rate / fps)
+
+
+def frames_heard(samples: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE) -> int:
+    """Number of frames during which some of `samples` is heard; the last one may be heard in part."""
+    return math.ceil(samples * fps / sample_rate)
 
 
 @dataclass(frozen=True)

@@ -132,19 +132,8 @@ def velocity_loss(predicted: Tensor, target: Tensor, frames: int) -> Tensor:
     return (motions[0] - motions[1] + 1e-6).norm(dim=-1).mean()
 
 
-def face_weight_map(size: int, mouth: float = 4.0, upper: float = 0.3) -> Tensor:
-    """Weights (1, 1, size, size) of a face crop's pixels: 1, `mouth` around the mouth, `upper` in the upper third.
-
-    The mouth's box suits crops that reach from the brows to the chin; `lip_weight_map` follows the landmarks.
-    """
-    weight = torch.ones(1, 1, size, size)
-    weight[..., : size // 3, :] = upper
-    weight[..., round(0.55 * size) : round(0.9 * size), round(0.22 * size) : round(0.78 * size)] = mouth
-    return weight
-
-
 def lip_weight_map(lips: Tensor, size: int, mouth: float = 4.0, upper: float = 0.3, margin: float = 0.06) -> Tensor:
-    """Like `face_weight_map`, with the mouth's box taken from lip landmarks.
+    """Weights of a face crop's pixels: 1, `mouth` in the box of the lips, `upper` in the upper third elsewhere.
 
     Args:
         lips: (B, 2, K), row 0 = x, row 1 = y, relative to the crop.

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from talkingface.config.sections import EvaluationConfig
 
 
 @contextmanager
@@ -27,17 +23,15 @@ def full_float32() -> Iterator[None]:
         convolutions.allow_tf32, products.allow_tf32 = before
 
 
-def precision(settings: EvaluationConfig, device: str) -> str:
-    """How precisely networks compute: `bf16` where the settings ask for it and the device is a GPU, else `32`."""
-    return "bf16" if settings.precision == "bf16" and device.startswith("cuda") else "32"
+def precision_on(wanted: str, device: str) -> str:
+    """What `wanted`, `32` or `bf16`, comes to on a device: `bf16` on a GPU alone, else `32`."""
+    return "bf16" if wanted == "bf16" and device.startswith("cuda") else "32"
 
 
 @contextmanager
-def judging(settings: EvaluationConfig, device: str) -> Iterator[None]:
-    """Within: no gradients, and the precision of `precision`, where `32` means all bits of float32 (no TF32)."""
-    pass
-
-    bf16 = precision(settings, device) == "bf16"
+def judging(precision: str, device: str) -> Iterator[None]:
+    """Within: no gradients, and what `precision_on` says, where `32` means all bits of float32 (no TF32)."""
+    bf16 = precision_on(precision, device) == "bf16"
     with (
         torch.inference_mode(),
         full_float32(),

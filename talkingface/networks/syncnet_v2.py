@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from talkingface.errors import CheckpointError
 
 FRAMES = 5  # frames in a lip window
-MFCC_FRAMES = 20  # MFCC frames in an audio window, 0.2 s
 
 
 class SyncNetV2(nn.Module):

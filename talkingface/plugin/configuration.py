@@ -18,24 +18,9 @@ from talkingface.config.checks import check_model_parts, check_without_model, va
 from talkingface.config.former_keys import translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
-from talkingface.errors import ConfigError, RegistryError, closest
-from talkingface.plugin.metrics import METRICS
+from talkingface.errors import ConfigError, closest, unknown
+from talkingface.plugin.metrics import METRICS, default_metrics
 from talkingface.plugin.registry import dataset_file, get_spec, model_file
-
-
-def _metric_problems(names: Any, merged: Merged) -> list[str]:
-    """Unknown metric names, found before anything is trained."""
-    problems = []
-    for name in names if isinstance(names, (list, tuple)) else ():
-        if str(name).upper() not in METRICS:
-            try:
-                from talkingface.plugin.metrics import metric_class
-
-                metric_class(str(name))
-            except RegistryError as error:
-                problems.append(f"{merged.origin(('metrics',))}: metrics: {error}")
-    return problems
-
 
 log = logging.getLogger("talkingface")
 
@@ -100,9 +85,10 @@ def load_config(
     merged = _merge(layers)
     merged.data |= {"model_name": spec_name, "dataset": dataset_name}
     _apply_stage_overrides(merged)
+    _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
     config = check_model_parts(config, get_spec(spec_name).model, merged, problems)
-    problems += _metric_problems(merged.data.get("metrics"), merged)
+    problems += _metric_problems(merged)
     _raise_all(problems)
     return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in upper[1:]))
 
@@ -128,9 +114,10 @@ def load_settings(
     problems: list[str] = []
     merged = _merge([*layers, *own])
     merged.data |= {"model_name": "", "dataset": name}
+    _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
     check_without_model(merged, problems)
-    problems += _metric_problems(merged.data.get("metrics"), merged)
+    problems += _metric_problems(merged)
     _raise_all(problems)
     return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in own))
 
@@ -150,9 +137,10 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
     merged.add(Layer(source, json.loads(json.dumps(data))))
     merged.add(Layer("command line", nest(overrides)))
     problems: list[str] = []
+    _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
     config = check_model_parts(config, get_spec(str(data.get("model_name"))).model, merged, problems)
-    problems += _metric_problems(merged.data.get("metrics"), merged)
+    problems += _metric_problems(merged)
     _raise_all(problems)
     return config
 
@@ -166,6 +154,21 @@ def _merge(layers: Sequence[Layer]) -> Merged:
             log.warning("%s", warning)
         merged.add(layer)
     return merged
+
+
+def _choose_metrics(merged: Merged) -> None:
+    if merged.data.get("metrics") is None:
+        merged.data["metrics"] = default_metrics()
+
+
+def _metric_problems(merged: Merged) -> list[str]:
+    """Unknown metric names, found before anything is trained."""
+    names = merged.data["metrics"]
+    problems = []
+    for name in names if isinstance(names, (list, tuple)) else ():
+        if str(name).upper() not in METRICS:
+            problems.append(f"{merged.origin(('metrics',))}: metrics: {unknown('metric', str(name), METRICS)}")
+    return problems
 
 
 def _raise_all(problems: list[str]) -> None:

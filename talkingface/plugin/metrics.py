@@ -1,6 +1,6 @@
-"""Metrics by name, built in and of plug-ins.
+"""Metrics by name: where each lives, what it says in one line, and whether it is computed where nobody names any.
 
-Importing this module loads no metric: `METRICS` names the module of each, which is imported when it is asked for.
+Reading this table loads no metric: the module of one is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -13,71 +13,58 @@ from talkingface.errors import RegistryError, unknown
 
 
 class MetricEntry(NamedTuple):
-    """Where a metric lives, and what it says in one line."""
+    """A metric that can be named.
+
+    Attributes:
+        module: where its class lives.
+        class_name: the class.
+        line: what it says.
+        default: whether it is computed unless the configuration names others.
+    """
 
     module: str
     class_name: str
     line: str
+    default: bool = False
+
+
+def _ours(module: str, class_name: str, line: str, default: bool = True) -> MetricEntry:
+    return MetricEntry(f"talkingface.evaluation.metrics.{module}", class_name, line, default)
 
 
 METRICS: dict[str, MetricEntry] = {
-    "SSIM": MetricEntry(
-        "talkingface.evaluation.metrics.image",
-        "SSIM",
-        "structural similarity to the real video: frame or region, and mouth",
+    "SSIM": _ours("image", "SSIM", "structural similarity to the real video: frame or region, and mouth"),
+    "PSNR": _ours("image", "PSNR", "peak signal-to-noise ratio to the real video: likewise"),
+    "LPIPS": _ours("lpips", "LPIPS", "perceptual distance to the real frames (needs AlexNet or VGG16)"),
+    "FID": _ours("fid", "FID", "Frechet distance of Inception features (needs the published Inception)"),
+    "CSIM": _ours(
+        "csim", "CSIM", "likeness of the person: cosine of ArcFace embeddings (needs ArcFace)", default=False
     ),
-    "PSNR": MetricEntry(
-        "talkingface.evaluation.metrics.image", "PSNR", "peak signal-to-noise ratio to the real video: likewise"
-    ),
-    "LMD": MetricEntry(
-        "talkingface.evaluation.metrics.lmd", "LMD", "distances of facial landmarks to those of the real frames"
-    ),
-    "MOUTH": MetricEntry(
-        "talkingface.evaluation.metrics.mouth",
-        "Mouth",
-        "mouth opening: correlation with the truth, lag behind the sound",
-    ),
-    "LSE": MetricEntry(
-        "talkingface.evaluation.metrics.lse",
-        "LSE",
-        "lip-sync error: LSE-C, LSE-D and offset (needs the public SyncNet weights)",
-    ),
-    "EXPERT": MetricEntry(
-        "talkingface.evaluation.metrics.expert_sync",
-        "ExpertSync",
-        "agreement of lips and sound in the eyes of a trained expert",
-    ),
-    "FID": MetricEntry(
-        "talkingface.evaluation.metrics.fid",
-        "FID",
-        "Frechet distance of Inception features (needs the published Inception)",
-    ),
-    "LPIPS": MetricEntry(
-        "talkingface.evaluation.metrics.lpips",
-        "LPIPS",
-        "perceptual distance to the real frames (needs AlexNet or VGG16)",
-    ),
-    "CSIM": MetricEntry(
-        "talkingface.evaluation.metrics.csim",
-        "CSIM",
-        "likeness of the person: cosine of ArcFace embeddings (needs ArcFace)",
-    ),
-    "JITTER": MetricEntry(
-        "talkingface.evaluation.metrics.jitter",
-        "Jitter",
-        "trembling: second difference of landmarks and of pixels off the mouth",
-    ),
-    "SILENCE": MetricEntry(
-        "talkingface.evaluation.metrics.silence", "Silence", "motion of the mouth while nobody speaks"
-    ),
-    "SWAP": MetricEntry(
-        "talkingface.evaluation.metrics.swap", "AudioSwap", "whether the mouth changes when only the audio changes"
-    ),
+    "LMD": _ours("lmd", "LMD", "distances of facial landmarks to those of the real frames"),
+    "MOUTH": _ours("mouth", "Mouth", "mouth opening: correlation with the truth, lag behind the sound"),
+    "JITTER": _ours("jitter", "Jitter", "trembling: second difference of landmarks and of pixels off the mouth"),
+    "SILENCE": _ours("silence", "Silence", "motion of the mouth while nobody speaks"),
+    "SWAP": _ours("swap", "AudioSwap", "whether the mouth changes when only the audio changes"),
+    "LSE": _ours("lse", "LSE", "lip-sync error: LSE-C, LSE-D and offset (needs the public SyncNet weights)"),
+    "EXPERT": _ours("expert_sync", "ExpertSync", "agreement of lips and sound in the eyes of a trained expert"),
 }
+"""In the order in which figures are reported."""
+
+_CLASSES: dict[str, type[Any]] = {}
+"""Of plug-ins, which register the class itself."""
+
+
+def default_metrics() -> list[str]:
+    """Names of the metrics that are computed where the configuration names none."""
+    return [name for name, entry in METRICS.items() if entry.default]
 
 
 def register_metric(name: str) -> Callable[[type[Any]], type[Any]]:
-    """Class decorator for plug-ins: make a metric known under `name`; its one line is the docstring's first."""
+    """Class decorator for plug-ins: make a metric known under `name`; its one line is the docstring's first.
+
+    Raises:
+        RegistryError: the name is taken by another metric.
+    """
 
     def decorate(cls: type[Any]) -> type[Any]:
         taken = METRICS.get(name.upper())
@@ -89,9 +76,6 @@ def register_metric(name: str) -> Callable[[type[Any]], type[Any]]:
         return cls
 
     return decorate
-
-
-_CLASSES: dict[str, type[Any]] = {}
 
 
 def metric_class(name: str) -> type[Any]:

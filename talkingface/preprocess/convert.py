@@ -27,8 +27,8 @@ from talkingface.clips.folder import FORMAT, META_FILE
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.track import LandmarkTrack, fill_gaps
+from talkingface.files import writable_folder
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
-from talkingface.preprocess.prepare import check_writable
 from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import Rejected
 from talkingface.sound.mel import melspectrogram
@@ -80,7 +80,7 @@ def convert_legacy(
     ids = sorted(path.relative_to(folders[main]).as_posix() for path in folders[main].glob("*/*") if path.is_dir())
     if not ids:
         raise DataError(f"{folders[main]}: no <speaker>/<clip> folders found here")
-    check_writable(Path(out))
+    writable_folder(out)
     started, report = time.perf_counter(), Report()
     for clip_id in tqdm(ids, desc=f"convert {kind}", unit="clip", disable=not progress):
         report.add(_convert_one(clip_id, Path(out) / clip_id, kind, converters[kind]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 from talkingface.clips.layouts import ClipItem
 from talkingface.errors import MediaError
+from talkingface.files import file_sha256
 
 
 def describe_source(item: ClipItem, folder: Path, known: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def describe_source(item: ClipItem, folder: Path, known: dict[str, Any]) -> dict
         "path": _relative(item.video, folder),
         "size": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
-        "sha256": _hash(item.video),
+        "sha256": file_sha256(item.video),
     }
     if item.audio is not None:
         sound = item.audio.stat()
@@ -37,7 +37,7 @@ def describe_source(item: ClipItem, folder: Path, known: dict[str, Any]) -> dict
             "audio": _relative(item.audio, folder),
             "audio_size": sound.st_size,
             "audio_mtime_ns": sound.st_mtime_ns,
-            "audio_sha256": _hash(item.audio),
+            "audio_sha256": file_sha256(item.audio),
         }
     return source
 
@@ -52,19 +52,6 @@ def same_stat(item: ClipItem, source: dict[str, Any]) -> bool:
         return (stat.st_size, stat.st_mtime_ns) == (source.get(f"{prefix}size"), source.get(f"{prefix}mtime_ns"))
 
     return same(item.video, "") and same(item.audio, "audio_")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream: Any) -> str:
-    """`hashlib.file_digest` for Python 3.10."""
-    digest = hashlib.sha256()
-    while block := stream.read(2**20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -24,7 +24,7 @@ from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_ids
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError, OutputError
-from talkingface.files import output_error
+from talkingface.files import writable_folder
 from talkingface.preprocess.clip import Job, current_outcome, prepare_clip
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
@@ -74,7 +74,7 @@ class Preprocessor:
         known = {item.clip_id: current_outcome(item, self.job) for item in items}
         todo = [item for item in items if known[item.clip_id] is None]
         if todo:
-            check_writable(self.job.root)
+            writable_folder(self.job.root)
         fresh = {outcome.clip_id: outcome for outcome in self._work(todo)}
         report = Report()
         for item in items:
@@ -133,21 +133,6 @@ def worker_count(wanted: int | None, items: int) -> int:
 def cache_budget(workers: int) -> int:
     """Bytes of decoded frames that each of `workers` processes may keep."""
     return min(CACHE_BYTES, TOTAL_CACHE_BYTES // max(1, workers))
-
-
-def check_writable(root: Path) -> None:
-    """Make the folder and try to write into it.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise output_error(root, error) from None
 
 
 def ensure(

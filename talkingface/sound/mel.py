@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from talkingface.sound import SAMPLE_RATE
+
 MEL_WIDTH = 16
 """Columns in the window of one video frame: 200 ms, five frames at 25 fps."""
 
@@ -39,7 +41,7 @@ class MelConfig:
         pad_mode: What the centred transform sees beyond the ends: zeros (librosa >= 0.9) or a reflection (before).
     """
 
-    sample_rate: int = 16000
+    sample_rate: int = SAMPLE_RATE
     n_fft: int = 800
     hop: int = 200
     win: int = 800

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.fft import dct
 
-RATE = 16000
+from talkingface.sound import SAMPLE_RATE
+
 FRAME, STEP, FFT = 400, 160, 512
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PREEMPHASIS = 0.97
@@ -43,8 +44,8 @@ def _is_whole(values: np.ndarray) -> bool:
 
 def filterbank() -> np.ndarray:
     """(26, 257) triangular filters, evenly spaced in mel from 0 to 8000 Hz."""
-    mel = np.linspace(0.0, 2595.0 * math.log10(1.0 + RATE / 2 / 700.0), FILTERS + 2)
-    edges = np.floor((FFT + 1) * 700.0 * (10.0 ** (mel / 2595.0) - 1.0) / RATE)
+    mel = np.linspace(0.0, 2595.0 * math.log10(1.0 + SAMPLE_RATE / 2 / 700.0), FILTERS + 2)
+    edges = np.floor((FFT + 1) * 700.0 * (10.0 ** (mel / 2595.0) - 1.0) / SAMPLE_RATE)
     bank = np.zeros((FILTERS, FFT // 2 + 1))
     for row, (left, middle, right) in enumerate(zip(edges[:-2], edges[1:-1], edges[2:], strict=True)):
         rising, falling = np.arange(int(left), int(middle)), np.arange(int(middle), int(right))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from talkingface.sound import SAMPLE_RATE
 
-def move_sound(audio: np.ndarray, offset: int, fps: float = 25.0, sample_rate: int = 16000) -> np.ndarray:
+
+def move_sound(audio: np.ndarray, offset: int, fps: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Undo an offset: at a positive one the sound starts later by so many frames, at a negative one earlier.
 
     The length stays: what leaves at one end is cut, and silence fills the other.

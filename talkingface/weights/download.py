@@ -5,7 +5,6 @@ Only `run_talkingface.py weights --download=NAME` comes here; nothing is fetched
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from talkingface.errors import TalkingFaceError
-from talkingface.files import output_error
+from talkingface.files import file_sha256, output_error
 
 CHUNK = 2**20
 TIMEOUT = 30.0  # seconds without an answer
@@ -76,15 +75,6 @@ def download(url: str, target: Path, sha256: str = "", timeout: float = TIMEOUT)
 def part_of(target: Path) -> Path:
     """Where an unfinished download lies."""
     return target.with_name(f"{target.name}.part")
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file, read in chunks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _fetch(url: str, part: Path, target: Path, timeout: float) -> None:

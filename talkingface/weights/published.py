@@ -12,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from talkingface.errors import TalkingFaceError, unknown
-from talkingface.weights.download import DownloadError, download, file_sha256, part_of
+from talkingface.files import file_sha256
+from talkingface.weights.download import DownloadError, download, part_of
 
 log = logging.getLogger("talkingface")
 

@@ -11,6 +11,7 @@ from talkingface.config.sections import Config
 from talkingface.config.yaml_files import parse_value, read_yaml
 from talkingface.errors import ConfigError, RegistryError
 from talkingface.plugin.configuration import load_config
+from talkingface.plugin.metrics import METRICS
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -194,7 +195,8 @@ def test_strict_config_warn_drops_unknown_keys_with_a_warning(caplog):
     ("overrides", "part"),
     [
         ({"metrics": ["SSMI"]}, "SSMI"),
-        ({"stages.gan.precision": "foo"}, "must be one of 32"),
+        ({"stages.gan.precision": "foo"}, "'stages.gan.precision': expected '32', 'bf16', '16' or 'bf16-auto'"),
+        ({"evaluation.precision": 16}, "'evaluation.precision': expected '32' or 'bf16'"),
         ({"stages.gan.monitor": "eval/ssim"}, "needs eval_step"),
         ({"stages.warm.monitor": "eval/ssim"}, "cannot generate videos yet"),
         ({"stages": 3}, "'stages': expected"),
@@ -202,6 +204,18 @@ def test_strict_config_warn_drops_unknown_keys_with_a_warning(caplog):
 )
 def test_mistakes_are_found_before_anything_is_trained(overrides, part):
     assert part in message(**overrides)
+
+
+def test_a_precision_may_be_written_as_a_number():
+    config = load(precision=32, **{"stages.gan.precision": 16, "evaluation.precision": 32}).config
+    assert (config.precision, config.stages[1].precision, config.evaluation.precision) == ("32", "16", "32")
+
+
+def test_who_names_no_metric_gets_those_that_the_table_of_metrics_marks(monkeypatch):
+    assert load().config.metrics[:2] == ("SSIM", "PSNR") and "CSIM" not in load().config.metrics
+    monkeypatch.setitem(METRICS, "CSIM", METRICS["CSIM"]._replace(default=True))
+    assert load().config.metrics == tuple(METRICS)
+    assert load(metrics=["LSE"]).config.metrics == ("LSE",) and load(metrics=[]).config.metrics == ()
 
 
 def test_a_length_in_one_unit_replaces_the_limit_in_the_other():

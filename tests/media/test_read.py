@@ -58,6 +58,14 @@ def test_length_rule(seconds, fps, count):
     assert media.frame_count(seconds, fps) == count
 
 
+def test_frames_and_samples_of_sound_are_told_from_each_other_in_one_place():
+    assert (
+        media.samples_of(25) == 16000 and media.samples_of(2, 30.0) == 1067 and media.samples_of(3, 25.0, 48000) == 5760
+    )
+    assert [media.frames_heard(samples) for samples in (0, 1, 640, 641)] == [0, 1, 1, 2]
+    assert media.frames_heard(media.samples_of(7, 29.97), 29.97) == 7
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_constant_rates_become_25_fps_by_time_stamps(tmp_path, rate, suffix):

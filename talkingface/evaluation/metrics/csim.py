@@ -17,11 +17,11 @@ import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.metric import Figure, Metric, mean_of
-from talkingface.evaluation.metrics.networks import Weights, batch_size, batches, find_weights, ready, to_images
+from talkingface.evaluation.metrics.inference import Weights, batch_size, batches, find_weights, ready, to_images
 from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import region_boxes
 from talkingface.networks.iresnet import IResNet
-from talkingface.networks.precision import judging, precision
+from talkingface.networks.precision import judging, precision_on
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +137,7 @@ class CSIM(Metric):
                 "network": self.settings.csim_network,
                 "aggregation": self.settings.csim_aggregation,
                 "alignment": "none, whole frames" if self.vico else "; ".join(ways) or ALIGNED,
-                "precision": precision(self.settings, self.device),
+                "precision": precision_on(self.settings.precision, self.device),
                 "weights": self._weights.definition,
             }
         }
@@ -224,7 +224,7 @@ class CSIM(Metric):
     def _embed(self, faces: list[np.ndarray]) -> torch.Tensor:
         """(B, 512) float32 on the CPU, from (112, 112, 3) uint8 RGB."""
         assert self._network is not None
-        with judging(self.settings, self.device):
+        with judging(self.settings.precision, self.device):
             return self._network(2 * to_images(faces, self.device) - 1).float().cpu()
 
 

@@ -16,10 +16,10 @@ import torch
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.metric import Figure, Metric
-from talkingface.evaluation.metrics.networks import Weights, batch_size, batches, find_weights, ready, to_images
+from talkingface.evaluation.metrics.inference import Weights, batch_size, batches, find_weights, ready, to_images
 from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import crop
-from talkingface.networks.precision import judging, precision
+from talkingface.networks.precision import judging, precision_on
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ class FID(Metric):
                 "variant": "inception-2015-12-05",
                 "region": self.settings.region,
                 "resize": "bilinear to 299x299, not antialiased",
-                "precision": precision(self.settings, self.device),
+                "precision": precision_on(self.settings.precision, self.device),
                 "weights": self._weights.definition,
                 "pictures": self._images,
                 **remark,
@@ -158,7 +158,7 @@ class FID(Metric):
         from talkingface.networks.inception import to_side
 
         assert self._network is not None
-        with judging(self.settings, self.device):
+        with judging(self.settings.precision, self.device):
             if len({picture.shape for picture in pictures}) == 1:
                 images = to_images(pictures, self.device)
             else:

@@ -17,7 +17,7 @@ import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.metric import Figure, Metric, mean_of
-from talkingface.evaluation.metrics.networks import (
+from talkingface.evaluation.metrics.inference import (
     Weights,
     batch_size,
     batches,
@@ -30,7 +30,7 @@ from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import crop
 from talkingface.networks.lpips import LPIPS as Network
 from talkingface.networks.lpips import SMALLEST
-from talkingface.networks.precision import judging, precision
+from talkingface.networks.precision import judging, precision_on
 
 CROP_SIDE = {"face": 256, "mouth": 128}
 """Pixels a side to which crops are resized."""
@@ -71,7 +71,7 @@ class LPIPS(Metric):
     def definition(self) -> dict[str, Any]:
         """Net, region, size and weights of both figures."""
         shared = {"net": self.settings.lpips_net, "version": "0.1", "weights": self._weights}
-        shared["precision"] = precision(self.settings, self.device)
+        shared["precision"] = precision_on(self.settings.precision, self.device)
         return {
             key: {**shared, "region": region, **({"resized": CROP_SIDE[region]} if region in CROP_SIDE else {})}
             for key, region in self._regions().items()
@@ -128,7 +128,7 @@ class LPIPS(Metric):
         smallest = SMALLEST[self._network.net]
         if min(pairs[0][0].shape[:2]) < smallest:
             raise DataError(f"frames are too small for LPIPS with {self._network.net}: {smallest} pixels at least")
-        with judging(self.settings, self.device):
+        with judging(self.settings.precision, self.device):
             generated, real = (2 * to_images(side, self.device) - 1 for side in zip(*pairs, strict=True))
             return self._network(generated, real).flatten().cpu().double().tolist()
 

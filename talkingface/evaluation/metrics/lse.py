@@ -1,9 +1,9 @@
 """Lip-sync error with the public SyncNet: LSE-D, LSE-C and the audio-video offset.
 
 Protocol `clip` scores the whole video as it is (published for videos that are face crops already), resized to 224x224;
-`track` finds, follows and crops the faces first, see `lse_track`. Both at 25 fps. The published scripts pass frames
-through JPEG files; here they go straight to the network, a small numerical difference. Networks trained against a sync
-loss score better than real video: read the `real` row first.
+`track` finds, follows and crops the faces first, see `lse_track`. Both at 25 fps, as the network was trained. The
+published scripts pass frames through JPEG files; here they go straight to the network, a small numerical difference.
+Networks trained against a sync loss score better than real video: read the `real` row first.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.metric import Figure, Metric
 from talkingface.evaluation.metrics import lse_track
-from talkingface.evaluation.metrics.networks import find_weights
+from talkingface.evaluation.metrics.inference import find_weights
 from talkingface.evaluation.sample import EvalSample
-from talkingface.lipsync.public.face_track import running_median, smooth
+from talkingface.lipsync.public.face_track import smooth
 from talkingface.lipsync.public.windows import SAMPLES_PER_FRAME, LipWindows, audio_embeddings, embed, windows_scored
-from talkingface.media import probe
+from talkingface.media import FPS, probe
 from talkingface.networks.syncnet_v2 import SyncNetV2
 from talkingface.sound.mfcc import pcm16
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from talkingface.networks.syncnet_v2 import FoldedSyncNet
 
 WEIGHTS = "syncnet_v2"  # name in `talkingface.weights.published`
-FPS = lse_track.FPS  # the network was trained at this rate
 VSHIFT = 15
 BLOCK = 256  # windows compared at once
 
@@ -60,11 +59,6 @@ class SyncScore:
     def median(self) -> float:
         """Median of the mean distances."""
         return self.confidence + self.distance
-
-    @property
-    def smoothed_confidence(self) -> np.ndarray:
-        """(n,) framewise confidence under a median filter of 9 frames with zeros beyond its ends, as published."""
-        return running_median(self.framewise_confidence, 9)
 
 
 def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, padding: str = "zero") -> SyncScore:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from talkingface.errors import DataError
-from talkingface.evaluation.metrics.networks import find_weights
+from talkingface.evaluation.metrics.inference import find_weights
 from talkingface.faces.detectors import make_provider
 from talkingface.faces.s3fd import S3FDDetector, resized, suppress
 from talkingface.lipsync.public import face_track
 from talkingface.lipsync.public.face_track import FaceTrack, SmoothTrack
 from talkingface.lipsync.public.windows import LipWindows, lip_input
+from talkingface.media import FPS
 from talkingface.media.prefetch import prefetch
 from talkingface.media.shots import THRESHOLD, CutFinder
 from talkingface.weights.published import locate
@@ -28,7 +29,7 @@ from talkingface.weights.published import locate
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkProvider
 
-FPS = 25.0
+
 SCALE, LEAST_SCORE, OVERLAP = 0.25, 0.9, 0.1  # of S3FD, as published
 
 

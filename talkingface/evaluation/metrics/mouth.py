@@ -6,7 +6,6 @@ audio `mouth_corr_donor` is the honest number: the correlation with the mouth th
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from talkingface.evaluation.metric import Figure, Metric
 from talkingface.evaluation.sample import EvalSample
 from talkingface.lipsync.mouth_motion import best_lag, correlation, log_energy, opening
+from talkingface.media import frames_heard
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
@@ -45,7 +45,7 @@ class Mouth(Metric):
         truth = opening(donor if donor is not None else sample.real_track())
         values["mouth_lag"], _ = best_lag(truth, opening(track))
         audio = sample.driving_audio()
-        frames = min(len(track), math.ceil(len(audio) * sample.fps / 16000))
+        frames = min(len(track), frames_heard(len(audio), sample.fps))
         energy = log_energy(audio, frames, sample.fps)
         values["av_lag"], values["av_corr"] = best_lag(energy, opening(track)[:frames])
         return values

@@ -10,6 +10,7 @@ import numpy as np
 from talkingface.evaluation.metric import Figure, Metric
 from talkingface.evaluation.sample import EvalSample
 from talkingface.lipsync.mouth_motion import log_energy, opening
+from talkingface.media import FPS, SAMPLE_RATE, frames_heard
 
 RUN = 5
 """Shortest pause in frames: less is a closure inside a word."""
@@ -20,7 +21,7 @@ NOTHING = 1e-4
 
 
 def quiet_frames(
-    audio: np.ndarray, frames: int, fps: float = 25.0, level_db: float = -35.0, sample_rate: int = 16000
+    audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = -35.0, sample_rate: int = SAMPLE_RATE
 ) -> np.ndarray:
     """(frames,) bool: frames inside a pause.
 
@@ -72,7 +73,7 @@ class Silence(Metric):
         """Means over frames of pauses in which the face was detected; undefined, with a note, where there are none."""
         values = opening(sample.generated_track(), detected_only=True)
         audio = sample.driving_audio()
-        heard = min(len(values), math.ceil(len(audio) * sample.fps / 16000))
+        heard = min(len(values), frames_heard(len(audio), sample.fps))
         quiet = np.zeros(len(values), bool)
         quiet[:heard] = quiet_frames(audio, heard, sample.fps, self.settings.silence_db)
         if not quiet.any():

@@ -24,7 +24,7 @@ from talkingface.evaluation.folders import FileClip
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
 from talkingface.evaluation.rows import Reference, write_still
 from talkingface.evaluation.sample import EvalSample
-from talkingface.media import VideoReader, VideoWriter, write_wav
+from talkingface.media import VideoReader, VideoWriter, samples_of, write_wav
 from talkingface.networks.iresnet import IResNet
 from talkingface.networks.lpips import LPIPS
 from talkingface.networks.sync_expert import SyncExpert
@@ -183,7 +183,7 @@ class Bench:
 def shortened(clip: FileClip, output: Path, frames: int) -> FileClip:
     """The first frames of a clip as a file of its own, with their sound beside it."""
     sound = output.with_suffix(".wav")
-    write_wav(sound, clip.audio()[: round(frames * 16000 / clip.fps)])
+    write_wav(sound, clip.audio()[: samples_of(frames, clip.fps)])
     with VideoWriter(output, fps=clip.fps) as writer:
         for frame in VideoReader(clip.video, fps=clip.fps, stop=frames):
             writer.write(frame)

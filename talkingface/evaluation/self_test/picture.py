@@ -15,6 +15,7 @@ from talkingface.evaluation.metrics.silence import Silence
 from talkingface.evaluation.metrics.swap import AudioSwap
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.self_test.bench import Bench, Broken, score
+from talkingface.media import SAMPLE_RATE, samples_of
 
 if TYPE_CHECKING:
     from talkingface.evaluation.folders import FileClip
@@ -128,8 +129,9 @@ def _frozen_sample(bench: Bench) -> EvalSample:
     """A still picture of 40 frames, with half a second of sound and then silence."""
     clip = bench.pieces[0]
     video = bench.frozen(clip, 40)
-    audio = np.zeros(round(40 * 16000 / clip.fps), np.float32)
-    audio[:8000] = clip.audio()[:8000]
+    audio = np.zeros(samples_of(40, clip.fps), np.float32)
+    spoken = SAMPLE_RATE // 2
+    audio[:spoken] = clip.audio()[:spoken]
     return replace(bench.sample(clip, audio=lambda: audio, reference_track=None), generated=video, reference=video)
 
 

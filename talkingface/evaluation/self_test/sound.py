@@ -22,6 +22,7 @@ from talkingface.faces.track import LandmarkTrack
 from talkingface.lipsync.mouth_motion import MAX_LAG, log_energy
 from talkingface.lipsync.public.windows import SAMPLES_PER_FRAME as FRAME
 from talkingface.lipsync.public.windows import audio_embeddings, windows_scored
+from talkingface.media import samples_of
 from talkingface.sound.mfcc import pcm16
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def mouth_lags(bench: Bench) -> str:
 def sound_lags(bench: Bench) -> str:
     """The lag of a mouth that opens with the loudness, against the moved sound."""
     clip = bench.clips[0]
-    step = round(16000 / clip.fps)
+    step = samples_of(1, clip.fps)
     audio = clip.audio()
     frames = len(audio) // step
     reach = _reach(frames)

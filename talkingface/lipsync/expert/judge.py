@@ -21,6 +21,7 @@ from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.lipsync.expert.data import sync_starts
 from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip
 from talkingface.networks.sync_expert import FRAMES, SIZES, SyncExpert
+from talkingface.sound import SAMPLE_RATE
 from talkingface.sound.mel import MelConfig, melspectrogram
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
@@ -115,7 +116,7 @@ class Judge:
             DataError: no window of five frames has a face and sound throughout.
         """
         if len(audio) <= MEL.n_fft // 2:
-            raise DataError(f"{len(audio) / 16000:.2f} s of sound are too short")
+            raise DataError(f"{len(audio) / SAMPLE_RATE:.2f} s of sound are too short")
         mel = melspectrogram(audio, MEL)
         clip = embed_clip(self.network, halves, mel, sync_starts(valid, mel.shape[1], fps), fps, batch)
         if not len(clip.starts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 
-from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError
 from talkingface.media.prefetch import prefetch
 from talkingface.networks.precision import judging
@@ -20,8 +19,6 @@ from talkingface.sound.mfcc import mfcc
 if TYPE_CHECKING:
     from talkingface.networks.syncnet_v2 import FoldedSyncNet, SyncNetV2
 
-
-if TYPE_CHECKING:
     SyncNet = SyncNetV2 | FoldedSyncNet
 
 SAMPLES_PER_FRAME = 640
@@ -38,11 +35,6 @@ def lip_input(frame: np.ndarray) -> np.ndarray:
     """A frame (H, W, 3) uint8 RGB as the network wants it: (224, 224, 3) BGR, the aspect ratio not kept."""
     small = frame if frame.shape[:2] == (SIDE, SIDE) else cv2.resize(frame, (SIDE, SIDE))
     return cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-
-
-def scoring(device: str, precision: str = "32") -> AbstractContextManager[None]:
-    """How SyncNet computes: `judging` with a `precision` of `32` or `bf16`."""
-    return judging(EvaluationConfig(precision=precision), device)
 
 
 class LipWindows:
@@ -77,7 +69,7 @@ class LipWindows:
         return np.concatenate(self._done) if self._done else np.zeros((0, 0), np.float32)
 
     def _embed(self) -> None:
-        with scoring(self.device, self.precision):
+        with judging(self.precision, self.device):
             frames = torch.from_numpy(np.stack(self._held)).to(self.device)  # (T, S, S, 3)
             count = len(frames) - WINDOW + 1
             # The five frames of a window side by side in every pixel: the folded network takes them without a copy.
@@ -92,7 +84,7 @@ def audio_embeddings(
     """(count, 1024) embeddings of the sound of windows 0..count-1, from int16 samples."""
     features = torch.from_numpy(mfcc(pcm).T.astype(np.float32)).to(device)  # (13, T)
     windows = features.unfold(1, 4 * WINDOW, 4).permute(1, 0, 2)[:count, None]  # (count, 1, 13, 20)
-    with scoring(device, precision):
+    with judging(precision, device):
         parts = [network.forward_audio(some).float().cpu().numpy() for some in windows.split(batch)]
     return np.concatenate(parts)
 

@@ -16,7 +16,7 @@ from talkingface.evaluation.metrics import fid as module
 from talkingface.evaluation.metrics.frechet import FrechetSums
 from talkingface.media import VideoReader
 from talkingface.networks import inception
-from talkingface.networks.precision import precision
+from talkingface.networks.precision import precision_on
 
 
 class Colours(torch.nn.Module):
@@ -205,5 +205,5 @@ def test_large_frames_are_sampled_and_not_smoothed():
 
 
 def test_bf16_is_for_gpus_and_named_in_the_report(make):
-    assert [precision(EvaluationConfig(precision="bf16"), device) for device in ("cpu", "cuda:1")] == ["32", "bf16"]
+    assert [precision_on("bf16", device) for device in ("cpu", "cuda:1")] == ["32", "bf16"]
     assert make(precision="bf16").definition()["fid"]["precision"] == "32"

@@ -13,7 +13,7 @@ from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError, MediaError, Unavailable
 from talkingface.evaluation.metric import make_metric
 from talkingface.evaluation.metrics import lse
-from talkingface.evaluation.metrics.networks import Weights
+from talkingface.evaluation.metrics.inference import Weights
 from talkingface.evaluation.sample import EvalSample
 from talkingface.lipsync.public.windows import LipWindows, embed, lip_input
 from talkingface.networks.syncnet_v2 import SyncNetV2

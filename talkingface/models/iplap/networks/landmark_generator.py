@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from talkingface.networks.blocks import ConvBlock, conv_stack, full_precision, mel_encoder, scaled
 
-POSE_POINTS = 74
 JAW_POINTS = 17
 LIP_POINTS = 40
 CONTENT_POINTS = JAW_POINTS + LIP_POINTS

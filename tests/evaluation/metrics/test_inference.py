@@ -7,13 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import Unavailable
-from talkingface.evaluation.metrics import networks
-from talkingface.evaluation.metrics.networks import batches, find_weights
+from talkingface.evaluation.metrics import inference
+from talkingface.evaluation.metrics.inference import batches, find_weights
 from talkingface.faces.s3fd import S3FDDetector
 from talkingface.lipsync.expert.embedding import embed_clip
-from talkingface.lipsync.public.windows import scoring
 from talkingface.networks.precision import judging
 from talkingface.networks.s3fd import STRIDES
 
@@ -48,11 +46,10 @@ class Watching(nn.Module):
 
 
 def test_judges_compute_in_full_float32_and_leave_the_switches_as_they_were(tf32):
-    for context in (judging(EvaluationConfig(), "cpu"), scoring("cpu")):
-        with context:
-            assert tf32() == (False, False) and torch.is_inference_mode_enabled()
-        assert tf32() == (True, True)
-    with pytest.raises(KeyError), judging(EvaluationConfig(), "cpu"):
+    with judging("32", "cpu"):
+        assert tf32() == (False, False) and torch.is_inference_mode_enabled()
+    assert tf32() == (True, True)
+    with pytest.raises(KeyError), judging("32", "cpu"):
         raise KeyError
     assert tf32() == (True, True)
 
@@ -74,7 +71,7 @@ def test_a_file_that_cannot_be_read_makes_the_metric_unavailable(tmp_path, monke
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(networks, "sha256_of", refuse)
+    monkeypatch.setattr(inference, "sha256_of", refuse)
     (tmp_path / "mine.pth").write_bytes(b"weights")
     with pytest.raises(Unavailable, match=r"weights cannot be read: .*mine\.pth \(Permission denied\)"):
         find_weights("inception", tmp_path, str(tmp_path / "mine.pth"), "fid_weights_path")
