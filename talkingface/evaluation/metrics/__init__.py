@@ -1,1 +1,1 @@
-"""The metrics, one per file; `networks.py` has what those with a network share."""
+"""The metrics, one per file; `inference.py` has what those with a network share."""
