@@ -30,6 +30,7 @@ def pose_points(identity: Identity, state: FrameState) -> tuple[np.ndarray, np.n
         Points (V, 2) of the frame in internal pixels, and the mouth gap (11,) along the lip before the head pose.
     """
     moves = identity.moves
+    # Width is one number for two movements: spreading a mouth is not the opposite of rounding it.
     points = identity.rest + (
         state.jaw * moves["jaw"]
         + max(state.width, 0.0) * moves["spread"]
@@ -38,27 +39,40 @@ def pose_points(identity: Identity, state: FrameState) -> tuple[np.ndarray, np.n
         + state.tuck * moves["tuck"]
         + state.brow * moves["brow"]
     )
-    # lips never cross: where they would, both meet half way and the mouth is closed there
+    # Lips never cross: where they would, both meet half way and the mouth is closed there.
     upper, lower = mesh.UPPER_INNER, mesh.LOWER_INNER
     crossing = np.maximum(points[upper, 1] - points[lower, 1], 0) / 2
     crossing[[0, -1]] = 0
     points[upper, 1] -= crossing
     points[lower, 1] += crossing
+    # Measured before the head turns: how far a mouth is open does not depend on where the head looks.
     gap = points[lower, 1] - points[upper, 1]
     points = _turn_head(identity, points, state.pose)
+    # Strong shapes on top of each other may fold a triangle over its neighbour. A few sweeps do: what still overlaps,
+    # the rasteriser leaves out.
     if (mesh.signed_areas(points, identity.triangles) <= 0).any():
         points = mesh.untangle(points, identity.triangles, identity.movable, 4, identity.neighbours)
     return points, gap
 
 
 def _turn_head(identity: Identity, points: np.ndarray, pose: tuple[float, float, float, float, float]) -> np.ndarray:
-    """Rotate about a pivot 0.35 face heights behind the face, project orthographically, shift."""
+    """Rotate about a pivot 0.35 face heights behind the face, project orthographically, shift.
+
+    Args:
+        identity: gives depth, face height and how much each point follows the head.
+        points: (V, 2) in internal pixels.
+        pose: yaw, pitch, roll in degrees; shift in x and y in face heights.
+    """
     yaw, pitch, roll = np.radians(pose[:3])
     height = identity.face_height
+    # A head turns on its neck, not in the plane of its face: with the pivot behind, the nose travels further than the
+    # ears.
     pivot = np.append((identity.rest[mesh.FOREHEAD] + identity.rest[mesh.CHIN]) / 2, 0.35 * height)
     local = np.column_stack([points, identity.depth]) - pivot
+    # Only two rows of the rotation: the projection is orthographic and drops the depth.
     turned = local @ _rotation(yaw, pitch, roll)[:2].T
     shift = turned + pivot[:2] + np.array(pose[3:]) * height - points
+    # Points around the head follow it less and less, so that the still background joins without a seam.
     return points + identity.follow[:, None] * shift
 
 
@@ -73,9 +87,12 @@ def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def frame_landmarks(identity: Identity, points: np.ndarray) -> np.ndarray:
     """(468, 2) landmarks in pixels of the finished frame (after shrinking and mirroring).
 
-    In mirrored identities left and right point numbers trade places only for the lips, see `lip_landmarks`.
+    In mirrored identities point 61 shows up at the other corner of the mouth: the numbers are not swapped here, only
+    for the lips in `lip_landmarks`.
     """
     scale = identity.size / identity.side
+    # Pixel centres lie at whole numbers, picture borders at -0.5: half a pixel is added before scaling, taken off
+    # after.
     placed = (points[: mesh.POINTS] + 0.5) * scale - 0.5
     if identity.mirror:
         placed[:, 0] = identity.size - 1 - placed[:, 0]

@@ -13,7 +13,8 @@ from talkingface.demo.portrait import Portrait, crop_portrait
 from talkingface.demo.shapes import blend_shapes, relax_mouth, reshape, spread_rows
 from talkingface.demo.speech import Voice
 
-_RINGS = ((0.78, 0.95), (0.95, 0.60), (1.15, 0.0))  # radius in face heights, share of the head pose it follows
+# Rings of points around the face, through hair to background: radius in face heights, share of the head pose.
+_RINGS = ((0.78, 0.95), (0.95, 0.60), (1.15, 0.0))
 _RING_POINTS = 36
 
 
@@ -21,9 +22,24 @@ _RING_POINTS = 36
 class Identity:
     """What a renderer needs; pixel units of the internal square picture of side `side`.
 
-    textures: (side, side, 4) uint8 premultiplied RGBA, one per lid level of `LID_LEVELS`; background: (size, size, 3)
-    float32; source and rest: (V, 2) points in the texture and of the relaxed face; depth: (V,); follow: (V,) share of
-    the head pose; triangles: (T, 3); moves: name -> (V, 2) displacement at full strength.
+    Attributes:
+        name: `id00`, `id01`, ...
+        size: side of the finished frame in pixels.
+        side: side of the internal picture, a multiple of it.
+        face_height: forehead to chin.
+        textures: (side, side, 4) uint8 premultiplied RGBA, one per lid level of `LID_LEVELS`.
+        background: (size, size, 3) float32 RGB in 0..255.
+        source: (V, 2) points in the texture.
+        rest: (V, 2) points of the relaxed face.
+        depth: (V,), larger is further away.
+        follow: (V,) share of the head pose that a point takes part in.
+        triangles: (T, 3) point numbers.
+        moves: name of a shape -> (V, 2) displacement at full strength.
+        mirror: whether finished frames are mirrored.
+        tooth_shade: lightness of the teeth, that of the skin.
+        voice: how the person sounds.
+        movable: (V,) bool, points that may give way where triangles overlap.
+        neighbours: (V, V) matrix that takes points to the mean of their neighbours.
     """
 
     name: str
@@ -53,6 +69,7 @@ def build_identity(
     Identity 0 keeps the portrait's own colours, shape and background; later ones are recoloured, reshaped and put in
     front of a smooth gradient.
     """
+    # Voice first, then looks: their order is part of what a seed means, and so of every corpus made with it.
     rng = np.random.default_rng([seed, 101, index])
     voice = Voice.random(rng)
     side = size * supersample
@@ -64,10 +81,13 @@ def build_identity(
     extra, triangles = mesh.support_mesh(face[:, :2], side, rings)
     source = np.concatenate([face[:, :2], extra])
     movable = np.ones(len(source), bool)
+    # Lips are measured against the truth, and the outline joins face and surroundings: neither may give way when
+    # overlaps are mended. Rings and border hold the background still.
     movable[mesh.LIPS] = movable[mesh.OVAL] = movable[mesh.POINTS :] = False
     neighbours = mesh.mean_of_neighbours(triangles, len(source))
     source = mesh.untangle(source, triangles, movable, neighbours=neighbours)
 
+    # The face follows the head fully, the rings less and less, the picture's border not at all.
     follow = np.concatenate([np.ones(mesh.POINTS), follow, np.zeros(len(extra) - len(rings))])
     still = np.flatnonzero(follow == 0)
     shaped = source if original else source + reshape(source, triangles, still, height, rng)
@@ -75,7 +95,10 @@ def build_identity(
     rest = shaped + relax_mouth(shaped, triangles, still, height, mouth_scale)
     rest = mesh.untangle(rest, triangles, movable, neighbours=neighbours)
 
+    # Two shapes from here on: `source`, where a point lies in the texture, and `rest`, where it lies in the face at
+    # rest.
     image = cropped.image if original else own_edges(cropped.image, cropped.mask, height)
+    # Teeth of a smiling portrait would smear over the closed lips; the renderer draws its own.
     image = fill_mouth(image, source, height)
     shade = 1.0
     if not original:
@@ -84,6 +107,7 @@ def build_identity(
     alpha = np.ones((side, side), np.float32) if original else cropped.mask
     background = np.zeros((size, size, 3), np.float32) if original else gradient(size, rng)
     textures = [premultiply(close_eyes(image, source, height, level), alpha) for level in LID_LEVELS]
+    # Portraits come with depth for the face only; around it, that of the outline lets hair turn with the head.
     depth = np.concatenate([cropped.points[:, 2], np.full(len(extra), cropped.points[mesh.OVAL, 2].mean())])
     return Identity(
         name=f"id{index:02d}",
@@ -121,12 +145,15 @@ def _parametrise_lips(points: np.ndarray) -> np.ndarray:
 
 
 def _rings(face: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points (R, 2) around the face (468, 3), and the share of the head pose that each follows, (R,)."""
     oval = face[mesh.OVAL, :2]
     centre = (oval.min(axis=0) + oval.max(axis=0)) / 2
     points, follow = [], []
     for radius, share in _RINGS:
         for angle in 2 * np.pi * (np.arange(_RING_POINTS) + 0.5) / _RING_POINTS:
+            # Heads are narrower than high.
             x, y = 0.88 * radius * height * np.cos(angle), radius * height * np.sin(angle)
             points.append(centre + (x, y))
+            # Below the chin is the neck, which turns half as much as the head it carries.
             follow.append(share * (0.5 if centre[1] + y > face[mesh.CHIN, 1] else 1.0))
     return np.array(points), np.array(follow)

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 POINTS = 468
 FOREHEAD, CHIN, NOSE_BASE = 10, 152, 2
 
-# lip rows, image left to right; the corners belong to the upper and to the lower row
+# Lip rows, image left to right; the corners belong to the upper and to the lower row.
 UPPER_OUTER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
 UPPER_MID = [76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306]
 UPPER_NEAR = [62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292]
@@ -104,6 +104,7 @@ def support_mesh(face: np.ndarray, size: int, rings: np.ndarray) -> tuple[np.nda
     Returns:
         Extra points (E, 2), rings first and then the border; and all triangles (T, 3) over the 468 + E points.
     """
+    # Border points lie outside the picture, so that a turning head never uncovers its edge.
     line = np.linspace(-0.12, 1.12, 9) * size
     low, high = line[0], line[-1]
     border = np.concatenate(
@@ -114,6 +115,7 @@ def support_mesh(face: np.ndarray, size: int, rings: np.ndarray) -> tuple[np.nda
             [(high, v) for v in line[1:-1]],
         ]
     )
+    # Rings may reach beyond the picture; border points inside or close to them would make slivers of triangles.
     keep = ~inside(border, _grown_hull(rings, 1.04))
     extra = np.concatenate([rings, border[keep]])
     outside = np.concatenate([face[OVAL], extra])
@@ -122,6 +124,7 @@ def support_mesh(face: np.ndarray, size: int, rings: np.ndarray) -> tuple[np.nda
     centroids = outside[local].mean(axis=1)
     around = number[local[~inside(centroids, face[OVAL])]].astype(np.int32)
     everything = np.concatenate([face, extra])
+    # One orientation everywhere: an overlap then shows as a negative area.
     flipped = signed_areas(everything, around) < 0
     around[flipped] = around[flipped][:, ::-1]
     inner = face_triangles()
@@ -166,7 +169,7 @@ class SmoothField:
         adjacency[edges[:, 1], edges[:, 0]] = weight
         degree = adjacency.sum(axis=1, keepdims=True)
         laplacian = np.eye(count) - adjacency / np.maximum(degree, 1e-9)
-        # a little of the plain Laplacian keeps the thin plate from overshooting far from its handles
+        # A little of the plain Laplacian keeps the thin plate from overshooting far from its handles.
         self._energy = laplacian.T @ laplacian + 0.002 * (laplacian + laplacian.T) / 2
 
     def extend(self, handles: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -207,5 +210,6 @@ def untangle(
         move = np.zeros(len(points), bool)
         move[triangles[bad].ravel()] = True
         move &= movable
+        # Half way: neighbours that all jump to each other's mean at once overshoot.
         points[move] += 0.5 * (neighbours[move] @ points - points[move])
     return points

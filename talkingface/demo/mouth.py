@@ -35,11 +35,13 @@ def draw_mouth(
     if not crop.size:
         return
     size = (crop.shape[1] * _SCALE, crop.shape[0] * _SCALE)
+    # Pixel centres lie at whole numbers: half a pixel is added before scaling, taken off after.
     upper = (points[mesh.UPPER_INNER] - low + 0.5) * _SCALE - 0.5
     lower = (points[mesh.LOWER_INNER] - low + 0.5) * _SCALE - 0.5
     unit = height * _SCALE
     seam = _seam(upper, lower, gap, size, unit)
     widest = float(gap.max())
+    # Below this the lips touch, as far as anyone can see: the seam alone is drawn.
     if widest > 0.004 * height:
         alpha = _inside(upper, lower, size)
         colour = _interior(upper, lower, size, unit, identity.tooth_shade * (1 - 0.7 * rounding), identity.tooth_shade)
@@ -47,11 +49,13 @@ def draw_mouth(
         colour = cv2.resize(colour, crop.shape[1::-1], interpolation=cv2.INTER_AREA)
         blend = alpha[..., None]
         crop[:] = (blend * colour + (1 - blend) * crop + 0.5).astype(np.uint8)
+    # After the interior: where lips part in the middle only, the seam runs on to the corners.
     dark = cv2.resize(seam, crop.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None]
     crop[:] = (crop * (1 - dark) + np.array(_CAVITY, np.float32) * dark + 0.5).astype(np.uint8)
 
 
 def _polygon(points: np.ndarray) -> list[np.ndarray]:
+    """Points (n, 2) in sixteenths of a pixel, for drawing with a shift of 4: whole pixels would make edges jump."""
     return [np.round(points * 16).astype(np.int32)]
 
 
@@ -69,6 +73,7 @@ def _seam(upper: np.ndarray, lower: np.ndarray, gap: np.ndarray, size: tuple[int
     thickness = max(1, round(0.007 * unit))
     for k in range(10):
         strength = np.clip(1 - max(gap[k], gap[k + 1]) / (0.012 * unit / _SCALE), 0, 1)
+        # Fainter towards the corners, where lips round off.
         strength *= 0.35 + 0.65 * min(1.0, (min(k, 9 - k) + 1) / 3)
         if strength > 0:
             a, b = (tuple(round(float(v) * 16) for v in line[j]) for j in (k, k + 1))
@@ -86,6 +91,7 @@ def _interior(
     half, middle = max((right - left) / 2, 1.0), (left + right) / 2
     opening = float((lower[:, 1] - upper[:, 1]).max())
     bottom = float(lower[5, 1])
+    # A mouth that opens a little shows teeth first; the tongue lies behind them.
     if opening > 0.035 * unit:
         mask = np.zeros(size[::-1], np.uint8)
         centre = (int(middle * 16), int((bottom + 0.02 * unit) * 16))
@@ -94,7 +100,7 @@ def _interior(
         tongue = cv2.GaussianBlur(mask, (0, 0), 0.012 * unit).astype(np.float32)[..., None] / 255
         canvas += tongue * (np.array(_TONGUE, np.float32) * (0.55 + 0.45 * shade) - canvas) * 0.85
     _draw_teeth(canvas, upper, middle, half, unit, teeth)
-    # the upper lip throws a shadow on what lies behind it
+    # The upper lip throws a shadow on what lies behind it.
     rows = np.arange(size[1], dtype=np.float32)[:, None]
     lip = np.interp(np.arange(size[0]), upper[:, 0], upper[:, 1])[None, :]
     canvas *= (1 - 0.35 * np.exp(-np.clip(rows - lip, 0, None) / (0.010 * unit)))[..., None].astype(np.float32)

@@ -42,12 +42,14 @@ class Renderer:
         points, gap = pose_points(identity, state)
         map_x, map_y = self._lookup(points)
         texture = identity.textures[lid_index(state.blink)]
+        # Textures are premultiplied: interpolated that way, hair does not bleed the old background into the new one.
         picture = cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         draw_mouth(picture, identity, points, gap, rounding=max(0.0, -state.width))
         if identity.side != identity.size:
             picture = cv2.resize(picture, (identity.size, identity.size), interpolation=cv2.INTER_AREA)
         shown = picture[..., :3] + identity.background * (1 - picture[..., 3:] * np.float32(1 / 255))
         if noise is not None:
+            # Grey noise, the same in all channels, as of a camera: without it a still face would repeat to the bit.
             shown += _NOISE * noise.standard_normal((identity.size, identity.size, 1), np.float32)
         frame = np.clip(shown + 0.5, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(frame[:, ::-1]) if identity.mirror else frame, points
@@ -59,6 +61,7 @@ class Renderer:
         corners = points[triangles]
         areas = mesh.signed_areas(points, triangles)
         drawn = np.flatnonzero(areas > 0.04)
+        # In 1/256 of a pixel (shift 8): rounded to whole ones, triangles would jitter and leave gaps.
         fixed = np.round(corners * 256).astype(np.int32)
         index.fill(-1)
         for number in drawn.tolist():

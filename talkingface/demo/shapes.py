@@ -6,7 +6,8 @@ import numpy as np
 
 from talkingface.demo import mesh
 
-_NEUTRAL_MOUTH = 0.345  # mouth width over face height of a relaxed face; a wider one is a smile and gets pulled in
+# Mouth width over face height of a relaxed face; a wider one is a smile and gets pulled in.
+_NEUTRAL_MOUTH = 0.345
 
 
 def spread_rows(points: np.ndarray) -> None:
@@ -23,9 +24,11 @@ def reshape(
     face = points[: mesh.POINTS]
     oval = face[mesh.OVAL]
     centre = (oval.min(axis=0) + oval.max(axis=0)) / 2
+    # In face heights from here on, so that the amounts fit a portrait of any size.
     local = (face - centre) / height
     moved = local.copy()
     jaw, wide, tall = rng.uniform(-0.10, 0.10), rng.uniform(-0.05, 0.05), rng.uniform(-0.06, 0.06)
+    # Jaws differ in width, foreheads do not with them: a smooth step from the middle of the face down.
     below = np.clip(local[:, 1] / 0.4, 0, 1)
     moved[:, 0] *= 1 + wide + jaw * below * below * (3 - 2 * below)
     moved[:, 1] *= 1 + tall
@@ -48,13 +51,16 @@ def relax_mouth(
 ) -> np.ndarray:
     """Displacement (V, 2) that closes the mouth, flattens a smile and changes the mouth width by share `widen`."""
     upper, lower = points[mesh.UPPER_INNER], points[mesh.LOWER_INNER]
+    # The seam lies closer to the lower lip: in an open smile it is the upper one that is lifted.
     seam = 0.4 * upper + 0.6 * lower
     middle = seam.mean(axis=0)
     width = np.linalg.norm(points[291] - points[61]) / height
+    # A wide smile is pulled in by a quarter at most.
     squeeze = (1 - np.clip(1 - _NEUTRAL_MOUTH / width, 0, 0.24)) * (1 + widen)
     target = points.copy()
     level = seam[:, 1].mean()
     flat = seam.copy()
+    # A fifth of the seam's curve stays; a straight line would look drawn.
     flat[:, 1] = level + 0.2 * (seam[:, 1] - level)
     flat[:, 0] = middle[0] + squeeze * (seam[:, 0] - middle[0])
     for rows in (mesh.UPPER_ROWS, mesh.LOWER_ROWS):
@@ -65,6 +71,7 @@ def relax_mouth(
         target[rows[0]] = flat + thick * (squeeze, fuller)
     spread_rows(target)
     nose = points[mesh.NOSE_BASE, 1]
+    # The nose and the outline hold still; the cheeks between them and the mouth take up the movement.
     fixed = {i: np.zeros(2) for i in range(mesh.POINTS) if points[i, 1] <= nose} | {i: np.zeros(2) for i in mesh.OVAL}
     handles = fixed | {int(i): target[i] - points[i] for i in mesh.LIPS}
     return _extend(points, triangles, handles, still)
@@ -84,15 +91,18 @@ def blend_shapes(rest: np.ndarray, triangles: np.ndarray, still: np.ndarray, hei
     fixed |= {i: zero for i in face if rest[i, 1] <= nose} | {i: zero for i in ring if rest[i, 1] <= centre[1]}
     oval = {i: zero for i in mesh.OVAL}
 
+    # Only the jaw moves the outline of the face; all other shapes leave it where it is.
     shapes = {name: fixed | oval for name in ("round", "spread", "press", "tuck")}
     shapes["jaw"] = dict(fixed)
     for i in mesh.OVAL:  # the chin follows the jaw, fading upwards and sideways
         fade = np.cos(np.pi / 2 * min(1.0, abs(rest[i, 0] - centre[0]) / (0.57 * height))) ** 2
         drop = 0.92 * np.clip((rest[i, 1] - centre[1]) / (chin - centre[1]), 0, 1) * fade
+        # `setdefault`: what was fixed above (from the nose upwards) stays fixed.
         shapes["jaw"].setdefault(i, np.array([0.0, 0.125 * height * drop]))
     for name, handles in _lip_handles(rest, centre, height).items():
         shapes[name] |= handles
 
+    # Brows rise without pulling the eyes open.
     eyes = {i: zero for lines in mesh.EYES for i in lines[0] + lines[1]}
     brows = {i: np.array([0.0, -0.02 * height]) for i in mesh.BROWS}
     shapes["brow"] = {int(i): zero for i in still} | {i: zero for i in face if rest[i, 1] > nose} | eyes | brows
@@ -112,9 +122,11 @@ def _lip_handles(rest: np.ndarray, centre: np.ndarray, height: float) -> dict[st
             for place, i in enumerate(row):
                 x = rest[i, 0] - centre[0]
                 s = np.clip(x / half, -1, 1) if 0 < place < 10 else 1.0  # -1..1 along the lip, corners exactly
+                # A half circle over the lip: 1 in the middle, 0 in the corners, steep there, as a real lip is round.
                 full = np.sqrt(1 - s * s)
+                # A little less sideways movement towards the corners, which the cheeks hold.
                 near = np.exp(-0.5 * (x / (1.8 * corner)) ** 2)
-                # corners drop by .30, the lower lip by .92 with a round profile, the upper lip rises a little
+                # Of a full jaw drop corners take .30, the middle of the lower lip .92; the upper lip rises a little.
                 drop = 0.30 * abs(s) ** 3 - 0.10 * (1 - s * s) if side < 0 else 0.30 + 0.62 * full**1.5
                 lift = 0.012 if side < 0 else 0.012 + 0.008 * inner
                 thick = height * full * (1 - inner) * side

@@ -19,8 +19,8 @@ from talkingface.files import write_text
 from talkingface.version import __version__
 
 METHOD_COLOURS = 6  # m0 to m5 in style.css
-MAX_STRIPS = 6
-MAX_SKIPPED = 200
+MAX_STRIPS = 6  # picture strips
+MAX_SKIPPED = 200  # lines of the list of skipped clips
 ROWS_ABOUT = {
     "generated": "what is judged",
     "shuffled": "the same system, another clip's audio",
@@ -151,6 +151,7 @@ def _sounds(result: EvalResult, clip: ClipScore) -> list[Path]:
     A pipeline writes that sound into its video. Videos of strangers are judged by the real video's sound if it has one.
     """
     real = [] if clip.reference is None else [sound_beside(clip.reference), clip.reference]
+    # `sound: real` is what an evaluation of plain video files writes, in `evaluation/folders.py`.
     own_first = result.provenance.get("sound") != "real"
     return [path for path in ([clip.video, *real] if own_first else [*real, clip.video]) if path is not None]
 
@@ -162,10 +163,12 @@ def _compared_showcase(comparison: Comparison) -> dict[str, Any]:
     if key is None:
         return {"figure": "", "clips": [], "signed": False}
     first, *others = [result.per_clip(GENERATED, key) for result in results]
+    # Only clips that every run has, and whose real video is the same: others cannot be held against each other.
     shared = [comparison.paired(run) for run in comparison.runs[1:]]
     common = [clip for clip in first if all(clip in one for one in (*others, *shared))]
     values = {clip: first[clip] for clip in common}
     if others:
+        # With several runs a clip is remarkable by its difference to the first run, not by its own value.
         values = {clip: sum(v[clip] for v in others) / len(others) - first[clip] for clip in common}
     shown = []
     for rank, name in showcase.extremes(values, bool(results[0].figures[key].higher_is_better)):

@@ -61,6 +61,7 @@ class Curve:
         values = np.asarray(self.values, np.float64)
         if not np.isfinite(values).any():
             return None
+        # `nanarg...` counts from the left end of the curve; the middle is offset 0.
         best = np.nanargmin(values) if low_is_match else np.nanargmax(values)
         return int(best) - len(values) // 2
 
@@ -71,6 +72,7 @@ def strip_plot(title: str, lanes: Sequence[Lane]) -> Markup:
     The shaded box holds the middle half of the clips, its line is the median.
     """
     shown = [lane for lane in lanes if lane.values]
+    # An interval may reach beyond all clips, so it takes part in the range of the axis.
     means = [v for lane in shown for v in (lane.mean, *(lane.interval or ())) if v is not None]
     low, high = _range([*means, *(v for lane in shown for v in lane.values.values())])
     ticks = _ticks(low, high)
@@ -83,15 +85,19 @@ def strip_plot(title: str, lanes: Sequence[Lane]) -> Markup:
     for index, lane in enumerate(shown):
         parts += _lane(lane, LANE * index, x)
     for tick in ticks:
+        # Numbers near an edge stand inside the plot: the picture is cut off there.
         anchor = "start" if x(tick) < 24 else "end" if x(tick) > WIDTH - 24 else "middle"
         place = Markup('<text class="tick" x="{}" y="{}" text-anchor="{}">{}</text>')
         parts.append(place.format(_px(x(tick)), bottom + 12, anchor, f"{tick:g}"))
+    # What the eye sees, in words for screen readers.
     about = "; ".join(f"{lane.name}: mean {number(lane.mean)} over {len(lane.values)} clips" for lane in shown)
     return _svg(parts, bottom + 16, f"{title}, one point per clip. {about}")
 
 
 def _lane(lane: Lane, top: float, x: Axis) -> list[Markup]:
+    """A lane of a strip plot from `top` on; `x` gives the place of a value."""
     values = sorted(lane.values.items(), key=lambda item: item[1])
+    # From the top of a lane: name and mean (baseline 12), points around 26, interval at 39.
     middle, foot = top + 26, top + 39
     first, median, third = (x(q) for q in np.quantile([v for _, v in values], (0.25, 0.5, 0.75)))
     text = f"{number(lane.mean)} {interval(lane.interval)}".strip()
@@ -108,7 +114,8 @@ def _lane(lane: Lane, top: float, x: Axis) -> list[Markup]:
     ]
     for rank in _ranks(len(values)):
         clip, value = values[rank]
-        # Neighbours in rank lie at different heights, so that equal values can be told apart.
+        # Neighbours in rank lie at different heights, so that equal values can be told apart: multiples of the golden
+        # ratio, taken modulo 1, spread evenly however many there are.
         y = middle + 5 * ((rank * 0.618034) % 1 * 2 - 1)
         point = Markup('<circle cx="{}" cy="{}" r="2.6"><title>{}: {}</title></circle>')
         parts.append(point.format(_px(x(value)), _px(y), clip, number(value)))
@@ -136,6 +143,7 @@ def offset_plot(
     every = [*faint, *curves]
     side = max(len(curve.values) // 2 for curve in every)
     low, high = _range([v for curve in every for v in curve.values])
+    # `left` keeps room for the numbers of the value axis.
     height, left = 130, 34
 
     def x(offset: float) -> float:
@@ -150,8 +158,10 @@ def offset_plot(
         )
         for offset in range(-(side // 5) * 5, side + 1, 5)
     ]
+    # More numbers than six would touch each other at this height.
     for value in _ticks(low, high)[:6]:
         parts.append(Markup('<text class="tick" x="0" y="{}">{}</text>').format(_px(y(value) + 3), f"{value:g}"))
+    # Faint lines first: SVG draws later things on top.
     for curve in faint:
         parts.append(_path(curve, x, y, "faint"))
     for curve in curves:
@@ -184,6 +194,8 @@ def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _path(curve: Curve, x: Axis, y: Axis, kind: str) -> Markup:
+    """A curve as one path of SVG: `M` moves the pen, `L` draws."""
+    # A gap (NaN) lifts the pen: a line across it would show agreement that nobody measured.
     steps, lifted = [], True
     for index, value in enumerate(curve.values):
         if not math.isfinite(value):
@@ -205,24 +217,29 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     """The span of the finite values with a little room at both ends; never empty."""
     finite = [v for v in values if math.isfinite(v)] or [0.0]
     low, high = min(finite), max(finite)
+    # Equal values have no span, zeros no size: the axis still needs a length.
     room = 0.04 * (high - low) or 0.05 * abs(high) or 0.5
     return low - room, high + room
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """Three to seven round numbers within the range."""
+    # Five steps as they come, then the next round one above: 1, 2 or 5 times a power of ten.
     raw = (high - low) / 5
     scale = 10.0 ** math.floor(math.log10(raw))
     step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= raw)
     count = math.floor(high / step) - math.ceil(low / step) + 1
+    # Through text: 3 * 0.1 would be printed as 0.30000000000000004.
     return [float(f"{(math.ceil(low / step) + index) * step:.12g}") for index in range(count)]
 
 
 def _ranks(count: int) -> list[int]:
+    """Positions, in the sorted values, of the points that are drawn."""
     if count <= MAX_POINTS:
         return list(range(count))
     return sorted({round(rank) for rank in np.linspace(0, count - 1, MAX_POINTS)})
 
 
 def _px(value: float) -> str:
+    """A coordinate to a tenth of a unit: more would only make the page larger."""
     return f"{value:.1f}".removesuffix(".0")

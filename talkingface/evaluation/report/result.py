@@ -15,6 +15,9 @@ from talkingface.errors import TalkingFaceError
 from talkingface.evaluation.metric import Figure, finite_only
 from talkingface.evaluation.report.numbers import interval, label, number
 
+SHOWN_SKIPS = 10  # lines below the printed table
+COLUMN = 12  # characters of a column, at least
+INTERVAL = 19  # characters of [-0.1234, -0.01234]
 LONGEST_NAME = 100  # bytes; file systems allow 255, and a suffix and the name of a temporary file come on top
 
 
@@ -115,7 +118,7 @@ class EvalResult:
 
     def failed(self, row: str) -> list[tuple[str, str]]:
         """Clips without any figure in a row, with the reason: (clip, reason)."""
-        # A clip that could not be generated is left out of every row.
+        # A clip that could not be generated is left out of every row, so that all rows are means over the same clips.
         rows = (row, "generated")
         return [(clip, why) for where, clip, what, why in self.skipped if what == "clip" and where in rows]
 
@@ -123,6 +126,8 @@ class EvalResult:
         """Further clips that do not count in one figure of a row, with the reason: (clip, reason)."""
         metric = self.metric_of.get(key)
         failed = [(clip, why) for where, clip, what, why in self.skipped if (where, what) == (row, metric)]
+        # A clip without this figure (0.0) was skipped and is in `failed` already; here count those whose value is no
+        # number.
         undefined = [c.clip_id for c in self.clips if c.row == row and not math.isfinite(c.values.get(key, 0.0))]
         return failed + [(clip, "undefined in this clip") for clip in undefined]
 
@@ -179,31 +184,6 @@ class EvalResult:
         return "; ".join(parts)
 
 
-def safe_name(clip_id: str) -> str:
-    """A clip id as a file name, another one for every id: `id00/0003` becomes `id00_0003`.
-
-    The folder separator alone is replaced without a trace. An id with other special characters, with a `_` of its own
-    or of more than `LONGEST_NAME` bytes ends in `~` and a part of its hash.
-    """
-    plain = "".join(char if char.isalnum() or char in "-." else "_" for char in clip_id)
-    short = plain.encode()[:LONGEST_NAME].decode(errors="ignore")
-    if "_" not in clip_id and short == clip_id.replace("/", "_"):
-        return short
-    digest = hashlib.sha256(clip_id.encode(errors="surrogatepass")).hexdigest()
-    return f"{short}~{digest[:10]}"
-
-
-def one_line(error: BaseException) -> str:
-    """An error in one line that can be written anywhere: the message alone for ours, with the type for others."""
-    text = printable(" ".join(str(error).split()))
-    return text if isinstance(error, TalkingFaceError) and text else f"{type(error).__name__}: {text}"
-
-
-SHOWN_SKIPS = 10
-COLUMN = 12  # at least
-INTERVAL = 19  # characters of [-0.1234, -0.01234]
-
-
 def printed_table(result: EvalResult) -> str:
     """Figures down, rows across, then stage figures, unavailable metrics and skipped clips.
 
@@ -216,6 +196,7 @@ def printed_table(result: EvalResult) -> str:
     intervals = rows[0].intervals if rows else {}
 
     def line(text: str, cells: Sequence[object], ends: str = "") -> str:
+        # The interval belongs to the first column alone; it stands between that and the next.
         first, *others = [f"{cell!s:>{column}}" for cell in cells]
         ends = f" {ends:<{INTERVAL}}" if intervals else ""
         return (f"{text:<{width}}" + first + ends + "".join(others)).rstrip()
@@ -235,6 +216,28 @@ def printed_table(result: EvalResult) -> str:
 
 
 def _skipped(result: EvalResult) -> list[str]:
+    """What was skipped, a line each; of many only the first."""
     lines = [f"skipped {clip} ({row}, {what}): {reason}" for row, clip, what, reason in result.skipped]
     more = len(lines) - SHOWN_SKIPS
     return [*lines[:SHOWN_SKIPS], f"... and {more} more, see metrics.json"] if more > 0 else lines
+
+
+def safe_name(clip_id: str) -> str:
+    """A clip id as a file name, another one for every id: `id00/0003` becomes `id00_0003`.
+
+    The folder separator alone is replaced without a trace. An id with other special characters, with a `_` of its own
+    or of more than `LONGEST_NAME` bytes ends in `~` and a part of its hash.
+    """
+    plain = "".join(char if char.isalnum() or char in "-." else "_" for char in clip_id)
+    short = plain.encode()[:LONGEST_NAME].decode(errors="ignore")
+    # Nothing was replaced but the separator, nothing cut off: no other id can become the same name.
+    if "_" not in clip_id and short == clip_id.replace("/", "_"):
+        return short
+    digest = hashlib.sha256(clip_id.encode(errors="surrogatepass")).hexdigest()
+    return f"{short}~{digest[:10]}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line that can be written anywhere: the message alone for ours, with the type for others."""
+    text = printable(" ".join(str(error).split()))
+    return text if isinstance(error, TalkingFaceError) and text else f"{type(error).__name__}: {text}"

@@ -24,7 +24,7 @@ MAIN_FIGURES = ("mouth_corr", "lse_c", "expert_sync", "ssim_mouth", "ssim")
 EACH = 2  # clips at either end
 MAX_HEIGHT = 320  # pixels of one picture
 MAX_SECONDS = 8.0
-CRF = 28
+CRF = 28  # of the encoder: small files, good enough to see lips move
 MAX_BYTES = 4 * 2**20  # of one video
 SEEN_AS = f"at most {MAX_HEIGHT} pixels high and {MAX_SECONDS:g} seconds long, compressed"
 
@@ -66,6 +66,7 @@ def extremes(values: Mapping[str, float], higher_is_better: bool, each: int = EA
     With few clips the middle one counts as one of the best.
     """
     order = sorted(values, key=lambda clip: (-values[clip] if higher_is_better else values[clip], clip))
+    # Half of the clips at most, so that with few of them no clip is best and worst at once.
     best = order[: min(each, math.ceil(len(order) / 2))]
     worst = order[len(best) :][-each:]
     ranks = [f"best {index}" for index in range(1, len(best) + 1)]
@@ -107,6 +108,7 @@ def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = N
     """
     if choose_encoder() == "mpeg4":
         raise MediaError("this build of PyAV has no H.264 encoder, and browsers play nothing else it writes")
+    # The generated one stands last; its rate is that of the evaluation.
     speaker = list(videos.values())[-1]
     info = probe(speaker)
     audio = _first_sound([speaker] if sounds is None else sounds)

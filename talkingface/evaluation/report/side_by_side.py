@@ -38,6 +38,7 @@ def write_side_by_side(
     readers = [iter(VideoReader(path, fps=fps)) for path in videos.values()]
     most = None if max_seconds is None else max(1, round(max_seconds * fps))
     with VideoWriter(output, fps=fps, audio=audio, crf=crf) as writer:
+        # `zip_longest`, not `zip`: a video of another length shows up as None, and the film ends there, for all.
         for frames in islice(zip_longest(*readers), most):
             if any(frame is None for frame in frames):
                 break
@@ -54,6 +55,7 @@ def captioned(frame: np.ndarray, title: str, height: int) -> np.ndarray:
     strip = np.full((CAPTION_HEIGHT, frame.shape[1], 3), 24, np.uint8)
     font = cv2.FONT_HERSHEY_SIMPLEX
     (width, _), _ = cv2.getTextSize(title, font, 0.5, 1)
+    # Long titles shrink to the width of their picture.
     scale = 0.5 * min(1.0, (frame.shape[1] - 12) / width)
     cv2.putText(strip, title, (6, 17), font, scale, (235, 235, 235), 1, cv2.LINE_AA)
     return np.concatenate([strip, frame])

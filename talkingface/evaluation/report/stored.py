@@ -44,6 +44,7 @@ def read_result(metrics: Path) -> EvalResult:
         clips = metrics.with_name("per_clip.json")
         if clips.is_file():
             result.clips = [_clip(entry, metrics.parent) for entry in _read_json(clips)]
+    # Any file may be called metrics.json: whatever its content breaks is the same message to the user.
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{metrics}: not a report of this toolkit ({type(error).__name__}: {error})") from error
     return result
@@ -78,6 +79,7 @@ def _result(content: Mapping[str, Any]) -> EvalResult:
             scored=dict(details["clips_per_figure"]),
             frame_means=_numbers(details["mean_over_frames"]),
             non_finite=dict(details["undefined_clips"]),
+            # Reports of before intervals lack them.
             intervals={key: (float(low), float(high)) for key, (low, high) in details.get("interval95", {}).items()},
         )
     return result
@@ -86,22 +88,24 @@ def _result(content: Mapping[str, Any]) -> EvalResult:
 def _clip(entry: Mapping[str, Any], folder: Path) -> ClipScore:
     video, reference = (None if entry[name] is None else folder / entry[name] for name in ("video", "reference"))
     return ClipScore(
-        entry["row"],
-        entry["clip_id"],
-        {key: _number(value) for key, value in entry["values"].items()},
-        dict(entry["frames"]),
-        dict(entry["excluded"]),
-        list(entry["notes"]),
-        {name: [_number(value) for value in curve] for name, curve in entry["curves"].items()},
-        video,
-        reference,
-        str(entry.get("fingerprint") or ""),
+        row=entry["row"],
+        clip_id=entry["clip_id"],
+        values={key: _number(value) for key, value in entry["values"].items()},
+        frames=dict(entry["frames"]),
+        excluded=dict(entry["excluded"]),
+        notes=list(entry["notes"]),
+        curves={name: [_number(value) for value in curve] for name, curve in entry["curves"].items()},
+        video=video,
+        reference=reference,
+        fingerprint=str(entry.get("fingerprint") or ""),
     )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Means as the evaluation held them: a figure that could not be computed (null) has no entry."""
     return {key: float(value) for key, value in values.items() if value is not None}
 
 
 def _number(value: float | None) -> float:
+    """A clip's value as the evaluation held it: null in JSON stands for NaN, which has no form there."""
     return math.nan if value is None else float(value)

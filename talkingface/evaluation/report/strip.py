@@ -41,10 +41,12 @@ def write_strip(videos: Mapping[str, Path], track: LandmarkTrack, output: Path, 
     box = view(track, chosen)
     rows = []
     for label, path in videos.items():
+        # One pass over each video: seeking to single frames would decode the same stretches again and again.
         wanted = dict.fromkeys(chosen)
         for index, frame in enumerate(VideoReader(path, fps=fps, stop=max(chosen) + 1)):
             if index in wanted:
                 wanted[index] = tile(frame, box)
+        # A video that is shorter than the real one has no picture for late moments.
         blank = np.zeros((TILE, TILE, 3), np.uint8)
         tiles = [wanted[index] if wanted[index] is not None else blank for index in chosen]
         rows.append(np.concatenate([label_tile(label), *tiles], axis=1))
@@ -65,6 +67,7 @@ def view(track: LandmarkTrack, frames: list[int]) -> tuple[int, int, int, int]:
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     side = (1 + 2 * MARGIN) * float((high - low).max())
     height, width = track.size
+    # A face that fills the picture leaves no room for the margin.
     side = min(side, height, width)
     centre = (low + high) / 2
     x1 = int(np.clip(centre[0] - side / 2, 0, width - side))

@@ -16,9 +16,9 @@ from talkingface.evaluation.report.numbers import depends_on, direction, interva
 from talkingface.evaluation.report.plots import Curve, Lane, frames, mean_curve, offset_plot, strip_plot
 from talkingface.evaluation.report.result import EvalResult, RowResult
 
-MAX_CLIP_CURVES = 24
-MAX_FAINT_CURVES = 60
-SMALL = 260
+MAX_CLIP_CURVES = 24  # clips that get a plot of their own
+MAX_FAINT_CURVES = 60  # thin lines behind the averages
+SMALL = 260  # width of the plot of one clip
 JUDGES = {
     "lse": "LSE: distance of lips and sound in the public SyncNet",
     "expert": "expert: cosine in a trained expert",
@@ -107,15 +107,25 @@ def groups(
     """
     found: dict[str, Group] = {}
     for key in all_figures([column.result for column in columns]):
+        # Columns may come from different evaluations: one may have a figure that another could not compute.
         source = _source(columns, key)
         metric = source.metric_of.get(key) or key
         group = found.setdefault(metric, Group(metric, reason=source.unavailable.get(metric, "")))
         cells = [_cell(column, key, (notes or {}).get((column.name, key), "")) for column in columns]
         definition, figure = source.definitions.get(key, {}), source.figures[key]
         group.weights += [text for text in _weights(definition) if text not in group.weights]
+        # A figure that no column has a number of is named below the table, with the reason, and takes no line in it.
         if any(cell.clips or cell.left_out or cell.mean != "-" for cell in cells):
             warning = (warnings or {}).get(key, "")
-            line = Line(key, figure.unit, direction(figure), depends_on(definition), figure.about, cells, warning)
+            line = Line(
+                key=key,
+                unit=figure.unit,
+                direction=direction(figure),
+                details=depends_on(definition),
+                about=figure.about,
+                cells=cells,
+                warning=warning,
+            )
             group.lines.append(line)
         else:
             group.absent.append(key)
@@ -125,11 +135,11 @@ def groups(
 def _cell(column: Column, key: str, note: str) -> Cell:
     row = column.averages
     return Cell(
-        number(row.values.get(key)),
-        interval(row.intervals.get(key)),
-        row.scored.get(key, 0),
-        len(column.result.left_out(column.row, key)),
-        note,
+        mean=number(row.values.get(key)),
+        interval=interval(row.intervals.get(key)),
+        clips=row.scored.get(key, 0),
+        left_out=len(column.result.left_out(column.row, key)),
+        note=note,
     )
 
 
@@ -148,6 +158,7 @@ def _source(columns: Sequence[Column], key: str) -> EvalResult:
 def _weights(definition: Mapping[str, Any]) -> list[str]:
     """Weight files, or runs, of a definition with their hashes: `syncnet_v2.model sha256 961e8696f888`."""
     flat = dict(flatten(definition))
+    # A definition names a file or run beside its hash: `file` and `sha256`, or `judge.run` and `judge.sha256`.
     names = [name.removesuffix("sha256") for name in flat if name.endswith("sha256")]
     return [
         f"{flat.get(name + 'file') or flat.get(name + 'run') or ''} sha256 {flat[name + 'sha256'][:12]}".strip()
@@ -205,6 +216,7 @@ def _curve_set(judge: str, columns: Sequence[Column]) -> CurveSet:
     by_column = [(column, _curves_of(column, judge)) for column in columns]
     by_column = [(column, curves) for column, curves in by_column if curves]
     means = [Curve(column.name, column.style, mean_curve(list(curves.values()))) for column, curves in by_column]
+    # The spread over clips is shown for the first column alone: the clips of all would be a tangle.
     first, own = by_column[0]
     faint = [Curve(clip, first.style, curve) for clip, curve in list(own.items())[:MAX_FAINT_CURVES]]
     drawn = [(column, curves) for column, curves in by_column if column.compared]
@@ -217,7 +229,15 @@ def _curve_set(judge: str, columns: Sequence[Column]) -> CurveSet:
     about = JUDGES.get(judge, judge) + (", lowest is best" if low else ", highest is best")
     legend = [(line.style, line.name, frames(line.peak(low))) for line in means]
     overview = offset_plot(f"{judge}, mean over clips", means, low, faint)
-    return CurveSet(judge, about, legend, first.name, overview, clips, len(names))
+    return CurveSet(
+        judge=judge,
+        about=about,
+        legend=legend,
+        first=first.name,
+        overview=overview,
+        clips=clips,
+        total=len(names),
+    )
 
 
 def _curves_of(column: Column, judge: str) -> dict[str, list[float]]:
@@ -232,6 +252,7 @@ def definitions(result: EvalResult) -> list[tuple[list[tuple[str, str]], list[tu
     shared: dict[tuple[tuple[str, str], ...], list[tuple[str, str]]] = {}
     for key, figure in result.figures.items():
         if key in result.definitions:
+            # Figures of equal definition share one entry: the flattened definition is the key.
             shared.setdefault(tuple(flatten(result.definitions[key])), []).append((key, figure.about))
     for key, definition in result.definitions.items():
         parts = tuple(flatten(definition))

@@ -27,6 +27,7 @@ def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
+    # First of all: should a later file fail, an old page must not show other numbers than the new ones beside it.
     with suppress(OSError):
         (folder / "report.html").unlink(missing_ok=True)
     _add_fingerprints(result)
@@ -37,11 +38,17 @@ def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
         write_html(result, folder)
 
 
+def as_json(content: Any) -> str:
+    """Indented JSON without NaN and infinity."""
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def _add_fingerprints(result: EvalResult) -> None:
     """Note which real videos were used: clips of one name are other clips in other data."""
     known: dict[Path, str] = {}
     for clip in result.clips:
         if clip.reference is not None and not clip.fingerprint:
+            # A real video stands behind several rows; it is read once.
             if clip.reference not in known:
                 known[clip.reference] = _fingerprint(clip.reference)
             clip.fingerprint = known[clip.reference]
@@ -57,12 +64,14 @@ def _fingerprint(path: Path) -> str:
 
 
 def _per_clip_csv(result: EvalResult) -> str:
+    """One line per row and clip: figures to six digits, an empty cell where one is undefined."""
     stream = io.StringIO(newline="")
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(["row", "clip", "frames", *result.figures, "excluded_frames", "notes"])
     for clip in result.clips:
         values = finite_only(clip.values)
         cells = ["" if values.get(key) is None else f"{values[key]:.6g}" for key in result.figures]
+        # Figures count frames of their own (windows, pairs); the table has room for one number, that of the fullest.
         frames = max(clip.frames.values(), default=0)
         excluded = " ".join(f"{key}={count}" for key, count in clip.excluded.items() if count)
         table.writerow([clip.row, clip.clip_id, frames, *cells, excluded, " | ".join(clip.notes)])
@@ -84,11 +93,7 @@ def _per_clip(clip: ClipScore, folder: Path) -> dict[str, Any]:
         path: Path | None = entry[name]
         if path is not None:
             path = path.absolute()
+            # Inside the folder relative, so that a report can be moved with its videos; others keep their full path.
             inside = path.is_relative_to(folder.absolute())
             entry[name] = str(path.relative_to(folder.absolute()) if inside else path)
     return entry
-
-
-def as_json(content: Any) -> str:
-    """Indented JSON without NaN and infinity."""
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -64,6 +64,7 @@ def plot_clips(groups: Mapping[str, Mapping[str, Sweep]], output: Path, most: in
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # The same share for every group, so that many seen people do not push out the few unseen ones.
     each = max(1, most // max(1, len(groups)))
     shown = [
         (row, clip_id, sweep, colour)
@@ -71,10 +72,11 @@ def plot_clips(groups: Mapping[str, Mapping[str, Sweep]], output: Path, most: in
         for clip_id, sweep in list(sweeps.items())[:each]
     ]
     columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
+    rows = -(-len(shown) // columns)  # rounded up
     figure = Figure(figsize=(2.6 * columns, 1.8 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    for axes, (row, clip_id, sweep, colour) in zip(panels, shown, strict=False):
+    # The clips first: the other way round, `zip` takes a panel more before it notices that there is no clip for it.
+    for (row, clip_id, sweep, colour), axes in zip(shown, panels, strict=False):
         axes.plot(_offsets(sweep), sweep.curve, color=colour)
         axes.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
         axes.set_title(f"{row} {clip_id}: {sweep.peak:+d}, {sweep.prominence:.2f}", fontsize=8)
