@@ -57,6 +57,7 @@ class Demuxer:
                 flushed.add(index)
             if index in self.decoding:
                 yield from ((index, frame) for frame in self._decode(index, packet))
+        # A file that ends early sends no empty packets: frames still held by the decoder are asked for here.
         for index in self.decoding - flushed:
             yield from ((index, frame) for frame in self._decode(index, None))
 
@@ -88,6 +89,8 @@ class Demuxer:
             try:
                 self.container.seek(int((target - margin) / stream.time_base), stream=stream, backward=True)
                 packets = self._demux()
+                # Where a seek has landed is known only by the first packet of the stream; it is kept and handed out
+                # later.
                 head: list[Any] = []
                 for packet in packets:
                     head.append(packet)
@@ -107,6 +110,7 @@ class Demuxer:
 
     def _note(self, packet: Any) -> None:
         stamp = packet.pts if packet.pts is not None else packet.dts
+        # Empty packets flush, discarded ones are cut off by an edit list: neither is shown.
         if stamp is None or not packet.size or packet.is_discard:
             return
         start = float(stamp * packet.time_base)

@@ -29,15 +29,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 _DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "wav", "flac"}
 _COMPLETE_SHARE = 0.9  # less of the declared length than this is reported as a truncated file
 _DAMAGED = "the file is truncated or damaged (no complete picture or index in it); copy or download it again"
-_TEXT_ART = {
-    "tty",
-    "bin",
-    "xbin",
-    "adf",
-    "idf",
-    "txd",
-    "rawvideo",
-}  # demuxers that take any text or bytes for a picture
+# Demuxers that take any text or bytes for a picture.
+_TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf", "txd", "rawvideo"})
 _SIGNATURES = (b"\x1a\x45\xdf\xa3", b"RIFF", b"fLaC", b"OggS", b"\xff\xd8\xff", b"\x89PNG")
 
 logger = logging.getLogger("talkingface")
@@ -120,6 +113,7 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
                 raise MediaError(f"{path}: the file is empty; copy or download it again")
             stream.seek(0)
             with av.open(stream, "r", metadata_errors="ignore") as container:
+                # FFmpeg opens nearly any file as something; a text file read as a picture of letters helps nobody.
                 kinds = {stream.type for stream in container.streams}
                 if container.format.name in _TEXT_ART or not kinds & {"video", "audio", "subtitle"}:
                     raise _explain(head, path)
@@ -136,6 +130,7 @@ def corrupt_image(path: Path) -> MediaError:
 
 
 def _explain(head: bytes, path: Path) -> MediaError:
+    """Why a file cannot be opened, by its suffix and its first bytes: a damaged media file, or none at all."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return corrupt_image(path)
     if head[4:8] == b"ftyp" or head.startswith(_SIGNATURES):
@@ -181,6 +176,7 @@ def exact_seconds(container: InputContainer, stream: Any) -> float:
 def check_complete(container: InputContainer, path: Path, declared: float, found: float) -> None:
     """Raise `MediaError` when much less was found in the file than its header declares."""
     trusted = _DECLARING_FORMATS & set(container.format.name.split(","))
+    # A tenth is tolerated, and 0.1 s of short files: headers round, and the last packet's length is often missing.
     if trusted and found < _COMPLETE_SHARE * declared - 0.1:
         raise MediaError(
             f"{path}: truncated, only {found:.1f} s of the declared {declared:.1f} s are there; "
@@ -190,6 +186,7 @@ def check_complete(container: InputContainer, path: Path, declared: float, found
 
 def source_fps(stream: Any) -> float:
     """Average frame rate of a video stream; 25 when the file does not say or says nonsense."""
+    # Average before base rate: of a variable rate the latter is but a common multiple.
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0.1 <= float(rate) <= 1000.0:
             return float(rate)

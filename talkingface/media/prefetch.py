@@ -35,6 +35,7 @@ def prefetch(items: Iterable[T], ahead: int = 16) -> Generator[T, None, None]:
     thread = threading.Thread(target=_fill, args=(items, waiting, stop), name="prefetch", daemon=True)
     thread.start()
     try:
+        # An item may be None or any object; only an entry of our own class can mark the end.
         while not isinstance(item := waiting.get(), _End):
             yield item
         if item.error is not None:
@@ -55,6 +56,7 @@ def _fill(items: Iterable[Any], waiting: queue.Queue[Any], stop: threading.Event
     except BaseException as caught:  # the caller's thread decides what to do about it
         error = caught
     finally:
+        # Generators hold files open: they are closed here, in the thread that ran them.
         close = getattr(iterator, "close", None)
         if close is not None:
             close()

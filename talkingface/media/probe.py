@@ -1,4 +1,4 @@
-"""What a media file contains."""
+"""Asking a media file what it contains: header and first frame. The facts themselves are in `media.info`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 
-def _check_index(container: InputContainer, stream: Any, path: Path, seconds: float) -> None:
-    """Find a file cut behind its index without reading it: the index points past the end."""
-    entries = getattr(stream, "index_entries", None)
-    if not entries or not _DECLARING_FORMATS & {"mov", "mp4"} & set(container.format.name.split(",")):
-        return
-    size = path.stat().st_size
-    inside = sum(entry.pos + entry.size <= size for entry in entries)
-    check_complete(container, path, seconds, seconds * inside / len(entries))
-
-
 def probe(path: str | Path) -> MediaInfo:
     """Read the header and the first frame of a file.
 
@@ -60,11 +50,23 @@ def describe(container: InputContainer, path: Path) -> MediaInfo:
         frame = first_frame(container, path, video)
         if frame is None:
             raise corrupt_image(path) if facts["is_image"] else MediaError(f"{path}: {_DAMAGED}")
+        # Phones store portrait video lying on its side: the display matrix says that it is to be turned.
         width, height = (frame.height, frame.width) if orientation(frame)[0] else (frame.width, frame.height)
         facts |= {"has_video": True, "width": width, "height": height}
         if facts["is_image"]:
+            # Decoders fill up what is missing at the end of a JPEG with grey, and report nothing.
             check_jpeg_end(path)
         else:
             facts |= {"fps": source_fps(video), "duration": declared_seconds(container, video)}
             _check_index(container, video, path, facts["duration"])
     return MediaInfo(**facts)
+
+
+def _check_index(container: InputContainer, stream: Any, path: Path, seconds: float) -> None:
+    """Find a file cut behind its index without reading it: the index points past the end."""
+    entries = getattr(stream, "index_entries", None)
+    if not entries or not _DECLARING_FORMATS & {"mov", "mp4"} & set(container.format.name.split(",")):
+        return
+    size = path.stat().st_size
+    inside = sum(entry.pos + entry.size <= size for entry in entries)
+    check_complete(container, path, seconds, seconds * inside / len(entries))

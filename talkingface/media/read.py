@@ -28,7 +28,7 @@ from talkingface.media.probe import probe
 # stamps rounded to milliseconds would pick now one, now the other neighbour.
 _TIE_SECONDS = 0.002
 _BROKEN_CLOCK_SECONDS = 60.0  # a jump this far is a fault of the time stamps, not a picture that stood still
-_RESTART_SECONDS = 1.0
+_RESTART_SECONDS = 1.0  # a jump back this far is a clock that began anew
 
 
 class Clock:
@@ -43,14 +43,17 @@ class Clock:
     def __call__(self, frame: Any) -> tuple[float, float]:
         """Return (time, duration) of a decoded frame; times never decrease."""
         duration = float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0
+        # A frame without a duration is taken to last as long as the one before.
         duration = duration if duration > 0 else self._step
         due = 0.0 if self._last is None else self._last + self._step
         time = due if frame.pts is None else float(frame.pts * frame.time_base) + self._shift
         if self._last is not None:
             jump = time - self._last
+            # The clock restarted (joined recordings) or ran away: from here on it goes on where it was due.
             if jump > _BROKEN_CLOCK_SECONDS or jump < -_RESTART_SECONDS:
                 self._shift += due - time
                 time = due
+        # Small steps back are rounding of the container; the order of the frames is certain.
         self._last = time = time if self._last is None else max(time, self._last)
         self._step = duration
         return time, duration
@@ -115,6 +118,7 @@ class VideoReader:
             if self.start == 0 and self.stop != 0:
                 yield read_image(self.path)
             return
+        # A late start is worth a seek where frames are counted by time (`fps`); sound is collected from the front.
         origin = self._origin() if self.start and self.fps and not self.with_audio else None
         if origin is not None:
             with open_media(self.path) as container:
@@ -130,6 +134,7 @@ class VideoReader:
             yield from self._frames(demuxer, stream, None)
 
     def _origin(self) -> float | None:
+        """Time stamp of the first displayed frame, from which frames are counted; None where it has none."""
         with open_media(self.path) as container:
             frame = first_frame(container, self.path, video_stream(container))
             return None if frame is None or frame.pts is None else float(frame.pts * frame.time_base)
@@ -144,6 +149,7 @@ class VideoReader:
         self._finish(demuxer, stream, timed, collector)
 
     def _finish(self, demuxer: Demuxer, stream: Any, timed: _TimedFrames, collector: AudioCollector | None) -> None:
+        """Collect the rest of the sound; report a file that ended too early."""
         if collector is not None:
             fps = self.fps or source_fps(stream)
             stop = None if self.stop is None else self.stop / fps
@@ -205,6 +211,7 @@ def _select(timed: _TimedFrames, fps: float | None, start: int = 0, stop: int | 
             if index + 1 == stop:
                 return
         return
+    # An output frame is decided once the next source frame is known: `held` is on screen until then.
     held: Any = None
     end = 0.0
     position = start
@@ -215,6 +222,7 @@ def _select(timed: _TimedFrames, fps: float | None, start: int = 0, stop: int | 
             if position == stop:
                 return
         held, end = frame, time + duration
+    # The end of the file: the last frame stays on screen for as long as it says.
     total = 0 if held is None else frame_count(end, fps)
     for _ in range(position, total if stop is None else min(stop, total)):
         yield held
@@ -259,5 +267,6 @@ def _scan(demuxer: Demuxer, stream: Any) -> tuple[float | None, int]:
         trusted = trusted and (previous is None or abs(time - previous) < _RESTART_SECONDS)
         previous, lacks_duration = time, not packet.duration
     demuxer.check_complete(stream)
+    # A last packet without a duration ends with its beginning; it is shown for one frame.
     seconds = demuxer.span(stream) + (1.0 / source_fps(stream) if lacks_duration else 0.0)
     return (seconds if trusted and count else None), count

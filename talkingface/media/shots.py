@@ -31,6 +31,7 @@ class CutFinder:
         self.fps = fps
         self.cuts: list[int] = []
         self.count = 0
+        # The detector alone, without PySceneDetect's scene manager, which would open and decode the file again.
         self._detector = ContentDetector(threshold=threshold)
 
     def feed(self, frame: np.ndarray) -> None:
@@ -63,6 +64,7 @@ def find_cuts(frames: Iterable[np.ndarray], fps: float = FPS, threshold: float =
 def shots(cuts: Sequence[int], count: int) -> list[tuple[int, int]]:
     """Shots of a video of `count` frames as (first frame, one past the last); one shot without cuts."""
     edges = [0, *cuts, count]
+    # A cut at the first frame, or two at one place, would make a shot without frames.
     return [(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True) if last > first]
 
 
@@ -70,6 +72,7 @@ def _small_bgr(frame: np.ndarray) -> np.ndarray:
     """What PySceneDetect's scene manager hands to its detectors: BGR, the long side scaled to its working width."""
     from scenedetect.scene_manager import compute_downscale_factor
 
+    # The threshold holds for pictures of this size: sharper ones change more from frame to frame.
     factor = compute_downscale_factor(max(frame.shape[:2]))
     if factor > 1.0:
         height, width = (max(1, round(side / factor)) for side in frame.shape[:2])

@@ -20,7 +20,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # in order of preference; PyAV's wheels carry the first
 _AUDIO_BLOCK = 1024  # samples of one AAC frame
 _AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
-_AVCOL_BT709, _AVCOL_SMPTE170M, _AVCOL_LIMITED = 1, 6, 1
+_AVCOL_BT709, _AVCOL_SMPTE170M, _AVCOL_LIMITED = 1, 6, 1  # FFmpeg's AVCOL_SPC_... and AVCOL_RANGE_MPEG
 
 
 class VideoWriter:
@@ -71,6 +71,7 @@ class VideoWriter:
         if audio is not None and sample_rate not in _AAC_RATES:
             raise ValueError(f"AAC has no sample rate of {sample_rate} Hz; resample the audio to 16000, 44100 or 48000")
         self.fps = fps
+        # 29.97 is 30000/1001: a decimal fraction would drift by a frame in minutes.
         self.rate = Fraction(fps).limit_denominator(1001)
         self.size = size
         self.audio = None if audio is None else np.asarray(audio, dtype=np.float32)
@@ -155,6 +156,7 @@ class VideoWriter:
         from av.video.reformatter import ColorRange, Colorspace
 
         odd = frame.shape[0] % 2, frame.shape[1] % 2
+        # 4:2:0 has one colour sample for 2 x 2 pixels.
         if any(odd):
             frame = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
         picture = self._reformatter.reformat(
@@ -179,6 +181,7 @@ class VideoWriter:
 
         if self._sound is None:
             return
+        # Rounded from the start of the video, not block by block: errors would add up.
         due = round(self.frames / self.rate * self.sample_rate)
         while self._sent < due:
             stop = min(self._sent + _AUDIO_BLOCK, due)
@@ -200,6 +203,7 @@ class VideoWriter:
         with _as_output_error(self.path):
             self._send_audio(flush=True)
             for stream in filter(None, (self._video, self._sound)):
+                # An encoder holds frames back to look ahead; None makes it give out the last ones.
                 self._mux(stream, None)
             container, self._container = self._container, None
             container.close()

@@ -57,6 +57,7 @@ class ConvBlock(nn.Module):
         tanh: bool = False,
     ) -> None:
         super().__init__()
+        # Only the 2-D norm has the slow backward pass.
         conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, FastBatchNorm2d))[dims - 1]
         self.conv_block = nn.Sequential(conv(inputs, outputs, kernel, stride, padding), norm(outputs))
         self.residual = residual
@@ -75,6 +76,7 @@ def conv_stack(dims: int, inputs: int, rows: Sequence[tuple]) -> nn.Sequential:
     blocks: list[nn.Module] = []
     for channels, kernel, stride, padding, repeats in rows:
         blocks.append(ConvBlock(dims, inputs, channels, kernel, stride, padding))
+        # The residual blocks keep size and channels, as their sum requires.
         blocks += [ConvBlock(dims, channels, channels, 3, 1, 1, residual=True) for _ in range(repeats)]
         inputs = channels
     return nn.Sequential(*blocks)
@@ -108,6 +110,7 @@ def modulate(normalised: Tensor, modulation: Modulation) -> Tensor:
     gamma, beta = modulation
     if normalised.shape[0] == gamma.shape[0]:
         return normalised + normalised * gamma + beta
+    # The condition is computed once for G references and broadcast: repeating it would take G times the memory.
     grouped = normalised.unflatten(0, (gamma.shape[0], -1))
     return (grouped + grouped * gamma[:, None] + beta[:, None]).flatten(0, 1)
 
@@ -151,6 +154,8 @@ class Spade(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, C, H, W) features and (B, inputs, H, W) condition -> (B, C, H, W)."""
+        # The first norm is outside `apply_modulations`, so that features that serve several conditions are normalised
+        # once.
         return self.apply_modulations(F.instance_norm(x), self.modulations(condition))
 
 
@@ -167,6 +172,7 @@ class AdaINLayer(nn.Module):
         """(B, C, H, W) features and (B, inputs) vector -> (B, C, H, W)."""
         shared = self.mlp_shared(vector)
         gamma, beta = (linear(shared)[..., None, None] for linear in (self.mlp_gamma, self.mlp_beta))
+        # 1 + gamma: a layer whose linear maps give zeros changes nothing.
         return F.instance_norm(x) * (1 + gamma) + beta
 
 

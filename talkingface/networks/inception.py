@@ -19,6 +19,14 @@ from talkingface.weights.checkpoint import load_state_file
 SIDE = 299  # pixels, input of the network
 CLASSES = 1008  # rows of the published classifier, which nobody asks here
 
+# Layers up to each of the four depths whose features are compared; 2048 features come from the last.
+_DEPTHS = (
+    ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
+    ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
+    ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
+
 
 def to_side(images: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 3, 299, 299), bilinear without smoothing, as published."""
@@ -71,6 +79,7 @@ class FIDInception(Inception3):
     num_features = 2048
 
     def __init__(self) -> None:
+        # torchvision's own initialisation is slow, and every weight comes from the file.
         super().__init__(num_classes=CLASSES, aux_logits=False, transform_input=False, init_weights=False)
         for name, inputs, features in (("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)):
             setattr(self, name, _BlockA(inputs, pool_features=features))
@@ -85,6 +94,7 @@ class FIDInception(Inception3):
         Returns:
             (B, 64, 73, 73), (B, 192, 35, 35), (B, 768, 17, 17) and the pooled features (B, 2048, 1, 1).
         """
+        # The network was trained on [-1, 1].
         x = 2 * to_side(images) - 1
         maps = []
         for names in _DEPTHS:
@@ -105,11 +115,3 @@ class FIDInception(Inception3):
         """
         load_state_file(self, path, what="the FID Inception")
         return self
-
-
-_DEPTHS = (
-    ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
-    ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
-    ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
-    ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
-)

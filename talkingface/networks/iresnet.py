@@ -35,6 +35,7 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(WIDTHS[0])
         inputs = WIDTHS[0]
         for number, (width, blocks) in enumerate(zip(WIDTHS, LAYERS[network], strict=True), start=1):
+            # Unlike a ResNet for objects, the first stage halves the map as well: faces are small, 112 pixels.
             stage = [_Block(inputs, width, stride=2), *(_Block(width, width) for _ in range(blocks - 1))]
             setattr(self, f"layer{number}", nn.Sequential(*stage))
             inputs = width

@@ -38,6 +38,7 @@ def split_maps(maps: FeatureMaps) -> tuple[list[list[Tensor]], list[list[Tensor]
 
 def feature_matching(fake: FeatureMaps, real: FeatureMaps) -> Tensor:
     """Mean over scales of the summed L1 distances of the inner feature maps; no gradient reaches `real`."""
+    # All but the last map of a scale, which is the score.
     terms = [F.l1_loss(a.float(), b.detach().float()) for x, y in zip(fake, real) for a, b in zip(x[:-1], y[:-1])]
     return torch.stack(terms).sum() / len(fake)
 
@@ -90,6 +91,7 @@ class PerceptualLoss(nn.Module):
         with full_precision(images):
             features = self._features(images)
             pairs = [(a, b) for x, y in zip(features, target.features) for a, b in zip(x, y)]
+            # Sums over scales and layers, as published: the weights of the papers belong to sums.
             content = torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
             if not style:
                 return content, None
@@ -128,6 +130,7 @@ def velocity_loss(predicted: Tensor, target: Tensor, frames: int) -> Tensor:
     Returns:
         Mean over B*(T-1) steps of the norm over all coordinates; 1e-6 is added to each difference, as published.
     """
+    # Windows are cut apart before the difference: between two of them there is no motion.
     motions = [x.float().unflatten(0, (-1, frames)).diff(dim=1).flatten(2) for x in (predicted, target)]
     return (motions[0] - motions[1] + 1e-6).norm(dim=-1).mean()
 
@@ -145,6 +148,7 @@ def lip_weight_map(lips: Tensor, size: int, mouth: float = 4.0, upper: float = 0
     Returns:
         (B, 1, size, size).
     """
+    # Pixel centres in the units of the landmarks, which are relative to the crop.
     centres = (torch.arange(size, device=lips.device, dtype=torch.float32) + 0.5) / size
     low, high = lips.float().amin(-1, keepdim=True) - margin, lips.float().amax(-1, keepdim=True) + margin
     inside = (centres >= low) & (centres <= high)
@@ -180,9 +184,11 @@ def weighted_pyramid_l1(
 
 
 def _between(mask: Tensor, axis: int) -> Tensor:
+    """Weights of the steps between neighbours along an axis: the mean of both."""
     length = mask.shape[axis] - 1
     return (mask.narrow(axis, 0, length) + mask.narrow(axis, 1, length)) / 2
 
 
 def _weighted_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, C, H, W) under weights that may be of one item and channel: both means are over all they have."""
     return (values * mask).mean() / mask.mean()

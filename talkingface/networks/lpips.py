@@ -88,6 +88,7 @@ class LPIPS(nn.Module):
         Raises:
             CheckpointError: a file is missing, unreadable, or of another network.
         """
+        # Two files, one network: the trunk of a classifier, and linear layers that weigh its channels.
         trunk_state = {k.removeprefix("features."): v for k, v in _entries(trunk).items() if k.startswith("features.")}
         load_state(self.features, trunk_state, f"{trunk}: {self.net} trunk of LPIPS")
         features = {key: value for key, value in self.state_dict().items() if key.startswith("features.")}

@@ -70,6 +70,7 @@ class SyncExpert(nn.Module):
 
         Takes the lower half of each frame, turns RGB into BGR, and resizes where the crop has another size.
         """
+        # Channels are flipped before they are stacked: afterwards 15 of them lie on one axis.
         lower = frames[..., frames.shape[-2] // 2 :, :].flip(1)
         stacked = lower.transpose(1, 2).flatten(1, 2)
         if stacked.shape[-2:] == self.size:

@@ -85,6 +85,7 @@ class SyncNetV2(nn.Module):
             mismatch = self.load_state_dict(weights, strict=False)
         except Exception as error:
             raise CheckpointError(f"{path}: not the weights of syncnet_v2 ({str(error).splitlines()[0]})") from error
+        # Strict but for the counters, which only training reads.
         wrong = [key for key in mismatch.missing_keys if not key.endswith("num_batches_tracked")]
         wrong += mismatch.unexpected_keys
         if wrong:
@@ -153,6 +154,7 @@ def _folded(tower: nn.Sequential) -> nn.Sequential:
             layers.append(_flat_conv(module))
         elif isinstance(module, nn.Conv2d):
             layers.append(copy.deepcopy(module))
+        # A norm follows its convolution in both towers, and disappears in it.
         elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             _fold_norm(layers[-1], module)
         elif isinstance(module, nn.MaxPool3d):
@@ -167,6 +169,7 @@ def _folded(tower: nn.Sequential) -> nn.Sequential:
 
 def _flat_conv(conv: nn.Conv3d) -> nn.Conv2d:
     """A 3-D convolution whose kernel covers all frames, as a 2-D one over frames x channels."""
+    # Frame after frame on the channels, as `forward_lip` lays the window out.
     weight = conv.weight.detach().transpose(1, 2).flatten(1, 2)
     flat = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], conv.stride[1:], conv.padding[1:])
     flat = flat.to(weight)

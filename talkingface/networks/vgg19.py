@@ -73,6 +73,7 @@ class VGG19Features(nn.Module):
             raise CheckpointError(f"{what}: no VGG19 weights inside")
         nested = content.get("state_dict")
         entries = nested if isinstance(nested, Mapping) else content
+        # Three names for the same layer: torchvision's, that of the published renderer, and either behind `module.`.
         named = {f"features.{match[1]}": entries[key] for key in entries if (match := _KEY.match(str(key)))}
         own = self.state_dict()
         bad = [k for k in own if not isinstance(named.get(k), Tensor) or named[k].shape != own[k].shape]
