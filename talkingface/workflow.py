@@ -308,10 +308,8 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
         return None
 
     def score(model: TalkingFaceModel, stage: StageConfig, out: Path) -> Mapping[str, float]:
-        spec = get_spec(config.model_name)
-        pipeline = Pipeline(model, spec.name, landmarks=config.preprocess.landmarks)
-        evaluator = make_evaluator(config, pipeline, clips, spec.evaluator)
-        result = evaluator.run(chosen, out, rows=("generated",), quiet=True)
+        pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks)
+        result = make_evaluator(config, pipeline, clips).run(chosen, out, rows=("generated",), quiet=True)
         return result.values("generated")
 
     return score
@@ -320,10 +318,10 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
 # -- evaluation --------------------------------------------------------------------------------------------------------
 
 
-def make_evaluator(config: Config, pipeline: Any, clips: Clips, cls: type | None = None) -> Any:
-    """The evaluator of a configuration, with its metrics."""
+def make_evaluator(config: Config, pipeline: Pipeline, clips: Clips) -> Any:
+    """The evaluator of the configuration's model, with its metrics."""
     known = [clip for split in clips.values() for clip in split]
-    return (cls or Evaluator).from_config(config, pipeline, known)
+    return (get_spec(config.model_name).evaluator or Evaluator).from_config(config, pipeline, known)
 
 
 def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:
@@ -334,7 +332,7 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
     # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, loaded.asked("model"))
-    evaluator = make_evaluator(config, pipeline, clips, get_spec(config.model_name).evaluator)
+    evaluator = make_evaluator(config, pipeline, clips)
     chosen = clips["test"][: config.evaluation.max_clips]
     return evaluator.run(chosen, out)
 

@@ -59,11 +59,12 @@ def tiny_dataset(tmp_path_factory):
 
     The videos are made here; what a model needs of them is prepared once by `workflow.prepare` and then shared.
     """
+    from talkingface.config.sections import DemoConfig
     from talkingface.demo.corpus import make_corpus
 
     root = tmp_path_factory.mktemp("tiny")
     shape = {"identities": 2, "clips": 3, "unseen": 1, "seconds": 1.2, "size": 128, "seed": 7}
-    make_corpus(root / "data", **shape, workers=1, progress=False, filelists=root / "filelist")
+    make_corpus(root / "data", DemoConfig(**shape), workers=1, progress=False, filelists=root / "filelist")
     splits = ("train", "val", "test", "unseen")
     lists = {f"{split}_filelist": str(root / "filelist" / f"{split}.txt") for split in splits}
     return {

@@ -7,10 +7,13 @@ from talkingface.cli.arguments import HELP, Arguments, Command, Option
 
 def demo_data(arguments: Arguments) -> None:
     """Write the synthetic corpus; prints where it lies and how it is split."""
+    from talkingface.config.sections import DemoConfig
     from talkingface.demo.corpus import make_corpus
+    from talkingface.plugin.configuration import load_settings
 
-    options = {name: value for name, value in arguments.options.items() if name not in ("help", "out")}
-    print(make_corpus(arguments["out"], **options))
+    keys = {f"demo.{name}": arguments[name] for name in DemoConfig.model_fields}
+    demo = load_settings(overrides=keys).config.demo
+    print(make_corpus(arguments["out"], demo, fps=arguments["fps"], layout=arguments["layout"]))
 
 
 def convert_data(arguments: Arguments) -> None:

@@ -208,9 +208,9 @@ class DemoConfig(Section):
     """Size of the synthetic demo corpus."""
 
     identities: int = Field(6, gt=0)
-    clips: int = Field(7, gt=1)
+    clips: int = Field(7, gt=0)
     unseen: int = Field(2, ge=0)
-    seconds: float = Field(4.0, gt=0.5)
+    seconds: float = Field(4.0, gt=0)
     size: int = Field(256, ge=64)
     seed: int = Field(7, ge=0)
     tts: Literal["formant", "espeak"] = "formant"

@@ -23,10 +23,10 @@ from talkingface.demo.splits import check_lists, clip_id, split_corpus, write_li
 from talkingface.demo.truth import save_truth
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import file_sha256, write_text
-from talkingface.media import SAMPLE_RATE, VideoWriter, frame_count, write_wav
+from talkingface.media import FPS, SAMPLE_RATE, VideoWriter, frame_count, write_wav
 
 if TYPE_CHECKING:
-    from talkingface.config.sections import Config
+    from talkingface.config.sections import Config, DemoConfig
     from talkingface.demo.identity import Identity
 
 GENERATOR_VERSION = 2  # raise when the same parameters give other pixels or samples: old clips are then made anew
@@ -80,73 +80,98 @@ class _Job:
 
 def make_corpus(
     root: Path | str,
+    demo: DemoConfig,
     *,
-    identities: int = 6,
-    clips: int = 7,
-    unseen: int = 0,
-    seconds: float = 4.0,
-    fps: float = 25,
-    size: int = 256,
-    seed: int = 7,
-    tts: str = "formant",
+    fps: float = FPS,
     layout: str = "lrs2",
-    portraits: Path | str | None = None,
-    workers: int | None = None,
     nod: bool = False,
-    progress: bool = True,
     filelists: Path | str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> CorpusInfo:
     """Make a corpus of synthetic talking-face clips, or complete one that is already there.
 
     Every clip `<identity>/<clip>` gets `.mp4`, `.wav`, `.txt` (words) and `.json` (ground truth, see `load_tracks`).
-    A clip that exists with the same parameters is kept.
+    A clip that exists with the same parameters is kept. Further people (`demo.unseen`), with `UNSEEN_CLIPS` clips each,
+    stand in no list but `unseen.txt`.
 
     Args:
         root: folder of the videos, by convention `dataset/demo/data`.
-        identities: number of synthetic people.
-        clips: clips per identity.
-        unseen: further people, with `UNSEEN_CLIPS` clips each, who stand in no list but `unseen.txt`.
-        seconds: length of a clip; it has `frame_count(seconds, fps)` frames.
-        fps: frames per second.
-        size: side of the square frames in pixels, even, at least 64.
-        seed: fixes everything.
-        tts: "formant" (built in) or "espeak" (optional package).
+        demo: how many people and clips, how long and large, which portraits and speech; its seed fixes everything.
+        fps: frames per second; a clip has `frame_count(seconds, fps)` frames.
         layout: "lrs2" (`main/<identity>/<clip>.mp4`) or "flat" (`<identity>_<clip>.mp4`).
-        portraits: folder of pictures to use instead of the built-in portraits (needs MediaPipe).
-        workers: processes; None means one per available core.
         nod: see `plan_clip`; keep it off in data that scores are made from.
-        progress: show a progress bar.
         filelists: folder of the lists, by default `<root>/../filelist`. `train.txt`, `val.txt`, `test.txt` hold back
             clips of seen identities; `by_identity/` holds back whole identities; `unseen.txt` names the clips of the
             further people.
+        workers: processes; None means one per available core.
+        progress: show a progress bar.
 
     Raises:
         DataError: an impossible parameter or an unusable portrait.
         OutputError: the folder cannot be written.
     """
-    _check(identities, clips, unseen, seconds, fps, size, tts, layout)
+    _check(demo, fps, layout)
     root = Path(root)
     filelists = Path(filelists) if filelists is not None else root.parent / "filelist"
-    names = _portrait_names(portraits)
-    frames = frame_count(seconds, fps)
-    jobs = [
-        _Job(
-            *(i, c, names[i % len(names)][0], names[i % len(names)][1], frames, float(fps), size, seed, tts, nod),
-            mirror=bool(i // len(names) % 2),  # every second use of a portrait
-            target=_stem(root, layout, i, c),
-        )
-        for i, count in enumerate([clips] * identities + [min(UNSEEN_CLIPS, clips)] * unseen)
-        for c in range(count)
-    ]
-    by_clip, by_identity = split_corpus(identities, clips, layout)
+    names = _portrait_names(demo.portraits)
+    jobs = _jobs(root, demo, names, fps, layout, nod)
+    by_clip, by_identity = split_corpus(demo.identities, demo.clips, layout)
     check_lists(filelists, root, by_clip)
     todo = [job for job in jobs if not _is_current(job)]
     _run(todo, _worker_count(workers, todo), progress)
-    ids = tuple(clip_id(layout, job.identity, job.clip) for job in jobs)
-    strangers = [clip_id(layout, job.identity, job.clip) for job in jobs if job.identity >= identities]
-    parameters = {"identities": identities, "clips": clips, "unseen": unseen, "seconds": seconds, "fps": fps}
-    parameters |= {"size": size, "seed": seed, "tts": tts, "layout": layout, "nod": nod}
-    parameters["portraits"] = [Path(name).name for name, _ in names]
+    info = CorpusInfo(
+        root=root,
+        filelists=filelists,
+        clips=tuple(clip_id(layout, job.identity, job.clip) for job in jobs),
+        splits=by_clip,
+        splits_by_identity=by_identity,
+        unseen=[clip_id(layout, job.identity, job.clip) for job in jobs if job.identity >= demo.identities],
+        made=len(todo),
+        kept=len(jobs) - len(todo),
+    )
+    parameters = {**demo.model_dump(), "portraits": [Path(name).name for name, _ in names]}
+    _write_lists(info, parameters | {"fps": fps, "layout": layout, "nod": nod}, frame_count(demo.seconds, fps))
+    return info
+
+
+def _check(demo: DemoConfig, fps: float, layout: str) -> None:
+    """See that the parameters can be met, beyond what their types say."""
+    if fps <= 0:
+        raise DataError(f"demo corpus: fps must be positive, got {fps}")
+    if demo.size % 2:
+        raise DataError(f"demo corpus: size must be even, got {demo.size}")
+    if layout not in ("lrs2", "flat"):
+        raise DataError(f"demo corpus: layout must be lrs2 or flat, got {layout}")
+
+
+def _jobs(
+    root: Path, demo: DemoConfig, portraits: list[tuple[str, str]], fps: float, layout: str, nod: bool
+) -> list[_Job]:
+    """Every clip of the corpus: those of the identities, then those of the further people."""
+    counts = [demo.clips] * demo.identities + [min(UNSEEN_CLIPS, demo.clips)] * demo.unseen
+    return [
+        _Job(
+            identity=identity,
+            clip=clip,
+            portrait=portraits[identity % len(portraits)][0],
+            portrait_hash=portraits[identity % len(portraits)][1],
+            frames=frame_count(demo.seconds, fps),
+            fps=float(fps),
+            size=demo.size,
+            seed=demo.seed,
+            tts=demo.tts,
+            nod=nod,
+            mirror=bool(identity // len(portraits) % 2),  # every second use of a portrait
+            target=_stem(root, layout, identity, clip),
+        )
+        for identity, count in enumerate(counts)
+        for clip in range(count)
+    ]
+
+
+def _write_lists(info: CorpusInfo, parameters: dict[str, Any], frames: int) -> None:
+    """Write the manifest and the file lists."""
     manifest = {
         "synthetic": True,
         "note": "made by talkingface demo-data; figures on it are no evidence of model quality",
@@ -154,34 +179,15 @@ def make_corpus(
         "supersample": SUPERSAMPLE,
         "parameters": parameters,
         "frames_per_clip": frames,
-        "clips": ids,
-        "splits": by_clip,
-        "splits_by_identity": by_identity,
-        "unseen": strangers,
+        "clips": info.clips,
+        "splits": info.splits,
+        "splits_by_identity": info.splits_by_identity,
+        "unseen": info.unseen,
     }
-    write_text(root / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    write_lists(filelists, by_clip)
-    write_lists(filelists / "by_identity", by_identity)
-    write_lists(filelists, {"unseen": strangers})
-    return CorpusInfo(root, filelists, ids, by_clip, by_identity, strangers, made=len(todo), kept=len(jobs) - len(todo))
-
-
-def _check(
-    identities: int, clips: int, unseen: int, seconds: float, fps: float, size: int, tts: str, layout: str
-) -> None:
-    if identities < 1 or clips < 1 or unseen < 0:
-        raise DataError(
-            f"demo corpus: identities and clips must be at least 1, got {identities} and {clips};"
-            f" unseen at least 0, got {unseen}"
-        )
-    if not (seconds > 0 and fps > 0):
-        raise DataError(f"demo corpus: seconds and fps must be positive, got {seconds} and {fps}")
-    if size < 64 or size % 2:
-        raise DataError(f"demo corpus: size must be even and at least 64 pixels, got {size}")
-    if tts not in ("formant", "espeak"):
-        raise DataError(f"demo corpus: tts must be formant or espeak, got {tts}")
-    if layout not in ("lrs2", "flat"):
-        raise DataError(f"demo corpus: layout must be lrs2 or flat, got {layout}")
+    write_text(info.root / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_lists(info.filelists, info.splits)
+    write_lists(info.filelists / "by_identity", info.splits_by_identity)
+    write_lists(info.filelists, {"unseen": info.unseen})
 
 
 def _portrait_names(folder: Path | str | None) -> list[tuple[str, str]]:
@@ -282,21 +288,9 @@ def _make_clip(job: _Job) -> None:
 
 def ensure_demo_corpus(config: Config) -> None:
     """Write the synthetic corpus unless it is there already with the same parameters."""
-    pass
-
-    root = Path(config.data_root)
-    demo = config.demo
     make_corpus(
-        root,
-        identities=demo.identities,
-        clips=demo.clips,
-        unseen=demo.unseen,
-        seconds=demo.seconds,
-        fps=25,
-        size=demo.size,
-        seed=demo.seed,
-        tts=demo.tts,
-        portraits=Path(demo.portraits) if demo.portraits else None,
+        config.data_root,
+        config.demo,
         filelists=Path(config.train_filelist).parent if config.train_filelist else None,
         workers=config.preprocess.workers,
         progress=config.show_progress,

@@ -6,7 +6,6 @@ driven by another clip's audio. Pixel scores of a talking face mean little witho
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -16,23 +15,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from talkingface.clips.source import Audio, Source
-from talkingface.config.sections import EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError, OutputError, TalkingFaceError, Unavailable
 from talkingface.evaluation.bootstrap import SEED
-from talkingface.evaluation.metric import Metric, MetricContext, make_metric
+from talkingface.evaluation.metric import Metric
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line, safe_name
 from talkingface.evaluation.report.side_by_side import write_side_by_side
 from talkingface.evaluation.report.strip import write_strip
 from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.rows import Reference, assign_donors, choose_references, sound_of, write_still
 from talkingface.evaluation.sample import EvalSample
-from talkingface.evaluation.tracking import Tracker
+from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.media import samples_of
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.config.sections import Config
-    from talkingface.faces.track import LandmarkProvider, LandmarkTrack
+    from talkingface.faces.track import LandmarkTrack
 
 log = logging.getLogger("talkingface")
 
@@ -53,80 +51,24 @@ class Evaluator:
 
     Args:
         pipeline: what generates; None where a subclass needs none.
-        metrics: names, or metrics already built.
-        settings: the configuration's `evaluation` section.
-        weights_dir: folder of weight files.
-        device: where metric networks run.
-        landmarks: how landmarks of generated videos are found: as in preprocessing, or the numbers do not compare.
-        provider: a landmark detector to use instead.
-        pool: clips that may lend reference frames, usually those of the training split, and audio to a lone clip.
-        identity: what the report says about itself: `model`, `dataset`, `checkpoint`, ...
-        synthetic: whether the data are synthetic.
-        context: what surrounds the evaluation, for metrics that ask.
-        progress: whether progress bars are shown.
+        setup: what is computed, and with what.
 
     Raises:
         RegistryError: a metric is not known.
-        DataError: with `settings.strict`, a metric cannot be computed here.
     """
 
-    def __init__(
-        self,
-        pipeline: GeneratesFiles | None,
-        metrics: Sequence[str | Metric],
-        settings: EvaluationConfig | None = None,
-        *,
-        weights_dir: str | Path = "checkpoints",
-        device: str = "cpu",
-        landmarks: LandmarkConfig | None = None,
-        provider: LandmarkProvider | None = None,
-        pool: Sequence[ClipFolder] = (),
-        identity: Mapping[str, Any] | None = None,
-        synthetic: bool | None = None,
-        context: MetricContext | None = None,
-        progress: bool = True,
-    ) -> None:
+    def __init__(self, pipeline: GeneratesFiles | None, setup: EvaluationSetup) -> None:
         self.pipeline = pipeline
-        self.progress = progress
-        self.settings = settings or EvaluationConfig()
-        self.metrics = [
-            m if isinstance(m, Metric) else make_metric(m, self.settings, weights_dir, device, context)
-            for m in dict.fromkeys(metrics)
-        ]
-        self.tracker = Tracker(landmarks or LandmarkConfig(), provider, device)
-        self.pool = list(pool)
-        self.identity = dict(identity or {})
-        self.synthetic = synthetic
+        self.setup = setup
+        self.settings = setup.settings
+        self.metrics = setup.build_metrics()
+        self.tracker = setup.build_tracker()
         self.left_out: list[tuple[str, str, str, str]] = []  # entries of `EvalResult.skipped` known beforehand
 
     @classmethod
-    def from_config(
-        cls, config: Config, pipeline: GeneratesFiles, pool: Sequence[ClipFolder] = (), device: str | None = None
-    ) -> Evaluator:
-        """An evaluator as the configuration describes it.
-
-        Args:
-            config: the resolved configuration.
-            pipeline: what generates; its `checkpoint`, where it has one, is named in the report.
-            pool: clips that may lend reference frames.
-            device: where metric networks run; default the model's.
-        """
-        checkpoint = getattr(pipeline, "checkpoint", None)
-        identity = {"model": config.model_name, "dataset": config.dataset}
-        identity |= {"checkpoint": str(checkpoint)} if checkpoint else {}
-        return cls(
-            pipeline,
-            config.metrics,
-            config.evaluation,
-            weights_dir=config.weights_dir,
-            device=device or str(getattr(pipeline.model, "device", "cpu")),
-            pool=pool,
-            landmarks=config.preprocess.landmarks,
-            identity=identity,
-            synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
-            progress=config.show_progress,
-            context=MetricContext(config.saved_dir, config.dataset, pipeline.model, checkpoint),
-        )
+    def from_config(cls, config: Config, pipeline: GeneratesFiles, pool: Sequence[ClipFolder] = ()) -> Evaluator:
+        """An evaluator as the configuration describes it; see `EvaluationSetup.from_config`."""
+        return cls(pipeline, EvaluationSetup.from_config(config, pipeline, pool))
 
     def run(
         self,
@@ -265,12 +207,12 @@ class _Job:
         self.result = EvalResult()
         self.videos: dict[tuple[str, str], Path] = {}
         self.tracks: dict[str, dict[str, Any]] = {}  # detectors behind the prepared landmarks that were used
-        self.references = choose_references(clips, evaluator.pool, evaluator.settings.references)
+        self.references = choose_references(clips, evaluator.setup.pool, evaluator.settings.references)
 
     @cached_property
     def donors(self) -> dict[str, ClipFolder]:
         """Whose audio drives which clip where it is another's."""
-        return assign_donors(self.given, self.evaluator.pool)
+        return assign_donors(self.given, self.evaluator.setup.pool)
 
     def score_row(self, row: str, metrics: Sequence[Metric]) -> None:
         """Make and score the videos of one row."""
@@ -283,7 +225,7 @@ class _Job:
             "shuffled": self._shuffled,
         }
         done = []
-        hidden = self.quiet or not self.evaluator.progress or None  # None: shown on a terminal
+        hidden = self.quiet or not self.evaluator.setup.progress or None  # None: shown on a terminal
         for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=hidden, leave=False):
             try:
                 sample = makers[row](clip)
@@ -309,7 +251,13 @@ class _Job:
         if sample.lengths is not None and sample.lengths[0] != sample.lengths[1]:
             sample.notes.append("{} frames, the real video has {}".format(*sample.lengths))
         return ClipScore(
-            *(sample.row, sample.clip_id, values, sample.frames, sample.excluded, sample.notes, sample.curves),
+            row=sample.row,
+            clip_id=sample.clip_id,
+            values=values,
+            frames=sample.frames,
+            excluded=sample.excluded,
+            notes=sample.notes,
+            curves=sample.curves,
             video=sample.generated,
             reference=sample.reference,
         )
@@ -371,8 +319,9 @@ class _Job:
         pairs = [(clip, self.donors[clip.clip_id]) for clip in self.clips if clip.clip_id in self.donors]
         if not pairs:
             return
+        clips, donors = map(list, zip(*pairs, strict=True))
         try:
-            self.result.stage_figures = dict(scores(*map(list, zip(*pairs, strict=True))))
+            self.result.stage_figures = dict(scores(clips, donors))
         except Exception as error:
             self._skip("generated", "all", "stage figures", error)
 
@@ -383,10 +332,10 @@ class _Job:
         own = sum(reference.clip.clip_id == name for name, reference in used.items())
         rates = sorted({clip.fps for clip in self.clips})
         remarks = self.evaluator.remarks(list(used.values()), own)
-        remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.synthetic else []
+        remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.setup.synthetic else []
         remarks += [remark for metric in metrics for remark in metric.remarks()]
         self.result.provenance = {
-            **self.evaluator.identity,
+            **self.evaluator.setup.identity,
             "clips": len(self.clips),
             "fps": rates[0] if len(rates) == 1 else rates,
             "references": self.evaluator.describe_references(used),
@@ -394,7 +343,7 @@ class _Job:
             "landmarks": self._detector(),
             "interval95": {"method": "percentile bootstrap of the mean over clips", "seed": SEED}
             | {"resamples": self.evaluator.settings.bootstrap},
-            "synthetic": self.evaluator.synthetic,
+            "synthetic": self.evaluator.setup.synthetic,
             "remarks": remarks,
         }
 
@@ -459,12 +408,3 @@ def _whose(own: int, total: int) -> str:
     if own == total:
         return "the same clip"
     return "another clip of the same speaker" + (f" (but {own} of {total} from the same clip)" if own else "")
-
-
-def is_synthetic(data_root: Path) -> bool | None:
-    """What the corpus' manifest says, None without one."""
-    try:
-        manifest = json.loads((data_root / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return bool(manifest.get("synthetic")) if isinstance(manifest, dict) else None

@@ -23,10 +23,11 @@ from talkingface.clips.layouts import VIDEO_SUFFIXES, ClipItem, FolderLayout
 from talkingface.clips.source import Audio
 from talkingface.devices import resolve_device
 from talkingface.errors import ConfigError, DataError, MediaError
-from talkingface.evaluation.evaluator import Evaluator, is_synthetic
+from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import Metric, MetricContext
 from talkingface.evaluation.rows import Reference
 from talkingface.evaluation.sample import EvalSample
+from talkingface.evaluation.setup import EvaluationSetup, is_synthetic
 from talkingface.evaluation.tracking import TrackCache
 from talkingface.files import writable_folder
 from talkingface.lipsync.mouth_motion import best_lag, log_energy
@@ -61,18 +62,40 @@ def score_folders(loaded: LoadedConfig, generated: Path, reference: Path, output
     if "shuffled" in loaded.config.evaluation.rows:
         raise ConfigError("evaluation.rows: 'shuffled' needs a model that can be given another voice; leave it out")
     report = writable_folder(output)
-    pairs, unmade, strange = match(*(find_videos(folder, report) for folder in (generated, reference)))
+    pairs, unmade, strange = match(find_videos(generated, report), find_videos(reference, report))
     if not pairs:
         raise DataError(_no_pair(generated, reference, report))
-    evaluator = FolderEvaluator.from_settings(loaded, generated, reference)
+    evaluator = FolderEvaluator(None, _setup(loaded, generated, reference, strange))
     evaluator.left_out = [("generated", name, "clip", "no generated video of this name") for name in unmade]
-    evaluator.identity["without_a_real_video"] = strange
     rate = loaded.config.fps if loaded.asked("fps") else None
     with tempfile.TemporaryDirectory(prefix="talkingface-") as landmarks:
         cache = TrackCache(evaluator.tracker, Path(landmarks))
         result = evaluator.run([FileClip(made.video, real, cache, rate) for made, real in pairs], report)
     log.info("the report is in %s", report)
     return result
+
+
+def _setup(loaded: LoadedConfig, generated: Path, reference: Path, strange: list[str]) -> EvaluationSetup:
+    """What the configuration says, for two folders; `strange`: generated videos that no real one belongs to."""
+    config = loaded.config
+    return EvaluationSetup(
+        metrics=config.metrics,
+        settings=config.evaluation,
+        weights_dir=config.weights_dir,
+        device=str(resolve_device(config.device)),
+        landmarks=config.preprocess.landmarks,
+        identity={
+            "model": generated.resolve().name,
+            "dataset": reference.resolve().name,
+            "generated": str(generated),
+            "reference": str(reference),
+            "sound": "real",
+            "without_a_real_video": strange,
+        },
+        synthetic=is_synthetic(reference if (reference / "manifest.json").is_file() else reference.parent),
+        context=MetricContext(config.saved_dir),
+        progress=config.show_progress,
+    )
 
 
 def require_figures(result: EvalResult) -> None:
@@ -199,24 +222,6 @@ class FileClip:
 class FolderEvaluator(Evaluator):
     """Scores video files that are there already. A clip that one of the metrics cannot score is left out of all."""
 
-    @classmethod
-    def from_settings(cls, loaded: LoadedConfig, generated: Path, reference: Path) -> FolderEvaluator:
-        """An evaluator as the configuration describes it, for two folders."""
-        config = loaded.config
-        names = {"model": generated.resolve().name, "dataset": reference.resolve().name}
-        return cls(
-            None,
-            config.metrics,
-            config.evaluation,
-            weights_dir=config.weights_dir,
-            device=str(resolve_device(config.device)),
-            landmarks=config.preprocess.landmarks,
-            context=MetricContext(config.saved_dir),
-            identity={**names, "generated": str(generated), "reference": str(reference), "sound": "real"},
-            synthetic=is_synthetic(reference if (reference / "manifest.json").is_file() else reference.parent),
-            progress=config.show_progress,
-        )
-
     def generate(self, clip: Any, reference: Reference, speaker: Any, output: Path) -> Path:
         """The file that is there already."""
         return clip.made
@@ -224,9 +229,9 @@ class FolderEvaluator(Evaluator):
     def remarks(self, references: Sequence[Reference], own: int) -> list[str]:
         """What is known about videos of strangers: nothing but the files."""
         remarks = ["video files of another system", "the still face is a frame of the clip itself"]
-        if strange := self.identity.get("without_a_real_video"):
+        if strange := self.setup.identity.get("without_a_real_video"):
             remarks.append(f"{len(strange)} further videos have no real one of their name and are not judged")
-        folders = [Path(self.identity[name]).resolve() for name in ("generated", "reference")]
+        folders = [Path(self.setup.identity[name]).resolve() for name in ("generated", "reference")]
         if folders[0] == folders[1]:
             remarks.append("generated and reference are the same folder: every video is compared with itself")
         return remarks
@@ -270,7 +275,7 @@ def _sound_note(clip: FileClip, sample: EvalSample) -> list[str]:
         return []
     heard = sample.driving_audio()
     frames = int(min(len(own), len(heard)) * sample.fps / SAMPLE_RATE)
-    lag, alike = best_lag(*(log_energy(sound, frames, sample.fps) for sound in (heard, own)))
+    lag, alike = best_lag(log_energy(heard, frames, sample.fps), log_energy(own, frames, sample.fps))
     if not math.isfinite(alike):
         return []
     if alike < SAME_SOUND:

@@ -15,6 +15,7 @@ from talkingface import workflow as runner
 from talkingface.benchmark import speed as benchmark
 from talkingface.cli import commands as cli
 from talkingface.cli.arguments import HELP, Command, Option, parse, split_files
+from talkingface.config.sections import DemoConfig
 from talkingface.devices import limit_threads
 from talkingface.errors import ConfigError, DataError
 from talkingface.evaluation.report.result import EvalResult, RowResult
@@ -108,6 +109,16 @@ def imported_by(code: str) -> set[str]:
 def test_listing_loads_nothing_heavy(code):
     heavy = {"torch", "mediapipe", "librosa", "cv2", "av", "skimage", "matplotlib", "talkingface.models.iplap.model"}
     assert not heavy & imported_by(code)
+
+
+def test_demo_data_has_the_sizes_of_the_configuration_and_checks_them(capsys, tmp_path):
+    defaults = {option.name: option.default for option in cli.COMMANDS["demo-data"].options}
+    assert DemoConfig().model_dump().items() <= defaults.items()
+    command = ["demo-data", f"--out={tmp_path / 'data'}", "--identities=1", "--clips=1", "--unseen=0", "--seconds=0.2"]
+    assert cli.main([*command, "--size=32"]) == 2
+    assert "command line: 'demo.size': expected greater than or equal to 64, got 32" in capsys.readouterr().err
+    assert cli.main([*command, "--size=64", "--layout=flat"]) == 0
+    assert (tmp_path / "data" / "id00_00000.mp4").is_file() and "made=1" in capsys.readouterr().out
 
 
 def test_only_the_command_line_prints_and_knows_arguments_and_exit_codes():

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface.demo import MouthTracks, load_lips, load_tracks, make_corpus
+from talkingface.config.sections import DemoConfig
+from talkingface.demo import MouthTracks, load_lips, load_tracks
+from talkingface.demo import corpus as demo_corpus
 from talkingface.demo import mesh as face_mesh
 from talkingface.demo.deform import FrameState, frame_landmarks, lip_landmarks, measures, pose_points
 from talkingface.demo.identity import Identity, build_identity
@@ -22,7 +24,7 @@ from talkingface.demo.visemes import mouth_tracks, viseme
 from talkingface.errors import DataError
 from talkingface.evaluation.metrics.silence import quiet_frames
 
-SMALL = {"identities": 2, "clips": 2, "seconds": 1.2, "size": 128, "progress": False}
+SMALL = {"identities": 2, "clips": 2, "seconds": 1.2, "size": 128}
 EXTREMES = [
     FrameState(),
     FrameState(press=1),
@@ -35,10 +37,16 @@ EXTREMES = [
 ]
 
 
+def corpus(root, layout="lrs2", workers=None, **demo):
+    """A corpus of people who are all in its lists, unless `unseen` says otherwise."""
+    settings = DemoConfig(**{"unseen": 0, **demo})
+    return demo_corpus.make_corpus(root, settings, layout=layout, workers=workers, progress=False)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """2 identities x 2 clips x 1.2 s at 128 px, made once."""
-    return make_corpus(tmp_path_factory.mktemp("demo") / "data", **SMALL)
+    return corpus(tmp_path_factory.mktemp("demo") / "data", **SMALL)
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2], ids=["astronaut", "hopper-recoloured", "astronaut-mirrored"])
@@ -57,7 +65,7 @@ def measured(tmp_path_factory):
     from talkingface.media import VideoReader
 
     root = tmp_path_factory.mktemp("measured") / "data"
-    info = make_corpus(root, identities=3, clips=1, seconds=2.4, size=256, workers=1, progress=False)
+    info = corpus(root, identities=3, clips=1, seconds=2.4, size=256, workers=1)
     provider = make_provider("mediapipe", "static")
     videos = [root / "main" / f"{clip}.mp4" for clip in info.clips]
     return [(path, load_tracks(path), track_faces(VideoReader(path), provider)) for path in videos]
@@ -115,23 +123,23 @@ def test_length_is_the_rounded_frame_count_and_the_sound_ends_with_the_picture(s
 def test_a_second_run_keeps_everything_and_an_unfinished_clip_is_made_again(small):
     kept, lost = (video(small, clip) for clip in small.clips[:2])
     before, stamp = decoded(lost), kept.stat().st_mtime_ns
-    assert make_corpus(small.root, **SMALL).kept == 4
+    assert corpus(small.root, **SMALL).kept == 4
     lost.with_suffix(".json").unlink()  # as after a kill: the json comes last
-    again = make_corpus(small.root, **SMALL)
+    again = corpus(small.root, **SMALL)
     assert (again.made, again.kept) == (1, 3)
     np.testing.assert_array_equal(decoded(lost), before)
     assert kept.stat().st_mtime_ns == stamp
 
 
 def test_other_parameters_replace_the_clips(tmp_path):
-    settings = {"identities": 1, "clips": 1, "seconds": 0.2, "size": 64, "progress": False}
-    first = make_corpus(tmp_path / "data", **settings)
-    assert make_corpus(tmp_path / "data", **settings | {"seed": 8}).made == 1
+    settings = {"identities": 1, "clips": 1, "seconds": 0.2, "size": 64}
+    first = corpus(tmp_path / "data", **settings)
+    assert corpus(tmp_path / "data", **settings | {"seed": 8}).made == 1
     assert first.splits == {split: ["id00/00000"] for split in SPLITS}  # one clip: it is all there is
 
 
 def test_flat_layout_puts_clips_side_by_side(tmp_path):
-    info = make_corpus(tmp_path / "d", identities=1, clips=1, seconds=0.2, size=64, layout="flat", progress=False)
+    info = corpus(tmp_path / "d", identities=1, clips=1, seconds=0.2, size=64, layout="flat")
     assert info.clips == ("id00_00000",) and (tmp_path / "d" / "id00_00000.mp4").is_file()
 
 
@@ -147,9 +155,7 @@ def test_splits_never_share_a_clip_and_never_an_identity(count):
 
 
 def test_unseen_people_stand_in_a_list_of_their_own(tmp_path):
-    info = make_corpus(
-        tmp_path / "data", identities=1, clips=2, unseen=1, seconds=0.2, size=64, workers=1, progress=False
-    )
+    info = corpus(tmp_path / "data", identities=1, clips=2, unseen=1, seconds=0.2, size=64, workers=1)
     assert info.unseen == ["id01/00000", "id01/00001"] and set(info.unseen) <= set(info.clips)
     assert not set(info.unseen) & set().union(*info.splits.values(), *info.splits_by_identity.values())
     assert (info.filelists / "unseen.txt").read_text().split() == info.unseen
@@ -276,17 +282,15 @@ def test_detector_puts_the_lips_where_the_truth_says(measured):
 
 
 def test_wrong_parameters_and_foreign_files_are_refused_in_one_line(tmp_path):
-    with pytest.raises(DataError, match="size must be even and at least 64"):
-        make_corpus(tmp_path / "data", size=63)
-    with pytest.raises(DataError, match="identities and clips must be at least 1"):
-        make_corpus(tmp_path / "data", identities=0)
+    with pytest.raises(DataError, match="size must be even, got 65"):
+        corpus(tmp_path / "data", size=65)
     with pytest.raises(DataError, match="no such folder of portraits"):
-        make_corpus(tmp_path / "data", portraits=tmp_path / "none")
+        corpus(tmp_path / "data", portraits=str(tmp_path / "none"))
     lists = tmp_path / "filelist"
     lists.mkdir()
     (lists / "train.txt").write_text("5535415699068794046/00001\n")
     with pytest.raises(DataError, match="not one of a demo corpus"):
-        make_corpus(tmp_path / "data", **SMALL)
+        corpus(tmp_path / "data", **SMALL)
     assert not (tmp_path / "data").exists()
     with pytest.raises(DataError, match="only demo clips have it"):
         load_tracks(tmp_path / "other.mp4")
@@ -295,18 +299,18 @@ def test_wrong_parameters_and_foreign_files_are_refused_in_one_line(tmp_path):
 def test_unusable_portraits_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"none of the 1 pictures.*broken\.png: cannot be read as a picture"):
-        make_corpus(tmp_path / "data", portraits=tmp_path, progress=False)
+        corpus(tmp_path / "data", portraits=str(tmp_path))
 
 
 def test_missing_espeak_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match="tts=espeak needs the package espeakng-loader"):
-        make_corpus(tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, tts="espeak", progress=False)
+        corpus(tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, tts="espeak")
 
 
 @pytest.mark.slow
 def test_two_processes_make_the_same_corpus_as_one(small, tmp_path):
-    twin = make_corpus(tmp_path / "data", workers=2, **SMALL)
+    twin = corpus(tmp_path / "data", workers=2, **SMALL)
     for clip in small.clips:
         assert (
             video(twin, clip).with_suffix(".json").read_bytes() == video(small, clip).with_suffix(".json").read_bytes()
@@ -322,9 +326,7 @@ def test_user_portraits_become_identities(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     write_image(pictures / "someone.png", builtin_portrait("grace_hopper").image)
-    info = make_corpus(
-        tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, portraits=pictures, progress=False
-    )
+    info = corpus(tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, portraits=str(pictures))
     assert info.made == 1
     assert json.loads((info.root / "manifest.json").read_text())["parameters"]["portraits"] == ["someone.png"]
 

@@ -18,6 +18,7 @@ from talkingface.config.sections import Config, EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError, MediaError, OutputError, RegistryError
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import Figure, Metric, make_metric
+from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.evaluation.tracking import Tracker
 from talkingface.faces.track import track_faces
 from talkingface.files import output_error
@@ -90,14 +91,19 @@ def clips(tmp_path_factory):
     ]
 
 
+def setup(metrics, provider="toy", **settings):
+    provider = ToyProvider() if provider == "toy" else provider
+    return EvaluationSetup(metrics, EvaluationConfig(**settings), provider=provider)
+
+
 def evaluate(clips, out, metrics=("SSIM", "PSNR", "LMD", "MOUTH", "LSE"), fail=(), run=None, pool=(), **settings):
     settings.setdefault("rows", ("generated", "real", "still", "shuffled"))
     pipeline = ToyPipeline(fail)
-    judge = Evaluator(
-        pipeline, metrics, EvaluationConfig(**settings), weights_dir=out / "nothing", provider=ToyProvider(), pool=pool,
+    chosen = EvaluationSetup(
+        metrics, EvaluationConfig(**settings), weights_dir=out / "nothing", provider=ToyProvider(), pool=pool,
         identity={"model": "Toy", "dataset": "toys", "checkpoint": "x.pt"}, synthetic=True,
     )  # fmt: skip
-    return judge.run(clips, out, **(run or {})), pipeline
+    return Evaluator(pipeline, chosen).run(clips, out, **(run or {})), pipeline
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +252,7 @@ def test_a_metric_that_fails_on_one_clip_keeps_the_others(clips, tmp_path):
         def detect(self, frame):
             return [] if frame[30, 30, 0] > 130 else super().detect(frame)
 
-    judge = Evaluator(ToyPipeline(), ("LMD", "PSNR"), EvaluationConfig(rows=("generated",)), provider=NoFaceInAnnTwo())
+    judge = Evaluator(ToyPipeline(), setup(("LMD", "PSNR"), provider=NoFaceInAnnTwo(), rows=("generated",)))
     result = judge.run(clips, tmp_path, stage_scores=False)
     assert [(clip, what) for _, clip, what, _ in result.skipped] == [("bob/one", "LMD")]
     assert "no face found" in result.skipped[0][3]
@@ -270,7 +276,7 @@ def test_other_length_is_noted(clips, tmp_path):
         def generate_file(self, source, audio, output, progress=False):
             super().generate_file(source, type(audio)(audio.samples[: 640 * 20]), output)
 
-    judge = Evaluator(Short(), ("PSNR",), EvaluationConfig(rows=("generated",)), provider=ToyProvider())
+    judge = Evaluator(Short(), setup(("PSNR",), rows=("generated",)))
     result = judge.run(clips[:1], tmp_path)
     assert result.clips[0].notes == ["20 frames, the real video has 30"]
     assert result.clips[0].frames["psnr"] == 20
@@ -291,7 +297,7 @@ def test_a_metric_whose_rows_are_not_there_says_what_to_set_and_strict_does_not_
     assert f"SWAP: n/a ({reason})" in result.table()
     assert json.loads((tmp_path / "metrics.json").read_text())["unavailable"]["SWAP"]["reason"] == reason
     assert "needs the rows generated and shuffled" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    files = Evaluator(None, ("SWAP",))._needed_rows(make_metric("SWAP"), ("generated",))
+    files = Evaluator(None, setup(("SWAP",)))._needed_rows(make_metric("SWAP"), ("generated",))
     assert files == "needs the rows generated and shuffled, which only a model can make that is given another voice"
 
 
@@ -307,7 +313,7 @@ class Upper(Metric):
 
 
 def test_the_detector_behind_prepared_landmarks_is_named_where_none_was_at_work(clips, tmp_path):
-    judge = Evaluator(ToyPipeline(), (Upper(), "PSNR"), EvaluationConfig(rows=("real",)), weights_dir=tmp_path)
+    judge = Evaluator(ToyPipeline(), setup((Upper(), "PSNR"), provider=None, rows=("real",)))
     result = judge.run(clips[:2], tmp_path, quiet=True)
     assert judge.tracker.describe() == {}
     assert result.provenance["landmarks"] == {"provider": "toy", "version": "1", "layout": "ibug68", "mode": "static"}
@@ -322,7 +328,7 @@ def test_detectors_of_the_evaluation_run_on_its_device(monkeypatch):
         "talkingface.evaluation.tracking.make_provider", lambda *a, **k: asked.append(k) or ToyProvider()
     )
     settings = LandmarkConfig(provider="s3fd").on("/w", "cuda:1")
-    Evaluator(None, (), landmarks=settings, device="cpu").tracker.prepare()
+    Evaluator(None, EvaluationSetup(landmarks=settings, device="cpu")).tracker.prepare()
     Tracker(settings).prepare()
     assert [(k["device"], k["weights_dir"]) for k in asked] == [("cpu", "/w"), ("cuda:1", "/w")]
 
@@ -424,7 +430,7 @@ def test_output_that_cannot_be_written_stops_at_once(clips, tmp_path):
             raise output_error(output, error) from error
 
     with pytest.raises(OutputError, match="disk is full"):
-        Evaluator(FullDisk(), ("PSNR",), provider=ToyProvider()).run(clips, tmp_path)
+        Evaluator(FullDisk(), setup(("PSNR",))).run(clips, tmp_path)
 
 
 def test_a_video_that_cannot_be_encoded_is_left_out_like_any_other(clips, tmp_path):
@@ -434,8 +440,7 @@ def test_a_video_that_cannot_be_encoded_is_left_out_like_any_other(clips, tmp_pa
                 raise OutputError(f"{output}: cannot be encoded")
             super().generate_file(source, audio, output, progress)
 
-    settings = EvaluationConfig(rows=("generated",), html=False)
-    result = Evaluator(Choosy(), ("PSNR",), settings, provider=ToyProvider()).run(clips, tmp_path)
+    result = Evaluator(Choosy(), setup(("PSNR",), rows=("generated",), html=False)).run(clips, tmp_path)
     assert result.failed("generated")[0][0] == clips[0].clip_id and result.rows["generated"].clips == len(clips) - 1
 
 

@@ -128,7 +128,7 @@ class Comparison:
 
     def paired(self, run: Run) -> set[str]:
         """Clips that a run and the first one share: of the same name, and of the same real video as far as is known."""
-        common = set.intersection(*({clip.clip_id for clip in generated(r)} for r in (run, self.runs[0])))
+        common = {clip.clip_id for clip in generated(run)} & {clip.clip_id for clip in generated(self.runs[0])}
         known = self._known_videos(run)
         sets = {r.result.provenance.get("dataset") for r in (run, self.runs[0])} - {None}
         return {name for name in common if known.get(name, len(sets) < 2)}
@@ -274,7 +274,8 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
         if GENERATED not in result.rows:
             raise DataError(f"{file}: has no `{GENERATED}` row, so there is nothing to compare")
         _take_from_shuffled(result)
-    return [Run(*parts) for parts in zip(_names(files, results), files, results, strict=True)]
+    names = _names(files, results)
+    return [Run(name, file, result) for name, file, result in zip(names, files, results, strict=True)]
 
 
 def _take_from_shuffled(result: EvalResult) -> None:

@@ -13,10 +13,10 @@ from talkingface.clips.layouts import UNSEEN, make_layout
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.evaluation.bootstrap import SEED, mean_interval
-from talkingface.evaluation.evaluator import is_synthetic
 from talkingface.evaluation.metric import Figure, mean_of
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line
 from talkingface.evaluation.report.write import write_report
+from talkingface.evaluation.setup import is_synthetic
 from talkingface.lipsync.expert.data import SyncWindows, known_columns, sync_starts
 from talkingface.lipsync.expert.embedding import embed_clip
 from talkingface.lipsync.expert.judge import MEL, inner_judge
@@ -96,16 +96,14 @@ class SyncEvaluator:
         self.synthetic = synthetic
 
     @classmethod
-    def from_config(
-        cls, config: Config, pipeline: Any, pool: Sequence[ClipFolder] = (), device: str | None = None
-    ) -> SyncEvaluator:
+    def from_config(cls, config: Config, pipeline: Any, pool: Sequence[ClipFolder] = ()) -> SyncEvaluator:
         """An evaluator as the configuration describes it; see `Evaluator.from_config`."""
         layout = make_layout(config)
         unseen = set(layout.listed_ids(config, UNSEEN) or ())
         train = set(layout.split_ids(config, "train"))
         identity = {"model": config.model_name, "dataset": config.dataset, "checkpoint": str(pipeline.checkpoint)}
         return cls(
-            pipeline.model if device is None else pipeline.model.to(device),
+            pipeline.model,
             config.evaluation,
             strangers=[clip for clip in pool if clip.clip_id in unseen],
             speakers=[clip.speaker for clip in pool if clip.clip_id in train],

@@ -49,7 +49,8 @@ def measure_offset(table: np.ndarray) -> dict[str, Any]:
     if rows.sum() < LEAST_WINDOWS:
         raise Rejected(
             f"only {rows.sum()} windows with a face and sound; filters.sync needs {LEAST_WINDOWS}",
-            *(int(rows.sum()), LEAST_WINDOWS),
+            measured=int(rows.sum()),
+            limit=LEAST_WINDOWS,
         )
     offset, confidence = peak_of(offset_curve(table))
     halves = [_half(part, confidence) for part in np.array_split(table, 2)]
