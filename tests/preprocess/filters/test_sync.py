@@ -266,7 +266,7 @@ def test_move_sound_undoes_an_offset_at_any_frame_rate():
     sound = np.arange(1.0, 1601)
     np.testing.assert_array_equal(move_sound(sound, 1, 50.0), np.concatenate([np.zeros(320), sound[:1280]]))
     np.testing.assert_array_equal(move_sound(sound, -2, 50.0), np.concatenate([sound[640:], np.zeros(640)]))
-    assert not move_sound(sound, 99).any() and len(move_sound(sound, -99)) == 1600
+    assert not move_sound(sound, 99, 25.0).any() and len(move_sound(sound, -99, 25.0)) == 1600
 
 
 def test_public_network_scores_the_crops_around_the_landmarks_as_lse_does(clips):
