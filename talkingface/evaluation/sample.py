@@ -174,7 +174,6 @@ class EvalSample:
     def _load(source: AudioSource) -> np.ndarray:
         if callable(source):
             return source()
-
         return read_audio(source)
 
     def _once(self, key: str, make: Callable[[], Any]) -> Any:

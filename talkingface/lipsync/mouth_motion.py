@@ -19,6 +19,34 @@ SILENCE_DB = -50.0
 """Energy this far below the clip's loudest frame counts as silence: noise in pauses must not carry the correlation."""
 
 
+def opening(track: LandmarkTrack, detected_only: bool = False) -> np.ndarray:
+    """(F,) mouth opening; NaN in frames without points, or with `detected_only` also in interpolated ones."""
+    values = np.array(track.opening(), np.float64)
+    values[~(track.found if detected_only else track.valid)] = np.nan
+    return values
+
+
+def log_energy(
+    audio: np.ndarray, frames: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE, floor: float = SILENCE_DB
+) -> np.ndarray:
+    """(frames,) loudness in dB of two frames' worth of sound around the time of each frame.
+
+    It counts from the loudest frame and is cut off at `floor`; sound that is zero throughout gives 0 everywhere.
+    """
+    # Running sums: the power of any window is then one subtraction, however much windows overlap.
+    squares = np.concatenate([[0.0], np.cumsum(np.square(audio.astype(np.float64)))])
+    centre = np.arange(frames) * sample_rate / fps
+    half = sample_rate / fps
+    low = np.clip(np.round(centre - half).astype(int), 0, len(audio))
+    high = np.clip(np.round(centre + half).astype(int), 0, len(audio))
+    # At the ends of the clip windows are cut short: the mean, not the sum, keeps them comparable.
+    power = (squares[high] - squares[low]) / np.maximum(high - low, 1)
+    loudest = power.max(initial=0.0)
+    if loudest <= 0.0:
+        return np.zeros(frames)
+    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (floor / 10.0)))
+
+
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson correlation of two series (n,) over the positions where both are finite; NaN when one is constant."""
     good = np.isfinite(first) & np.isfinite(second)
@@ -41,38 +69,14 @@ def best_lag(leader: np.ndarray, follower: np.ndarray, max_lag: int = MAX_LAG) -
     length = min(len(leader), len(follower))
     leader, follower = leader[:length], follower[:length]
     best = (math.nan, math.nan)
+    # From the middle outwards, and only a larger value replaces the best: of equal ones the smallest shift counts.
     for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
         common = length - abs(lag)
         if common < max(10, length / 2):
             continue
+        # A follower that is late by `lag` has its frame k + lag where the leader has frame k.
         start, late = max(lag, 0), max(-lag, 0)
         value = correlation(leader[late : late + common], follower[start : start + common])
         if math.isfinite(value) and not value <= best[1]:
             best = (float(lag), value)
     return best
-
-
-def log_energy(
-    audio: np.ndarray, frames: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE, floor: float = SILENCE_DB
-) -> np.ndarray:
-    """(frames,) loudness in dB of two frames' worth of sound around the time of each frame.
-
-    It counts from the loudest frame and is cut off at `floor`; sound that is zero throughout gives 0 everywhere.
-    """
-    squares = np.concatenate([[0.0], np.cumsum(np.square(audio.astype(np.float64)))])
-    centre = np.arange(frames) * sample_rate / fps
-    half = sample_rate / fps
-    low = np.clip(np.round(centre - half).astype(int), 0, len(audio))
-    high = np.clip(np.round(centre + half).astype(int), 0, len(audio))
-    power = (squares[high] - squares[low]) / np.maximum(high - low, 1)
-    loudest = power.max(initial=0.0)
-    if loudest <= 0.0:
-        return np.zeros(frames)
-    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (floor / 10.0)))
-
-
-def opening(track: LandmarkTrack, detected_only: bool = False) -> np.ndarray:
-    """(F,) mouth opening; NaN in frames without points, or with `detected_only` also in interpolated ones."""
-    values = np.array(track.opening(), np.float64)
-    values[~(track.found if detected_only else track.valid)] = np.nan
-    return values

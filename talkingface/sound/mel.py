@@ -19,7 +19,9 @@ from talkingface.sound import SAMPLE_RATE
 MEL_WIDTH = 16
 """Columns in the window of one video frame: 200 ms, five frames at 25 fps."""
 
-_BLOCK = 4096  # STFT columns per FFT call: bounds the working memory of hour-long audio to about 60 MB
+# STFT columns per FFT call. Windowed samples take 4096 x 800 x 8 bytes = 26 MB, their spectrum 4096 x 401 x 16 bytes as
+# much again, so a call stays near 60 MB however long the sound; an hour at once would take 4 GB.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def _hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
 
 
 def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
+    """The inverse of `_hertz_to_mel`."""
     return np.where(mel >= 15.0, 1000.0 * np.exp((math.log(6.4) / 27.0) * (mel - 15.0)), mel * 200.0 / 3.0)
 
 
@@ -87,10 +90,13 @@ def mel_basis(config: MelConfig = MelConfig()) -> np.ndarray:
     frequencies = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)
     low, high = _hertz_to_mel(np.array([config.fmin, config.fmax], dtype=np.float64))
     edges = _mel_to_hertz(np.linspace(low, high, config.n_mels + 2))
+    # Band b rises from edge b to b + 1 and falls to b + 2; where the lower of both slopes is negative it is zero.
     rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
     basis = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    # Rounded to float32 and used in float64 below: librosa's filters were rounded when the models were trained.
     basis = basis.astype(np.float32)
+    # Cached for all callers: writing into it would change the spectrogram of everybody else.
     basis.setflags(write=False)
     return basis
 
@@ -98,6 +104,7 @@ def mel_basis(config: MelConfig = MelConfig()) -> np.ndarray:
 def preemphasis(audio: np.ndarray, coefficient: float = 0.97) -> np.ndarray:
     """Return y[t] = x[t] - p x[t-1], (n,) float64; the first sample stays as it is."""
     emphasised = audio.astype(np.float64)
+    # The right side is computed before anything is written, so each sample takes off the original one before it.
     emphasised[1:] -= coefficient * emphasised[:-1]
     return emphasised
 
@@ -110,7 +117,9 @@ def _magnitudes(signal: np.ndarray, config: MelConfig) -> Iterator[np.ndarray]:
     padded = np.pad(signal, half, mode=config.pad_mode)
     window = np.zeros(config.n_fft)
     start = (config.n_fft - config.win) // 2
+    # A periodic Hann window (divided by `win`, not by `win - 1`), as SciPy and librosa use for spectra.
     window[start : start + config.win] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(config.win) / config.win)
+    # A view: columns overlap, and copying them would take the sound four times.
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop]
     for first in range(0, len(frames), _BLOCK):
         yield np.abs(np.fft.rfft(frames[first : first + _BLOCK] * window, axis=1)).T
@@ -138,6 +147,7 @@ def melspectrogram(audio: np.ndarray, config: MelConfig = MelConfig()) -> np.nda
     blocks = []
     for magnitude in _magnitudes(signal, config):
         level = 20.0 * np.log10(np.maximum(floor, basis @ magnitude)) - config.ref_level_db
+        # Decibels from `min_level_db` to 0 are spread over the range of the networks, both ends cut off.
         scaled = 2.0 * config.max_abs * (level - config.min_level_db) / -config.min_level_db - config.max_abs
         blocks.append(np.clip(scaled, -config.max_abs, config.max_abs).astype(np.float32))
     return np.concatenate(blocks, axis=1)

@@ -29,6 +29,7 @@ def pcm16(audio: np.ndarray) -> np.ndarray:
     """
     if audio.dtype == np.int16:
         return audio
+    # In blocks as well: float64 copies of hours of sound would not fit beside it.
     blocks = [slice(first, first + STEP * BLOCK) for first in range(0, len(audio), STEP * BLOCK)]
     from_file = all(_is_whole(audio[block].astype(np.float64) * 32768.0) for block in blocks)
     pcm = np.empty(len(audio), np.int16)
@@ -45,6 +46,7 @@ def _is_whole(values: np.ndarray) -> bool:
 def filterbank() -> np.ndarray:
     """(26, 257) triangular filters, evenly spaced in mel from 0 to 8000 Hz."""
     mel = np.linspace(0.0, 2595.0 * math.log10(1.0 + SAMPLE_RATE / 2 / 700.0), FILTERS + 2)
+    # Floored to whole bins as published, so low filters are a few bins wide and not quite triangles.
     edges = np.floor((FFT + 1) * 700.0 * (10.0 ** (mel / 2595.0) - 1.0) / SAMPLE_RATE)
     bank = np.zeros((FILTERS, FFT // 2 + 1))
     for row, (left, middle, right) in enumerate(zip(edges[:-2], edges[1:-1], edges[2:], strict=True)):
@@ -65,6 +67,7 @@ def power_spectrum(pcm: np.ndarray, first: int, stop: int) -> np.ndarray:
     before = max(begin - 1, 0)  # pre-emphasis takes the sample before each; the first of all has none
     samples = pcm[before:end].astype(np.float64)
     emphasised = np.concatenate([samples[:1], samples[1:] - PREEMPHASIS * samples[:-1]])[begin - before :]
+    # The last frame is filled up with silence.
     signal = np.concatenate([emphasised, np.zeros(end - begin - len(emphasised))])
     windows = np.lib.stride_tricks.sliding_window_view(signal, FRAME)[::STEP]
     return np.square(np.abs(np.fft.rfft(windows, FFT))) / FFT
@@ -90,12 +93,15 @@ def _energy_blocks(pcm: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def mfcc(pcm: np.ndarray) -> np.ndarray:
     """(frames, 13) float64 coefficients of int16 samples (n,) at 16 kHz, 100 frames per second."""
+    # Liftering raises the higher coefficients, which would be small beside the first ones.
     lifter = 1.0 + LIFTER / 2.0 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
     result = np.empty((frame_count(pcm), COEFFICIENTS))
     first = 0
     for bands, energy in _energy_blocks(pcm):
         block = result[first : first + len(energy)]
         block[:] = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS] * lifter
+        # Coefficient 0 would be the mean of the log bands but for a factor; the energy of the frame takes its place, as
+        # published.
         block[:, 0] = np.log(energy)
         first += len(energy)
     return result

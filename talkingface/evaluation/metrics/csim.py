@@ -49,6 +49,7 @@ def similarity(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
     """(2, 3) rotation, scale and shift (no reflection) that bring points (K, 2) nearest to `target`, least squares."""
     x, y = points.astype(np.float64).T
     one, none = np.ones_like(x), np.zeros_like(x)
+    # Linear in a = s cos, b = s sin and the shift: x' = a x - b y + right, y' = b x + a y + down.
     rows = np.concatenate([np.stack([x, -y, one, none], axis=1), np.stack([y, x, none, one], axis=1)])
     a, b, right, down = np.linalg.lstsq(rows, target.T.ravel(), rcond=None)[0]
     return np.array([[a, -b, right], [b, a, down]])
@@ -63,6 +64,7 @@ def around(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     """The square around the middle of a box `(x1, y1, x2, y2)`, as large as its longer side, (112, 112, 3)."""
     side = max(box[2] - box[0], box[3] - box[1], 1.0)
     scale = SIDE / side
+    # Centre less half a side.
     left, top = (box[:2] + box[2:] - side) / 2
     return cv2.warpAffine(frame, scale * np.array([[1, 0, -left], [0, 1, -top]]), (SIDE, SIDE))
 
@@ -93,6 +95,7 @@ class AllPairs:
     def mean(self) -> float:
         """The mean over all pairs seen so far."""
         generated, real = (total / count for total, count in zip(self._sums, self._counts, strict=True))
+        # The mean over all pairs of cosines is the product of the two mean directions.
         return float((generated * real).sum())
 
 
@@ -123,7 +126,6 @@ class CSIM(Metric):
         self._weights = find_weights(
             f"arcface_{name}", self.weights_dir, self.settings.csim_checkpoint, "csim_checkpoint"
         )
-
         try:
             self._network = ready(IResNet(name).load(self._weights.path), self.device)
         except TalkingFaceError as error:
@@ -180,6 +182,7 @@ class CSIM(Metric):
         places = (None, None) if self.vico else self._places(sample)
         for index, frames in enumerate(sample.pairs()):
             real = self._face(frames[1], places[1], index)
+            # Identity tells `_compare` that this is a video beside itself.
             generated = real if frames[0] is frames[1] else self._face(frames[0], places[0], index)
             yield None if generated is None or real is None else (generated, real)
 
@@ -201,6 +204,7 @@ class CSIM(Metric):
             self._cut_at[MIDDLE] += 1
             sample.notes.append(f"CSIM: faces are not aligned but the middle of the frame is taken ({error})")
             return None, None
+        # Aligned only where both can be: one side aligned and the other not would compare ways of cropping.
         if all(track.has_points for track in tracks):
             self._cut_at[ALIGNED] += 1
             return five_points(tracks[0].ibug68()), five_points(tracks[1].ibug68())

@@ -87,6 +87,7 @@ class ExpertSync(Metric):
         halves = self._judge.cut(sample.generated_frames(), track)
         batch = self.settings.batch or (8 if self.device == "cpu" else 64)
         clip = self._judge.embed(halves, track.valid, sample.driving_audio(), sample.fps, batch)
+        # Every window is held against others of the same clip that are NEGATIVE_SHIFT frames away.
         if len(clip.starts) < FEWEST:
             raise DataError(f"{len(clip.starts)} windows with a face and sound, the expert needs {FEWEST}")
         sweep, figures = sweep_of(clip), clip_figures(clip)

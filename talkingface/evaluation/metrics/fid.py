@@ -22,8 +22,6 @@ from talkingface.faces.regions import crop
 from talkingface.networks.precision import judging, precision_on
 
 if TYPE_CHECKING:
-    import torch
-
     from talkingface.evaluation.metrics.frechet import FrechetSums
     from talkingface.networks.inception import FIDInception
 
@@ -56,6 +54,7 @@ class FID(Metric):
         """Load the network once; an evaluation begins."""
         self._images: dict[str, dict[str, int]] = {}
         if self._network is not None:
+            # The room went to the first clips of the last evaluation; this one may look at others.
             if self._real.full:
                 self._real = _Kept(KEEP_BYTES)
             return
@@ -92,6 +91,7 @@ class FID(Metric):
         """Add the frames of one clip, or none of them where it fails; a clip has no figure of its own."""
         if self._network is None:
             self.prepare()
+        # The `real` row compares every video with itself: its features are computed once.
         same, done = sample.generated == sample.reference, 0
         key = (sample.reference, sample.reference.stat().st_mtime_ns, sample.fps)
         excluded: list[int] = []
@@ -159,6 +159,7 @@ class FID(Metric):
 
         assert self._network is not None
         with judging(self.settings.precision, self.device):
+            # Regions differ in size from frame to frame; each is then brought to the network's size by itself.
             if len({picture.shape for picture in pictures}) == 1:
                 images = to_images(pictures, self.device)
             else:
@@ -189,6 +190,7 @@ class _Kept:
         size = features.element_size() * features.shape[1]
         for position, row in enumerate(features, start):
             self.full = self.full or self.room < size
+            # Rows are kept without gaps, so that `get` may take any stretch from the start.
             if position == len(rows) and not self.full:
                 rows.append(row.clone())
                 self.room -= size

@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from talkingface.errors import Unavailable
 from talkingface.weights.published import find, how_to_get, is_published, locate, sha256_of, verify
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from talkingface.config.sections import EvaluationConfig
 
 T = TypeVar("T")
-M = TypeVar("M", bound="nn.Module")
-CPU_BATCH, GPU_BATCH = 8, 64
+M = TypeVar("M", bound=nn.Module)
+CPU_BATCH, GPU_BATCH = 8, 64  # items per pass unless the configuration says otherwise
 
 
 class Weights(NamedTuple):
@@ -51,6 +49,7 @@ def find_weights(name: str, weights_dir: str | Path, configured: str | None = No
     if digest is None:
         hint = f"evaluation.{key}" if configured else f"{find(name).purpose}; {how_to_get(name, weights_dir)}"
         raise Unavailable(f"weights not found: {path} ({hint})")
+    # Other weights give other numbers under the same name: at the usual place only the published file is taken.
     if not configured and is_published(name, digest) is False:
         own = f", or name your own weights with evaluation.{key}" if key else ""
         raise Unavailable(

@@ -76,6 +76,7 @@ class LMD(Metric):
         """Means over the frames in which a face was detected in both videos."""
         generated, real = sample.generated_track(), sample.real_track()
         length = min(len(generated), len(real))
+        # Detected, not interpolated: a guess of ours must not count for or against a model.
         both = generated.found[:length] & real.found[:length]
         if not both.any():
             raise DataError(f"{sample.generated}: no frame has a face in both this and the real video")

@@ -61,7 +61,6 @@ class LPIPS(Metric):
         settings = self.settings
         trunk = find_weights(TRUNKS[settings.lpips_net], self.weights_dir, settings.lpips_trunk, "lpips_trunk")
         linear = self._linear_layers()
-
         try:
             self._network = ready(Network(settings.lpips_net).load(trunk.path, linear.path), self.device)
         except TalkingFaceError as error:
@@ -112,6 +111,7 @@ class LPIPS(Metric):
 
     def _distances(self, pairs: Sequence[Pair | None]) -> list[float]:
         """A distance for each pair of equally large pictures, NaN for None; 0 for a picture and itself."""
+        # A picture and itself are 0 by definition, and cost no pass through the network.
         values = [math.nan if pair is None else 0.0 for pair in pairs]
         different = [index for index, pair in enumerate(pairs) if pair is not None and pair[0] is not pair[1]]
         if not different:
@@ -142,10 +142,12 @@ def _cut(pair: Pair, region: str, boxes: np.ndarray | None, index: int) -> Pair 
     generated, real = (crop(frame, boxes[index]) for frame in pair)
     if generated is None or real is None:
         return None
+    # Of a video beside itself one picture is made, and stays the same object for `_distances`.
     resized = _resize(real, CROP_SIDE[region])
     return (resized if pair[0] is pair[1] else _resize(generated, CROP_SIDE[region])), resized
 
 
 def _resize(picture: np.ndarray, side: int) -> np.ndarray:
+    # INTER_AREA averages and so does not alias; enlarged, it would show blocks.
     shrinks = min(picture.shape[:2]) > side
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

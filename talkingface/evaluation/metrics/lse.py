@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from talkingface.networks.syncnet_v2 import FoldedSyncNet
 
 WEIGHTS = "syncnet_v2"  # name in `talkingface.weights.published`
-VSHIFT = 15
-BLOCK = 256  # windows compared at once
+VSHIFT = 15  # frames, the largest shift that is tried to either side, as published
+BLOCK = 256  # windows compared at once, 2 MiB of float64 for the mouths and as much for the sounds
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,16 @@ def score_embeddings(lip: np.ndarray, audio: np.ndarray, vshift: int = VSHIFT, p
     count = len(lip)
     distance = _distances(lip, audio, vshift)
     if padding == "valid":
+        # Window k meets sound k + shift, for shifts from -vshift to vshift along the second axis.
         position = np.arange(count)[:, None] + np.arange(2 * vshift + 1)[None] - vshift
         distance[(position < 0) | (position >= count)] = np.nan
+    # With `valid` padding and a clip shorter than the shift some columns hold no pair at all; `nanmean` would warn.
     used = np.isfinite(distance).any(axis=0)
     means = np.full(2 * vshift + 1, np.nan)
     means[used] = np.nanmean(distance[:, used], axis=0)
     best = int(np.nanargmin(means))
     median = float(np.nanmedian(means))
+    # The first column is the earliest sound: a best match there means a positive offset.
     framewise = distance[:, best]
     return SyncScore(vshift - best, median - means[best], float(means[best]), means, framewise, median - framewise)
 
@@ -94,6 +97,7 @@ def _distances(lip: np.ndarray, audio: np.ndarray, vshift: int) -> np.ndarray:
     distance = np.empty((count, 2 * vshift + 1))
     for first in range(0, count, BLOCK):
         mouths = lip[first : first + BLOCK].astype(np.float64)
+        # The sounds that any mouth of this block may meet; what lies beyond the clip stays zero.
         sounds = np.zeros((len(mouths) + 2 * vshift, audio.shape[1]))
         begin, end = max(0, first - vshift), min(count, first + len(mouths) + vshift)
         sounds[begin - first + vshift : end - first + vshift] = audio[begin:end]
@@ -137,7 +141,6 @@ class LSE(Metric):
         if self._network is not None:
             return
         weights = find_weights(WEIGHTS, self.weights_dir, self.settings.lse_checkpoint, "lse_checkpoint")
-
         try:
             network = SyncNetV2().load(weights.path)
             self._finder = self._make_finder()
@@ -178,6 +181,7 @@ class LSE(Metric):
         rate = probe(sample.generated).fps
         if abs(rate - FPS) > 0.01:
             sample.notes.append(f"LSE: resampled from {rate:.2f} to {FPS:g} fps")
+        # The network was trained on 16-bit samples as they stand in a wav file.
         pcm = pcm16(sample.driving_audio())
         scores = self._score_tracks(sample, pcm) if self.tracked else [self._score_clip(sample, pcm)]
         values = {
@@ -210,6 +214,7 @@ class LSE(Metric):
         )
         scores = []
         for track, lips in zip(tracks, every, strict=True):
+            # A track is scored as if it were a video of its own, so its sound starts with its first frame.
             part = pcm[SAMPLES_PER_FRAME * track.first : SAMPLES_PER_FRAME * (track.last + 1)]
             place = f"LSE: track in frames {track.first} to {track.last}"
             count = windows_scored(len(track.x), len(part))

@@ -74,6 +74,7 @@ class S3FDFinder:
     def find(self, pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
         """(n, 5) boxes with scores, best first."""
         found = self._detector.detect(pictures, least=LEAST_SCORE)
+        # By the sides as they are, not by 1 / SCALE: reduced pictures have whole pixels.
         height, width = (full / small for full, small in zip(size, pictures[0].shape[:2], strict=True))
         grow = np.array([width, height, width, height, 1.0], np.float32)
         return [suppress(boxes * grow, OVERLAP) for boxes in found]
@@ -130,7 +131,6 @@ def make_finder(
     if choice == "s3fd" or (choice == "auto" and (configured or locate(weights_dir, "s3fd").is_file())):
         weights = find_weights("s3fd", weights_dir, configured, "track_weights")
         return S3FDFinder(S3FDDetector.load(weights.path, device, batch), weights.definition)
-
     return LandmarkFinder(make_provider("mediapipe"))
 
 
@@ -151,6 +151,7 @@ def find_tracks(frames: Iterable[np.ndarray], finder: FaceFinder) -> list[FaceTr
         nonlocal size
         for frame in frames:
             size = (frame.shape[0], frame.shape[1])
+            # Cuts are looked for on the way, so that the video is decoded once for both.
             cuts.feed(frame)
             yield finder.reduce(frame)
 
@@ -158,6 +159,7 @@ def find_tracks(frames: Iterable[np.ndarray], finder: FaceFinder) -> list[FaceTr
     with closing(prefetch(examined())) as pictures:
         while group := list(islice(pictures, finder.batch)):
             boxes += finder.find(group, size)
+    # A track has to last as long as this, so shorter shots cannot hold one.
     shots = [(first, stop) for first, stop in cuts.shots() if stop - first >= face_track.MIN_TRACK]
     tracks = [track for first, stop in shots for track in face_track.link(boxes[first:stop], first)]
     if not tracks:
@@ -183,6 +185,7 @@ def track_embeddings(
     def crops() -> Iterator[tuple[int, np.ndarray]]:
         for number, frame in enumerate(islice(frames, max(track.last for track in tracks) + 1)):
             for index, track in enumerate(tracks):
+                # Several people may be in the picture at once: a frame is cut out for each of their tracks.
                 if track.first <= number <= track.last:
                     yield index, lip_input(track.crop(frame, number - track.first))
 

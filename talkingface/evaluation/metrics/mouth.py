@@ -42,9 +42,11 @@ class Mouth(Metric):
         values = {"mouth_corr": self._against(sample, "mouth_corr", measured, sample.real_track())}
         if donor is not None:
             values["mouth_corr_donor"] = self._against(sample, "mouth_corr_donor", measured, donor)
+        # The mouth that belongs to the driving audio: the donor's, or the clip's own.
         truth = opening(donor if donor is not None else sample.real_track())
         values["mouth_lag"], _ = best_lag(truth, opening(track))
         audio = sample.driving_audio()
+        # Sound may end before the picture does; frames without any would count as silence.
         frames = min(len(track), frames_heard(len(audio), sample.fps))
         energy = log_energy(audio, frames, sample.fps)
         values["av_lag"], values["av_corr"] = best_lag(energy, opening(track)[:frames])
@@ -53,6 +55,7 @@ class Mouth(Metric):
     @staticmethod
     def _against(sample: EvalSample, key: str, measured: np.ndarray, truth: LandmarkTrack) -> float:
         wanted = opening(truth, detected_only=True)
+        # A generated video is as long as its audio, which may be another clip's.
         length = min(len(measured), len(wanted))
         good = np.isfinite(measured[:length]) & np.isfinite(wanted[:length])
         sample.count(key, int(good.sum()), int(length - good.sum()))

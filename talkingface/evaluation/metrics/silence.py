@@ -41,10 +41,12 @@ def quiet_frames(
     # Two decibels of room below the level, so that the cut-off itself never decides.
     loud = log_energy(audio, frames, fps, sample_rate, floor=level_db - 2.0) > level_db
     quiet = ~loud
+    # Borders of the runs: 1 where one begins, -1 where it has ended; zeros at both ends close the outer ones.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         if stop - start < RUN:
             quiet[start:stop] = False
+    # How many loud frames lie within EDGE of each.
     near = np.convolve(loud, np.ones(2 * EDGE + 1))[EDGE : EDGE + frames] > 0
     return quiet & ~near
 
@@ -79,6 +81,7 @@ class Silence(Metric):
         if not quiet.any():
             sample.notes.append(f"SILENCE: the audio has no pause ({RUN} frames, and {EDGE} away from speech)")
         still = values[quiet]
+        # A step counts when both of its frames are in a pause.
         moves = np.abs(np.diff(values))[quiet[1:] & quiet[:-1]]
         result = {}
         for key, series in (("silence_motion", moves), ("silence_opening", still)):

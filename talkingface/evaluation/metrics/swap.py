@@ -46,10 +46,12 @@ def response(made: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.nda
 
 def frame_change(first: np.ndarray, second: np.ndarray, box: np.ndarray) -> tuple[float, float]:
     """Mean absolute difference of two frames (H, W, 3) uint8 inside and outside a box; NaN for a part that is empty."""
+    # uint8 would wrap around below zero.
     change = np.abs(first.astype(np.int16) - second)
     inside = crop(change, box)
     if inside is None:
         return math.nan, math.nan
+    # The outside is what is left of the sum: masking it would copy the frame.
     total, part = int(change.sum(dtype=np.int64)), int(inside.sum(dtype=np.int64))
     rest = change.size - inside.size
     return part / inside.size, (total - part) / rest if rest else math.nan

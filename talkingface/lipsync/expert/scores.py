@@ -15,7 +15,7 @@ MAX_OFFSET = 15  # frames, as LSE
 MOST_WINDOWS = 1000  # of a clip, compared with each other
 NEGATIVE_SHIFT = 5  # frames from which on two windows share no picture, and so count as out of sync
 THRESHOLD = 0.5  # the loss takes the cosine as a probability
-HIT_PROMINENCE = 0.3
+HIT_PROMINENCE = 0.3  # from which on a peak is clear
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Sweep:
     def mean(cls, sweeps: Sequence[Sweep]) -> Sweep:
         """Mean curve of several clips."""
         curves = np.stack([sweep.curve for sweep in sweeps])
+        # Short clips lack the outer offsets; there the mean is over the others.
         known = np.isfinite(curves)
         total = np.where(known, curves, 0.0).sum(axis=0)
         return cls(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan))
@@ -67,6 +68,7 @@ def sweep_of(clip: ClipEmbeddings, max_offset: int = MAX_OFFSET) -> Sweep:
     """
     curve = np.full(2 * max_offset + 1, np.nan)
     for offset in range(-max_offset, max_offset + 1):
+        # Windows may be missing (frames without a face): pairs are found by their first frames, not by position.
         _, mouth, sound = np.intersect1d(clip.starts - offset, clip.starts, assume_unique=True, return_indices=True)
         if len(mouth):
             curve[offset + max_offset] = np.einsum("nd,nd->n", clip.mouths[mouth], clip.sounds[sound]).mean()
@@ -76,6 +78,7 @@ def sweep_of(clip: ClipEmbeddings, max_offset: int = MAX_OFFSET) -> Sweep:
 def clip_figures(clip: ClipEmbeddings) -> dict[str, float]:
     """`pair_figures` of a clip; of one with many windows, those of evenly spread ones: pairs grow with the square."""
     count = len(clip.starts)
+    # `unique`: rounding may take one window twice.
     some = np.unique(np.linspace(0, count - 1, min(count, MOST_WINDOWS)).round().astype(int))
     return pair_figures(clip.mouths[some] @ clip.sounds[some].T, clip.starts[some])
 
@@ -95,6 +98,7 @@ def pair_figures(cosine: np.ndarray, starts: np.ndarray, negative_shift: int = N
     """
     true = np.diagonal(cosine)
     distance = np.abs(starts[:, None] - starts[None])
+    # Negatives of two kinds: far enough to share no picture, or any other window, as in the published training.
     far, other = distance >= negative_shift, distance > 0
     wins = (true[:, None] > cosine) + 0.5 * (true[:, None] == cosine)
     right = float((true > THRESHOLD).mean())

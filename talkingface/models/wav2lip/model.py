@@ -207,7 +207,6 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
         """Input, reference, generated and real faces: of four items, and a second of the first held-out clip."""
         if ctx.stage.kind == "expert":
             return {}
-
         return face_preview(self, batch, dataset)
 
     # -- generation ----------------------------------------------------------------------------------------------------
