@@ -42,7 +42,9 @@ METRICS: dict[str, MetricEntry] = {
     ),
     "LMD": _ours("lmd", "LMD", "distances of facial landmarks to those of the real frames"),
     "MOUTH": _ours("mouth", "Mouth", "mouth opening: correlation with the truth, lag behind the sound"),
-    "JITTER": _ours("jitter", "Jitter", "trembling: second difference of landmarks and of pixels off the mouth"),
+    "JITTER": _ours(
+        "jitter", "Jitter", "trembling: second difference of landmarks, of lips alone, of pixels off the mouth"
+    ),
     "SILENCE": _ours("silence", "Silence", "motion of the mouth while nobody speaks"),
     "SWAP": _ours("swap", "AudioSwap", "whether the mouth changes when only the audio changes"),
     "LSE": _ours("lse", "LSE", "lip-sync error: LSE-C, LSE-D and offset (needs the public SyncNet weights)"),

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from talkingface.evaluation.metric import Figure, Metric, mean_of
-from talkingface.evaluation.metrics.lmd import interocular
+from talkingface.evaluation.metrics.lmd import LIPS, interocular
 from talkingface.evaluation.sample import EvalSample
 
 UPPER = slice(17, 48)
@@ -33,9 +33,43 @@ def second_difference(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     Returns:
         (n, K), one line for every such triple, in the unit of the points.
     """
-    points = points.astype(np.float64)
+    before, middle, after = _triples(points.astype(np.float64), found)
+    return np.linalg.norm(after - 2 * middle + before, axis=-1)
+
+
+def mouth_jitter(points: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Length of the second difference of every lip point, in a picture that moves with the upper face.
+
+    The frames before and after are laid onto the middle one by the shift, turn and scale that bring their brows, nose
+    and eyes closest to its own (least squares). What remains is the mouth's own motion: a head that moves as a whole
+    has none, however fast. A nod or a turn in space is taken out as far as it looks like a turn in the picture.
+
+    Args:
+        points: (F, 68, 2) positions.
+        found: (F,) bool; only triples of consecutive frames that are all found count.
+
+    Returns:
+        (n, 20), one line for every such triple, in the unit of the points and at the size of the middle frame.
+    """
+    plane = points.astype(np.float64) @ np.array([1, 1j])  # (F, 68): multiplying turns and scales at once
+    # Around the centre of its own upper face, so that a frame equal to its neighbours gives exactly zero.
+    centred = plane - plane[:, UPPER].mean(axis=1, keepdims=True)
+    before, middle, after = _triples(centred, found)
+    change = _turned_onto(middle, after) - 2 * middle + _turned_onto(middle, before)
+    return np.abs(change[:, LIPS])
+
+
+def _triples(values: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (F, ...) of the first, second and third frames of all triples of frames that are found: (n, ...) each."""
     together = found[:-2] & found[1:-1] & found[2:]
-    return np.linalg.norm(points[2:] - 2 * points[1:-1] + points[:-2], axis=-1)[together]
+    return values[:-2][together], values[1:-1][together], values[2:][together]
+
+
+def _turned_onto(target: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Centred points (n, 68), complex, turned and scaled so that the upper faces fit best."""
+    upper = points[:, UPPER]
+    fit = (upper.conj() * target[:, UPPER]).sum(axis=1) / (upper.conj() * upper).sum(axis=1)
+    return fit[:, None] * points
 
 
 def pixel_jitter(frames: Iterable[np.ndarray], faces: np.ndarray, mouths: np.ndarray) -> list[float]:
@@ -76,7 +110,7 @@ def _outside(held: Iterable[np.ndarray], face: np.ndarray, mouth: np.ndarray) ->
 
 
 class Jitter(Metric):
-    """Trembling of landmarks, and of the picture off the mouth."""
+    """Trembling of landmarks, of the mouth by itself, and of the picture off the mouth."""
 
     name = "JITTER"
     needs_landmarks = True
@@ -85,29 +119,39 @@ class Jitter(Metric):
         "jitter": Figure("px", False, f"second difference of all landmarks over time{_READ}"),
         "jitter_iod": Figure("eye distances", False, f"the same, over the real video's inter-ocular distance{_READ}"),
         "jitter_upper": Figure("px", False, f"the same, of brows, eyes and nose, which speech does not move{_READ}"),
+        "jitter_mouth": Figure("px", False, f"the same, of the lips once the upper face's motion is taken out{_READ}"),
         "jitter_pixels": Figure("grey levels", False, f"of pixels of the face outside the mouth's box{_READ}"),
     }
 
     def definition(self) -> dict[str, Any]:
-        """Layout and region."""
-        return {"jitter": {"layout": "ibug68", "pixels": "face box less mouth box of the real video"}}
+        """Layout and region, and what the lips' motion is measured against."""
+        return {
+            "jitter": {"layout": "ibug68", "pixels": "face box less mouth box of the real video"},
+            "jitter_mouth": {"aligned": "brows, nose and eyes laid onto the middle frame by shift, turn and scale"},
+        }
 
     def score(self, sample: EvalSample) -> dict[str, float]:
         """Means over triples of consecutive frames; a face must be *detected* in all three."""
         track = sample.generated_track()
-        change = second_difference(track.ibug68(), track.found)
+        points = track.ibug68()
+        change, lips = second_difference(points, track.found), mouth_jitter(points, track.found)
         real = sample.real_track()
         eyes = interocular(real.ibug68()[real.found].astype(np.float64))
         total = max(len(track) - 2, 0)
-        for key in ("jitter", "jitter_iod", "jitter_upper"):
+        for key in ("jitter", "jitter_iod", "jitter_upper", "jitter_mouth"):
             sample.count(key, len(change), total - len(change))
         boxes = sample.boxes("face"), sample.boxes("mouth")
         pixels, frames, excluded = mean_of(pixel_jitter((made for made, _ in sample.pairs()), *boxes))
         sample.count("jitter_pixels", frames, excluded)
-        whole = float(change.mean()) if len(change) else math.nan
+        whole = _mean(change)
         return {
             "jitter": whole,
             "jitter_iod": whole / float(np.median(eyes)) if len(eyes) else math.nan,
-            "jitter_upper": float(change[:, UPPER].mean()) if len(change) else math.nan,
+            "jitter_upper": _mean(change[:, UPPER]),
+            "jitter_mouth": _mean(lips),
             "jitter_pixels": pixels,
         }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan

@@ -11,7 +11,7 @@ import pytest
 from helpers.toy_tracks import face, give_frames, sample, track
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError
-from talkingface.evaluation.metrics.jitter import Jitter, pixel_jitter, second_difference
+from talkingface.evaluation.metrics.jitter import Jitter, mouth_jitter, pixel_jitter, second_difference
 from talkingface.evaluation.metrics.silence import Silence, quiet_frames
 from talkingface.evaluation.metrics.swap import AudioSwap, frame_change, response
 
@@ -38,10 +38,12 @@ def test_even_motion_is_no_jitter_and_trembling_is_its_second_difference():
     trembling = track([face(shift=(t % 2, 0)) for t in range(6)])  # 0 1 0 1: second differences of 2 pixels
     frames = [GREY] * 6
     assert Jitter().score(give_frames(sample(even, even), frames, frames)) == pytest.approx(
-        {"jitter": 0, "jitter_iod": 0, "jitter_upper": 0, "jitter_pixels": 0}
+        {"jitter": 0, "jitter_iod": 0, "jitter_upper": 0, "jitter_mouth": 0, "jitter_pixels": 0}, abs=1e-5
     )
     got = Jitter().score(give_frames(sample(trembling, even), frames, frames))
-    assert got == pytest.approx({"jitter": 2, "jitter_iod": 2 / 40, "jitter_upper": 2, "jitter_pixels": 0})
+    assert got == pytest.approx(
+        {"jitter": 2, "jitter_iod": 2 / 40, "jitter_upper": 2, "jitter_mouth": 0, "jitter_pixels": 0}
+    )
 
 
 def test_a_mouth_that_moves_leaves_the_upper_face_still():
@@ -49,8 +51,37 @@ def test_a_mouth_that_moves_leaves_the_upper_face_still():
     s = give_frames(sample(talking, talking), [GREY] * 5, [GREY] * 5)
     got = Jitter().score(s)
     assert got["jitter"] == pytest.approx(2 * 4 / 68)  # two inner lips, each 2 px up or down
-    assert got["jitter_upper"] == 0
+    assert got["jitter_upper"] == 0 and got["jitter_mouth"] == pytest.approx(2 * 4 / 20)
     assert (s.frames["jitter"], s.frames["jitter_pixels"]) == (3, 3)
+
+
+def turned(points: np.ndarray, degrees: float, scale: float = 1.0, shift: tuple[float, float] = (0, 0)) -> np.ndarray:
+    """The same points, turned about the origin, scaled and moved."""
+    a = math.radians(degrees)
+    turn = np.array([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
+    return scale * points @ turn + shift
+
+
+def test_a_mouth_trembles_against_its_own_head_and_not_with_it():
+    """Lips 0 1 0 1 pixels aside of their place: second differences of 2 pixels, whatever the head does."""
+    heads = [(0, (0, 0)), (9, (3, -5)), (-4, (30, 2)), (2, (-8, 1)), (15, (0, 40))]
+    still, lips = [face(opening=6)] * 5, []
+    for t in range(5):
+        lips.append(face(opening=6))
+        lips[t][48:68] += (t % 2, 0)
+    found = np.ones(5, bool)
+    rigid = np.array([turned(points, degrees, shift=shift) for points, (degrees, shift) in zip(still, heads)])
+    trembling = np.array([turned(points, degrees, shift=shift) for points, (degrees, shift) in zip(lips, heads)])
+    assert second_difference(rigid, found).mean() > 10
+    np.testing.assert_allclose(mouth_jitter(rigid, found), np.zeros((3, 20)), atol=1e-9)
+    np.testing.assert_allclose(mouth_jitter(trembling, found), np.full((3, 20), 2.0))
+    nearing = np.array([turned(points, 3.0 * t, 1 + 0.1 * t**2) for t, points in enumerate(still)])
+    np.testing.assert_allclose(mouth_jitter(nearing, found), np.zeros((3, 20)), atol=1e-9)
+    s = give_frames(sample(track(trembling), track(still)), [GREY] * 5, [GREY] * 5)
+    got = Jitter().score(s)
+    assert got["jitter_mouth"] == pytest.approx(2.0, abs=1e-4) and s.frames["jitter_mouth"] == 3
+    assert "brows, nose and eyes" in Jitter().definitions()["jitter_mouth"]["aligned"]
+    assert Jitter().definitions()["jitter_mouth"]["layout"] == "ibug68"
 
 
 def test_jitter_counts_detected_frames_that_follow_each_other():
@@ -60,6 +91,7 @@ def test_jitter_counts_detected_frames_that_follow_each_other():
     assert Jitter().score(s)["jitter"] == pytest.approx(2.0)
     assert (s.frames["jitter"], s.excluded["jitter"]) == (1, 3)
     assert second_difference(np.zeros((2, 68, 2)), np.ones(2, bool)).shape == (0, 68)
+    assert mouth_jitter(np.zeros((2, 68, 2)), np.ones(2, bool)).shape == (0, 20)
 
 
 def test_too_short_a_clip_has_no_jitter_rather_than_none():
