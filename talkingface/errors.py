@@ -6,6 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+# Of these the next file fails as well; others (name too long, file too large) are about one file.
 _NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST")
 _LASTING = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # Windows has not all of them
 
@@ -59,6 +60,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 def unknown(what: str, name: str, names: Iterable[str], candidates: Iterable[str] | None = None) -> str:
     """Message for an unknown name: the closest one and the list."""
+    # Compared in small letters, shown as it is written; names win over aliases of the same spelling.
     pool = {c.lower(): c for c in (*(candidates or ()), *names)}
     match = difflib.get_close_matches(name.lower(), list(pool), n=1, cutoff=0.5)
     closest = f", did you mean '{pool[match[0]]}'?" if match else ""

@@ -39,6 +39,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         OutputError: If the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
+    # Hidden, and beside its place: a rename is atomic only within a file system. The process id keeps workers apart.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         if path.is_dir():
@@ -46,6 +47,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()  # fails now, not after minutes of work, where nothing can be written
         yield temporary
+        # Unlike `rename` it also replaces on Windows.
         os.replace(temporary, path)
     except OSError as error:
         raise output_error(path, error) from error

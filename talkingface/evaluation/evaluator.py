@@ -120,7 +120,7 @@ class Evaluator:
         Args:
             clip: whose face speaks.
             reference: where the identity frames come from.
-            speaker: whose sound it is, `clip` itself or another.
+            speaker: the clip whose sound is spoken: `clip` itself, or another one for the shuffled row.
             output: file to write.
 
         Returns:

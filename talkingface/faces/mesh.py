@@ -59,10 +59,12 @@ IPLAP_ORDER = (*IPLAP_POSE, *IPLAP_CONTENT)
 
 
 def _chain(*points: int) -> list[tuple[int, int]]:
+    """The edges of an open line."""
     return list(zip(points[:-1], points[1:], strict=True))
 
 
 def _loop(points: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The edges of a closed line."""
     return _chain(*points, points[0])
 
 
@@ -85,7 +87,6 @@ IPLAP_EDGES = np.array(
     ],
     dtype=np.int32,
 )
-
 IPLAP_EDGES.setflags(write=False)
 
 # --- iBUG 68 ----------------------------------------------------------------------------------------------------------
@@ -117,6 +118,7 @@ def to_ibug68(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points)
     result = points[..., list(IBUG68_FROM_478), :].copy()
     flat, out = points.reshape(-1, *points.shape[-2:]), result.reshape(-1, *result.shape[-2:])
+    # The chin (index 12 of the line) ends one side and begins the other, so point 8 is written twice, equal.
     right, left = list(JAWLINE[1:13]), list(JAWLINE[12:-1])
     for source, target in zip(flat, out, strict=True):
         target[0:9] = _even(source[right], 9)
@@ -128,5 +130,6 @@ def _even(line: np.ndarray, count: int) -> np.ndarray:
     """Resample a polyline (P, D) to `count` points at equal arc length, measured in x and y."""
     steps = np.linalg.norm(np.diff(line[:, :2], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
+    # Both ends included.
     at = np.linspace(0.0, along[-1], count)
     return np.stack([np.interp(at, along, line[:, axis]) for axis in range(line.shape[1])], axis=1)

@@ -38,10 +38,12 @@ def region_boxes(track: LandmarkTrack, region: str) -> np.ndarray:
     elif region != "face":
         raise ValueError(f"region must be face or mouth, got {region!r}")
     low, high = points.min(axis=1), points.max(axis=1)
+    # In mouth widths also vertically: a share of its height would vanish for a closed mouth.
     margin = MOUTH_MARGIN * (high - low)[:, :1] if region == "mouth" else 0.0
     height, width = track.size
     limit = np.array([width, height], np.float64)
     boxes = np.concatenate([np.clip(low - margin, 0, limit), np.clip(high + margin, 0, limit)], axis=1)
+    # Interpolated frames are valid and have a box; NaN, because a box of zeros would be one.
     boxes[~track.valid] = np.nan
     return boxes
 

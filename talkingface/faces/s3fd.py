@@ -136,6 +136,7 @@ def decode(heads: Sequence[Tensor], least: float = CANDIDATE) -> list[np.ndarray
     images, boxes = [], []
     for stride, confidence, location in zip(STRIDES, heads[::2], heads[1::2], strict=True):
         scores = confidence.float().softmax(dim=1)[:, 1]
+        # Of a frame's ten thousands of anchors a handful is left: only these are decoded, and leave the device.
         image, row, column = (scores > least).nonzero(as_tuple=True)
         anchors = torch.stack([column, row], dim=1) * stride + stride / 2
         corners = _corners(anchors, 4.0 * stride, location.float()[image, :, row, column])
@@ -170,6 +171,7 @@ def suppress(boxes: np.ndarray, overlap: float = OVERLAP, most: int | None = Non
     kept: list[np.ndarray] = []
     while len(boxes) and (most is None or len(kept) < most):
         kept.append(boxes[0])
+        # The best box that is left can have nothing better above it, so it stays.
         boxes = boxes[1:][_pixel_overlap(boxes[0], boxes[1:]) <= overlap]
     return np.stack(kept) if kept else boxes[:0]
 

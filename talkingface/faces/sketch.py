@@ -43,6 +43,7 @@ def sketch_canvas(landmarks: np.ndarray, height: float, width: float, size: int 
     points = np.asarray(landmarks, np.float64).T
     usable = ((points >= 0) & (points <= CLOSE_TO_ONE)).all(axis=1)
     limits = np.array([canvas.shape[1], canvas.shape[0]])
+    # Truncated to whole pixels, as published; unusable points become 0 only so that the cast is defined.
     pixels = np.minimum(np.where(usable[:, None], points, 0) * limits, limits - 1).astype(np.int32)
     drawn = EDGES[usable[EDGES].all(axis=1)]
     if len(drawn):
@@ -53,6 +54,7 @@ def sketch_canvas(landmarks: np.ndarray, height: float, width: float, size: int 
 def draw_sketch(landmarks: np.ndarray, height: float, width: float, size: int = 128) -> np.ndarray:
     """One sketch as the official inference sees it: float64 (size, size), 0 to 224, not rounded after resizing."""
     canvas = sketch_canvas(landmarks, height, width, size).astype(np.float64)
+    # The crop is no square: lines are drawn in its shape and squeezed with it, and so become grey.
     return canvas if canvas.shape == (size, size) else cv2.resize(canvas, (size, size))
 
 

@@ -183,6 +183,6 @@ def mel_windows(mel: np.ndarray, frames: Sequence[int] | np.ndarray, fps: float 
 
 
 def cut_mel(mel: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Windows (m, 1, 80, 16) of a mel (80, L) from their first columns (m,); the outermost column is held."""
+    """Windows (m, 1, 80, 16) of a mel (80, L) from their first columns (m,); beyond an end the last column repeats."""
     columns = np.clip(first[:, None] + np.arange(MEL_WIDTH), 0, mel.shape[1] - 1)
     return np.ascontiguousarray(mel[:, columns].transpose(1, 0, 2), dtype=np.float32)[:, None]

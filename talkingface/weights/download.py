@@ -52,6 +52,7 @@ def download(url: str, target: Path, sha256: str = "", timeout: float = TIMEOUT)
     part = part_of(target)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
+        # Without a hash nobody could tell whether an old piece and a new one belong to the same file.
         if not sha256:
             part.unlink(missing_ok=True)
         _fetch(url, part, target, timeout)
@@ -89,6 +90,7 @@ def _fetch(url: str, part: Path, target: Path, timeout: float) -> None:
         error.close()
         if error.code != 416 or not have:  # 416: there is nothing from this position on
             raise DownloadError(_refused(url, target, error)) from None
+        # `bytes */N`: the file has N bytes. If that is what is here, it is complete; else the piece is of another file.
         if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
             return
         part.unlink()
@@ -96,6 +98,7 @@ def _fetch(url: str, part: Path, target: Path, timeout: float) -> None:
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(_unreachable(url, target, getattr(error, "reason", None) or error)) from None
     with reply:
+        # 200 means that the server ignores ranges and sends the whole file.
         start = _start(reply.headers) if reply.status == 206 else 0
         if start in (0, have):
             return _copy(reply, part, start, url)

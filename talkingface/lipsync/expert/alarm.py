@@ -1,9 +1,9 @@
 """The chance alarm: says when a lip-sync expert is learning nothing, and why.
 
-A loss of 0.69 does not tell: a healthy run stays near it for 5,000 to 10,000 windows. Later, an expert that decides at
-chance on training and held-out clips alike, whose cosines do not differ and whose offset curve is flat, is stuck. The
-same with batch statistics rules out that only the running averages of batch norm are stale. `sync_causes` then looks
-for the reason.
+A loss of 0.69 (log 2, the loss of a coin) does not tell: a healthy run stays near it for 5,000 to 10,000 windows.
+Later, an expert is stuck when it decides at chance on training and held-out clips alike, its cosines do not differ, and
+its offset curve is flat. All of it is measured a second time with the statistics of the batch, for a network that only
+has stale running averages in its batch norms looks the same. `causes` then looks for the reason.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class Alarm:
         count = len(held.sweeps)
         clips = some_clips(self.train, count)
         standings = {"held_out": held, "train": measure(embed_clips(self.network, self.train, clips))}
+        # At chance on held-out clips alone: it learns, but by heart. That is another matter.
         if not standings["train"].at_chance(self.options):
             return
         rng = np.random.default_rng(0)
@@ -127,6 +128,7 @@ class Alarm:
         if all(standing.at_chance(self.options) for standing in batch.values()):
             what, findings = "learns nothing", find_causes(self.network, self.options, self.ctx, self.train, clips)
         else:
+            # With the statistics of the batch it decides well: trained it is, only its averages are not.
             accuracies = (standing.figures["two_alternative"] for standing in batch.values())
             what, findings = "is of no use", check_averages(self.ctx, *accuracies)
         _ring(f"stage {self.ctx.stage.name}: the expert {what}", self.ctx, seen, standings, findings, self.folder)

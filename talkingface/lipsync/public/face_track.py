@@ -13,11 +13,11 @@ import numpy as np
 
 MIN_TRACK = 100  # frames of a shot, and detections that a track must exceed
 MAX_GAP = 25  # frames without a detection that a track survives
-MIN_OVERLAP = 0.5
+MIN_OVERLAP = 0.5  # intersection over union of a face with itself a frame later
 MIN_SIDE = 100.0  # pixels, mean width or height of the face
 KERNEL = 13  # frames of the median filter
-CROP_SCALE = 0.4
-PAD_VALUE = 110
+CROP_SCALE = 0.4  # of half a face, added on the sides; twice as much below
+PAD_VALUE = 110  # grey outside the picture
 SIDE = 224  # pixels of a crop
 
 
@@ -67,6 +67,7 @@ class SmoothTrack:
         """
         half = float(self.half_size[index])
         pad = int(half * (1 + 2 * CROP_SCALE))
+        # `int` truncates, as the published code does: a pixel more or less changes the picture that is scored.
         x, y = float(self.x[index]) + pad, float(self.y[index]) + pad
         below, beside = half * (1 + 2 * CROP_SCALE), half * (1 + CROP_SCALE)
         return pad, int(y - half), int(y + below), int(x - beside), int(x + beside)
@@ -95,6 +96,7 @@ def link(detections: Sequence[np.ndarray], first: int = 0) -> list[FaceTrack]:
         detections: boxes of each frame, (n, 4 or 5), the best one first.
         first: number of the first frame of the shot.
     """
+    # Copies: `_take_chain` removes from these lists what it uses.
     left = [[np.asarray(box[:4], np.float64) for box in boxes] for boxes in detections]
     tracks = []
     while chain := _take_chain(left):
@@ -138,6 +140,7 @@ def smooth(track: FaceTrack, padding: str = "zero") -> SmoothTrack:
             `nearest` repeats the end values.
     """
     x1, y1, x2, y2 = track.boxes.T
+    # Half the longer side: the crop is a square, 2.8 of it high and wide.
     series = (np.maximum(x2 - x1, y2 - y1) / 2, (x1 + x2) / 2, (y1 + y2) / 2)
     return SmoothTrack(track.first, *(running_median(values, KERNEL, padding) for values in series))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     SyncNet = SyncNetV2 | FoldedSyncNet
 
-SAMPLES_PER_FRAME = 640
+SAMPLES_PER_FRAME = 640  # of sound at 16 kHz and 25 fps
 WINDOW = 5  # video frames; 20 MFCC frames
 SIDE = 224  # pixels
 
@@ -59,6 +59,7 @@ class LipWindows:
         self._held.append(picture)
         if len(self._held) == self.batch + WINDOW - 1:
             self._embed()
+            # The last four frames stay: windows of the next batch begin with them.
             self._held = self._held[self.batch :]
 
     def finish(self) -> np.ndarray:
@@ -83,6 +84,7 @@ def audio_embeddings(
 ) -> np.ndarray:
     """(count, 1024) embeddings of the sound of windows 0..count-1, from int16 samples."""
     features = torch.from_numpy(mfcc(pcm).T.astype(np.float32)).to(device)  # (13, T)
+    # Four MFCC frames last as long as one of video.
     windows = features.unfold(1, 4 * WINDOW, 4).permute(1, 0, 2)[:count, None]  # (count, 1, 13, 20)
     with judging(precision, device):
         parts = [network.forward_audio(some).float().cpu().numpy() for some in windows.split(batch)]
@@ -112,6 +114,7 @@ def embed(
     Raises:
         DataError: fewer than six frames of video or sound.
     """
+    # Frames beyond the sound would be decoded and embedded for nothing.
     most = len(pcm) // SAMPLES_PER_FRAME
     lips = LipWindows(network, device, batch, precision)
     with closing(prefetch(map(lip_input, islice(frames, most)))) as pictures:
