@@ -49,7 +49,7 @@ class Timeline:
         return cls(order, nearest_valid(valid)[order], fps, base or fps, window)
 
     def around(self, rows: np.ndarray) -> np.ndarray:
-        """(m, T) output frames nearest to the entries of the windows around `rows`; beyond an end the last one there."""
+        """(m, T) output frames nearest to the entries of the windows around `rows`; beyond an end the last one."""
         steps = (np.arange(self.window) - self.window // 2) * (self.fps / self.base)
         return np.clip(np.rint(rows[:, None] + steps).astype(np.int64), 0, len(self.order) - 1)
 
