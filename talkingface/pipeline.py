@@ -13,8 +13,10 @@ import torch
 from tqdm.auto import tqdm
 
 from talkingface.clips.source import Audio, Source
+from talkingface.config.sections import LandmarkConfig
 from talkingface.devices import resolve_device
 from talkingface.errors import CheckpointError, OutputError
+from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, VideoWriter, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import load_experts
@@ -36,13 +38,20 @@ class Pipeline:
         model: a model with weights, in any mode; it is put into eval mode while generating.
         name: its registered name.
         checkpoint: where the weights came from, for reports.
-        landmarks: landmark options (`LandmarkConfig`); None uses the defaults.
+        landmarks: landmark options; None uses the defaults.
+        place: where the landmark detector's weights lie, and where it runs.
     """
 
     def __init__(
-        self, model: TalkingFaceModel, name: str, checkpoint: Path | None = None, landmarks: Any = None
+        self,
+        model: TalkingFaceModel,
+        name: str,
+        checkpoint: Path | None = None,
+        landmarks: LandmarkConfig | None = None,
+        place: Place = DEFAULT_PLACE,
     ) -> None:
-        self.model, self.name, self.checkpoint, self.landmarks = model, name, checkpoint, landmarks
+        self.model, self.name, self.checkpoint = model, name, checkpoint
+        self.landmarks, self.place = landmarks or LandmarkConfig(), place
 
     @classmethod
     def from_checkpoint(
@@ -82,7 +91,8 @@ class Pipeline:
             )
         load_experts(model, config)
         files.load_networks(model, content.networks, path)
-        return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks)
+        place = Place(config.weights_dir, device)
+        return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks, place)
 
     def __call__(
         self,
@@ -91,6 +101,7 @@ class Pipeline:
         output: str | os.PathLike[str],
         reference: str | os.PathLike[str] | None = None,
         progress: bool = False,
+        landmarks: str | os.PathLike[str] | None = None,
     ) -> Path:
         """Make the face in `source` speak `audio` and write a video as long as the audio.
 
@@ -100,12 +111,13 @@ class Pipeline:
             output: video file to write (H.264 and AAC in mp4).
             reference: another video of the same person to take identity frames from.
             progress: show a progress bar.
+            landmarks: landmark file of `source` (docs/data_layout.md), used instead of a detector.
 
         Returns:
             The path written.
 
         Raises:
-            MediaError, NoFaceError: bad input, named in one line.
+            MediaError, NoFaceError, DataError: bad input, named in one line.
             OutputError: the output cannot be written.
         """
         output = Path(output)
@@ -114,7 +126,7 @@ class Pipeline:
                 raise OutputError(f"{output}: is also an input; choose another output file")
         check_writable(output)
         own_rate = self.model.keeps_frame_rate and not (info := probe(source)).is_image
-        picture = Source.from_path(Path(source), info.fps if own_rate else FPS)
+        picture = Source.from_path(Path(source), info.fps if own_rate else FPS, landmarks)
         picture.reference = Source.from_path(Path(reference)) if reference is not None else None
         voice = Audio.load(Path(audio))
         # The networks hear 16 kHz; people get the full band.
@@ -163,8 +175,8 @@ class Pipeline:
     def _set_provider(self, source: Source) -> None:
         """Let the source (and its reference) find landmarks the way the configuration says."""
         for each in (source, source.reference):
-            if each is not None and self.landmarks is not None:
-                each.landmark_config = self.landmarks
+            if each is not None:
+                each.landmark_config, each.place = self.landmarks, self.place
 
 
 def check_writable(output: Path) -> None:

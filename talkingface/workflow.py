@@ -18,6 +18,7 @@ from talkingface.devices import limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, Unavailable
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import MetricContext, make_metric
+from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import import_official, load_experts
@@ -308,7 +309,8 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
         return None
 
     def score(model: TalkingFaceModel, stage: StageConfig, out: Path) -> Mapping[str, float]:
-        pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks)
+        place = Place(config.weights_dir, config.device)
+        pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks, place=place)
         result = make_evaluator(config, pipeline, clips).run(chosen, out, rows=("generated",), quiet=True)
         return result.values("generated")
 

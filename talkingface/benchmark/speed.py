@@ -17,6 +17,7 @@ from talkingface.benchmark.timing import rate
 from talkingface.clips.layouts import make_layout
 from talkingface.clips.source import Audio, Source
 from talkingface.devices import has_fast_bf16, resolve_device, seed_everything
+from talkingface.faces.detectors import Place
 from talkingface.media import samples_of
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import load_experts
@@ -136,7 +137,8 @@ def generation(config: Config, clips: Clips, scratch: Path) -> dict[str, float]:
     """Frames per second: in torch operators alone (the networks), without and with landmarks, decoding and encoding."""
     clip = (clips["test"] or clips["train"])[0]
     model = get_spec(config.model_name).model(config.model).to(resolve_device(config.device)).eval()
-    pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks)
+    place = Place(config.weights_dir, config.device)
+    pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks, place=place)
     audio = Audio.load(clip.video)
     frames = audio.n_frames(config.fps)
     pipeline.generate_file(Source.from_clip(clip), audio, scratch / "warm.mp4")

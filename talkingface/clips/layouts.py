@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from talkingface.clips.folder import META_FILE, read_meta
 from talkingface.clips.held_out import hold_out, warn_once
 from talkingface.errors import ConfigError, DataError
+from talkingface.faces.landmark_file import landmarks_beside
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -40,12 +41,14 @@ class ClipItem:
         video: the source video.
         speaker: who speaks.
         audio: sound track when it is a file of its own.
+        landmarks: landmark file beside the video, used instead of detection.
     """
 
     clip_id: str
     video: Path
     speaker: str = ""
     audio: Path | None = None
+    landmarks: Path | None = None
 
 
 class Layout(ABC):
@@ -373,7 +376,8 @@ class MEADLayout(Layout):
         person, _, view, emotion, level, _ = video.relative_to(root).parts
         sound = root / person / "audio" / emotion / level / video.with_suffix(".m4a").name
         clip_id = printable(f"{person}/{view}_{emotion}_{level}_{video.stem}")
-        return ClipItem(clip_id, video, self.speaker(clip_id), sound if sound.exists() else sound_beside(video))
+        sound = sound if sound.exists() else sound_beside(video)
+        return ClipItem(clip_id, video, self.speaker(clip_id), sound, landmarks_beside(video))
 
 
 @register_layout("folder")
@@ -418,7 +422,7 @@ def _given_up(folder: Path) -> bool:
 
 
 def _clip_item(layout: Layout, clip_id: str, video: Path) -> ClipItem:
-    return ClipItem(clip_id, video, layout.speaker(clip_id), sound_beside(video))
+    return ClipItem(clip_id, video, layout.speaker(clip_id), sound_beside(video), landmarks_beside(video))
 
 
 def _name(video: Path, base: Path) -> str:

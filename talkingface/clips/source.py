@@ -13,6 +13,9 @@ import numpy as np
 
 from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import MediaError, NoFaceError
+from talkingface.faces.detectors import DEFAULT_PLACE, make_provider
+from talkingface.faces.landmark_file import read_landmarks
+from talkingface.faces.track import track_faces
 from talkingface.media.audio import check_finite, read_audio
 from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
 from talkingface.media.probe import probe
@@ -92,7 +95,9 @@ class Source:
         is_image: A still image: one frame.
         reference: Where identity frames come from instead, when set.
         clip: The preprocessed clip, when landmarks already lie on disk.
+        landmark_file: A file with the landmarks of this very video, as in docs/data_layout.md.
         landmark_config: How landmarks are found otherwise.
+        place: Where the detector's weights lie, and where it runs.
         held_out: The output is compared with this very video, so no frame may be made from itself: identity frames must
             come from `reference`, or from another part of the video.
     """
@@ -103,6 +108,7 @@ class Source:
         fps: float = FPS,
         reference: Source | None = None,
         clip: ClipFolder | None = None,
+        landmark_file: str | Path | None = None,
     ) -> None:
         """Open a video or image.
 
@@ -117,16 +123,18 @@ class Source:
         self.info = info
         self.size = info.size
         self.is_image = info.is_image
+        self.landmark_file = landmark_file
         self.landmark_config = LandmarkConfig()
+        self.place = DEFAULT_PLACE
         self.held_out = False
         self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
 
     @classmethod
-    def from_path(cls, path: str | Path, fps: float = FPS) -> Source:
-        """Open any video or still image."""
-        return cls(path, fps)
+    def from_path(cls, path: str | Path, fps: float = FPS, landmark_file: str | Path | None = None) -> Source:
+        """Open any video or still image; its landmarks may come from a file."""
+        return cls(path, fps, landmark_file=landmark_file)
 
     @classmethod
     def from_clip(cls, clip: ClipFolder) -> Source:
@@ -225,23 +233,28 @@ class Source:
     def landmarks(self, provider: LandmarkProvider | None = None) -> LandmarkTrack:
         """Return the face track of the source, computed on the first call and kept.
 
-        It comes from the clip folder when there is one; otherwise from `provider`, by default the one that
-        `landmark_config` names, in tracking mode for videos (less jitter) and in static mode for images.
+        It comes from the landmark file or the clip folder when there is one; otherwise from `provider`, by default the
+        one that `landmark_config` names, in tracking mode for videos (less jitter) and in static mode for images.
 
         Raises:
             NoFaceError: If no face is found.
+            DataError: If the landmark file is damaged, or that of another video.
         """
         if self._landmarks is None:
-            if self.clip is not None and self.clip.has("landmarks"):
+            if self.landmark_file is not None:
+                self._landmarks = read_landmarks(self.landmark_file, len(self), self.size, self._max_gap, self.fps)
+            elif self.clip is not None and self.clip.has("landmarks"):
                 self._landmarks = self.clip.track()
             else:
                 self._landmarks = self._find_landmarks(provider)
         return self._landmarks
 
-    def _find_landmarks(self, provider: LandmarkProvider | None) -> LandmarkTrack:
-        from talkingface.faces.detectors import make_provider
-        from talkingface.faces.track import track_faces
+    @property
+    def _max_gap(self) -> int:
+        """Gaps of up to a second are bridged here; training data are bridged more cautiously (`max_gap`)."""
+        return round(self.fps)
 
+    def _find_landmarks(self, provider: LandmarkProvider | None) -> LandmarkTrack:
         wanted = self.landmark_config
         mode = "static" if self.is_image else "tracking"
         provider = provider or make_provider(
@@ -249,11 +262,10 @@ class Source:
             mode,
             wanted.min_detection,
             model_path=wanted.model_path,
-            weights_dir=wanted.weights_dir,
+            place=self.place,
         )
-        # Gaps of up to a second are bridged here; training data are bridged more cautiously (`max_gap`).
         try:
-            return track_faces(self.frames(), provider, wanted.pick, max_gap=round(self.fps))
+            return track_faces(self.frames(), provider, wanted.pick, self._max_gap)
         except NoFaceError as error:
             raise NoFaceError(f"{self.path}: {error}") from None
 

@@ -13,8 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -121,11 +119,7 @@ class StageConfig(Section):
 
 
 class LandmarkConfig(Section):
-    """How landmarks are found while preprocessing.
-
-    `weights_dir` and `device` are those of the whole configuration: no keys here, and no part of what prepared clips
-    are compared by.
-    """
+    """How landmarks are found while preprocessing."""
 
     provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment", "s3fd"] = "mediapipe"
     mode: Literal["static", "tracking"] = "static"
@@ -133,24 +127,6 @@ class LandmarkConfig(Section):
     max_gap: int = Field(12, ge=0)
     min_detection: float = Field(0.5, gt=0, lt=1)
     model_path: str | None = None
-    _weights_dir: str = PrivateAttr("checkpoints")
-    _device: str = PrivateAttr("auto")
-
-    @property
-    def weights_dir(self) -> str:
-        """Folder in which a detector looks for its weights, unless `model_path` names them."""
-        return self._weights_dir
-
-    @property
-    def device(self) -> str:
-        """Where a detector with a network of ours runs."""
-        return self._device
-
-    def on(self, weights_dir: str, device: str) -> LandmarkConfig:
-        """The same with another folder of weights and another device."""
-        changed = self.model_copy()
-        changed._weights_dir, changed._device = weights_dir, device
-        return changed
 
 
 class DurationFilter(Section):
@@ -322,22 +298,13 @@ class Config(Section):
     need_preprocess: bool = True
     fps: float = Field(25.0, gt=0)
 
-    preprocess: PreprocessConfig = Field(PreprocessConfig(), validate_default=True)
+    preprocess: PreprocessConfig = PreprocessConfig()
     demo: DemoConfig = DemoConfig()
     metrics: tuple[str, ...] | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     experts: dict[str, str | None] = Field(default_factory=dict)
     stages: tuple[StageConfig, ...] = ()
     model: Any = Field(default_factory=dict)
-
-    @field_validator("preprocess")
-    @classmethod
-    def _detector_place(cls, value: PreprocessConfig, info: ValidationInfo) -> PreprocessConfig:
-        """Detectors look for their weights in `weights_dir` and run on `device`, as everything else does."""
-        if not {"weights_dir", "device"} <= info.data.keys():
-            return value  # one of them is wrong, which is reported
-        landmarks = value.landmarks.on(info.data["weights_dir"], info.data["device"])
-        return value.model_copy(update={"landmarks": landmarks})
 
     @field_validator("metrics", mode="before")
     @classmethod

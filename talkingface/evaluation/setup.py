@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from talkingface.config.sections import EvaluationConfig, LandmarkConfig
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
 from talkingface.evaluation.tracking import Tracker
+from talkingface.faces.detectors import Place
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -89,7 +90,7 @@ class EvaluationSetup:
 
     def build_tracker(self) -> Tracker:
         """What finds landmarks in generated videos."""
-        return Tracker(self.landmarks, self.provider, self.device)
+        return Tracker(self.landmarks, self.provider, Place(str(self.weights_dir), self.device))
 
 
 def is_synthetic(data_root: Path) -> bool | None:

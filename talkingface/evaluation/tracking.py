@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import NoFaceError, TalkingFaceError, Unavailable
-from talkingface.faces.detectors import make_provider
+from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
 from talkingface.faces.track import MAX_FACES, LandmarkTrack, track_faces
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ class Tracker:
     Args:
         settings: the configuration's `preprocess.landmarks` section.
         provider: detector to use instead of the configured one.
-        device: where a detector with a network of ours runs; None: where the configuration says.
+        place: where the detector's weights lie and where it runs.
     """
 
     def __init__(
-        self, settings: LandmarkConfig, provider: LandmarkProvider | None = None, device: str | None = None
+        self, settings: LandmarkConfig, provider: LandmarkProvider | None = None, place: Place = DEFAULT_PLACE
     ) -> None:
         self.settings = settings
-        self.device = device or settings.device
+        self.place = place
         self._given = provider
         self._provider = provider
 
@@ -93,8 +93,7 @@ class Tracker:
                 min_detection=self.settings.min_detection,
                 max_faces=MAX_FACES,
                 model_path=self.settings.model_path,
-                weights_dir=self.settings.weights_dir,
-                device=self.device,
+                place=self.place,
             )
         except (TalkingFaceError, ImportError) as error:
             raise Unavailable(f"no landmarks: {error}") from error

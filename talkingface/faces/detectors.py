@@ -1,10 +1,10 @@
-"""The landmark detectors themselves; build them with `make_provider`."""
+"""The landmark detectors, built with `make_provider`; their packages are imported when one is."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib import metadata
@@ -14,12 +14,38 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from talkingface.errors import DataError
-from talkingface.faces.track import MAX_FACES, Layout
+from talkingface.faces.track import MAX_FACES, LandmarkProvider, Layout
 from talkingface.weights.published import find, how_to_get, is_published, locate, sha256_of, verify
 
 if TYPE_CHECKING:
     from talkingface.faces.s3fd import S3FDDetector
-    from talkingface.faces.track import LandmarkProvider
+
+TASK_URL = (
+    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
+)
+
+
+class Place(NamedTuple):
+    """Where a detector looks for its weights (`weights_dir`) and computes (`device`), as in the configuration.
+
+    No setting of the landmarks: they are the same wherever they are found, and prepared clips are not compared by it.
+    """
+
+    weights_dir: str = "checkpoints"
+    device: str = "auto"
+
+
+DEFAULT_PLACE = Place()
+
+
+class DetectorSettings(NamedTuple):
+    """How a detector looks for faces; see `make_provider`."""
+
+    mode: str = "static"
+    min_detection: float = 0.5
+    max_faces: int = 1
+    model_path: str | None = None
+    place: Place = DEFAULT_PLACE
 
 
 def make_provider(
@@ -28,8 +54,7 @@ def make_provider(
     min_detection: float = 0.5,
     max_faces: int = MAX_FACES,
     model_path: str | None = None,
-    weights_dir: str = "checkpoints",
-    device: str = "auto",
+    place: Place = DEFAULT_PLACE,
 ) -> LandmarkProvider:
     """Build a landmark detector.
 
@@ -40,40 +65,21 @@ def make_provider(
         min_detection: confidence below which a face is not one.
         max_faces: faces looked for in each frame.
         model_path: `.task` file of `mediapipe_tasks`, or weights of `s3fd`, which may be others than the published.
-        weights_dir: where these lie otherwise.
-        device: where `face_alignment` and `s3fd` run, as in the configuration.
+        place: where these lie otherwise, and where `face_alignment` and `s3fd` run.
 
     Raises:
         DataError: the provider is not known, its package or weights are missing, or other weights lie in their place.
         ConfigError: the device is not there.
     """
-    from talkingface.faces import detectors as providers
-
-    classes = {
-        "mediapipe": providers.MediaPipeProvider,
-        "mediapipe_tasks": providers.MediaPipeTasksProvider,
-        "face_alignment": providers.FaceAlignmentProvider,
-        "s3fd": providers.S3FDProvider,
+    classes: dict[str, Callable[[DetectorSettings], LandmarkProvider]] = {
+        "mediapipe": MediaPipeProvider,
+        "mediapipe_tasks": MediaPipeTasksProvider,
+        "face_alignment": FaceAlignmentProvider,
+        "s3fd": S3FDProvider,
     }
     if name not in classes:
         raise DataError(f"landmark provider '{name}' is not known; choose {', '.join(classes)}")
-    return classes[name](providers.DetectorSettings(mode, min_detection, max_faces, model_path, weights_dir, device))
-
-
-TASK_URL = (
-    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
-)
-
-
-class DetectorSettings(NamedTuple):
-    """How a detector looks for faces; see `make_provider`."""
-
-    mode: str = "static"
-    min_detection: float = 0.5
-    max_faces: int = 1
-    model_path: str | None = None
-    weights_dir: str = "checkpoints"
-    device: str = "auto"
+    return classes[name](DetectorSettings(mode, min_detection, max_faces, model_path, place))
 
 
 class MediaPipeProvider:
@@ -113,7 +119,7 @@ class MediaPipeTasksProvider:
 
     def __init__(self, settings: DetectorSettings):
         package = _package_version("mediapipe", "pip install mediapipe")
-        path = Path(settings.model_path or locate(settings.weights_dir, "face_landmarker"))
+        path = Path(settings.model_path or locate(settings.place.weights_dir, "face_landmarker"))
         if not path.is_file():
             raise DataError(
                 f"{path}: landmark provider 'mediapipe_tasks' needs this model file; get it from {TASK_URL} and "
@@ -173,7 +179,7 @@ class FaceAlignmentProvider:
         try:
             self._model = face_alignment.FaceAlignment(
                 kind,
-                device=str(resolve_device(settings.device)),
+                device=str(resolve_device(settings.place.device)),
                 flip_input=False,
                 face_detector="sfd",
                 face_detector_kwargs={"filter_threshold": settings.min_detection},
@@ -203,9 +209,9 @@ class S3FDProvider:
     def __init__(self, settings: DetectorSettings):
         from talkingface.devices import resolve_device
 
-        path = Path(settings.model_path) if settings.model_path else _published_s3fd(settings.weights_dir)
+        path = Path(settings.model_path) if settings.model_path else _published_s3fd(settings.place.weights_dir)
         stamp = path.stat().st_mtime_ns if path.is_file() else 0
-        self._detector, self.version = _s3fd(path, stamp, str(resolve_device(settings.device)))
+        self._detector, self.version = _s3fd(path, stamp, str(resolve_device(settings.place.device)))
         self._least, self._max_faces = settings.min_detection, settings.max_faces
         self.batch = self._detector.batch
 

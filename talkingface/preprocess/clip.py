@@ -69,6 +69,8 @@ class Job:
         content = [source.get("sha256"), source.get("audio_sha256"), self.fps]
         for step in self.steps:
             parts = [step.kind, step.version, step.params, content, [prints[name] for name in step.needs]]
+            if step.takes_landmark_file and "landmarks_sha256" in source:
+                parts.append(source["landmarks_sha256"])  # of no other step: the same sound and picture as without it
             text = json.dumps(parts, sort_keys=True, default=str)
             prints[step.artefact] = hashlib.sha256(text.encode()).hexdigest()[:20]
         return prints
@@ -172,7 +174,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     else:
         meta["steps"] = {}  # artefacts of another video, whoever made them
     todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"].get(s.artefact), prints[s.artefact])]
-    _set_up(todo)
+    _set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)
     scratch = folder / f"{_SCRATCH}{os.getpid()}"
     context = ClipContext(item, folder, scratch, job.settings, job.fps, video, job.cache_bytes)

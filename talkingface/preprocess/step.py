@@ -151,6 +151,8 @@ class Step(ABC):
     Attributes:
         needs: artefacts that must be there first; a step whose needs depend on the settings overrides `needs_of`.
         reads_video: whether `run` reads the frames.
+        takes_landmark_file: whether it reads a landmark file beside the video (`item.landmarks`) where there is one,
+            instead of detecting anything; it is then not set up.
         version: to be raised when the same parameters give another result; clips are then made again.
         params: what the result depends on; recorded, and compared on the next run.
         limits: what `judge` holds the result against; changing them makes nothing again.
@@ -160,6 +162,7 @@ class Step(ABC):
     kind: ClassVar[str] = ""
     needs: tuple[str, ...] = ()
     reads_video: ClassVar[bool] = False
+    takes_landmark_file: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy as np
 from talkingface import media
 from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import default_file
-from talkingface.config.sections import PreprocessConfig
+from talkingface.config.sections import Config, PreprocessConfig
 from talkingface.errors import MediaError
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
-from talkingface.faces.detectors import make_provider
-from talkingface.faces.track import MAX_FACES, track_faces
+from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
+from talkingface.faces.landmark_file import read_landmarks
+from talkingface.faces.track import MAX_FACES, LandmarkTrack, track_faces
 from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
 from talkingface.sound.mel import MelConfig, melspectrogram
 from talkingface.sound.shift import move_sound
@@ -90,9 +92,14 @@ class MelStep(Step):
 
 @register_step("landmarks")
 class LandmarksStep(Step):
-    """Landmarks of the speaker in every frame, shared by all models."""
+    """Landmarks of the speaker in every frame, shared by all models: detected, or from a file beside the video."""
 
     reads_video = True
+    takes_landmark_file = True
+
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
+        super().__init__(artefact, overrides, settings)
+        self.place = DEFAULT_PLACE
 
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
@@ -103,18 +110,9 @@ class LandmarksStep(Step):
             "min_seconds": settings.min_seconds,
         }
 
-    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
-        super().__init__(artefact, overrides, settings)
-        # No parameters: they change nothing about the landmarks.
-        self.place = (settings.landmarks.weights_dir, settings.landmarks.device)
-
-    def provider(self) -> Any:
-        """The detector: one per process, or a fresh one where it remembers the last frame."""
-        p = self.params
-        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"], *self.place)
-        if p["mode"] == "tracking":  # it remembers the last frame, so each clip gets a fresh one
-            return make_provider(*arguments)
-        return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))
+    def bind(self, config: Config) -> None:
+        """Take where the detector's weights lie and where it runs; neither changes anything about the landmarks."""
+        self.place = Place(config.weights_dir, config.device)
 
     def setup(self) -> None:
         """Build the detector, or say what is missing for it."""
@@ -122,7 +120,7 @@ class LandmarksStep(Step):
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write `landmarks.npz`; clips with too few faces are rejected."""
-        track = track_faces(ctx.frames(), self.provider(), self.params["pick"], self.params["max_gap"])
+        track = self._read(ctx, ctx.item.landmarks) if ctx.item.landmarks else self._detect(ctx)
         least, most = self.params["min_seconds"], self.params["max_missing"]
         if len(track) < least * ctx.fps:
             raise Rejected(f"{len(track)} frames are shorter than {least:g} s", round(len(track) / ctx.fps, 3), least)
@@ -132,6 +130,23 @@ class LandmarksStep(Step):
         name = default_file(self.artefact)
         track.save(ctx.scratch / name)
         return [name]
+
+    def provider(self) -> Any:
+        """The detector: one per process, or a fresh one where it remembers the last frame."""
+        p = self.params
+        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"], self.place)
+        if p["mode"] == "tracking":
+            return make_provider(*arguments)
+        return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))
+
+    def _detect(self, ctx: ClipContext) -> LandmarkTrack:
+        return track_faces(ctx.frames(), self.provider(), self.params["pick"], self.params["max_gap"])
+
+    def _read(self, ctx: ClipContext, file: Path) -> LandmarkTrack:
+        """Landmarks that were brought along; how many frames they must have is known once these are decoded."""
+        sizes = [frame.shape[:2] for frame in ctx.frames()]
+        ctx.facts["file"] = file.name
+        return read_landmarks(file, len(sizes), sizes[0], self.params["max_gap"], ctx.fps)
 
 
 @register_step("faces")

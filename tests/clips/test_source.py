@@ -9,7 +9,12 @@ from helpers.media_files import SIZE, click, numbered_frame, read_number, write_
 from talkingface import media
 from talkingface.clips import source
 from talkingface.clips.source import Audio, Source
-from talkingface.errors import MediaError
+from talkingface.config.sections import LandmarkConfig
+from talkingface.errors import DataError, MediaError
+from talkingface.faces.detectors import Place
+from talkingface.faces.landmark_file import write_landmarks
+from talkingface.faces.track import LandmarkTrack
+from talkingface.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +188,34 @@ def test_silent_audio_is_refused_unless_asked_for(tmp_path):
     with pytest.raises(MediaError, match="silent"):
         Audio.load(tmp_path / "a.wav")
     assert Audio.load(tmp_path / "a.wav", allow_silence=True).is_silent
+
+
+def test_landmarks_may_come_from_a_file(film, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "make_provider", lambda *_, **__: pytest.fail("nothing is detected"))
+    found = np.arange(120) != 7
+    points = np.full((120, 68, 2), np.array([SIZE[1], SIZE[0]]) / 2, np.float32)
+    made = LandmarkTrack(points, found, found.copy(), SIZE, "ibug68")
+    file = write_landmarks(made, tmp_path / "any name.csv")
+    track = Source.from_path(film, landmark_file=file).landmarks()
+    np.testing.assert_array_equal(track.points_px, points)
+    np.testing.assert_array_equal(track.found, found)
+    with pytest.raises(DataError, match=r"has landmarks of frame 120, but the video has 60 at 12.5 frames per second"):
+        Source.from_path(film, 12.5, file).landmarks()
+
+
+def test_a_source_finds_landmarks_as_the_pipeline_was_told(film, monkeypatch):
+    asked = []
+
+    def refuse(*settings, **more):
+        asked.append((*settings, more["place"]))
+        raise DataError("enough")
+
+    monkeypatch.setattr(source, "make_provider", refuse)
+    videos = [Source.from_path(film) for _ in range(2)]
+    videos[0].reference = videos[1]
+    chosen = LandmarkConfig(provider="s3fd", min_detection=0.7)
+    Pipeline(None, "Toy", landmarks=chosen, place=Place("/w", "cuda:1"))._set_provider(videos[0])
+    for video in videos:
+        with pytest.raises(DataError, match="enough"):
+            video.landmarks()
+    assert asked == [("s3fd", "tracking", 0.7, Place("/w", "cuda:1"))] * 2

@@ -235,16 +235,3 @@ def test_what_the_user_asked_for_is_told_from_the_built_in_values(tmp_path):
     loaded = load_config("ToyGAN", "folder", [file], {"model.dropout": 0.5, "seed": 3})
     assert loaded.asked("model") == {"model.width": 12, "model.dropout": 0.5}
     assert load().asked("model") == {}
-
-
-def test_detectors_look_for_their_weights_in_weights_dir_and_run_on_the_device():
-    plain = load().config.preprocess.landmarks
-    assert (plain.weights_dir, plain.device, plain.model_path) == ("checkpoints", "auto", None)
-    chosen = {"preprocess.landmarks.provider": "s3fd", "weights_dir": "/w", "device": "cpu"}
-    elsewhere = load(**chosen).config.preprocess.landmarks
-    assert (elsewhere.weights_dir, elsewhere.device, elsewhere.model_path) == ("/w", "cpu", None)
-    # Neither is a key, nor what prepared clips are compared by.
-    assert not {"weights_dir", "device", "_weights_dir", "_device"} & elsewhere.model_dump().keys()
-    own = load(**chosen, **{"preprocess.landmarks.model_path": "my.pth"})
-    assert own.config.preprocess.landmarks.model_path == "my.pth"
-    assert load().config.preprocess.landmarks.device == "auto", "the defaults are nobody's to change"

@@ -20,6 +20,7 @@ from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import Figure, Metric, make_metric
 from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.evaluation.tracking import Tracker
+from talkingface.faces.detectors import Place
 from talkingface.faces.track import track_faces
 from talkingface.files import output_error
 from talkingface.media import VideoReader, VideoWriter, count_frames, probe, write_wav
@@ -327,10 +328,10 @@ def test_detectors_of_the_evaluation_run_on_its_device(monkeypatch):
     monkeypatch.setattr(
         "talkingface.evaluation.tracking.make_provider", lambda *a, **k: asked.append(k) or ToyProvider()
     )
-    settings = LandmarkConfig(provider="s3fd").on("/w", "cuda:1")
-    Evaluator(None, EvaluationSetup(landmarks=settings, device="cpu")).tracker.prepare()
-    Tracker(settings).prepare()
-    assert [(k["device"], k["weights_dir"]) for k in asked] == [("cpu", "/w"), ("cuda:1", "/w")]
+    settings = LandmarkConfig(provider="s3fd")
+    Evaluator(None, EvaluationSetup(landmarks=settings, weights_dir="/w", device="cpu")).tracker.prepare()
+    Tracker(settings, place=Place("/w", "cuda:1")).prepare()
+    assert [k["place"] for k in asked] == [("/w", "cpu"), ("/w", "cuda:1")]
 
 
 def test_strict_refuses_a_missing_metric(clips, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from talkingface import devices
 from talkingface.config.sections import LandmarkConfig, PreprocessConfig
 from talkingface.errors import CheckpointError, DataError
 from talkingface.faces.crop import CropConfig, contour_mask, face_boxes
-from talkingface.faces.detectors import make_provider
+from talkingface.faces.detectors import Place, make_provider
 from talkingface.faces.s3fd import S3FDDetector, suppress
 from talkingface.faces.track import LandmarkTrack, track_faces
 from talkingface.networks.s3fd import S3FD, STRIDES
@@ -153,18 +155,18 @@ def test_face_boxes_give_the_detectors_boxes_back(weights):
 
 def test_other_weights_at_the_published_place_are_refused_unless_they_are_named(weights):
     with pytest.raises(DataError, match=r"not the published file .*your own weights with preprocess\.landmarks\.model"):
-        make_provider("s3fd", weights_dir=str(weights.parent))
-    assert make_provider("s3fd", weights_dir=str(weights.parent), model_path=str(weights)).name == "s3fd"
+        make_provider("s3fd", place=Place(str(weights.parent)))
+    assert make_provider("s3fd", place=Place(str(weights.parent)), model_path=str(weights)).name == "s3fd"
 
 
 def test_the_detector_runs_where_the_configuration_says(weights, monkeypatch):
     asked = []
     monkeypatch.setattr("talkingface.preprocess.step._RESOURCES", {})
     monkeypatch.setattr(devices, "resolve_device", lambda name: asked.append(name) or "cpu")
-    make_provider("s3fd", model_path=str(weights), device="cuda:1")
+    make_provider("s3fd", model_path=str(weights), place=Place(device="cuda:1"))
     settings = PreprocessConfig(landmarks=LandmarkConfig(provider="s3fd", model_path=str(weights)))
-    changed = settings.model_copy(update={"landmarks": settings.landmarks.on("/w", "mps")})
-    steps = [LandmarksStep("landmarks", {}, each) for each in (settings, changed)]
+    steps = [LandmarksStep("landmarks", {}, settings) for _ in range(2)]
+    steps[1].bind(SimpleNamespace(weights_dir="/w", device="mps"))
     for step in steps:
         step.provider()
     assert asked == ["cuda:1", "auto", "mps"]

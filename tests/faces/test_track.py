@@ -10,7 +10,7 @@ import pytest
 
 from talkingface.errors import DataError, NoFaceError
 from talkingface.faces import mesh as facemesh
-from talkingface.faces.detectors import make_provider
+from talkingface.faces.detectors import Place, make_provider
 from talkingface.faces.track import LandmarkTrack, fill_gaps, track_faces
 
 
@@ -171,13 +171,13 @@ def face_alignment(monkeypatch, tmp_path):
 def test_face_alignment_fetches_nothing_by_itself(face_alignment, tmp_path):
     (tmp_path / "checkpoints" / "s3fd-3.pth").touch()
     with pytest.raises(DataError) as error:
-        make_provider("face_alignment", device="cpu")
+        make_provider("face_alignment", place=Place(device="cpu"))
     assert f"not in {tmp_path / 'checkpoints'}" in str(error.value)
     assert "get https://e.org/3DFAN4-1.zip, https://e.org/depth-2.zip and put them there" in str(error.value)
     assert not face_alignment.made
     for name in ("3DFAN4-1.zip", "depth-2.zip"):
         (tmp_path / "checkpoints" / name).touch()
-    make_provider("face_alignment", device="cpu")
+    make_provider("face_alignment", place=Place(device="cpu"))
     assert [options["device"] for options in face_alignment.made] == ["cpu"]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,9 @@ from talkingface.clips.folder import ClipFolder, read_meta
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import LandmarkConfig, PreprocessConfig
 from talkingface.errors import ConfigError, DataError, OutputError
+from talkingface.faces.landmark_file import write_landmarks
 from talkingface.preprocess import prepare as preprocess
+from talkingface.preprocess.clip import Job
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.prepare import Preprocessor, ensure, worker_count
 from talkingface.preprocess.step import ClipContext, Step, register_step
@@ -95,6 +99,53 @@ def test_good_clip_gets_every_artefact(videos, tmp_path):
     assert sorted(path.name for path in clip.path.iterdir()) == sorted(
         ["audio.wav", "clip.json", "faces.bin", "faces.npz", "landmarks.npz", "mel.npy"]
     )
+
+
+def test_fingerprints_are_those_of_the_first_releases(tmp_path):
+    settings = PreprocessConfig(workers=0)
+    steps = steps_with(settings=settings)
+    for step in steps:
+        step.bind(SimpleNamespace(weights_dir="/elsewhere", device="cuda"))
+    prints = Job(tmp_path, tuple(steps), settings, 25.0).fingerprints({"sha256": "0" * 64})
+    assert prints == {  # of commit e143258: what it has prepared is not made again
+        "audio": "7be89d6e3bf4d81f4c85",
+        "mel": "01e238108884b2e053a0",
+        "landmarks": "c2816c92ca15d30867f1",
+        "faces": "990dc0d2ba0a9d1186e8",
+    }
+
+
+def test_detectors_look_for_their_weights_in_weights_dir(videos, tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copy(videos["good"], tmp_path / "data/a.mp4")
+    boxes = PreprocessConfig(workers=0, landmarks=LandmarkConfig(provider="s3fd"))
+    with pytest.raises(DataError, match=f"{tmp_path}/weights/s3fd"):
+        ensure(settings_for(tmp_path, preprocess=boxes, weights_dir=f"{tmp_path}/weights"), Model, artefacts=ALL)
+
+
+def test_a_landmark_file_beside_the_video_is_used_instead_of_a_detector(videos, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(videos["good"], data / "a.mp4")
+    config = settings_for(tmp_path)
+    ensure(config, Model, artefacts=ALL)
+    detected = ClipFolder(tmp_path / "prepared/a").track()
+    write_landmarks(detected, data / "a.landmarks.csv")
+    monkeypatch.setattr("talkingface.preprocess.steps.make_provider", lambda *_: pytest.fail("nothing is detected"))
+    report = ensure(config, Model, artefacts=ALL)
+    assert report.outcomes["a"].made == ("landmarks", "faces"), "sound and spectrogram stay"
+    assert report.outcomes["a"].facts["landmarks"] == {"file": "a.landmarks.csv"}
+    clip = ClipFolder(tmp_path / "prepared/a")
+    np.testing.assert_array_equal(clip.track().points_px[detected.found], detected.points_px[detected.found])
+    assert clip.track().provider == "file" and len(clip.meta["source"]["landmarks_sha256"]) == 64
+    assert ensure(config, Model, artefacts=ALL).worked == 0
+    moved = replace(detected, points_px=detected.points_px + 5)
+    write_landmarks(moved, data / "a.landmarks.csv")
+    assert ensure(config, Model, artefacts=ALL).outcomes["a"].made == ("landmarks", "faces"), "another file is noticed"
+    np.testing.assert_allclose(ClipFolder(clip.path).track().points_px, moved.points_px, atol=1e-4)
+    (data / "a.landmarks.csv").write_text("frame,x_0\n")
+    with pytest.raises(DataError, match=r"a\.landmarks\.csv: has 1 columns x_0"):
+        ensure(config, Model, artefacts=ALL)
 
 
 def test_every_clip_ends_with_one_status_and_its_reason(videos, tmp_path):
@@ -302,6 +353,8 @@ def settings_for(root, **changes) -> SimpleNamespace:
         "preprocessed_root": str(root / "prepared"),
         "need_preprocess": True,
         "fps": 25.0,
+        "weights_dir": "checkpoints",
+        "device": "cpu",
         "show_progress": False,
         "preprocess": PreprocessConfig(workers=0),
         "model": {"pad": "constant"},

@@ -27,6 +27,7 @@ from talkingface.evaluation.report.result import one_line
 from talkingface.evaluation.self_test.bench import Bench, shortened
 from talkingface.evaluation.self_test.checks import Check, all_checks
 from talkingface.evaluation.tracking import TrackCache, Tracker
+from talkingface.faces.detectors import Place
 from talkingface.files import write_text
 from talkingface.plugin.configuration import LoadedConfig
 
@@ -186,7 +187,7 @@ def _wanted(loaded: LoadedConfig) -> list[Check]:
 
 
 def _bench(config: Config, folder: Path) -> Bench:
-    tracker = Tracker(config.preprocess.landmarks)
+    tracker = Tracker(config.preprocess.landmarks, place=Place(config.weights_dir, config.device))
     tracker.prepare()
     find = TrackCache(tracker, folder)
     clips = usable_clips(config, find, folder)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.config.sections import FiltersConfig, PreprocessConfig
+from talkingface.config.sections import Config, FiltersConfig, PreprocessConfig
 from talkingface.errors import ConfigError
 from talkingface.faces.crop import box_pixels
 from talkingface.faces.track import tight_boxes
@@ -162,6 +162,10 @@ class SingleFaceStep(FilterStep):
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
         super().__init__(artefact, overrides, settings)
         self.detector = LandmarksStep("landmarks", {}, settings)
+
+    def bind(self, config: Config) -> None:
+        """Hand on where the detector's weights lie and where it runs."""
+        self.detector.bind(config)
 
     @staticmethod
     def limits_of(filters: FiltersConfig) -> dict[str, Any]:
