@@ -24,6 +24,7 @@ from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import import_official, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.plan import named_artefacts
 from talkingface.preprocess.prepare import ensure
 from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
 from talkingface.training.trainer import Trainer
@@ -192,17 +193,23 @@ def _latest_run(config: Config) -> Path:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = False) -> Clips:
+def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = False, only: Sequence[str] = ()) -> Clips:
     """Make what is missing (the demo corpus, preprocessed clips) and return the usable clips of every split.
 
     Args:
         loaded: the configuration.
         always: also when `need_preprocess` is off.
         evaluate_only: make and ask for no more than scoring needs.
+        only: make and ask for these artefacts alone; `faces` stands for every variant that the model reads.
+
+    Raises:
+        ConfigError: no step makes one of them.
+        DataError: the data are missing, or no clip is usable.
     """
     config = loaded.config
     model = get_spec(config.model_name).model
     artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts
+    artefacts = named_artefacts(only, artefacts) if only else artefacts
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
             ensure_demo_corpus(config)

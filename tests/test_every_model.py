@@ -19,6 +19,8 @@ import pytest
 
 from helpers import ROOT
 from talkingface.cli import commands as cli
+from talkingface.clips.folder import ClipFolder
+from talkingface.faces.landmark_file import write_landmarks
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.registry import get_spec, list_models
@@ -98,6 +100,22 @@ def test_the_checkpoint_alone_makes_a_video_as_long_as_the_audio(trained, tmp_pa
     difference = np.abs(np.stack(frames).astype(int) - np.stack(real).astype(int)).mean(axis=(0, 3))
     # The face is redrawn, the corners of the picture only pass through the encoder.
     assert difference[50:90, 44:84].mean() > 2 * difference[:8].mean()
+
+
+def test_landmarks_may_be_brought_along(trained, tmp_path, monkeypatch):
+    if not trained.makes_videos:
+        pytest.skip(f"{trained.name} judges videos and makes none")
+    source = trained.video()
+    clip = ClipFolder(Path(trained.config.preprocessed_root) / f"{source.parent.name}/{source.stem}")
+    options = [f"--model={trained.name}", f"--checkpoint={trained.run}", f"--source={source}", f"--audio={source}"]
+    options += ["--device=cpu", "--show_progress=False"]
+    monkeypatch.setattr("talkingface.clips.source.make_provider", lambda *_, **__: pytest.fail("nothing is detected"))
+    files = [write_landmarks(clip.track(), tmp_path / f"face.{suffix}") for suffix in ("csv", "npz")]
+    for file in files:
+        made = tmp_path / f"{file.suffix[1:]}.mp4"
+        assert cli.main(["generate", *options, f"--landmarks={file}", f"--output={made}"]) == 0
+    assert (tmp_path / "csv.mp4").read_bytes() == (tmp_path / "npz.mp4").read_bytes()
+    assert (tmp_path / "csv.mp4").stat().st_size > 1000
 
 
 def test_evaluating_a_finished_run_from_python_returns_its_metrics(trained):

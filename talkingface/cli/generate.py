@@ -22,6 +22,7 @@ def generate(arguments: Arguments) -> None:
         arguments["audio"],
         arguments["output"],
         reference=arguments["reference"],
+        landmarks=arguments["landmarks"],
         progress=overrides.get("show_progress") is not False,
     )
     print(f"wrote {output}")
@@ -36,6 +37,7 @@ GENERATE = Command(
         Option("audio", "audio or video file with the voice", required=True),
         Option("output", "video to write", default="generated.mp4"),
         Option("reference", "another video of the same person, for the identity frames"),
+        Option("landmarks", "landmark file of the source (CSV, see docs/data_layout.md), used instead of a detector"),
         HELP,
     ),
     run=generate,

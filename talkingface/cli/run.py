@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from talkingface.cli.arguments import Arguments, Command
+from talkingface.cli.arguments import Arguments, Command, Option
 from talkingface.cli.configuration import CONFIGURED, load, print_config
 
 _RUN_KEPT = "what was finished is kept, --resume=auto goes on with a training run"
@@ -21,13 +21,14 @@ def run(arguments: Arguments) -> None:
 
 
 def preprocess(arguments: Arguments) -> None:
-    """What training needs, also where `need_preprocess` is off."""
+    """What training needs, or the artefacts of `--only`, also where `need_preprocess` is off."""
     loaded = load(arguments)
     if arguments["print_config"]:
         return print_config(loaded)
     from talkingface.workflow import prepare
 
-    prepare(loaded, always=True)
+    names = [name.strip() for name in (arguments["only"] or "").split(",")]
+    prepare(loaded, always=True, only=[name for name in names if name])
 
 
 def train(arguments: Arguments) -> None:
@@ -50,7 +51,10 @@ RUN = Command(
 
 PREPROCESS = Command(
     line="make what training needs from the data set's videos",
-    options=CONFIGURED,
+    options=(
+        Option("only", "make these artefacts and what they need, no others: --only=landmarks,mel"),
+        *CONFIGURED,
+    ),
     run=preprocess,
     takes_keys=True,
     kept="clips that were finished are kept, the same command goes on with the others",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from talkingface.config.sections import PreprocessConfig
@@ -56,3 +56,15 @@ def _plan(
     for artefact in artefacts:
         add(artefact)
     return steps
+
+
+def named_artefacts(names: Iterable[str], artefacts: Sequence[str]) -> tuple[str, ...]:
+    """What a user means by `names`: one of the model's `artefacts`, all its variants of a kind, or any other artefact.
+
+    `faces` of a model that reads `faces@x` alone is `faces@x`.
+    """
+    found: list[str] = []
+    for name in names:
+        variants = [artefact for artefact in artefacts if artefact.partition("@")[0] == name]
+        found += [name] if name in artefacts or not variants else variants
+    return tuple(dict.fromkeys(found))

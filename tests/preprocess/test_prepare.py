@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 from helpers.clips import face_frames, tone, write_clip
+from talkingface.cli.commands import main
 from talkingface.clips.folder import ClipFolder, read_meta
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import LandmarkConfig, PreprocessConfig
 from talkingface.errors import ConfigError, DataError, OutputError
 from talkingface.faces.landmark_file import write_landmarks
+from talkingface.models.syncnet.model import SyncNet
 from talkingface.preprocess import prepare as preprocess
 from talkingface.preprocess.clip import Job
-from talkingface.preprocess.plan import plan_steps
+from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import Preprocessor, ensure, worker_count
 from talkingface.preprocess.step import ClipContext, Step, register_step
 
@@ -474,3 +476,24 @@ def test_leftovers_of_a_killed_run_are_removed_but_not_those_of_a_running_one(vi
     os.utime(old, (1, 1))
     run([item(videos["good"])], tmp_path, FAST)
     assert not old.exists() and new.exists()
+
+
+def test_only_the_named_artefacts_and_what_they_need_are_made(videos, tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        shutil.copy(videos["good"], tmp_path / f"data/{name}.mp4")
+    options = ["--model=SyncNet", "--dataset=folder", f"--data_root={tmp_path}/data", "--show_progress=False"]
+    options += [f"--preprocessed_root={tmp_path}/prepared", "--preprocess.workers=0"]
+    options += [f"--{split}_filelist=null" for split in ("train", "val", "test")]
+
+    def made():
+        return {name for name in ClipFolder(tmp_path / "prepared/a").meta["steps"]}
+
+    assert main(["preprocess", "--only=mel", *options]) == 0
+    first = made()
+    assert {name.partition("@")[0] for name in first} == {"audio", "mel"}
+    assert first & set(named_artefacts(["mel"], SyncNet.artefacts)), "the variant that the model reads"
+    assert main(["preprocess", "--only=landmarks, audio", *options]) == 0
+    assert made() == first | {"landmarks"}
+    assert main(["preprocess", "--only=mels", *options]) == 2
+    assert "no preprocessing step makes 'mels'; known: audio, mel, landmarks" in capsys.readouterr().err
