@@ -1,9 +1,15 @@
-"""Keys of the earlier toolkit: what they are called now, or why they are ignored. Each gives one warning."""
+"""Keys of the earlier toolkit: what they are called now, or why they are ignored. Each gives one warning.
+
+A model may add keys of earlier ports of its own, under `former_keys:` in its YAML.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from talkingface.config.layers import Layer
+from talkingface.config.sections import Config
 from talkingface.errors import ConfigError
 
 RENAMED: dict[str, str] = {
@@ -41,12 +47,35 @@ IGNORED: dict[str, str] = {
 }
 
 
-def translate(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """Replace the earlier toolkit's keys in one layer.
+def take_table(layer: Layer) -> dict[str, str]:
+    """Take the table `former_keys:` out of a model's YAML: what keys of earlier ports of that model are called now.
+
+    Each entry is `old: new.dotted.key`, or `old: a sentence` that says why the key is ignored.
+
+    Raises:
+        ConfigError: it is no such table, or an old key is a key of today.
+    """
+    table = layer.data.pop("former_keys", None) or {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{layer.where(('former_keys',))}: former_keys: must be a mapping of old keys to new ones")
+    for old, new in table.items():
+        where = layer.where(("former_keys", str(old)))
+        if not isinstance(old, str) or not isinstance(new, str) or not new.strip():
+            raise ConfigError(f"{where}: former_keys: '{old}' must lead to a key or to a sentence, got {new!r}")
+        if old in Config.model_fields:
+            raise ConfigError(f"{where}: former_keys: '{old}' is a key of today and cannot stand for another")
+    return table
+
+
+def translate(
+    data: dict[str, Any], where: str, table: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Replace earlier keys in one layer.
 
     Args:
         data: top-level mapping of one configuration source.
         where: name of that source, for the warnings.
+        table: keys of earlier ports of the model, see `take_table`; they win over the toolkit's own.
 
     Returns:
         The mapping with today's keys, and the warnings.
@@ -55,20 +84,23 @@ def translate(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[st
         ConfigError: a key stands for a part of a section that the layer sets to a plain value, or a short name and the
             key that it stands for differ.
     """
-    out = {k: v for k, v in data.items() if k not in (*RENAMED, *ALIASES, *IGNORED, "use_gpu")}
+    table = table or {}
+    sentences = {old: new for old, new in table.items() if " " in new.strip()}
+    renamed = RENAMED | ALIASES | {old: new for old, new in table.items() if old not in sentences}
+    ignored = {key: why for key, why in IGNORED.items() if key not in table} | sentences
+    out = {k: v for k, v in data.items() if k not in (*renamed, *ignored, "use_gpu")}
     warnings: list[str] = []
     for key, value in data.items():
-        if key == "use_gpu":
+        if key in ignored:
+            warnings.append(f"{where}: {key} is ignored: {ignored[key]}")
+        elif key in renamed:
+            if key not in ALIASES:
+                warnings.append(f"{where}: {key} is now called {renamed[key]}")
+            _put(out, key, renamed[key], value, where)
+        elif key == "use_gpu":
             warnings.append(f"{where}: use_gpu is now device=auto|cpu|cuda")
             if value is False:
                 out.setdefault("device", "cpu")
-        elif key in IGNORED:
-            warnings.append(f"{where}: {key} is ignored: {IGNORED[key]}")
-        elif key in RENAMED or key in ALIASES:
-            new = RENAMED.get(key) or ALIASES[key]
-            if key in RENAMED:
-                warnings.append(f"{where}: {key} is now called {new}")
-            _put(out, key, new, value, where)
     return out, warnings
 
 

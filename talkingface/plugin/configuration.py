@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from talkingface.config.checks import check_model_parts, check_without_model, validate
-from talkingface.config.former_keys import translate
+from talkingface.config.former_keys import take_table, translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
 from talkingface.errors import ConfigError, closest, unknown
@@ -80,9 +80,10 @@ def load_config(
     dataset_name, dataset_path = dataset_file(dataset)
     upper = [Layer.from_file(dataset_path), *(Layer.from_file(Path(f)) for f in files)]
     upper.append(Layer("command line", nest(overrides or {})))
+    former = take_table(layers[1])
     layers[1:] = _with_profile(layers[1], upper)
     problems: list[str] = []
-    merged = _merge(layers)
+    merged = _merge(layers, former)
     merged.data |= {"model_name": spec_name, "dataset": dataset_name}
     _apply_stage_overrides(merged)
     _choose_metrics(merged)
@@ -145,11 +146,11 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
     return config
 
 
-def _merge(layers: Sequence[Layer]) -> Merged:
-    """Lay the layers over each other, weakest first; keys of the earlier toolkit are translated with a warning."""
+def _merge(layers: Sequence[Layer], former: Mapping[str, str] | None = None) -> Merged:
+    """Lay the layers over each other, weakest first; earlier keys, `former` those of the model, give a warning."""
     merged = Merged()
     for layer in layers:
-        layer.data, warnings = translate(layer.data, layer.name)
+        layer.data, warnings = translate(layer.data, layer.name, former)
         for warning in warnings:
             log.warning("%s", warning)
         merged.add(layer)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
-from talkingface.config.former_keys import translate
-from talkingface.config.layers import nest, properties_dir, to_plain
+from talkingface.config.former_keys import take_table, translate
+from talkingface.config.layers import Layer, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
 from talkingface.config.yaml_files import parse_value, read_yaml
 from talkingface.errors import ConfigError, RegistryError
@@ -123,6 +125,37 @@ def test_keys_of_the_earlier_toolkit_still_load(caplog, tmp_path):
     assert (config.device, config.num_workers, config.saved_dir, config.resume) == ("cpu", 2, "runs", "auto")
     assert config.stages[0].batch_size == 3
     assert sum("gpu_id is ignored" in r.message for r in caplog.records) == 1
+
+
+def test_a_model_may_name_the_keys_of_its_earlier_ports(caplog, tmp_path):
+    file = tmp_path / "port.yaml"
+    file.write_text("nhidden: 16\nganmode: wgan\nstate: 0.5\nworker: 2\nmodel: {dropout: 0.1}\n")
+    with caplog.at_level("WARNING", logger="talkingface"):
+        config = load_config("ToyGAN", "folder", [file], {"warm_lr": 0.5}).config
+    assert (config.model.width, config.model.dropout, config.num_workers) == (16, 0.1, 2)
+    assert config.stages[0].optim["generator"].lr == 0.5 and config.stages[1].optim["generator"].lr == 0.01
+    assert config.stages[1].data.noise == 0.5, "the model's meaning of a key wins over the toolkit's"
+    said = [record.message for record in caplog.records]
+    assert f"{file}: nhidden is now called model.width" in said
+    assert f"{file}: ganmode is ignored: the loss is always hinge" in said
+    assert "command line: warm_lr is now called stages.warm.optim.generator.lr" in said
+    with pytest.raises(ConfigError, match="unknown key 'nhidden'"):
+        load_config("IPLAP", "folder", [], {"nhidden": 16})
+
+
+@pytest.mark.parametrize(
+    ("table", "part"),
+    [
+        ("{seed: model.width}", "toy.yaml:1: former_keys: 'seed' is a key of today"),
+        ("{nhidden: 3}", "toy.yaml:1: former_keys: 'nhidden' must lead to a key or to a sentence, got 3"),
+        ("[nhidden]", "toy.yaml:1: former_keys: must be a mapping"),
+    ],
+)
+def test_a_table_of_former_keys_that_cannot_be_meant_is_refused(tmp_path, monkeypatch, table, part):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(f"former_keys: {table}\n")
+    with pytest.raises(ConfigError, match=re.escape(part)):
+        take_table(Layer.from_file(tmp_path / "toy.yaml"))
 
 
 @pytest.mark.parametrize("first", ["metrics_strict", "evaluation.max_clips"])
