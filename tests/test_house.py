@@ -80,6 +80,25 @@ def test_paths_that_lead_nowhere_would_be_found():
     assert lost_paths(text) == ["talkingface/model/base.py", "talkingface/models/<name>/gone.py"]
 
 
+def lost_definitions(text: str) -> list[str]:
+    """Names that a page places in a file (`path.py`: `name`, `other`) and that the file does not define."""
+    lost = []
+    for path, names in re.findall(r"`(talkingface/[\w/]+\.py)`: ((?:`[\w.]+`(?:, and |, | and )?)+)", text):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w.]+)`", names):
+            last = name.rpartition(".")[2]
+            if not re.search(rf"^ *(?:def|class) {last}\b|^{last}\b.* = ", source, re.M):
+                lost.append(f"{path}: {name}")
+    return lost
+
+
+def test_every_function_and_class_named_on_the_page_stands_in_its_file():
+    text = PAGE.read_text(encoding="utf-8")
+    assert lost_definitions(text) == []
+    gone = "`talkingface/faces/crop.py`: `paste_face`, and `paste_mouth` for its edge"
+    assert lost_definitions(gone) == ["talkingface/faces/crop.py: paste_mouth"]
+
+
 def test_contracts_are_on_the_page_and_run_by_ci_and_before_a_commit():
     text = PAGE.read_text(encoding="utf-8")
     for contract in house.contracts().values():
