@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from helpers import ROOT
+from talkingface import __version__
 
 
 def pyproject() -> dict:
@@ -49,3 +50,4 @@ def test_the_wheel_carries_the_yaml_files_and_lists_models(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "IPLAP" in done.stdout and "demo" in done.stdout
+    assert wheel.name.startswith(f"talkingface-{__version__}-")

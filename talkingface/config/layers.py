@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ KeyPath = tuple[str | int, ...]
 
 
 def properties_dir() -> Path:
-    """Folder of the built-in YAML files: beside `run_talkingface.py` in a checkout, inside the package in a wheel."""
-    checkout = Path(__file__).resolve().parents[2] / "properties"
-    return checkout if checkout.is_dir() else Path(__file__).resolve().parents[1] / "properties"
+    """Folder of the built-in YAML files: inside the package in a wheel, beside it in a checkout."""
+    package = Path(str(files("talkingface"))).resolve()
+    inside = package / "properties"
+    return inside if inside.is_dir() else package.parent / "properties"
 
 
 @dataclass

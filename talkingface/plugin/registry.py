@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkingface.config.layers import properties_dir
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import RegistryError, unknown
 
@@ -78,8 +79,6 @@ def _yaml_of(name: str, cls: type, config: str | Path | None) -> Path | None:
 
 @cache
 def _builtin_models() -> dict[str, Path]:
-    from talkingface.config.layers import properties_dir
-
     return {path.stem: path for path in sorted((properties_dir() / "model").glob("*.yaml"))}
 
 
@@ -160,8 +159,6 @@ def get_spec(name: str) -> ModelSpec:
 
 @cache
 def _datasets() -> dict[str, Path]:
-    from talkingface.config.layers import properties_dir
-
     return {path.stem: path for path in sorted((properties_dir() / "dataset").glob("*.yaml"))}
 
 
