@@ -81,7 +81,7 @@ def test_paths_that_lead_nowhere_would_be_found():
 
 
 def lost_definitions(text: str) -> list[str]:
-    """Names that a page places in a file (`path.py`: `name`, `other`) and that the file does not define."""
+    """Names that a page places in a file (a path, a colon, names in backticks) and that the file does not define."""
     lost = []
     for path, names in re.findall(r"`(talkingface/[\w/]+\.py)`: ((?:`[\w.]+`(?:, and |, | and )?)+)", text):
         source = (ROOT / path).read_text(encoding="utf-8")
