@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import sys
 
+import numpy as np
 import torch
 
 from talkingface.errors import ConfigError
@@ -72,10 +74,6 @@ def keep_freed_memory() -> None:
 
 def seed_everything(seed: int, reproducible: bool = True) -> None:
     """Seed torch, numpy and python; with `reproducible` also choose deterministic kernels where they exist."""
-    import random
-
-    import numpy as np
-
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -83,12 +81,7 @@ def seed_everything(seed: int, reproducible: bool = True) -> None:
     torch.backends.cudnn.deterministic = reproducible
 
 
-# -- training ----------------------------------------------------------------------------------------------------------
-
-
 def limit_threads(threads: int | None) -> None:
     """Let torch use no more than so many threads on the CPU; None leaves it as it is."""
     if threads:
-        import torch
-
         torch.set_num_threads(threads)

@@ -52,6 +52,10 @@ class OutputError(TalkingFaceError):
         return getattr(self.__cause__, "errno", None) in _LASTING
 
 
+class Unavailable(TalkingFaceError):
+    """A metric cannot be computed here, for the reason given; reports show `n/a`, never a number."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` where a known name is close, else nothing."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
@@ -63,9 +67,5 @@ def unknown(what: str, name: str, names: Iterable[str], candidates: Iterable[str
     # Compared in small letters, shown as it is written; names win over aliases of the same spelling.
     pool = {c.lower(): c for c in (*(candidates or ()), *names)}
     match = difflib.get_close_matches(name.lower(), list(pool), n=1, cutoff=0.5)
-    closest = f", did you mean '{pool[match[0]]}'?" if match else ""
-    return f"unknown {what} '{name}'{closest} (known: {', '.join(sorted(names))})"
-
-
-class Unavailable(TalkingFaceError):
-    """A metric cannot be computed here, for the reason given; reports show `n/a`, never a number."""
+    hint = f", did you mean '{pool[match[0]]}'?" if match else ""
+    return f"unknown {what} '{name}'{hint} (known: {', '.join(sorted(names))})"

@@ -251,5 +251,8 @@ def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypat
     no_scores = {"evaluate": False, "eval_step": 0, "stages.render.eval_step": 0}
     for change in ({"metrics_strict": False}, {"metrics": ["PSNR", "EXPERT"]}, no_scores):
         action(load_config("IPLAP", "folder", (), given | change))
+    named = {"metrics": ["EXPERT"], "evaluation.judge": str(tmp_path / "gone.pt")}
+    with pytest.raises(DataError, match="metric EXPERT is not available: .*gone.pt"):
+        action(load_config("IPLAP", "folder", (), given | named))
     action(load_config("SyncNet", "folder", (), given))
     assert len(trained) == 4
