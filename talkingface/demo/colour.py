@@ -23,6 +23,7 @@ def own_edges(image: np.ndarray, mask: np.ndarray, height: float) -> np.ndarray:
     sure = cv2.erode((mask > 0.9).astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(np.float32)
     spread = (0, 0), 0.016 * height
     weight = cv2.GaussianBlur(sure, *spread)[..., None]
+    # Blurred colours over blurred coverage: a mean over the person alone, however near the edge.
     carried = cv2.GaussianBlur(image * sure[..., None], *spread) / np.maximum(weight, 1e-4)
     keep = cv2.GaussianBlur(sure, (0, 0), 0.004 * height)[..., None]
     keep = np.maximum(keep, weight < 1e-3)
@@ -33,6 +34,7 @@ def recolour(image: np.ndarray, source: np.ndarray, rng: np.random.Generator) ->
     """Change skin and all else separately in LAB; returns the picture and the lightness gain of the skin."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     tones = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+    # Skin of any lightness lies in a narrow range of Cr and Cb; the oval adds what lips and brows leave out.
     skin = cv2.inRange(tones, (40, 137, 80), (255, 180, 130))
     oval = np.zeros(image.shape[:2], np.uint8)
     cv2.fillPoly(oval, [np.round(source[mesh.OVAL]).astype(np.int32)], 255)
@@ -59,6 +61,7 @@ def tint_lips(image: np.ndarray, source: np.ndarray, height: float, amount: floa
     cv2.fillPoly(mask, [np.round(outer).astype(np.int32)], 1.0)
     weight = cv2.GaussianBlur(mask, (0, 0), 0.008 * height)[..., None]
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    # Of the two middle rows the three middle points of either lip.
     middle = [list(rows[1:3, 4:7].ravel()) for rows in (mesh.UPPER_ROWS, mesh.LOWER_ROWS)]
     at = np.clip(np.round(source[middle[0] + middle[1]]).astype(int), 0, image.shape[0] - 1)
     own = np.median(lab[at[:, 1], at[:, 0]], axis=0)

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from talkingface.config.sections import Config, DemoConfig
     from talkingface.demo.identity import Identity
 
+log = logging.getLogger("talkingface")
+
 GENERATOR_VERSION = 2  # raise when the same parameters give other pixels or samples: old clips are then made anew
 SUPERSAMPLE = 2
 UNSEEN_CLIPS = 3
-log = logging.getLogger("talkingface")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def plan_clip(
     words = random_sentence(rng, seconds)
     speech = _speak(tts, words, voice, rng, seconds)
     tracks = mouth_tracks(speech.phonemes, frames, fps)
-    # its own generator: the head must not know how many random numbers the speech used
+    # A generator of its own: the head must not know how many random numbers the speech used.
     motion = np.random.default_rng([*key, 1])
     pose = np.stack([rms * _smooth_noise(motion, frames, fps * _POSE_SIGMA) for rms in _POSE_RMS], axis=1)
     if nod:
@@ -88,6 +88,7 @@ def _words_heard(speech: Speech, words: list[str]) -> int:
 def _smooth_noise(rng: np.random.Generator, frames: int, sigma: float) -> np.ndarray:
     """(frames,) Gaussian-smoothed noise of unit expected RMS; sigma in frames."""
     reach = int(np.ceil(4 * sigma))
+    # Divided by its own norm, the kernel leaves white noise with a variance of 1.
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     white = rng.standard_normal(frames + 2 * reach)
     return np.convolve(white, kernel / np.sqrt(np.sum(kernel**2)), mode="valid")
@@ -122,6 +123,7 @@ class ClipDrawer:
         renderer = Renderer(self._identity)
         opening, width = np.zeros(len(self.tracks)), np.zeros(len(self.tracks))
         for i, state in enumerate(self._performance.states()):
+            # A generator for each frame: frames may be drawn in any order, or again, and have the same noise.
             frame, points = renderer.frame(state, np.random.default_rng([*self._key, 2, i]))
             landmarks = frame_landmarks(self._identity, points)
             opening[i], width[i] = measures(landmarks)

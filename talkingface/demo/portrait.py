@@ -96,6 +96,7 @@ def load_portrait(name: str) -> Portrait:
 
 
 def _read_rgb(path: Path) -> np.ndarray:
+    # `cv2.imread` cannot open names with special characters on every system; bytes it can decode anywhere.
     data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
@@ -134,8 +135,10 @@ def _refine(image: np.ndarray, score: np.ndarray) -> np.ndarray:
     labels = np.where(score > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[cv2.erode((score > 0.9).astype(np.uint8), kernel) > 0] = cv2.GC_FGD
     labels[cv2.erode((score < 0.1).astype(np.uint8), kernel) > 0] = cv2.GC_BGD
+    # GrabCut needs pixels of either kind (odd labels: person); without them the coarse score has to do.
     if np.all(labels % 2 == 0) or np.all(labels % 2 == 1):
         return np.clip((score - 0.3) / 0.5, 0, 1).astype(np.float32)
+    # Its clusters start at random, and the same portrait must give the same corpus.
     cv2.setRNGSeed(0)
     background, person = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(np.ascontiguousarray(image[..., ::-1]), labels, None, background, person, 4, cv2.GC_INIT_WITH_MASK)

@@ -18,7 +18,7 @@ LEAD_IN = 0.16  # seconds of silence before the first phoneme
 # would make any two clips alike, and scores with another clip's audio better than they should be.
 FIRST_BREATH, NEXT_BREATH = (0.7, 3.0), (1.8, 3.0)
 _STEP = 80  # samples between two filter settings, 5 ms
-_BANDWIDTHS = (60.0, 90.0, 150.0)
+_BANDWIDTHS = (60.0, 90.0, 150.0)  # of F1, F2, F3 in Hz
 
 # F1, F2, F3 in Hz
 FORMANTS: dict[str, tuple[float, float, float]] = {
@@ -139,6 +139,7 @@ def _timeline(words: list[list[str]], voice: Voice, rng: np.random.Generator) ->
             if name == "ə":
                 base = 0.085
             add(name, base * float(rng.uniform(0.8, 1.25)) / voice.rate)
+        # After the last word comes the closing silence below, not a pause.
         if index + 1 == len(words):
             break
         if now > breath:
@@ -168,6 +169,7 @@ def _controls(timeline: list[tuple[float, float, str]], steps: int) -> dict[str,
         if last <= first or not name:
             continue
         stop, tail = _AFFRICATES.get(name, (name, ""))
+        # A stop closes the mouth for the first 62 % of its time, and then releases the burst.
         split = first + max(1, round(0.62 * (last - first)))
         formants[first:last] = FORMANTS.get(stop, FORMANTS["ə"])
         if stop in BURST:
@@ -200,6 +202,7 @@ def _glottis(steps: int, voice: Voice, rng: np.random.Generator) -> np.ndarray:
     """Pulse train (steps * 80,) with a slow pitch drift; each pulse is low-passed to the slope of a human voice."""
     knots = rng.normal(0, 1, steps // 40 + 3)
     drift = np.interp(np.arange(steps * _STEP), np.arange(len(knots)) * 40 * _STEP, knots)
+    # A pulse wherever the running phase passes a whole number: the pitch may change at any sample.
     phase = np.cumsum(voice.pitch * (1 + 0.06 * drift) / SAMPLE_RATE)
     pulses = np.zeros(steps * _STEP)
     pulses[1:][np.diff(np.floor(phase)) > 0] = 1.0
@@ -208,8 +211,10 @@ def _glottis(steps: int, voice: Voice, rng: np.random.Generator) -> np.ndarray:
 
 
 def _synthesise(timeline: list[tuple[float, float, str]], voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """(n,) float32 sound of a timeline: pulses and noise through three resonators, friction beside them."""
     steps = round(timeline[-1][1] * 200)
     control = _controls(timeline, steps)
+    # Formants glide for 55 ms, levels for 25: the mouth is slower than the vocal cords.
     formants = _smooth(control["formants"], 11) * voice.tract
     level = {name: np.repeat(_smooth(control[name], 5), _STEP) for name in ("voicing", "aspiration")}
     noise = rng.normal(0, 1, steps * _STEP)
@@ -218,6 +223,7 @@ def _synthesise(timeline: list[tuple[float, float, str]], voice: Voice, rng: np.
     )
     hiss = noise * np.repeat(_smooth(control["friction"], 3), _STEP)
     out = np.empty(steps * _STEP)
+    # Each filter goes on where it stood in the block before; fresh ones would click 200 times a second.
     states = [np.zeros(2) for _ in range(4)]
     for step in range(steps):
         span = slice(step * _STEP, (step + 1) * _STEP)
@@ -225,7 +231,7 @@ def _synthesise(timeline: list[tuple[float, float, str]], voice: Voice, rng: np.
         for i in range(3):
             b, a = _resonator(formants[step, i], _BANDWIDTHS[i])
             block, states[i] = lfilter(b, a, block, zi=states[i])
-        # friction bypasses the vowel formants: it is made in front of the tongue
+        # Friction bypasses the vowel formants: it is made in front of the tongue.
         b, a = _resonator(control["centre"][step], 900.0)
         rough, states[3] = lfilter(b, a, hiss[span], zi=states[3])
         out[span] = block + 0.5 * rough

@@ -13,9 +13,10 @@ from talkingface.errors import OutputError
 from talkingface.files import atomic_output
 from talkingface.preprocess.outcome import OK, Outcome
 
+log = logging.getLogger("talkingface")
+
 FILE = "rejections.csv"
 COLUMNS = ("clip", "status", "filter", "measured", "limit", "reason")
-log = logging.getLogger("talkingface")
 
 
 def rejection_rows(outcomes: Iterable[Outcome]) -> list[tuple[Any, ...]]:

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from talkingface.errors import TalkingFaceError
 from talkingface.files import file_sha256, output_error
 
+log = logging.getLogger("talkingface")
+
 CHUNK = 2**20
 TIMEOUT = 30.0  # seconds without an answer
-
-log = logging.getLogger("talkingface")
 
 
 class DownloadError(TalkingFaceError):

@@ -218,6 +218,7 @@ class CSIM(Metric):
         if not pairs:
             return []
         same = all(generated is real for generated, real in pairs)
+        # In the `vico` aggregation even these are embedded: every frame is paired with those of other clips.
         if same and not self.vico:
             return [1.0] * len(pairs)
         real = self._embed([real for _, real in pairs])

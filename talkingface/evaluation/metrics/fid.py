@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from talkingface.evaluation.metrics.frechet import FrechetSums
     from talkingface.networks.inception import FIDInception
 
+log = logging.getLogger("talkingface")
+
 ENOUGH = 2048
 """Pictures a side below which the covariance of 2048 features is singular."""
 
@@ -33,8 +35,6 @@ KEEP_BYTES = 256 * 2**20
 
 PIXELS = {"cpu": 4_000_000, "cuda": 16_000_000}
 """Of the real pictures in one pass; each takes 30 bytes or so before it is resized."""
-
-log = logging.getLogger("talkingface")
 
 
 class FID(Metric):

@@ -36,6 +36,7 @@ class FrechetSums(FrechetInceptionDistance):
     def __init__(self, num_features: int = 2048) -> None:
         # One process evaluates while the others wait elsewhere: nothing may be gathered from them.
         super().__init__(feature=_Given(num_features), sync_on_compute=False)
+        # So that `state_dict` holds the sums, which `all_or_nothing` puts back.
         self.persistent(True)
         self._root: tuple[Tensor, Tensor] | None = None
 
@@ -63,6 +64,7 @@ class FrechetSums(FrechetInceptionDistance):
             raise ValueError("the Frechet distance needs at least two samples on either side")
         real = _moments(self.real_features_sum, self.real_features_cov_sum, self.real_features_num_samples)
         fake = _moments(self.fake_features_sum, self.fake_features_cov_sum, self.fake_features_num_samples)
+        # Heusel et al., section 3: |m1 - m2|^2 + Tr (S1 + S2 - 2 (S1 S2)^(1/2)).
         means = (real[0] - fake[0]).square().sum()
         return means + real[1].trace() + fake[1].trace() - 2 * self._trace_of_root(real[1], fake[1])
 

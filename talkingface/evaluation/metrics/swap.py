@@ -36,9 +36,11 @@ def response(made: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.nda
         are known (NaN when the true ones are equal); how many those are, and how many others.
     """
     length = min(map(len, (*made, *true)))
+    # Four videos may have four lengths: frames that all of them have.
     parts = np.stack([series[:length] for series in (*made, *true)])
     known = np.isfinite(parts).all(axis=0)
     first, second, third, fourth = parts[:, known]
+    # As much as people's mouths differ when they say these two things: the unit of the figure.
     people = root_mean_square(third - fourth)
     ratio = root_mean_square(first - second) / people if people > 0 else math.nan
     return ratio, int(known.sum()), int(length - known.sum())

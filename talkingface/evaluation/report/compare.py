@@ -66,6 +66,7 @@ def _table(comparison: Comparison) -> str:
     for key, figure in merged.figures.items():
         for name, row in merged.rows.items():
             difference = differences.get((key, name))
+            # Rows that are no run (real, still), the first run, and figures that do not compare have no difference.
             paired = [""] * 5
             if difference is not None:
                 paired = [*_cells(difference.mean, difference.interval95), difference.clips, difference.verdict]

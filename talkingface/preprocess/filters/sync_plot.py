@@ -13,11 +13,12 @@ import numpy as np
 from talkingface.files import atomic_output
 from talkingface.preprocess.outcome import OK, Outcome
 
+log = logging.getLogger("talkingface")
+
 FILE = "sync_histogram.png"
 BINS = 40
 # Colours that stay apart for colour-blind eyes, and in grey.
 KINDS = {"in step": "#1b6ca8", "moved into step": "#e3a02f", "rejected": "#a33b3b"}
-log = logging.getLogger("talkingface")
 
 
 def measured_clips(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
