@@ -19,13 +19,15 @@ from talkingface.errors import CheckpointError, OutputError
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, VideoWriter, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
-from talkingface.plugin.assembly import load_experts
+from talkingface.plugin.assembly import lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
 from talkingface.plugin.registry import get_spec, model_file
 from talkingface.weights import checkpoint as files
 
 if TYPE_CHECKING:
+    from talkingface.config.sections import Config
     from talkingface.plugin.contract import TalkingFaceModel
+    from talkingface.weights.checkpoint import CheckpointContent
 
 log = logging.getLogger("talkingface")
 SOUND_RATE = 44100  # Hz, of the sound in generated files
@@ -70,7 +72,7 @@ class Pipeline:
             overrides: dotted configuration keys that differ from training, e.g. `{"model.inference.ref_n": 10}`.
 
         Raises:
-            CheckpointError: missing, unreadable, of another model, or of a stage that cannot make videos yet.
+            CheckpointError: missing, unreadable, of another model, or without a network that generating needs.
             ConfigError: an override that does not fit.
         """
         canonical = model_file(name)[0] if name else None
@@ -83,14 +85,10 @@ class Pipeline:
         if any(key.split(".")[0] == "model" for key in overrides):
             spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
         model = spec.model(config.model)
-        untrained = [n for n in spec.model.speaks_with if n not in content.ready]
-        if untrained:
-            raise CheckpointError(
-                f"{path}: holds no trained {', '.join(untrained)}, so it cannot make videos yet; it is a checkpoint of"
-                f" stage '{content.stage}'"
-            )
-        load_experts(model, config)
+        load_experts(model, config, held=content.networks)
         files.load_networks(model, content.networks, path)
+        _check_complete(model, config, content, path)
+        model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
         place = Place(config.weights_dir, device)
         return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks, place)
 
@@ -177,6 +175,17 @@ class Pipeline:
         for each in (source, source.reference):
             if each is not None:
                 each.landmark_config, each.place = self.landmarks, self.place
+
+
+def _check_complete(model: TalkingFaceModel, config: Config, content: CheckpointContent, path: Path) -> None:
+    """Refuse weights that nothing has trained rather than generate with them."""
+    lacking = lacking_to_speak(type(model), config.model, model.given.union(content.ready))
+    if lacking:
+        absent = "".join(f"; {config.experts[name]} is not there" for name in lacking if config.experts.get(name))
+        raise CheckpointError(
+            f"{path}: holds no trained {', '.join(lacking)}, so it cannot make videos yet; it is a checkpoint of stage"
+            f" '{content.stage}'{absent}"
+        )
 
 
 def check_writable(output: Path) -> None:

@@ -21,7 +21,7 @@ from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.assembly import import_official, load_experts
+from talkingface.plugin.assembly import import_official, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.plan import named_artefacts
@@ -88,7 +88,7 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
             return None
     else:
         clips, run_folder = prepare(loaded, evaluate_only=True), RunFolder.open(config)
-    if not config.evaluate or not _stage_generates(config):
+    if not config.evaluate or not _makes_videos(config, run_folder):
         _finish(run_folder, config)
         return None
     checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
@@ -98,10 +98,13 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
     return result
 
 
-def _stage_generates(config: Config) -> bool:
-    """Whether the model can make videos after the one stage that `config.stage` names (always true without it)."""
-    kinds = [stage.kind for stage in config.stages if stage.name == config.stage]
-    if not config.train or all(get_spec(config.model_name).model.plans[kind].generates for kind in kinds):
+def _makes_videos(config: Config, run_folder: RunFolder) -> bool:
+    """Whether videos can be made after the one stage that `config.stage` names (always true without it)."""
+    if not config.train or config.stage is None:
+        return True
+    content = checkpoint.load(checkpoint.find_checkpoint(run_folder.stage(config.stage)))
+    given = {name for name, file in config.experts.items() if file}
+    if lacking_to_speak(get_spec(config.model_name).model, config.model, given.union(content.ready)) == []:
         return True
     log.info("stage %s alone makes no videos, so nothing is evaluated; --resume=auto goes on", config.stage)
     return False
@@ -302,11 +305,20 @@ def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
             raise ConfigError(
                 f"{run_folder.path}: was trained with other `model:` settings; they cannot change on resume"
             )
-        changed = [key for key in ("seed", "precision", "stages", "dataset") if old.get(key) != new[key]]
+        changed = [key for key in ("seed", "precision", "stages", "dataset") if not _same(old.get(key), new[key])]
         if changed:
             log.warning("%s: resumed with changed %s", run_folder.path, ", ".join(changed))
     write_text(file, loaded.to_yaml())
     run_folder.set_status("running")
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether settings are those of before; keys that were not known yet when `old` was written do not count."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() <= new.keys() and all(_same(value, new[key]) for key, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same, old, new))
+    return old == new
 
 
 def _video_scorer(config: Config, clips: Clips) -> Any:

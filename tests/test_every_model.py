@@ -43,7 +43,7 @@ class Trained:
 
     @property
     def makes_videos(self) -> bool:
-        return get_spec(self.name).model.makes_videos()
+        return get_spec(self.name).model.needed_to_speak(self.config.model) is not None
 
     def video(self, split: str = "test") -> Path:
         clip = Path(getattr(self.config, f"{split}_filelist")).read_text().split()[0]

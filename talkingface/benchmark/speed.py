@@ -113,12 +113,12 @@ def stage_speed(config: Config, clips: Clips, name: str, scratch: Path, seconds:
     model = get_spec(config.model_name).model(config.model)
     load_experts(model, config, kinds=[stage.kind])
     loop = StageLoop(Trainer(config, model, clips, RunFolder(scratch / name)), stage, None)
-    loop.batches.set_position(0)
-    keys = iter(loop.batches)
-    dataset = loop.dataset
+    loop.data.batches.set_position(0)
+    keys = iter(loop.data.batches)
+    dataset = loop.data.train
     fetch = getattr(dataset, "__getitems__", None) or (lambda batch: [dataset[key] for key in batch])
     items = rate(lambda: len(fetch(next(keys))), seconds)
-    batches = iter(loop.loader)
+    batches = iter(loop.data.loader)
     steps = rate(lambda: loop.time_step(next(batches)), seconds, after=_synchronise)
     return {
         "stage": name,
@@ -137,6 +137,7 @@ def generation(config: Config, clips: Clips, scratch: Path) -> dict[str, float]:
     """Frames per second: in torch operators alone (the networks), without and with landmarks, decoding and encoding."""
     clip = (clips["test"] or clips["train"])[0]
     model = get_spec(config.model_name).model(config.model).to(resolve_device(config.device)).eval()
+    model.stage = config.stages[-1] if config.stages else None
     place = Place(config.weights_dir, config.device)
     pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks, place=place)
     audio = Audio.load(clip.video)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from talkingface.config.layers import KeyPath, Merged, dotted, leaves, named_list, to_plain
 from talkingface.config.sections import Config, Section, StageConfig
+from talkingface.config.stages import Origin, ready_after
 from talkingface.errors import closest
 
 log = logging.getLogger("talkingface")
@@ -39,8 +40,12 @@ def check_model_parts(config: Config | None, model: type, merged: Merged, proble
             )
             continue
         problems += _stage_problems(stage, plan, at, [s.name for s in stages if s], merged)
+        problems += _origin_problems(stage, model, at, [s.name for s in stages if s], merged)
+        if section is not None and stage.monitor.startswith("eval/"):
+            problems += _monitor_problems(stage, model, section, stages, at, merged)
         data = validate(plan.dataset.Options, stage.data or {}, (*at, "data"), merged, problems)
-        checked.append(stage.model_copy(update={"data": data}))
+        options = validate(plan.options, stage.options or {}, (*at, "options"), merged, problems)
+        checked.append(stage.model_copy(update={"data": data, "options": options}))
     only = merged.data.get("stage")
     if only and only not in [s.name for s in stages if s]:
         names = [s.name for s in stages if s]
@@ -71,24 +76,45 @@ def _stage_problems(stage: StageConfig, plan: Any, at: KeyPath, names: list[str]
     for name in plan.trains:
         if name not in stage.optim:
             problems.append(f"{merged.origin(at)}: stage '{stage.name}': optim.{name} is missing")
-    if stage.monitor.startswith("eval/"):
-        problems += _monitor_problems(stage, plan, at, merged)
-    earlier = names[: at[1]]
-    for name in stage.init_from:
-        if name not in earlier and not any(c in name for c in "./\\"):
-            problems.append(
-                f"{merged.origin((*at, 'init_from'))}: stage '{stage.name}': init_from '{name}' is neither an earlier"
-                f" stage ({', '.join(earlier) or 'there is none'}) nor a file"
-            )
     if names.count(stage.name) > 1:
         problems.append(f"{merged.origin(at)}: stage name '{stage.name}' is used twice")
     return problems
 
 
-def _monitor_problems(stage: StageConfig, plan: Any, at: KeyPath, merged: Merged) -> list[str]:
+def _origin_problems(stage: StageConfig, model: type, at: KeyPath, names: list[str], merged: Merged) -> list[str]:
+    """What is wrong with the sources of a stage's weights."""
+    problems = []
+    where = f"{merged.origin((*at, 'init_from'))}: stage '{stage.name}': init_from"
+    earlier = names[: at[1]]
+    known = list(dict.fromkeys(name for plan in model.plans.values() for name in (*plan.trains, *plan.uses)))
+    for text in stage.init_from:
+        origin = Origin.parse(text)
+        if origin.place not in earlier and not any(c in origin.place for c in "./\\"):
+            listed = ", ".join(earlier) or "there is none"
+            problems.append(f"{where} '{text}' is neither an earlier stage ({listed}) nor a file")
+        if origin.network in model.plans[stage.kind].restarts:
+            problems.append(f"{where} '{text}': '{origin.network}' starts anew in every stage of this kind")
+        elif origin.network is not None and origin.network not in known:
+            hint = closest(origin.network, known)
+            problems.append(f"{where} '{text}': there is no network '{origin.network}'{hint} ({', '.join(known)})")
+    return problems
+
+
+def _monitor_problems(
+    stage: StageConfig,
+    model: type,
+    section: Section,
+    stages: Sequence[StageConfig | None],
+    at: KeyPath,
+    merged: Merged,
+) -> list[str]:
     """What is wrong with monitoring a metric of generated videos."""
     where = f"{merged.origin((*at, 'monitor'))}: stage '{stage.name}': monitor '{stage.monitor}'"
-    if not plan.generates:
+    earlier = [other for other in stages[: at[1]] if other is not None and other.kind in model.plans]
+    needed = model.needed_to_speak(section)
+    experts = merged.data.get("experts")
+    ready = ready_after(stage, earlier, model.plans, experts if isinstance(experts, dict) else {})
+    if needed is None or (ready is not None and not ready.issuperset(needed)):
         return [f"{where}: this stage cannot generate videos yet; monitor one of its val/ losses"]
     if not (merged.data.get("eval_step") if stage.eval_step is None else stage.eval_step):
         return [f"{where} needs eval_step, the epochs between evaluations"]

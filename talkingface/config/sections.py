@@ -84,7 +84,9 @@ class StageConfig(Section):
     """One stage of training: which plan (`kind`) runs, for how long and how fast.
 
     `init_from` names earlier stages (their best checkpoint of the same run) or checkpoint files whose networks are
-    loaded first. `monitor` is `val/<loss>` or `eval/<metric>`; `patience` counts validations without improvement.
+    loaded first; `coarse:generator` takes one network of them. `data` are options of the data set, `options` those that
+    the model has for one stage; its `Plan` says of which types they are. `monitor` is `val/<loss>` or `eval/<metric>`;
+    `patience` counts validations without improvement.
     """
 
     name: str
@@ -94,6 +96,7 @@ class StageConfig(Section):
     batch_size: int = Field(8, gt=0)
     init_from: tuple[str, ...] = ()
     data: Any = Field(default_factory=dict)
+    options: Any = Field(default_factory=dict)
     optim: dict[str, OptimConfig] = Field(default_factory=dict)
     scheduler: SchedulerConfig = SchedulerConfig()
     accumulate: int = Field(1, gt=0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from talkingface.config.sections import Section
 from talkingface.weights.checkpoint import load_state_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
-    from talkingface.config.sections import Section, StageConfig
+    from talkingface.config.sections import StageConfig
 
 Batch = dict[str, Tensor]
 
@@ -47,14 +48,22 @@ class Plan:
         frozen: experts: eval mode, no gradients, not saved.
         uses: trained in another stage, or given by `experts:`, and needed here only in eval mode without gradients
             (saved along).
-        generates: whether `generate` makes sense after this stage, so that it can be scored on videos while training.
+        restarts: those of `trains` that begin every stage of this kind with new first weights.
+        options: type of the stage's `options:`, settings of one stage that are not the data set's.
     """
 
     dataset: type[ClipDataset]
     trains: tuple[str, ...]
     frozen: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
-    generates: bool = True
+    restarts: tuple[str, ...] = ()
+    options: type[Section] = Section
+
+    def __post_init__(self) -> None:
+        """Report a plug-in's mistake at import."""
+        untrained = [name for name in self.restarts if name not in self.trains]
+        if untrained:
+            raise ValueError(f"restarts {', '.join(untrained)}: only what the stage trains can start anew")
 
 
 @dataclass(frozen=True)
@@ -100,22 +109,31 @@ class Official:
 class TalkingFaceModel(nn.Module):
     """Base class of every model: networks, the steps that train them, and generation.
 
-    `speaks_with` names the networks that `generate` needs trained; a checkpoint without one of them is refused. Where
-    `generate` sets `debug_frame` (H, W, 3) before it yields a frame, these go into a second video beside the result.
-    `loss_experts` names the sync experts that a loss of this model asks: reports mark them when they also judge.
-    `evaluation_artefacts` are the per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes
-    only these, so that the crops a run was trained on stay as they are.
     A subclass sets the class attributes, builds its networks in `__init__(config)`, writes one `<kind>_step` per plan.
+
+    Attributes:
+        Config: type of the `model:` section.
+        plans: stage kind -> what such a stage needs.
+        artefacts: per-clip files that training reads.
+        official: published checkpoints.
+        loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
+        evaluation_artefacts: per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes only
+            these, so that the crops a run was trained on stay as they are.
+        debug_frame: (H, W, 3); where `generate` sets it before it yields a frame, these go into a second video.
+        stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
+            model that is freshly built or imported.
+        given: networks whose weights came from `experts:`.
     """
 
     Config: ClassVar[type[Section]]
     plans: ClassVar[dict[str, Plan]] = {}
     artefacts: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[tuple[Official, ...]] = ()
-    speaks_with: ClassVar[tuple[str, ...]] = ()
     loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
     debug_frame: np.ndarray | None = None
+    stage: StageConfig | None = None
+    given: frozenset[str] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Report a plug-in's mistakes at import, by name."""
@@ -134,9 +152,20 @@ class TalkingFaceModel(nn.Module):
         return {}
 
     @classmethod
-    def makes_videos(cls) -> bool:
-        """Whether there is a stage after which `generate` works; an expert, for one, judges and makes none."""
-        return any(plan.generates for plan in cls.plans.values())
+    def needed_to_speak(cls, config: Section) -> tuple[str, ...] | None:
+        """Networks that `generate` needs trained; None for a model that makes no videos, as an expert that judges.
+
+        A checkpoint without one of them is refused, and a stage makes videos once it has them all: trained by itself,
+        or handed over. The default is every network that a plan trains or uses; a model whose `generate` does without
+        some of them, a discriminator say, names those that it calls.
+
+        Args:
+            config: the model's settings, on which the answer may depend.
+        """
+        if cls.generate is TalkingFaceModel.generate:
+            return None
+        names = (name for plan in cls.plans.values() for name in (*plan.trains, *plan.uses))
+        return tuple(dict.fromkeys(names))
 
     @property
     def device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""State of the global random sources, kept and restored."""
+"""Random numbers: seeds of their own, and the state of the global sources, kept and restored."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
+
+
+def seed_of(seed: int, name: str) -> int:
+    """A seed below 2**32 for one named purpose of a run, the same in every process."""
+    return int(np.random.default_rng([seed, crc32(name.encode())]).integers(2**32))
+
+
+@contextmanager
+def isolated_rng(seed: int) -> Iterator[None]:
+    """Within: random numbers of `seed`; afterwards those from before go on, as if nothing had been drawn."""
+    state = rng_state()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        restore_rng(state)
 
 
 def rng_state() -> dict[str, Any]:
@@ -32,14 +51,3 @@ def restore_rng(state: Mapping[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-
-
-@contextmanager
-def isolated_rng(seed: int) -> Iterator[None]:
-    """Within: random numbers of `seed`; afterwards those from before go on, as if nothing had been drawn."""
-    state = rng_state()
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        restore_rng(state)

@@ -1,34 +1,37 @@
 """The shared training loop: every stage of every model runs here.
 
-This file holds the only zero_grad / backward / clip / step of the project. Models yield `Update`s (`plugin.contract`).
+This file holds the zero_grad / backward / clip / step of the project (`lipsync/expert/causes.py` says why it has one of
+its own). Models yield `Update`s; see plugin/contract.py.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.devices import resolve_device, resolve_precision
-from talkingface.errors import CheckpointError, ConfigError, DataError, MediaError, NoFaceError, TrainingDiverged
+from talkingface.errors import ConfigError, TrainingDiverged
+from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
-from talkingface.training.batches import HeldOutBatches, TrainBatches
+from talkingface.training.best import BestSoFar
+from talkingface.training.data import StageData
 from talkingface.training.means import RunningMeans
 from talkingface.training.optimizers import AveragedWeights, lr_factor, make_optimizer
-from talkingface.training.processes import explained_errors, gather, make_fabric
-from talkingface.training.rng import isolated_rng, restore_rng, rng_state
+from talkingface.training.processes import explained_errors, make_fabric
+from talkingface.training.rng import restore_rng, rng_state
 from talkingface.training.run_log import RunLog
+from talkingface.training.start import StageStart
+from talkingface.training.validation import Evaluate, Validation
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
 from talkingface.weights.runs import RunFolder
@@ -36,11 +39,9 @@ from talkingface.weights.runs import RunFolder
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
 
 log = logging.getLogger("talkingface")
-Evaluate = Callable[[TalkingFaceModel, StageConfig, Path], Mapping[str, float]]
 
 
 class Trainer:
@@ -70,24 +71,27 @@ class Trainer:
         self.log = RunLog(run, config, active=self.fabric.is_global_zero)
 
     def fit(self) -> None:
-        """Train every stage (or the one `config.stage` names) that this run has not finished yet."""
-        chosen = [s for s in self.config.stages if self.config.stage in (None, s.name)]
-        for stage in chosen:
+        """Train every stage (or the one `config.stage` names) that this run has not finished yet.
+
+        Afterwards the model has the best weights of the last stage.
+        """
+        before = None  # file of the stage before
+        for stage in self.config.stages:
+            chosen = self.config.stage in (None, stage.name)
             if self.is_given(stage):
-                names = ", ".join(self.model.plans[stage.kind].trains)
-                log.info("stage %s: not trained, `experts:` names the weights of %s", stage.name, names)
+                if chosen:
+                    names = ", ".join(self.model.plans[stage.kind].trains)
+                    log.info("stage %s: not trained, `experts:` names the weights of %s", stage.name, names)
                 continue
             last = self.run.stage(stage.name) / "last.pt"
             state = checkpoint.load(last, self.config.model_name) if last.is_file() else None
-            if state is not None and state.finished:
+            finished = state is not None and state.finished
+            if chosen and finished:
                 log.info("stage %s: already finished in %s", stage.name, self.run.path)
-                continue
-            StageLoop(self, stage, state).run_to_end()
-        for stage in reversed(chosen):
-            path = self.run.stage(stage.name) / "best.pt"
-            if path.is_file():
-                checkpoint.load_networks(self.model, checkpoint.load(path).networks, path)
-                break
+            elif chosen:
+                StageLoop(self, stage, state, before).run_to_end()
+            before = last if finished or chosen else before
+        self._take_best()
 
     def is_given(self, stage: StageConfig) -> bool:
         """Whether `experts:` names weights of all that a stage would train, and later stages only use them."""
@@ -95,25 +99,56 @@ class Trainer:
         used = {name for plan in self.model.plans.values() for name in plan.uses}
         return self.config.stage != stage.name and all(n in used and self.config.experts.get(n) for n in trains)
 
+    def _take_best(self) -> None:
+        """The best weights of the last stage that was asked for and has some."""
+        for stage in reversed(self.config.stages):
+            path = self.run.stage(stage.name) / "best.pt"
+            if self.config.stage in (None, stage.name) and path.is_file():
+                checkpoint.load_networks(self.model, checkpoint.load(path).networks, path)
+                self.model.stage = stage
+                return
+
 
 class StageLoop:
-    """One stage: its optimisers, data and position. Made, run to its end, dropped."""
+    """One stage: its optimisers, data and position. Made, run to its end, dropped.
 
-    def __init__(self, trainer: Trainer, stage: StageConfig, state: CheckpointContent | None) -> None:
+    Args:
+        trainer: whose stage it is.
+        stage: the stage.
+        state: what a killed run has saved of it; None: it starts fresh.
+        before: last checkpoint of the stage before; None for the first stage.
+    """
+
+    def __init__(
+        self, trainer: Trainer, stage: StageConfig, state: CheckpointContent | None, before: Path | None = None
+    ) -> None:
         self.trainer, self.stage = trainer, stage
         self.config, self.model, self.log = trainer.config, trainer.model, trainer.log
         self.plan: Plan = self.model.plans[stage.kind]
         self.folder = trainer.run.stage(stage.name)
         self.epoch, self.step, self.batch_in_epoch = 0, 0, 0
-        self.best: dict[str, float] = {}
-        self.waited = 0
+        self.best = BestSoFar(stage)
         self.finished = False
         self.accumulated: set[str] = set()
-        self.ready: set[str] = set()
         self.means = RunningMeans()
         self.fabric = self._stage_fabric()
-        self._prepare_data()
-        self._prepare_networks(state)
+        self.data = StageData(self.config, stage, self.plan, trainer.clips, self.fabric)
+        self.model.stage = stage
+        self.ready = (self._start(before) if state is None else self._load(state)) | set(self.plan.trains)
+        self._set_up_networks()
+        if state is not None:
+            self._restore(state)
+        self.speaks = self._speaks()
+        self.validation = Validation(
+            model=self.model,
+            networks={name: self._averaged(name) for name in self.networks},
+            data=self.data,
+            fabric=self.fabric,
+            log=self.log,
+            folder=self.folder,
+            seed=self.config.seed,
+            evaluate=trainer.evaluate,
+        )
 
     # -- set-up --------------------------------------------------------------------------------------------------------
 
@@ -130,66 +165,21 @@ class StageLoop:
             )
         return make_fabric(self.config, wanted)
 
-    def _dataset(self, split: str) -> ClipDataset | None:
-        clips = self.trainer.clips.get(split) or []
-        if not clips:
-            return None
-        return self.plan.dataset(clips, split, self.stage.data, self.config.model, self.config.seed)
+    def _start(self, before: Path | None) -> set[str]:
+        """Weights of a fresh stage; returns the networks that were trained or given."""
+        skipped = [stage.name for stage in self.config.stages if self.trainer.is_given(stage)]
+        ready = StageStart(self.config, self.model, self.stage, self.trainer.run, skipped).fill(before)
+        self.model.initialise(self.data.train, self._context())
+        return ready
 
-    def _prepare_data(self) -> None:
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        size = self.stage.batch_size
-        if size % world:
-            raise ConfigError(
-                f"stage '{self.stage.name}': batch_size {size} counts over all processes and must be a"
-                f" multiple of {world}"
-            )
-        dataset = self._dataset("train")
-        if dataset is None:
-            raise ConfigError(f"stage '{self.stage.name}': the training list is empty")
-        self.dataset = dataset
-        self.batches = TrainBatches(len(dataset), size, self.config.seed, self.stage.name, rank, world)
-        self.loader = self._loader(dataset, self.batches)
-        held_out = self.held_out = self._dataset("val")
-        self.held_out_loader = None
-        if held_out is None:
-            log.warning("stage %s: no validation clips, the last weights count as the best", self.stage.name)
-        else:
-            limited = HeldOutBatches(len(held_out), size, self.stage.val_batches, rank, world)
-            self.held_out_loader = self._loader(held_out, limited)
-        by_epochs = self.stage.epochs * len(self.batches) if self.stage.epochs else math.inf
-        self.total_steps = int(min(by_epochs, self.stage.max_steps or math.inf))
+    def _load(self, state: CheckpointContent) -> set[str]:
+        """Weights of a killed run; they replace those of an expert that was not given when the stage began."""
+        for networks in (state.networks, state.training_networks):
+            checkpoint.load_networks(self.model, networks, self.folder / "last.pt")
+        return set(state.ready) | (self.model.given - state.networks.keys())
 
-    def _loader(self, dataset: ClipDataset, batches: Any) -> DataLoader:
-        cuda = self.fabric.device.type == "cuda"
-        workers = self.config.num_workers
-        if workers is None:
-            workers = min(8, torch.get_num_threads()) if cuda else 0
-        loader = DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=workers,
-            pin_memory=cuda,
-            persistent_workers=workers > 0,
-            # Its own generator: starting an epoch must not draw from the global one, or a resumed epoch would differ.
-            generator=torch.Generator().manual_seed(self.config.seed),
-        )
-        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-
-    def _prepare_networks(self, state: CheckpointContent | None) -> None:
-        """Load what the stage starts from, make optimisers, hand both to Fabric, restore a killed run."""
-        if state is None:
-            # On resume the state knows, and its weights replace those of an expert that was not given before.
-            self.ready |= {name for name in self.plan.uses if self.config.experts.get(name)}
-            given = [stage.name for stage in self.config.stages if self.trainer.is_given(stage)]
-            for source in self.stage.init_from:
-                if source not in given:
-                    self._init_from(source)
-            self.model.initialise(self.dataset, self._context())
-        else:
-            checkpoint.load_networks(self.model, state.networks, self.folder / "last.pt")
-            checkpoint.load_networks(self.model, state.training_networks, self.folder / "last.pt")
-        self.ready |= set(self.plan.trains)
+    def _set_up_networks(self) -> None:
+        """Make optimisers and averages, and hand the trained networks to Fabric."""
         for name in (*self.plan.frozen, *self.plan.uses):
             getattr(self.model, name).requires_grad_(False).eval().to(self.fabric.device)
         self.networks: dict[str, nn.Module] = {}
@@ -204,24 +194,23 @@ class StageLoop:
             if self.stage.optim[name].ema:
                 self.averages[name] = AveragedWeights(network, self.stage.optim[name].ema)
         self.model.to(self.fabric.device)
-        if state is not None:
-            self._restore(state)
 
-    def _init_from(self, source: str) -> None:
-        own = self.trainer.run.stage(source) / "best.pt"
-        own = own if own.is_file() else own.with_name("last.pt")
-        path = own if own.is_file() else Path(source)
-        if not path.is_file():
-            raise CheckpointError(
-                f"stage '{self.stage.name}' starts from stage '{source}', but {own} is not there; train it first, or"
-                f" name its run with --resume=RUN, or a file with --stages.{self.stage.name}.init_from=FILE"
+    def _averaged(self, name: str) -> nn.Module:
+        """A trained network as it is validated, saved and generates: averaged where the stage averages."""
+        return self.averages[name].network if name in self.averages else self.networks[name]
+
+    def _speaks(self) -> bool:
+        """Whether videos can be made with what this stage trains and was handed."""
+        lacking = lacking_to_speak(type(self.model), self.config.model, self.ready)
+        if lacking and self.stage.monitor.startswith("eval/"):
+            raise ConfigError(
+                f"stage '{self.stage.name}': monitor '{self.stage.monitor}': no videos can be made, for want of"
+                f" {', '.join(lacking)}; hand it over with init_from, or monitor one of the val/ losses"
             )
-        content = checkpoint.load(path, self.config.model_name)
-        # Also what that stage only used, which a resumed process does not have in memory, unless `experts:` or an
-        # earlier source has brought it.
-        names = {*content.trained, *(set(content.ready) - self.ready)}
-        self.ready |= names
-        checkpoint.load_networks(self.model, {n: content.networks[n] for n in sorted(names)}, path)
+        return lacking == []
+
+    def _context(self) -> StepContext:
+        return StepContext(self.stage, self.epoch, self.step, self.best.values)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -229,7 +218,7 @@ class StageLoop:
         """Train until the stage's length, early stopping or an error; afterwards the model is unwrapped again."""
         self.log.start_stage(self.stage.name, self.step)
         bar = tqdm(
-            total=self.total_steps,
+            total=self.data.total_steps,
             initial=self.step,
             desc=self.stage.name,
             unit="step",
@@ -237,7 +226,7 @@ class StageLoop:
         )
         try:
             with bar:
-                if not self.finished and self.step < self.total_steps:
+                if not self.finished and self.step < self.data.total_steps:
                     self._train(bar)
                     self.model.stage_ended(self._context())
         finally:
@@ -247,8 +236,8 @@ class StageLoop:
         self.fabric.barrier()
 
     def _train(self, bar: tqdm) -> None:
-        self.batches.set_position(self.epoch, self.batch_in_epoch)
-        for batch in self.loader:
+        self.data.batches.set_position(self.epoch, self.batch_in_epoch)
+        for batch in self.data.loader:
             self._set_learning_rate()
             with explained_errors(self.stage):
                 values = self._train_batch(batch, self._context())
@@ -256,12 +245,12 @@ class StageLoop:
             self.step += 1
             self.batch_in_epoch += 1
             bar.update()
-            if self.batch_in_epoch == len(self.batches):
+            if self.batch_in_epoch == len(self.data.batches):
                 self.epoch, self.batch_in_epoch = self.epoch + 1, 0
             if self.step % self.config.log_every == 0:
                 self._flush_logs(bar)
             self._validate_or_save(bar)
-            if self.finished or self.step >= self.total_steps:
+            if self.finished or self.step >= self.data.total_steps:
                 return
 
     def time_step(self, batch: Batch) -> int:
@@ -302,13 +291,10 @@ class StageLoop:
             self.averages[name].update(self.networks[name])
 
     def _set_learning_rate(self) -> None:
-        factor = lr_factor(self.step, self.total_steps, self.stage.scheduler)
+        factor = lr_factor(self.step, self.data.total_steps, self.stage.scheduler)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.stage.optim[name].lr * factor
-
-    def _context(self) -> StepContext:
-        return StepContext(self.stage, self.epoch, self.step, self.best)
 
     # -- logging -------------------------------------------------------------------------------------------------------
 
@@ -332,28 +318,24 @@ class StageLoop:
         bar.set_postfix({name.split("/", 1)[-1]: f"{value:.4g}" for name, value in list(values.items())[:4]})
 
     def _factor(self) -> float:
-        return lr_factor(max(0, self.step - 1), self.total_steps, self.stage.scheduler)
+        return lr_factor(max(0, self.step - 1), self.data.total_steps, self.stage.scheduler)
 
-    # -- validation ----------------------------------------------------------------------------------------------------
+    # -- validation and checkpoints ------------------------------------------------------------------------------------
 
     def _validate_or_save(self, bar: tqdm) -> None:
-        """Validate, evaluate, save, as the intervals ask; decide about early stopping."""
+        """Validate, score videos, save, as the intervals ask; decide about early stopping."""
         every = self.stage.validate_every
         epoch_ended = self.batch_in_epoch == 0
-        at_end = self.step >= self.total_steps
+        at_end = self.step >= self.data.total_steps
         due = self.step % every.steps == 0 if every.steps else epoch_ended and self.epoch % every.epochs == 0
         eval_step = self.config.eval_step if self.stage.eval_step is None else self.stage.eval_step
-        score = bool(eval_step) and epoch_ended and self.epoch % eval_step == 0 and self.plan.generates
+        score = bool(eval_step) and epoch_ended and self.epoch % eval_step == 0 and self.speaks
         if due or at_end or score:
             self._flush_logs(bar)
-            with isolated_rng(self.config.seed):  # how often one validates does not change the training
-                values = self._validate()
-                values |= self._more_figures(values)
-                if score and self.trainer.evaluate is not None:
-                    values |= self._score_videos()
+            values = self.validation.measure(self._context(), score)
             self.log.record(self.stage.name, self.epoch, self.step, values)
-            improved = self._note_best(values)
-            self.finished = at_end or self._out_of_patience()
+            improved = self.best.note(values)
+            self.finished = at_end or self.best.out_of_patience()
             # Best first: whoever finds a finished `last` can rely on a `best` beside it.
             if improved or (self.finished and not (self.folder / "best.pt").is_file()):
                 self._save("best")
@@ -362,107 +344,13 @@ class StageLoop:
             self._flush_logs(bar)
             self._save("last")
 
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Mean of every validation value over all held-out items: does not depend on batch size or processes."""
-        if self.held_out_loader is None:
-            return {}
-        sums: dict[str, Tensor] = {}
-        items = 0
-        first: Batch | None = None
-        with self._evaluating(), self.fabric.autocast():
-            for batch in self.held_out_loader:
-                first = first or batch
-                size = len(next(iter(batch.values())))
-                for name, value in self.model.validation_step(batch, self._context()).items():
-                    sums[name] = sums.get(name, 0.0) + value.float() * size
-                items += size
-            if first is not None and self.fabric.is_global_zero:
-                self.log.pictures(self.stage.name, self.step, self.model.preview(first, self._context(), self.held_out))
-        # One of the processes may have had no held-out item at all.
-        parts = gather(self.fabric, ({name: float(value) for name, value in sums.items()}, items))
-        total = sum(count for _, count in parts)
-        names = sorted({name for values, _ in parts for name in values})
-        return {f"val/{name}": sum(values.get(name, 0.0) for values, _ in parts) / total for name in names}
-
-    @torch.no_grad()
-    def _more_figures(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The model's own figures of this validation, found in the first process."""
-        more: dict[str, float] = {}
-        if self.held_out is not None and self.fabric.is_global_zero:
-            with self._evaluating(), self.fabric.autocast():
-                own = self.model.after_validation(values, self._context(), self.dataset, self.held_out, self.folder)
-            more = {f"val/{name}": float(value) for name, value in own.items()}
-        return self.fabric.broadcast(more) if self.fabric.world_size > 1 else more
-
-    def _score_videos(self) -> dict[str, float]:
-        values: dict[str, float] = {}
-        if self.fabric.is_global_zero:
-            with self._evaluating():
-                out = self.folder / "eval" / f"step_{self.step:07d}"
-                try:
-                    values = dict(self.trainer.evaluate(self.model, self.stage, out))
-                except (DataError, NoFaceError, MediaError) as error:
-                    log.warning("stage %s: no video could be scored at step %d: %s", self.stage.name, self.step, error)
-                for older in sorted(out.parent.glob("step_*/videos"))[:-1]:
-                    shutil.rmtree(older, ignore_errors=True)  # the figures stay, in metrics.json
-        values = self.fabric.broadcast(values)
-        return {f"eval/{name}": value for name, value in values.items() if value is not None and math.isfinite(value)}
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Within: eval mode, averaged weights where there are any, plain networks whose every method can be called."""
-        wrapped = {name: getattr(self.model, name) for name in self.networks}
-        modes = {name: module.training for name, module in self.model.named_modules()}
-        for name, network in self.networks.items():
-            setattr(self.model, name, self.averages[name].network if name in self.averages else network)
-        self.model.eval()
-        try:
-            yield
-        finally:
-            for name, network in wrapped.items():
-                setattr(self.model, name, network)
-            for name, module in self.model.named_modules():
-                module.training = modes.get(name, module.training)
-
-    def _note_best(self, values: Mapping[str, float]) -> bool:
-        """Update the best values; True when the monitored one improved."""
-        for name, value in values.items():
-            if name.startswith("val/") and name != self.stage.monitor and math.isfinite(value):
-                self.best[name] = min(value, self.best.get(name, math.inf))
-        monitor = self.stage.monitor
-        if monitor not in values:
-            kind = monitor.split("/")[0] + "/"
-            if any(name.startswith(kind) for name in values):
-                raise ConfigError(
-                    f"stage '{self.stage.name}': monitor '{monitor}' is not among the values: {', '.join(values)}"
-                )
-            return False
-        sign = 1 if self.stage.mode == "min" else -1
-        better = monitor not in self.best or sign * values[monitor] < sign * self.best[monitor]
-        improved = better and math.isfinite(values[monitor])
-        self.waited = 0 if improved else self.waited + 1
-        if improved:
-            self.best[monitor] = values[monitor]
-        return improved
-
-    def _out_of_patience(self) -> bool:
-        if self.stage.patience is None or self.waited < self.stage.patience:
-            return False
-        log.info("stage %s: stops early, %s has not improved for %d validations", self.stage.name, self.stage.monitor,
-                 self.waited)  # fmt: skip
-        return True
-
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
-
     def _save(self, name: str) -> None:
         """Write `<stage>/<name>.pt`: everything generation and an exact resume need."""
+        gradients = self._pending_gradients()
         if not self.fabric.is_global_zero:
             return
-        own = {name for plan in self.model.plans.values() for name in plan.trains}
-        networks = {n: self.networks.get(n, getattr(self.model, n)) for n in sorted(own)}
-        for network_name, average in self.averages.items():
-            networks[network_name] = average.network
+        own = {name for plan in self.model.plans.values() for name in (*plan.trains, *plan.uses)}
+        networks = {n: self._averaged(n) if n in self.networks else getattr(self.model, n) for n in sorted(own)}
         checkpoint.save(
             self.folder / f"{name}.pt",
             CheckpointContent(
@@ -471,29 +359,46 @@ class StageLoop:
                 networks={n: network.state_dict() for n, network in networks.items()},
                 stage=self.stage.name,
                 trained=list(self.plan.trains),
-                ready=sorted(self.ready),
+                ready=sorted(self.ready & own),
                 epoch=self.epoch,
                 batch_in_epoch=self.batch_in_epoch,
                 step=self.step,
                 finished=self.finished,
-                best=dict(self.best),
-                waited=self.waited,
+                best=dict(self.best.values),
+                waited=self.best.waited,
                 training_networks={n: self.networks[n].state_dict() for n in self.averages},
                 optimizers={n: optimizer.state_dict() for n, optimizer in self.optimizers.items()},
+                gradients=gradients,
                 precision=self.fabric.strategy.precision.state_dict(),
                 rng=rng_state(),
             ),
         )
 
+    def _pending_gradients(self) -> dict[str, dict[str, Tensor]]:
+        """Gradients of the batches since the last optimiser step, where several make one (`accumulate`).
+
+        Each process has summed up its own; their mean in every process leads to the same step.
+        """
+        if self.step % self.stage.accumulate == 0:
+            return {}
+        pending: dict[str, dict[str, Tensor]] = {}
+        for name in sorted(self.accumulated):
+            found = {key: p.grad for key, p in self.networks[name].named_parameters() if p.grad is not None}
+            pending[name] = {key: self.fabric.all_reduce(grad, reduce_op="mean") for key, grad in found.items()}
+        return pending
+
     def _restore(self, state: CheckpointContent) -> None:
+        """Put optimisers, averages, position and random numbers where the killed run had them."""
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state.optimizers[name])
         for name, average in self.averages.items():
             checkpoint.load_state(average.network, state.networks[name], f"{self.folder / 'last.pt'}: {name}")
+        for name, gradients in state.gradients.items():
+            for key, parameter in self.networks[name].named_parameters():
+                parameter.grad = gradients[key].to(parameter) if key in gradients else None
+            self.accumulated.add(name)
         self.fabric.strategy.precision.load_state_dict(state.precision)
-        self.epoch, self.step = state.epoch, state.step
-        self.batch_in_epoch = state.batch_in_epoch
-        self.best, self.waited = dict(state.best), state.waited
-        self.ready |= set(state.ready)
+        self.epoch, self.step, self.batch_in_epoch = state.epoch, state.step, state.batch_in_epoch
+        self.best.values, self.best.waited = dict(state.best), state.waited
         restore_rng(state.rng)
-        log.info("stage %s: resumed at step %d of %d", self.stage.name, self.step, self.total_steps)
+        log.info("stage %s: resumed at step %d of %d", self.stage.name, self.step, self.data.total_steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from talkingface.devices import seed_everything
+from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.registry import get_spec
 from talkingface.training.trainer import Trainer
@@ -24,7 +25,7 @@ class MemoryClip:
 CLIPS = {"train": [MemoryClip(f"t{i}") for i in range(5)], "val": [MemoryClip(f"v{i}") for i in range(2)]}
 
 
-def toy_config(tmp_path: Path, **overrides) -> LoadedConfig:
+def toy_config(tmp_path: Path, model: str = "ToyGAN", **overrides) -> LoadedConfig:
     defaults = {
         "saved_dir": str(tmp_path / "saved"),
         "device": "cpu",
@@ -32,11 +33,12 @@ def toy_config(tmp_path: Path, **overrides) -> LoadedConfig:
         "tensorboard": False,
         "need_preprocess": False,
     }
-    return load_config("ToyGAN", "folder", (), {**defaults, **overrides})
+    return load_config(model, "folder", (), {**defaults, **overrides})
 
 
 def toy_trainer(loaded: LoadedConfig, run: Path, trainer_class=Trainer, **kwargs) -> Trainer:
     config = loaded.config
     seed_everything(config.seed)
-    model = get_spec("ToyGAN").model(config.model)
+    model = get_spec(config.model_name).model(config.model)
+    load_experts(model, config, [stage.kind for stage in config.stages])
     return trainer_class(config, model, CLIPS, RunFolder(run), **kwargs)

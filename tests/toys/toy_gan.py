@@ -37,9 +37,13 @@ class Points(ClipDataset):
 class ToyGAN(TalkingFaceModel):
     Config = ToyGANConfig
     plans = {
-        "warm": Plan(Points, trains=("generator",), generates=False),
+        "warm": Plan(Points, trains=("generator",)),
         "gan": Plan(Points, trains=("generator", "discriminator")),
     }
+
+    @classmethod
+    def needed_to_speak(cls, config):
+        return ("generator", "discriminator")  # so stage `warm` makes no videos yet, and `gan` does
 
     def __init__(self, config):
         super().__init__()

@@ -70,7 +70,7 @@ class IPLAP(IPLAPNetworks):
     artefacts = ("audio", "mel", "landmarks", "faces")
     evaluation_artefacts = ("audio", "mel", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {
-        "landmark": Plan(LandmarkWindows, trains=("landmark_generator",), generates=False),
+        "landmark": Plan(LandmarkWindows, trains=("landmark_generator",)),
         "render": Plan(
             RenderWindows,
             trains=("renderer", "discriminator"),
@@ -78,7 +78,6 @@ class IPLAP(IPLAPNetworks):
             uses=("landmark_generator",),
         ),
     }
-    speaks_with = ("landmark_generator", "renderer")
     official = (
         Official("landmarkgenerator_checkpoint.pth", "landmark_generator", settings=PUBLISHED_SETTINGS),
         Official("renderer_checkpoint.pth", "renderer", ignore=("perceptual.",), settings=PUBLISHED_SETTINGS),
@@ -98,6 +97,11 @@ class IPLAP(IPLAPNetworks):
         # What the chosen losses do not need is neither built, nor loaded, nor saved.
         render = replace(type(self).plans["render"], trains=tuple(trains), frozen=tuple(experts))
         self.plans = {**type(self).plans, "render": render}
+
+    @classmethod
+    def needed_to_speak(cls, config: Section) -> tuple[str, ...]:
+        """Both generators; the discriminator has no part in it."""
+        return ("landmark_generator", "renderer")
 
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:

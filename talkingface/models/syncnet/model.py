@@ -52,7 +52,7 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
 
     Config = SyncNetConfig
     artefacts = ("audio", "landmarks", "mel@reflect", "faces@wav2lip")
-    plans: ClassVar[dict[str, Plan]] = {"expert": Plan(SyncWindows, trains=("sync_expert",), generates=False)}
+    plans: ClassVar[dict[str, Plan]] = {"expert": Plan(SyncWindows, trains=("sync_expert",))}
     official = (
         Official("lipsync_expert.pth", "sync_expert", settings={"crop.size": 96, **PUBLISHED_CROP}),
         Official("pretrain_sync_expert.pth", "sync_expert", settings={"crop.size": 128, **PUBLISHED_CROP}),

@@ -60,11 +60,10 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
     Config = Wav2LipConfig
     artefacts = ("audio", MEL, "landmarks", FACES)
     plans: ClassVar[dict[str, Plan]] = {
-        "expert": Plan(SyncWindows, trains=("sync_expert",), generates=False),
+        "expert": Plan(SyncWindows, trains=("sync_expert",)),
         "generator": Plan(FaceWindows, trains=("generator",), uses=("sync_expert",)),
         "gan": Plan(FaceWindows, trains=("generator", "discriminator"), uses=("sync_expert",)),
     }
-    speaks_with = ("generator",)
     loss_experts = ("sync_expert",)
     # Two files for one network: the first that is in the folder counts.
     official = (
@@ -73,6 +72,11 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
         Official("lipsync_expert.pth", "sync_expert"),
         Official("visual_quality_disc.pth", "discriminator"),
     )
+
+    @classmethod
+    def needed_to_speak(cls, config: Section) -> tuple[str, ...]:
+        """The generator; expert and discriminator only judge it."""
+        return ("generator",)
 
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:

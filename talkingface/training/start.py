@@ -1,0 +1,124 @@
+"""What a fresh stage starts from.
+
+Whatever a stage starts from lies in files or follows from the seed, never in memory alone: a run that was killed
+between two stages, or whose stages are trained one `--stage` at a time, goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from talkingface.config.sections import Config, StageConfig
+from talkingface.config.stages import Origin
+from talkingface.errors import CheckpointError
+from talkingface.plugin.contract import Plan, TalkingFaceModel
+from talkingface.training.rng import isolated_rng, restore_rng, seed_of
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.runs import RunFolder
+
+log = logging.getLogger("talkingface")
+
+
+class StageStart:
+    """Fills a model with the weights that a stage starts from.
+
+    Args:
+        config: the configuration.
+        model: the model; its `given` networks have their weights from `experts:`.
+        stage: the stage.
+        run: where earlier stages left their checkpoints.
+        skipped: names of stages that are not trained because `experts:` gives what they would train.
+
+    Attributes:
+        ready: names of the networks with trained or given weights.
+    """
+
+    def __init__(
+        self, config: Config, model: TalkingFaceModel, stage: StageConfig, run: RunFolder, skipped: Collection[str]
+    ) -> None:
+        self.config, self.model, self.stage, self.run, self.skipped = config, model, stage, run, skipped
+        self.plan: Plan = model.plans[stage.kind]
+        self.ready: set[str] = set(model.given)
+
+    def fill(self, before: Path | None) -> set[str]:
+        """Networks as the stage before left them, then those of `init_from`, then those that start anew.
+
+        Args:
+            before: last checkpoint of the stage before; None for the first stage.
+
+        Returns:
+            The networks that are ready; what the stage itself trains is not among them yet.
+
+        Raises:
+            CheckpointError: a source is missing, lacks the network that is asked for, or does not fit.
+        """
+        if before is not None:
+            self._go_on_after(before)
+        for origin in map(Origin.parse, self.stage.init_from):
+            if origin.place not in self.skipped:
+                self._take(origin)
+        self._restart()
+        return self.ready
+
+    def _go_on_after(self, path: Path) -> None:
+        """Model and random numbers as the stage before left them, also in a process that did not train it.
+
+        What it trained does not become ready by this: a stage names what it builds on in `init_from`.
+        """
+        before = checkpoint.load(path, self.config.model_name)
+        experts = before.config.get("experts") or {}
+        newly_given = {name for name in self.model.given if experts.get(name) != self.config.experts.get(name)}
+        for networks in (before.networks, before.training_networks):
+            kept = {name: state for name, state in networks.items() if name not in newly_given}
+            checkpoint.load_networks(self.model, kept, path)
+        if before.rng is not None:
+            restore_rng(before.rng)
+
+    def _take(self, origin: Origin) -> None:
+        """Load what one entry of `init_from` names."""
+        path = self._file(origin)
+        content = checkpoint.load(path, self.config.model_name)
+        names = self._names(origin, content) - set(self.plan.restarts)
+        lacking = sorted(names - set(content.ready))
+        if lacking:
+            raise CheckpointError(
+                f"stage '{self.stage.name}': init_from '{origin}': {path} holds no trained {', '.join(lacking)}; it has"
+                f" {', '.join(content.ready) or 'none'}"
+            )
+        checkpoint.load_networks(self.model, {name: content.networks[name] for name in sorted(names)}, path)
+        self.ready |= names
+
+    def _file(self, origin: Origin) -> Path:
+        """Best, else last checkpoint of a stage of this run, or the file that is named."""
+        own = self.run.stage(origin.place) / "best.pt"
+        own = own if own.is_file() else own.with_name("last.pt")
+        path = own if own.is_file() else Path(origin.place)
+        if not path.is_file():
+            raise CheckpointError(
+                f"stage '{self.stage.name}' starts from stage '{origin.place}', but {own} is not there; train it first,"
+                f" or name its run with --resume=RUN, or a file with --stages.{self.stage.name}.init_from=FILE"
+            )
+        return path
+
+    def _names(self, origin: Origin, content: CheckpointContent) -> set[str]:
+        """What an entry brings: one network, or all that its stage trained.
+
+        Also what that stage only used, unless `experts:` or an earlier entry has brought it.
+        """
+        if origin.network is not None:
+            return {origin.network}
+        return {*content.trained, *(set(content.ready) - self.ready)}
+
+    def _restart(self) -> None:
+        """Give the networks that start anew first weights which depend on seed and stage, and on nothing before."""
+        if not self.plan.restarts:
+            return
+        with isolated_rng(seed_of(self.config.seed, self.stage.name)):
+            # A whole model, because only its constructor knows how its networks are initialised.
+            fresh = type(self.model)(self.config.model)
+        states = {name: getattr(fresh, name).state_dict() for name in self.plan.restarts}
+        checkpoint.load_networks(self.model, states, f"stage '{self.stage.name}'")
+        log.info("stage %s: %s start anew", self.stage.name, ", ".join(self.plan.restarts))
