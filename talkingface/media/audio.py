@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import wave
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,20 @@ import numpy as np
 from talkingface.errors import MediaError
 from talkingface.files import atomic_output
 from talkingface.media.demux import Demuxer
-from talkingface.media.info import SAMPLE_RATE, audio_stream, exact_seconds, is_still, open_media, video_stream
+from talkingface.media.info import SAMPLE_RATE, audio_stream, exact_seconds, is_still, logger, open_media, video_stream
 
 _GAP_SECONDS = 0.05  # a smaller disagreement between time stamps and samples is rounding of the container
 _LONGEST_GAP_SECONDS = 60.0  # a larger one is a broken clock, not silence
 _PADDING_SECONDS = 0.2  # codecs fill up to one block, 1024 or 2048 samples, at 8 kHz and more
 _LONGEST_OVERLAP_SECONDS = 1.0
+# Silence that time stamps may ask for, beyond as much as there is sound: a file of a few kB can ask for years of it.
+_MOST_SILENCE_SECONDS = 600.0
+# A voice that is this much weaker in the mix than in its channels is in antiphase: summing them cancels it.
+_CANCELLED = 10 ** (-20 / 20)
 
 
 class AudioCollector:
-    """Gathers the decoded frames of one sound track as mono float32 at one rate; 64 kB per second at 16 kHz.
+    """Gathers the decoded frames of one sound track as float32 at one rate; 64 kB per second and channel at 16 kHz.
 
     Holes in the time stamps become silence, so that the sound stays beside the picture.
     """
@@ -30,7 +35,8 @@ class AudioCollector:
         self.sample_rate, self.name = sample_rate, name
         self.first: float | None = None  # time stamp of the first sample, seconds
         self.clock = 0.0  # time stamp that the next frame should have
-        self._parts: list[np.ndarray] = []
+        self._parts: list[np.ndarray] = []  # (1 or 2, n) each
+        self._heard = self._silent = 0.0  # seconds of sound, and of silence that stands in for holes
         self._skip = 0  # output samples to drop after an overlap
         self._resampler: Any = None
 
@@ -41,13 +47,24 @@ class AudioCollector:
             self.first = self.clock = time
         gap = time - self.clock
         if _GAP_SECONDS < gap < _LONGEST_GAP_SECONDS:
-            self._parts.append(np.zeros(round(gap * self.sample_rate), np.float32))
+            self._add_silence(gap)
+            self._parts.append(np.zeros((1, round(gap * self.sample_rate)), np.float32))
             self.clock = time
         elif -_LONGEST_OVERLAP_SECONDS < gap < -_GAP_SECONDS:
             self._skip += round(-gap * self.sample_rate)
             self.clock = time
         self.clock += frame.samples / frame.sample_rate
+        self._heard += frame.samples / frame.sample_rate
         self._resample(frame)
+
+    def _add_silence(self, seconds: float) -> None:
+        """Note a hole; more of them than the sound can justify is a fault of the time stamps, not a pause."""
+        self._silent += seconds
+        if self._silent > _MOST_SILENCE_SECONDS + self._heard:
+            raise MediaError(
+                f"{self.name}: its time stamps ask for {self._silent:.0f} s of silence beside {self._heard:.0f} s of"
+                " sound; they are broken, so export the file again"
+            )
 
     def _resample(self, frame: Any) -> None:
         import av
@@ -66,10 +83,10 @@ class AudioCollector:
 
     def _append(self, frames: list[Any]) -> None:
         for frame in frames:
-            samples = frame.to_ndarray().mean(axis=0, dtype=np.float32)
-            skipped = min(self._skip, len(samples))
+            samples = frame.to_ndarray()
+            skipped = min(self._skip, samples.shape[1])
             self._skip -= skipped
-            self._parts.append(samples[skipped:])
+            self._parts.append(samples[:, skipped:])
 
     def finish(self, origin: float, start: float = 0.0, stop: float | None = None, declared: float = 0.0) -> np.ndarray:
         """Return what was heard from `start` to `stop` seconds after `origin`, (n,) float32 in [-1, 1].
@@ -84,16 +101,31 @@ class AudioCollector:
             self._append(self._resampler.resample(None))
         if self.first is None:
             return np.zeros(0, np.float32)
-        samples = np.concatenate([*self._parts, np.zeros(0, np.float32)])
-        self._parts = []
+        samples = self._mix()
         if 0.0 < len(samples) / self.sample_rate - declared < _PADDING_SECONDS and declared > 0.0:
             samples = samples[: round(declared * self.sample_rate)]
         late = round((self.first - origin - start) * self.sample_rate)
+        if late > 0 and (stop is None or stop > start):
+            self._add_silence(min(late / self.sample_rate, math.inf if stop is None else stop - start))
+            late = late if stop is None else min(late, round((stop - start) * self.sample_rate))
         samples = np.pad(samples, (late, 0)) if late > 0 else samples[-late:]
         if stop is not None:
             samples = samples[: round((stop - start) * self.sample_rate)]
         check_finite(samples, self.name)
         return np.clip(samples, -1.0, 1.0).astype(np.float32)
+
+    def _mix(self) -> np.ndarray:
+        """All parts as (n,) mono: the mean of the channels, or the louder one where they cancel each other."""
+        parts, self._parts = self._parts, []
+        samples = np.concatenate([part.mean(axis=0, dtype=np.float32) for part in parts] or [np.zeros(0, np.float32)])
+        if all(len(part) == 1 for part in parts):
+            return samples
+        power = sum(np.square(part, dtype=np.float64).sum(axis=1) * np.ones(2) for part in parts)
+        if not np.isfinite(power).all() or np.square(samples, dtype=np.float64).sum() >= power.max() * _CANCELLED**2:
+            return samples
+        loudest = int(power.argmax())
+        logger.warning("%s: the channels of the sound cancel each other (antiphase); one of them is taken", self.name)
+        return np.concatenate([part[loudest % len(part)] for part in parts])
 
 
 def check_finite(samples: np.ndarray, name: str | Path) -> None:

@@ -30,6 +30,7 @@ class Demuxer:
         self._spans: dict[int, tuple[float, float]] = {}
         self._packets: Iterator[Any] | None = None
         self._floor: dict[int, float] = {}
+        self._decoders = {stream.index: decoder for stream in streams if (decoder := _decoder_of_alpha(stream))}
 
     def _demux(self) -> Iterator[Any]:
         return iter(self.container.demux(*(s for s in self.container.streams if s.type in ("video", "audio"))))
@@ -65,7 +66,8 @@ class Demuxer:
         import av
 
         try:
-            frames = self.container.streams[index].codec_context.decode(packet)
+            decoder = self._decoders.get(index) or self.container.streams[index].codec_context
+            frames = decoder.decode(packet)
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -132,6 +134,16 @@ class Demuxer:
             start = min(span[0] for span in self._spans.values())
             end = max(span[1] for span in self._spans.values())
             check_complete(self.container, self.path, self.container.duration / 1e6, end - min(start, 0.0))
+
+
+def _decoder_of_alpha(stream: Any) -> Any | None:
+    """A decoder that keeps the transparency of a VP8 or VP9 film; FFmpeg's own drop it. None where not needed."""
+    import av
+
+    if stream.metadata.get("alpha_mode") != "1" and stream.metadata.get("ALPHA_MODE") != "1":
+        return None
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    return av.CodecContext.create(name, "r") if name in av.codec.codecs_available else None
 
 
 def first_frame(container: InputContainer, path: Path, stream: Any) -> Any | None:

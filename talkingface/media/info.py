@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from talkingface.errors import MediaError
 from talkingface.sound import SAMPLE_RATE
@@ -31,6 +31,19 @@ _COMPLETE_SHARE = 0.9  # less of the declared length than this is reported as a 
 _DAMAGED = "the file is truncated or damaged (no complete picture or index in it); copy or download it again"
 # Demuxers that take any text or bytes for a picture.
 _TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf", "txd", "rawvideo"})
+# Formats without pictures of their own: they name the files or addresses that have them.
+_REFERRING_FORMATS = frozenset({"hls", "concat", "sdp", "rtsp", "rtp", "dash", "imf", "webm_dash_manifest"})
+_REFERRING_TEXTS = {
+    b"#EXTM3U": "an HLS playlist",
+    b"ffconcat": "a list of other files (ffconcat)",
+    b"v=0": "a session description (SDP)",
+    b"<?xml": "a manifest in XML",
+    b"<MPD": "a DASH manifest",
+    b"[playlist]": "a playlist",
+}
+# Brands of the photo formats that share mp4's container: one picture, perhaps in tiles.
+_PHOTO_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1"})
+_MOTION_JPEG = frozenset({".mjpg", ".mjpeg"})  # films that are one JPEG after another
 _SIGNATURES = (b"\x1a\x45\xdf\xa3", b"RIFF", b"fLaC", b"OggS", b"\xff\xd8\xff", b"\x89PNG")
 
 logger = logging.getLogger("talkingface")
@@ -106,17 +119,25 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise MediaError(f"{path}: is a folder, not a media file; give the file itself")
     try:
-        # A file object, not a name: FFmpeg would read '%d' and 'scheme:' in names as patterns and protocols.
-        with path.open("rb") as stream:
-            head = stream.read(16)
+        with path.open("rb") as file:
+            head = file.read(64)
             if not head:
                 raise MediaError(f"{path}: the file is empty; copy or download it again")
-            stream.seek(0)
-            with av.open(stream, "r", metadata_errors="ignore") as container:
+            file.seek(0)
+            # Some formats name other files and addresses, which FFmpeg would open. It gets bytes without a name, and
+            # of all protocols the one for bytes that are handed in.
+            closed = {"protocol_whitelist": "pipe"}
+            # By its bytes alone a photo with a film behind it would pass for neither.
+            kind = "jpeg_pipe" if head.startswith(b"\xff\xd8\xff") and path.suffix.lower() not in _MOTION_JPEG else None
+            with av.open(_Bytes(file), "r", kind, metadata_errors="ignore", options=closed) as container:
                 # FFmpeg opens nearly any file as something; a text file read as a picture of letters helps nobody.
                 kinds = {stream.type for stream in container.streams}
                 if container.format.name in _TEXT_ART or not kinds & {"video", "audio", "subtitle"}:
                     raise _explain(head, path)
+                if _REFERRING_FORMATS & set(container.format.name.split(",")):
+                    raise _refers_elsewhere(path, f"a file of the kind '{container.format.name}'")
+                if _is_animated_webp(head):
+                    raise MediaError(f"{path}: an animated WebP, which FFmpeg does not read; save it as gif or mp4")
                 yield container
     except av.error.FFmpegError as error:
         raise _explain(head, path) from error
@@ -124,13 +145,35 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         raise MediaError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
+class _Bytes:
+    """All that FFmpeg may know of a file. In a name it would read '%d' and 'scheme:' as patterns and protocols."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
 def corrupt_image(path: Path) -> MediaError:
     """Return the error for a still image that cannot be decoded."""
     return MediaError(f"{path}: the image is corrupt or not an image; open it in a viewer and save it again")
 
 
+def _refers_elsewhere(path: Path, what: str) -> MediaError:
+    return MediaError(
+        f"{path}: is {what}, which points to other files or to the network; only the file that is given is opened, so"
+        " give the video or sound itself"
+    )
+
+
+def _is_animated_webp(head: bytes) -> bool:
+    return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
+
+
 def _explain(head: bytes, path: Path) -> MediaError:
     """Why a file cannot be opened, by its suffix and its first bytes: a damaged media file, or none at all."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for start, what in _REFERRING_TEXTS.items():
+        if text.startswith(start):
+            return _refers_elsewhere(path, what)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return corrupt_image(path)
     if head[4:8] == b"ftyp" or head.startswith(_SIGNATURES):
@@ -149,14 +192,22 @@ def video_stream(container: InputContainer) -> Any | None:
 
 
 def audio_stream(container: InputContainer) -> Any | None:
-    """Return the first decodable sound track, or None."""
-    return next((s for s in container.streams.audio if s.codec_context is not None), None)
+    """Return the sound track that players take: the one marked as default, else the first decodable one, or None."""
+    from av.stream import Disposition
+
+    tracks = [track for track in container.streams.audio if track.codec_context is not None]
+    return next((t for t in tracks if t.disposition & Disposition.default), tracks[0] if tracks else None)
 
 
 def is_still(container: InputContainer) -> bool:
     """Tell whether the container is a still image (FFmpeg reads each image kind by a demuxer of its own)."""
     name = container.format.name
-    return name.endswith("_pipe") or name in {"image2", "ico"}
+    return name.endswith("_pipe") or name in {"image2", "ico"} or is_photo_container(container)
+
+
+def is_photo_container(container: InputContainer) -> bool:
+    """Tell whether this is a HEIC or AVIF photo, which FFmpeg opens as if it were a film."""
+    return container.metadata.get("major_brand") in _PHOTO_BRANDS
 
 
 def declared_seconds(container: InputContainer, stream: Any) -> float:

@@ -7,14 +7,28 @@ level or more; the flags below round, so that a decoded, untouched and re-encode
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from talkingface.errors import MediaError
 from talkingface.files import atomic_output
-from talkingface.media.info import IMAGE_SUFFIXES, corrupt_image, is_still, open_media, video_stream
+from talkingface.media.colour import to_standard
+from talkingface.media.demux import first_frame
+from talkingface.media.info import (
+    IMAGE_SUFFIXES,
+    corrupt_image,
+    is_photo_container,
+    is_still,
+    open_media,
+    video_stream,
+)
+from talkingface.media.shape import Shape, shape_of
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 _UNSPECIFIED_MATRIX = {0, 2, 3}  # AVCOL_SPC: RGB (in a YUV file: wrong tag), unspecified, reserved
 
@@ -29,73 +43,62 @@ def is_high_definition(width: int, height: int) -> bool:
     return width >= 1280 or height > 576
 
 
-def orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Read the display matrix of a decoded frame: (transpose, then flip columns, then flip rows)."""
-    from av.sidedata.sidedata import Type
-
-    try:
-        data = bytes(frame.side_data[Type.DISPLAYMATRIX])
-    except (KeyError, ValueError):
-        # PyAV cannot list side data of a kind it does not know (EXIF of JPEGs); the plain angle knows no mirroring.
-        turns = round(frame.rotation / 90) % 4  # counter-clockwise
-        return turns in (1, 3), turns in (2, 3), turns in (1, 2)
-    matrix = np.frombuffer(data, dtype=np.int32)
-    # x' = a x + c y, y' = b x + d y, with the rows (a, b, .), (c, d, .) in 16.16 fixed point.
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return True, c < 0, b < 0
-    return False, a < 0, d < 0
-
-
 class FrameConverter:
-    """Turns decoded frames into upright RGB arrays, all of the size of the first one."""
+    """Turns decoded frames into upright RGB arrays in square pixels, all of the size of the first one.
 
-    def __init__(self) -> None:
-        """Start without a size; the first frame sets it."""
+    Transparent parts are laid onto white; HDR and wide gamut become standard colours.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        """`shape` says how the pictures are to be shown."""
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
-        self._turn = (False, False, False)
+        self._shape = shape
 
-    def __call__(self, frame: Any, pixel_format: str = "rgb24") -> np.ndarray:
+    def __call__(self, frame: Any) -> np.ndarray:
         """Convert one frame.
 
         Args:
             frame: Decoded `av.VideoFrame` of any pixel format.
-            pixel_format: "rgb24" or "rgba".
 
         Returns:
-            (H, W, 3 or 4) uint8, rotated as the file asks, contiguous and owned by the caller.
+            (H, W, 3) uint8 RGB, contiguous and owned by the caller.
         """
         from av.video.reformatter import ColorRange, Colorspace
 
-        if self._size is None:
-            self._size = (frame.width, frame.height)
-            # Once per file: PyAV's side data and its frame refer to each other, so every look keeps a frame alive
-            # until the garbage collector comes, hundreds of megabytes later.
-            self._turn = orientation(frame)
         matrix = None
         if not frame.format.is_rgb and int(frame.colorspace) in _UNSPECIFIED_MATRIX:
             matrix = Colorspace.ITU709 if is_high_definition(frame.width, frame.height) else Colorspace.ITU601
+        # A palette has its transparency in its entries, where the format does not tell.
+        clear = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
         picture = self._reformatter.reformat(
             frame,
-            width=self._size[0],
-            height=self._size[1],
-            format=pixel_format,
+            width=self._shape.width,
+            height=self._shape.height,
+            format="rgba" if clear else "rgb24",
             src_colorspace=matrix,
             dst_color_range=ColorRange.JPEG,
             interpolation=ROUNDING_FLAGS,
             threads=1,
         ).to_ndarray()
-        transpose, mirror, upend = self._turn
-        if transpose:
+        picture = _onto_white(picture) if clear else picture
+        picture = to_standard(picture, int(frame.color_trc), int(frame.color_primaries))
+        if self._shape.turn.transpose:
             picture = picture.transpose(1, 0, 2)
-        if mirror:
+        if self._shape.turn.mirror:
             picture = picture[:, ::-1]
-        if upend:
+        if self._shape.turn.upend:
             picture = picture[::-1]
         return np.ascontiguousarray(picture)
+
+
+def _onto_white(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 RGBA to (H, W, 3) uint8 RGB."""
+    if (picture[..., 3] == 255).all():
+        return picture[..., :3]
+    alpha = picture[..., 3:].astype(np.float32) / 255.0
+    return np.rint(picture[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -112,23 +115,61 @@ def read_image(path: str | Path) -> np.ndarray:
         stream = video_stream(container)
         if stream is None or not is_still(container):
             raise MediaError(f"{path}: not a still image; give a jpg, png, bmp, tiff or webp file")
+        if is_photo_container(container):
+            return read_photo(container, path)
         check_jpeg_end(path)
         frame = next(container.decode(stream), None)
         if frame is None or frame.is_corrupt:
             raise corrupt_image(path)
-        if not any(component.is_alpha for component in frame.format.components):
-            return FrameConverter()(frame)
-        rgba = FrameConverter()(frame, "rgba").astype(np.float32)
-    alpha = rgba[..., 3:] / 255.0
-    return np.rint(rgba[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+        return FrameConverter(shape_of(container, path, stream, frame))(frame)
+
+
+def read_photo(container: InputContainer, path: Path) -> np.ndarray:
+    """Read a HEIC or AVIF photo, (H, W, 3) uint8 RGB. FFmpeg gives the tiles of one as pictures of their own.
+
+    Raises:
+        MediaError: the photo is damaged, or a HEIC in tiles.
+    """
+    if container.metadata.get("major_brand") in ("avif", "mif1"):
+        try:
+            with Image.open(path, formats=("AVIF",)) as picture:
+                return _onto_white(np.array(ImageOps.exif_transpose(picture).convert("RGBA")))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            pass  # `mif1` may be a HEIC as well
+    pictures = [stream for stream in container.streams.video if stream.codec_context is not None]
+    if len(pictures) > 1:
+        raise MediaError(f"{path}: a HEIC photo in tiles, which cannot be put together here; save it as jpg or png")
+    frame = first_frame(container, path, pictures[0])
+    if frame is None or frame.is_corrupt:
+        raise corrupt_image(path)
+    return FrameConverter(shape_of(container, path, pictures[0], frame))(frame)
 
 
 def check_jpeg_end(path: Path) -> None:
-    """Raise `MediaError` for a JPEG that was cut short: FFmpeg fills the missing part with grey and says nothing."""
+    """Raise `MediaError` for a JPEG that was cut short: FFmpeg fills the missing part with grey and says nothing.
+
+    Only the first picture counts: what phones append to it, a film say, may hold any bytes.
+    """
     data = path.read_bytes()
-    # 0xFF never stands unescaped in the coded picture, so both marks are found exactly.
-    if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if data.startswith(b"\xff\xd8") and not _reaches_end(data):
         raise MediaError(f"{path}: the image is cut short; copy or download it again")
+
+
+def _reaches_end(data: bytes) -> bool:
+    """Whether the segments of a JPEG lead to its end mark."""
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
+        mark = data[place + 1]
+        if mark == 0xD9:
+            return True
+        # In the coded picture 0xFF is followed by 0 or a restart mark; before a mark it may be repeated.
+        if mark == 0x00 or mark == 0x01 or 0xD0 <= mark <= 0xD8:
+            place += 2
+        elif mark == 0xFF:
+            place += 1
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def write_image(path: str | Path, frame: np.ndarray, quality: int = 95) -> None:

@@ -15,15 +15,24 @@ from talkingface.media.info import (
     check_complete,
     corrupt_image,
     declared_seconds,
+    is_photo_container,
     is_still,
     open_media,
     source_fps,
     video_stream,
 )
-from talkingface.media.pixels import check_jpeg_end, orientation
+from talkingface.media.pixels import check_jpeg_end, read_photo
+from talkingface.media.shape import shape_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+
+LONGEST_SIDE = 32767
+"""Pixels; MediaPipe ends the process at a picture with a longer one."""
+
+MOST_PIXELS = 2**27
+"""Of a picture: 400 MB as RGB, of which several copies are at work at once."""
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -50,8 +59,15 @@ def describe(container: InputContainer, path: Path) -> MediaInfo:
         frame = first_frame(container, path, video)
         if frame is None:
             raise corrupt_image(path) if facts["is_image"] else MediaError(f"{path}: {_DAMAGED}")
-        # Phones store portrait video lying on its side: the display matrix says that it is to be turned.
-        width, height = (frame.height, frame.width) if orientation(frame)[0] else (frame.width, frame.height)
+        if is_photo_container(container):
+            height, width = read_photo(container, path).shape[:2]
+        else:
+            height, width = shape_of(container, path, video, frame).size
+        if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
+            raise MediaError(
+                f"{path}: is {width} x {height} pixels; {LONGEST_SIDE} along a side and {MOST_PIXELS // 10**6} million"
+                " in all are the most that can be worked on, so make it smaller"
+            )
         facts |= {"has_video": True, "width": width, "height": height}
         if facts["is_image"]:
             # Decoders fill up what is missing at the end of a JPEG with grey, and report nothing.

@@ -15,6 +15,7 @@ from talkingface.media.info import (
     FPS,
     SAMPLE_RATE,
     audio_stream,
+    declared_seconds,
     exact_seconds,
     frame_count,
     open_media,
@@ -23,6 +24,7 @@ from talkingface.media.info import (
 )
 from talkingface.media.pixels import FrameConverter, read_image
 from talkingface.media.probe import probe
+from talkingface.media.shape import shape_of
 
 # Midpoints are taken this much early: at exactly twice the rate (50 fps) they fall on a frame change, where time
 # stamps rounded to milliseconds would pick now one, now the other neighbour.
@@ -34,9 +36,11 @@ _RESTART_SECONDS = 1.0  # a jump back this far is a clock that began anew
 class Clock:
     """Gives every frame its time stamp and duration in seconds, also where the file lacks or breaks them."""
 
-    def __init__(self, fps: float) -> None:
-        """`fps` stands in where a frame does not say how long it is shown."""
+    def __init__(self, fps: float, declared: float = 0.0) -> None:
+        """`fps` stands in where a frame does not say how long it is shown; the file declares `declared` seconds."""
         self._step = 1.0 / fps
+        self._declared = declared
+        self._first: float | None = None
         self._shift = 0.0
         self._last: float | None = None
 
@@ -50,11 +54,14 @@ class Clock:
         if self._last is not None:
             jump = time - self._last
             # The clock restarted (joined recordings) or ran away: from here on it goes on where it was due.
-            if jump > _BROKEN_CLOCK_SECONDS or jump < -_RESTART_SECONDS:
+            # Screen recorders write no frame while nothing moves: then the length in the header agrees.
+            stood_still = time - self._first <= self._declared
+            if (jump > _BROKEN_CLOCK_SECONDS and not stood_still) or jump < -_RESTART_SECONDS:
                 self._shift += due - time
                 time = due
         # Small steps back are rounding of the container; the order of the frames is certain.
         self._last = time = time if self._last is None else max(time, self._last)
+        self._first = time if self._first is None else self._first
         self._step = duration
         return time, duration
 
@@ -141,10 +148,12 @@ class VideoReader:
 
     def _frames(self, demuxer: Demuxer, stream: Any, origin: float | None) -> Iterator[np.ndarray]:
         stream.thread_type = "AUTO"
-        convert = FrameConverter()
         collector = AudioCollector(SAMPLE_RATE, str(self.path)) if len(demuxer.decoding) > 1 else None
         timed = _TimedFrames(demuxer, stream, collector, origin)
+        convert: FrameConverter | None = None
         for frame in _select(timed, self.fps, self.start, self.stop):
+            if convert is None:
+                convert = FrameConverter(shape_of(demuxer.container, self.path, stream, frame))
             yield convert(frame)  # also when it repeats: the caller may have drawn on the last one
         self._finish(demuxer, stream, timed, collector)
 
@@ -175,7 +184,7 @@ class _TimedFrames:
         self._demuxer = demuxer
         self._index = stream.index
         self._collector = collector
-        self._clock = Clock(source_fps(stream))
+        self._clock = Clock(source_fps(stream), declared_seconds(demuxer.container, stream))
 
     def __iter__(self) -> Iterator[tuple[float, float, Any]]:
         for index, frame in self._source:
