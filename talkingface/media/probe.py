@@ -59,15 +59,15 @@ def describe(container: InputContainer, path: Path) -> MediaInfo:
         frame = first_frame(container, path, video)
         if frame is None:
             raise corrupt_image(path) if facts["is_image"] else MediaError(f"{path}: {_DAMAGED}")
+        if max(frame.height, frame.width) > LONGEST_SIDE or frame.height * frame.width > MOST_PIXELS:
+            raise MediaError(
+                f"{path}: is {frame.width} x {frame.height} pixels; {LONGEST_SIDE} along a side and {MOST_PIXELS // 10**6} million"
+                " in all are the most that can be worked on, so make it smaller"
+            )
         if is_photo_container(container):
             height, width = read_photo(container, path).shape[:2]
         else:
             height, width = shape_of(container, path, video, frame).size
-        if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
-            raise MediaError(
-                f"{path}: is {width} x {height} pixels; {LONGEST_SIDE} along a side and {MOST_PIXELS // 10**6} million"
-                " in all are the most that can be worked on, so make it smaller"
-            )
         facts |= {"has_video": True, "width": width, "height": height}
         if facts["is_image"]:
             # Decoders fill up what is missing at the end of a JPEG with grey, and report nothing.

@@ -7,7 +7,6 @@ PNG that carries one, and it knows no EXIF. So the EXIF entry is read by Pillow,
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -98,8 +97,7 @@ def _turn_of(container: InputContainer, path: Path, stream: Any, frame: Any) -> 
 def _exif_orientation(path: Path) -> int | None:
     """The EXIF orientation of a photo, 1 where none is noted, None for a file that Pillow cannot open."""
     try:
-        # Only the header is read, so that the size of the picture is no danger yet.
-        with warnings.catch_warnings(), Image.open(path, formats=_WITH_EXIF) as picture:
+        with Image.open(path, formats=_WITH_EXIF) as picture:
             return picture.getexif().get(_EXIF_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
         return None  # whether the file is usable is FFmpeg's to say
