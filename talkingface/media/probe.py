@@ -59,11 +59,7 @@ def describe(container: InputContainer, path: Path) -> MediaInfo:
         frame = first_frame(container, path, video)
         if frame is None:
             raise corrupt_image(path) if facts["is_image"] else MediaError(f"{path}: {_DAMAGED}")
-        if max(frame.height, frame.width) > LONGEST_SIDE or frame.height * frame.width > MOST_PIXELS:
-            raise MediaError(
-                f"{path}: is {frame.width} x {frame.height} pixels; {LONGEST_SIDE} along a side and {MOST_PIXELS // 10**6} million"
-                " in all are the most that can be worked on, so make it smaller"
-            )
+        _check_size(path, frame.height, frame.width)
         if is_photo_container(container):
             height, width = read_photo(container, path).shape[:2]
         else:
@@ -76,6 +72,14 @@ def describe(container: InputContainer, path: Path) -> MediaInfo:
             facts |= {"fps": source_fps(video), "duration": declared_seconds(container, video)}
             _check_index(container, video, path, facts["duration"])
     return MediaInfo(**facts)
+
+
+def _check_size(path: Path, height: int, width: int) -> None:
+    if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
+        raise MediaError(
+            f"{path}: is {width} x {height} pixels; {LONGEST_SIDE} along a side and {MOST_PIXELS // 10**6} million in"
+            " all are the most that can be worked on, so make it smaller"
+        )
 
 
 def _check_index(container: InputContainer, stream: Any, path: Path, seconds: float) -> None:
