@@ -25,7 +25,13 @@ def properties_dir() -> Path:
 
 @dataclass
 class Layer:
-    """One source of values: a file or the command line."""
+    """One source of values: a file or the command line.
+
+    Attributes:
+        name: as shown to the user.
+        data: nested values.
+        lines: line number of every key of a file.
+    """
 
     name: str
     data: dict[str, Any]
@@ -44,7 +50,14 @@ class Layer:
 
 @dataclass
 class Merged:
-    """Merged values and, for each leaf, where it came from."""
+    """Merged values and, for each leaf, where it came from.
+
+    Attributes:
+        data: nested values; stages are a list.
+        origins: by path, name and line of the layer that a value came from.
+        ranks: by path, the number of that layer; of the values of a section the highest was the last word.
+        layers: how many were added.
+    """
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
@@ -61,6 +74,9 @@ class Merged:
         self.layers += 1
         self.data = self._merge(self.data, layer.data, (), layer, ())
 
+    # Two paths go along: `at` is the place in the result, where a stage has a number, `source` the place in the layer,
+    # where a stage may be written by its name; the line number is found by the latter.
+
     def _merge(self, old: Any, new: Any, at: KeyPath, layer: Layer, source: KeyPath) -> Any:
         if isinstance(new, dict) and isinstance(old, dict):
             merged = dict(old)
@@ -69,6 +85,7 @@ class Merged:
             return merged
         if isinstance(new, dict) and named_list(old):
             return self._merge_named(old, new, at, layer, source)
+        # A replaced list or section takes with it where its parts came from.
         for path in [p for p in self.origins if p[: len(at)] == at]:
             del self.origins[path]
         self._note(new, at, layer, source)
@@ -97,6 +114,7 @@ class Merged:
             for index, item in enumerate(value):
                 self._note(item, (*at, index), layer, (*source, index))
         else:
+            # What was written under a former name has no line here; the nearest key above it may have one.
             while source and source not in layer.lines:
                 source = source[:-1]
             self.origins[at] = layer.where(source)

@@ -97,9 +97,10 @@ def _derangement(clips: Sequence[ClipFolder]) -> list[ClipFolder]:
     lengths = np.log2(np.maximum([len(clip) for clip in clips], 1))
     speakers = np.array([clip.speaker for clip in clips])
     step = (np.arange(count)[None] - np.arange(count)[:, None]) % count
+    # As an assignment of least cost: the same speaker costs as much as twice the length.
     cost = np.abs(lengths[:, None] - lengths[None]) + (speakers[:, None] == speakers[None])
     cost = cost + 1e-6 * step  # a fixed order among equals
-    np.fill_diagonal(cost, 1e6)
+    np.fill_diagonal(cost, 1e6)  # nobody lends to himself
     _, chosen = linear_sum_assignment(cost)
     return [clips[index] for index in chosen]
 
