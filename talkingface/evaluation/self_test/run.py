@@ -75,16 +75,23 @@ class SelfTest:
         dataset: name of the data set.
         bench: its clips, and the tools.
         checks: what is to be checked.
+        started: when work began, by the monotonic clock; choosing the clips takes its time too.
+
+    Attributes:
+        dataset: as above.
+        clips: names of the clips.
+        device: where networks run.
+        outcomes: of the checks that were run so far.
     """
 
-    def __init__(self, dataset: str, bench: Bench, checks: Sequence[Check]) -> None:
+    def __init__(self, dataset: str, bench: Bench, checks: Sequence[Check], started: float) -> None:
         self.dataset = dataset
         self.clips = [clip.clip_id for clip in bench.clips]
         self.device = bench.device
         self.outcomes: list[Outcome] = []
         self._bench = bench
         self._checks = checks
-        self._started = time.monotonic()
+        self._started = started
         self._seconds = 0.0
 
     def run(self) -> Iterator[Outcome]:
@@ -144,9 +151,9 @@ def open_self_test(loaded: LoadedConfig) -> Iterator[SelfTest]:
         ConfigError: there is no check of the metrics that the user asked for.
         DataError: fewer than two clips can be used.
     """
-    checks = _wanted(loaded)
+    checks, started = _wanted(loaded), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="talkingface-") as folder:
-        yield SelfTest(loaded.config.dataset, _bench(loaded.config, Path(folder)), checks)
+        yield SelfTest(loaded.config.dataset, _bench(loaded.config, Path(folder)), checks, started)
 
 
 def run_checks(bench: Bench, checks: Sequence[Check]) -> Iterator[Outcome]:
