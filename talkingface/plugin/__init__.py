@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset, DatasetOptions
-    from talkingface.clips.folder import ClipFolder
+    from talkingface.clips.folder import ClipFolder, default_file
     from talkingface.clips.layouts import ClipItem, Layout, register_layout
     from talkingface.clips.source import Audio, Source, report_missing
     from talkingface.config.sections import Section, StageConfig
@@ -43,6 +43,7 @@ _HOMES = {
     "Official": "talkingface.plugin.contract",
     # data: what a clip holds, how it becomes an item, where clips come from
     "ClipFolder": "talkingface.clips.folder",
+    "default_file": "talkingface.clips.folder",
     "ClipDataset": "talkingface.clips.dataset",
     "DatasetOptions": "talkingface.clips.dataset",
     "Layout": "talkingface.clips.layouts",
@@ -97,6 +98,7 @@ __all__ = [
     "Update",
     "contour_mask",
     "crop_face",
+    "default_file",
     "face_boxes",
     "frame_count",
     "frozen",
