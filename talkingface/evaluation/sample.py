@@ -17,7 +17,6 @@ from talkingface.media import FPS, VideoReader, read_audio
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-
 KEEP_BYTES = 128 * 2**20
 """A video whose frames fit in this is decoded once for all metrics; a longer one is decoded again by each."""
 

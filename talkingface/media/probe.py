@@ -27,7 +27,6 @@ from talkingface.media.shape import shape_of
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-
 LONGEST_SIDE = 32767
 """Pixels; MediaPipe ends the process at a picture with a longer one."""
 

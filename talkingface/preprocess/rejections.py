@@ -14,7 +14,6 @@ from talkingface.files import atomic_output
 from talkingface.preprocess.outcome import OK, Outcome
 
 log = logging.getLogger("talkingface")
-
 FILE = "rejections.csv"
 COLUMNS = ("clip", "status", "filter", "measured", "limit", "reason")
 

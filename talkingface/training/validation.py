@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("talkingface")
-
 Evaluate = Callable[[TalkingFaceModel, StageConfig, Path], Mapping[str, float]]
 
 

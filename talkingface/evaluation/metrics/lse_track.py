@@ -29,7 +29,6 @@ from talkingface.weights.published import locate
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkProvider
 
-
 SCALE, LEAST_SCORE, OVERLAP = 0.25, 0.9, 0.1  # of S3FD, as published
 
 

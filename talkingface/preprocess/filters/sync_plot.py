@@ -14,7 +14,6 @@ from talkingface.files import atomic_output
 from talkingface.preprocess.outcome import OK, Outcome
 
 log = logging.getLogger("talkingface")
-
 FILE = "sync_histogram.png"
 BINS = 40
 # Colours that stay apart for colour-blind eyes, and in grey.
