@@ -21,9 +21,10 @@ from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.assembly import import_official, lacking_to_speak, load_experts
+from talkingface.plugin.assembly import lacking_to_speak, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
-from talkingface.plugin.registry import get_spec
+from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
+from talkingface.plugin.registry import ModelSpec, get_spec
 from talkingface.preprocess.plan import named_artefacts
 from talkingface.preprocess.prepare import ensure
 from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
@@ -376,28 +377,51 @@ class Imported:
     missing: dict[str, str]
 
 
-def import_checkpoints(model: str, folder: str, output: str | None, overrides: Mapping[str, Any]) -> Imported:
+def import_checkpoints(
+    model: str,
+    folder: str | None,
+    output: str | None,
+    overrides: Mapping[str, Any],
+    use: Mapping[str, str] | None = None,
+) -> Imported:
     """Turn published files into one checkpoint of ours, every key checked.
 
     Args:
         model: registered model name.
-        folder: where the files are.
+        folder: where files of the published names are; None: only those of `use`.
         output: file to write; None: `<weights_dir>/<Model>/imported.pt`.
         overrides: configuration keys, stronger than the settings that a file brings along.
+        use: network -> file of any name.
 
     Raises:
         CheckpointError: none of the files is there, or one does not fit.
     """
     spec = get_spec(model)
-    # Only the files that are there have a say, the first one the most: forms of one network exclude each other.
-    there = [official for official in spec.model.official if (Path(folder) / official.file).is_file()]
-    settings = {f"model.{key}": value for official in reversed(there) for key, value in official.settings.items()}
-    loaded = load_config(spec.name, "folder", (), {**settings, **overrides})
-    network = spec.model(loaded.config.model)
-    filled = import_official(network, folder)
-    config = loaded.config
-    path = Path(output or Path(config.weights_dir) / spec.name / "imported.pt")
-    content = CheckpointContent(
+    problems: list[str] = []
+    for files in alternatives(published_files(spec.model, folder, use)):
+        try:
+            content = _imported_content(spec, files, overrides)
+            break
+        except CheckpointError as error:
+            problems.append(str(error))
+    else:
+        raise CheckpointError("\n  ".join(dict.fromkeys(problems)))
+    path = Path(output or Path(content.config["weights_dir"]) / spec.name / "imported.pt")
+    checkpoint.save(path, content)
+    missing = {each.network: each.file for each in spec.model.official if each.network not in content.networks}
+    return Imported(path, tuple(content.networks), missing)
+
+
+def _imported_content(
+    spec: ModelSpec, files: Sequence[PublishedFile], overrides: Mapping[str, Any]
+) -> CheckpointContent:
+    """A model built as the files want it, with their weights."""
+    # The first file has the most to say: forms of one network exclude each other.
+    settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
+    config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
+    network = spec.model(config.model)
+    filled = import_official(network, files)
+    return CheckpointContent(
         model=spec.name,
         config=to_plain(config),
         networks={name: getattr(network, name).state_dict() for name in filled},
@@ -405,6 +429,3 @@ def import_checkpoints(model: str, folder: str, output: str | None, overrides: M
         trained=filled,
         ready=filled,
     )
-    checkpoint.save(path, content)
-    missing = {official.network: official.file for official in spec.model.official if official.network not in filled}
-    return Imported(path, tuple(filled), missing)

@@ -15,13 +15,14 @@ SHORT = {"-m": "--model", "-d": "--dataset", "-h": "--help"}
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a command that is no configuration key."""
+    """An option of a command that is no configuration key; one that may come `repeated` has a list of values."""
 
     name: str
     help: str
     default: Any = None
     flag: bool = False
     required: bool = False
+    repeated: bool = False
     type: type = str
 
 
@@ -116,6 +117,9 @@ def _read(tokens: list[str], command: Command, out: Arguments) -> None:
             if not tokens or tokens[0].startswith("--"):
                 raise ConfigError(f"command line: --{name} needs a value: --{name}=VALUE")
             text = tokens.pop(0)
+        if option is not None and option.repeated:
+            out.options[option.name] = [*(out.options[option.name] or ()), _converted(option, text)]
+            continue
         if given.setdefault(name, text) != text:
             raise ConfigError(f"command line: --{name} is given twice, as '{given[name]}' and as '{text}'")
         if option is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
 from talkingface.cli.configuration import MODEL
+from talkingface.errors import ConfigError
 from talkingface.weights.published import FILES, WeightFile, fetch, status
 
 
@@ -54,10 +56,31 @@ def import_published(arguments: Arguments) -> None:
     """Turn the published files of a model into one checkpoint; prints what is in it and what was not there."""
     from talkingface.workflow import import_checkpoints
 
-    imported = import_checkpoints(arguments["model"], arguments["folder"], arguments["output"], arguments.overrides)
+    use = _networks(arguments["use"] or ())
+    if not use and arguments["folder"] is None:
+        raise ConfigError("`import` needs --folder=DIR with the published files, or --use=NETWORK=FILE")
+    imported = import_checkpoints(
+        arguments["model"], arguments["folder"], arguments["output"], arguments.overrides, use
+    )
     print(f"imported {', '.join(imported.networks)} -> {imported.path}")
     for network, file in imported.missing.items():
         print(f"not there: {file} ({network}); its network has no weights in this checkpoint")
+
+
+def _networks(texts: Sequence[str]) -> dict[str, str]:
+    """`NETWORK=FILE` of every `--use`.
+
+    Raises:
+        ConfigError: another form, or two files for one network.
+    """
+    use: dict[str, str] = {}
+    for text in texts:
+        network, equals, file = text.partition("=")
+        if not (network and equals and file):
+            raise ConfigError(f"command line: --use={text}: expected NETWORK=FILE")
+        if use.setdefault(network, file) != file:
+            raise ConfigError(f"command line: --use names two files for {network}: {use[network]} and {file}")
+    return use
 
 
 WEIGHTS = Command(
@@ -75,7 +98,8 @@ IMPORT = Command(
     line="turn published checkpoints into ours",
     options=(
         replace(MODEL, required=True),
-        Option("folder", "where the published files are", required=True),
+        Option("folder", "where the published files are, under their published names"),
+        Option("use", "NETWORK=FILE, a file of any name for one network; may be repeated", repeated=True),
         Option("output", "file to write; default: checkpoints/<Model>/imported.pt"),
         HELP,
     ),

@@ -1,85 +1,16 @@
-"""From files to a model with weights: experts, and the published files of a paper."""
+"""From the files that `experts:` names to a model with their weights, and whether it can speak with them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from talkingface.errors import CheckpointError
-from talkingface.weights.checkpoint import load_state, read
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config, Section
     from talkingface.plugin.contract import TalkingFaceModel
-
-log = logging.getLogger("talkingface")
-
-
-def import_official(model: TalkingFaceModel, folder: str | Path) -> list[str]:
-    """Fill a model from the published files of its paper.
-
-    Args:
-        model: freshly built model; its `official` tuple says which file fills which network. Where several files may
-            fill one network (forms of different size, say), the first that fits does.
-        folder: where the files are.
-
-    Returns:
-        Names of the networks that were filled.
-
-    Raises:
-        CheckpointError: no file found, or entries that do not fit, each named.
-    """
-    folder = Path(folder)
-    if not model.official:
-        raise CheckpointError(f"{type(model).__name__} has no published checkpoints to import")
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    filled: list[str] = []
-    problems: list[tuple[str, str]] = []
-    for official in model.official:
-        path = folder / official.file
-        if not path.is_file():
-            continue
-        if official.network in filled:
-            log.warning("%s: left out, '%s' is filled already; give it a folder of its own", path, official.network)
-            continue
-        try:
-            load_state(getattr(model, official.network), official_state(official, read(path)), f"{path}")
-        except CheckpointError as error:
-            problems.append((official.network, str(error)))
-            continue
-        filled.append(official.network)
-    unfit = [text for network, text in problems if network not in filled]
-    if unfit:
-        raise CheckpointError("\n  ".join(unfit))
-    if not filled:
-        wanted = ", ".join(dict.fromkeys(o.file for o in model.official))
-        raise CheckpointError(f"{folder}: none of the published files is there: {wanted}")
-    return filled
-
-
-def official_state(official: Any, content: Any) -> dict[str, Tensor]:
-    """The entries one of our networks takes from a published file, under our names."""
-    for key in official.key:
-        if not isinstance(content, dict) or key not in content:
-            raise CheckpointError(f"{official.file}: expected an entry '{key}', the file has another layout")
-        content = content[key]
-    state = {}
-    for key, value in content.items():
-        # Only one leading prefix goes: `flow_module.` contains the substring `module.` as well.
-        key = key[len(official.strip) :] if official.strip and key.startswith(official.strip) else key
-        if key.startswith(official.ignore) and official.ignore:
-            continue
-        for old, new in official.rename:
-            if key.startswith(old):
-                key = new + key[len(old) :]
-                break
-        state[key] = value
-    return state
 
 
 def load_experts(

@@ -7,7 +7,7 @@ once, a GAN twice, a long clip once per segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +94,8 @@ class Official:
         strip: prefix removed once from the front of every key.
         rename: (old prefix, new prefix) pairs, applied in order, first match wins.
         ignore: key prefixes that the file may carry and we do not need.
-        settings: configuration the published weights need, as dotted model keys.
+        settings: configuration the published weights need, as dotted model keys; or a function that tells it from the
+            entries of the file under our names, a size from the shape of a tensor say.
     """
 
     file: str
@@ -103,7 +104,7 @@ class Official:
     strip: str = "module."
     rename: tuple[tuple[str, str], ...] = ()
     ignore: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] | Callable[[Mapping[str, Tensor]], Mapping[str, Any]] = field(default_factory=dict)
 
 
 class TalkingFaceModel(nn.Module):

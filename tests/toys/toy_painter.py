@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from talkingface.plugin import ClipDataset, Plan, Section, TalkingFaceModel, Update, frozen, register
+from talkingface.plugin import ClipDataset, Official, Plan, Section, TalkingFaceModel, Update, frozen, register
 
 
 class Tones(ClipDataset):
@@ -28,6 +28,10 @@ class ToyEar(TalkingFaceModel):
 
     Config = EarConfig
     plans = {"ear": Plan(Tones, trains=("ear",))}
+    official = (
+        Official("ear.pth", "ear", settings=lambda state: {"width": state["weight"].shape[0]}),
+        Official("bare_ear.pth", "ear", key=(), rename=(("w", "weight"), ("b", "bias")), settings={"width": 5}),
+    )
 
     def __init__(self, config):
         super().__init__()

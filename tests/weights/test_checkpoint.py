@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from talkingface.errors import CheckpointError, OutputError
-from talkingface.plugin.assembly import official_state
+from talkingface.plugin.official import official_state
 from talkingface.training.rng import isolated_rng, restore_rng, rng_state
 from talkingface.weights import checkpoint
 
@@ -116,12 +116,12 @@ def test_random_numbers_drawn_in_between_leave_no_trace():
     assert drawn() == undisturbed
 
 
-def test_only_one_leading_prefix_is_stripped_from_published_keys():
+def test_only_one_leading_prefix_is_stripped_from_published_keys(tmp_path):
     official = SimpleNamespace(
-        key=("state_dict",), strip="module.", ignore=("perceptual.",), rename=(("old.", "new."),), file="f"
+        key=("state_dict",), strip="module.", ignore=("perceptual.",), rename=(("old.", "new."),)
     )
     keys = ["module.flow_module.conv", "module.perceptual.x", "old.a", "flow_module.module.b"]
-    state = official_state(official, {"state_dict": {k: torch.zeros(1) for k in keys}})
+    state = official_state(official, {"state_dict": {k: torch.zeros(1) for k in keys}}, tmp_path / "f.pth")
     assert list(state) == ["flow_module.conv", "new.a", "flow_module.module.b"]
 
 

@@ -17,9 +17,10 @@ from talkingface.models.iplap.config import IPLAPConfig
 from talkingface.models.iplap.model import IPLAP
 from talkingface.models.iplap.pixels import from_network, network_images
 from talkingface.networks.losses import feature_matching, lsgan, lsgan_discriminator
-from talkingface.plugin.assembly import import_official, load_experts
+from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
+from talkingface.plugin.official import import_official, published_files
 from talkingface.plugin.registry import get_spec
 
 CROP = CropConfig(size=32, margin_mode="relative", margin=0.05)
@@ -222,7 +223,7 @@ def test_published_files_fill_the_networks(tmp_path):
     torch.save({"state_dict": lip, **extra}, tmp_path / "landmarkgenerator_checkpoint.pth")
     torch.save({"state_dict": face, **extra}, tmp_path / "renderer_checkpoint.pth")
     fresh = tiny()
-    assert import_official(fresh, tmp_path) == ["landmark_generator", "renderer"]
+    assert import_official(fresh, published_files(IPLAP, tmp_path)) == ["landmark_generator", "renderer"]
     for name, value in fresh.landmark_generator.state_dict().items():
         assert torch.equal(value, lip[f"module.{name}"])
     config = load_config("IPLAP", "folder", (), {f"model.{k}": v for k, v in IPLAP.official[0].settings.items()})
@@ -231,7 +232,7 @@ def test_published_files_fill_the_networks(tmp_path):
     del face["module.translation.conv_last.weight"]
     torch.save({"state_dict": face, **extra}, tmp_path / "renderer_checkpoint.pth")
     with pytest.raises(CheckpointError, match=r"1 missing: translation\.conv_last\.weight"):
-        import_official(tiny(), tmp_path)
+        import_official(tiny(), published_files(IPLAP, tmp_path))
 
 
 @pytest.mark.parametrize("profile", [None, "demo", "smoke", "tiny", "hr256"])

@@ -19,9 +19,10 @@ from talkingface.models.wav2lip.data import FACES, MEL
 from talkingface.models.wav2lip.model import Wav2Lip
 from talkingface.models.wav2lip.pixels import from_network, network_faces
 from talkingface.networks.sync_expert import sync_loss
-from talkingface.plugin.assembly import import_official, load_experts
+from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
+from talkingface.plugin.official import import_official, published_files
 from talkingface.training.trainer import StageLoop, Trainer
 from talkingface.weights import checkpoint
 from talkingface.weights.runs import RunFolder
@@ -366,7 +367,7 @@ def test_published_files_are_imported_with_and_without_prefix(tmp_path):
     published(tmp_path / "wav2lip.pth", source.generator.state_dict(), "module.")
     published(tmp_path / "lipsync_expert.pth", source.sync_expert.state_dict(), "")
     published(tmp_path / "visual_quality_disc.pth", source.discriminator.state_dict(), "module.")
-    assert import_official(model, tmp_path) == ["generator", "sync_expert", "discriminator"]
+    assert import_official(model, published_files(Wav2Lip, tmp_path)) == ["generator", "sync_expert", "discriminator"]
     for name in ("generator", "sync_expert", "discriminator"):
         for key, value in getattr(model, name).state_dict().items():
             old = getattr(source, name).state_dict()[key]
@@ -388,17 +389,17 @@ def test_of_two_generators_the_plain_one_counts(tmp_path):
     plain, gan, model = build(), build(), build()
     torch.nn.init.constant_(gan.generator.output_block[1].bias, 7.0)
     published(tmp_path / "wav2lip_gan.pth", gan.generator.state_dict(), "module.")
-    assert import_official(model, tmp_path) == ["generator"]
+    assert import_official(model, published_files(Wav2Lip, tmp_path)) == ["generator"]
     assert (model.generator.output_block[1].bias == 8).all()
     published(tmp_path / "wav2lip.pth", plain.generator.state_dict(), "module.")
-    assert import_official(model, tmp_path) == ["generator"]
+    assert import_official(model, published_files(Wav2Lip, tmp_path)) == ["generator"]
     assert torch.equal(model.generator.output_block[1].bias, plain.generator.output_block[1].bias + 1)
 
 
 def test_a_file_that_does_not_fit_is_named(tmp_path):
     published(tmp_path / "wav2lip.pth", build(48).generator.state_dict(), "module.")
     with pytest.raises(CheckpointError, match=r"wav2lip.pth does not fit: .* missing: face_encoder_blocks"):
-        import_official(build(96), tmp_path)
+        import_official(build(96), published_files(Wav2Lip, tmp_path))
 
 
 def test_published_weights_bring_their_settings():
