@@ -159,7 +159,6 @@ def _check_metrics(config: Config, afterwards: bool) -> None:
     """
     if not config.evaluation.strict:
         return  # training alone must not load what scoring needs
-
     steps = [config.eval_step if stage.eval_step is None else stage.eval_step for stage in config.stages]
     scores_by_metrics = issubclass(get_spec(config.model_name).evaluator or Evaluator, Evaluator)
     if not scores_by_metrics or not (afterwards or any(steps)):

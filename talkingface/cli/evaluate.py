@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from talkingface.cli.arguments import Arguments, Command, Option
 from talkingface.cli.configuration import CONFIGURED, load, load_without_model, print_config
 from talkingface.errors import ConfigError, DataError
+from talkingface.files import writable_folder
 
 if TYPE_CHECKING:
     from talkingface.evaluation.self_test.run import Outcome
@@ -93,7 +94,6 @@ def run_self_test(arguments: Arguments) -> int | None:
         return print_config(loaded)
     from talkingface.devices import limit_threads
     from talkingface.evaluation.self_test.run import open_self_test
-    from talkingface.files import writable_folder
 
     limit_threads(loaded.config.threads)
     file = writable_folder(arguments["output"] or REPORT) / "self_test.json"
