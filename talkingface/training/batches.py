@@ -34,6 +34,8 @@ class TrainBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         drawn = max(self.size, self.batch_size)
+        # Keys of an epoch begin at a multiple of `size`: a data set smaller than a batch uses several "epochs" of keys,
+        # so that each draw is another window.
         stride = -(-drawn // self.size) * self.size
         epoch, first = self.epoch, self.start
         while True:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def make_optimizer(network: nn.Module, options: OptimConfig) -> torch.optim.Optimizer:
     """The optimiser of one network, over the parameters that require gradients."""
     parameters = [p for p in network.parameters() if p.requires_grad]
+    # Fused: one pass over all parameters instead of one per operation, also on a CPU.
     common = {"lr": options.lr, "weight_decay": options.weight_decay}
     match options.name:
         case "adam":
@@ -39,6 +40,7 @@ def lr_factor(step: int, total_steps: int, options: SchedulerConfig) -> float:
         return options.gamma ** (step // options.step_size)
     if options.name == "none":
         return 1.0
+    # Whatever comes last, warm-up or the held part, is where the fall begins.
     start = max(options.warmup_steps, int(options.hold * total_steps))
     progress = min(1.0, max(0.0, (step - start) / max(1, total_steps - start)))
     falling = 0.5 * (1 + math.cos(math.pi * progress)) if options.name == "cosine" else 1 - progress
@@ -56,5 +58,6 @@ class AveragedWeights:
     def update(self, network: nn.Module) -> None:
         """Move the average one step towards `network`."""
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1.0 - self.decay)
+        # Running statistics are averages already, and counters have no mean.
         for own, new in zip(self.network.buffers(), network.buffers(), strict=True):
             own.copy_(new)

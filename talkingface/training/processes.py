@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from talkingface.config.sections import Config, StageConfig
 
 
+_PREPARED = "talkingface/prepared"  # key in the launcher's store
+
+
 def make_fabric(config: Config, precision: str | None = None) -> Fabric:
     """The Fabric of a run: device, precision, and several processes where asked for or under `torchrun`."""
     device = resolve_device(config.device)
@@ -28,6 +31,7 @@ def make_fabric(config: Config, precision: str | None = None) -> Fabric:
     mode = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[
         resolve_precision(precision or config.precision, device)
     ]
+    # torchrun says how many processes there are; without it this one starts the others.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
     whole = int(os.environ.get("WORLD_SIZE", 0)) if "LOCAL_WORLD_SIZE" in os.environ else 0
     nodes = whole // processes if whole else config.distributed.num_nodes
@@ -42,13 +46,16 @@ def make_fabric(config: Config, precision: str | None = None) -> Fabric:
     return Fabric(accelerator=device.type, devices=devices, precision=mode)
 
 
-_PREPARED = "talkingface/prepared"
+def is_child_process() -> bool:
+    """Whether this process was started by another one for distributed training."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0
 
 
 def wait_until_prepared() -> None:
     """Under torchrun, processes other than the first wait here, as long as it takes, until the clips are prepared.
 
-    Joining the process group would have a time limit of minutes, and preprocessing a large data set takes hours.
+    Joining the process group would have a time limit of minutes, and preprocessing a large data set takes hours. The
+    helpers of a process that starts its own come later, when all is prepared, and do not wait.
     """
     store = _launcher_store()
     if store is not None:
@@ -70,9 +77,13 @@ def _launcher_store() -> torch.distributed.TCPStore | None:
     return torch.distributed.TCPStore(address, port, is_master=False)
 
 
-def is_child_process() -> bool:
-    """Whether this process was started by another one for distributed training."""
-    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0
+def gather(fabric: Fabric, value: Any) -> list[Any]:
+    """A plain value of every process, in order of rank."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 @contextmanager
@@ -96,12 +107,3 @@ def explained_errors(stage: StageConfig) -> Iterator[None]:
             f"stage '{stage.name}': the GPU memory does not suffice for batch_size {stage.batch_size}; halve it and set"
             f" --stages.{stage.name}.accumulate=2, or use --precision=bf16"
         ) from error
-
-
-def gather(fabric: Fabric, value: Any) -> list[Any]:
-    """A plain value of every process, in order of rank."""
-    if fabric.world_size == 1:
-        return [value]
-    values: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(values, value)
-    return values

@@ -59,6 +59,7 @@ class RunLog:
         self._wandb = wandb.init(project=self.config.wandb_project, name=name, config=to_plain(self.config))
 
     def _forget_after(self, stage: str, step: int) -> None:
+        """Drop what a killed run logged after its last checkpoint: these steps are made, and logged, again."""
         file = self.run.path / "log.jsonl"
         if not file.is_file():
             return

@@ -254,10 +254,7 @@ def check_batch(ctx: StepContext, train: SyncWindows) -> Finding:
 
 
 def quick_fit(network: SyncExpert, train: SyncWindows, options: SyncAlarmConfig, optim: OptimConfig) -> Fit:
-    """Let a fresh copy of the network learn fixed windows by heart.
-
-    Besides the shared loop the only place that steps an optimiser: what it trains is thrown away.
-    """
+    """Let a fresh copy of the network learn fixed windows by heart; the copy is thrown away."""
     rng = np.random.default_rng(0)
     each = train.options.windows
     clips = [train.clips[n] for n in rng.permutation(len(train.clips))[: max(1, options.fit_windows // each)]]
@@ -287,7 +284,11 @@ def _learn(
     optim: OptimConfig,
     rng: np.random.Generator,
 ) -> None:
+    """Minimise the in-clip loss on drawn batches of the items, until it is learnt or `steps` are over."""
     device = next(network.parameters()).device
+    # The one step beside the trainer's. That one belongs to a stage: it moves the networks that Fabric has wrapped, all
+    # processes in step, and its loop saves and logs. This one runs in the first process alone, while the others wait
+    # in the middle of a validation; a collective of theirs would hang, and the stage must not notice.
     optimizer = make_optimizer(network, optim)
     names = ("faces", "mel")
     losses: list[float] = []
