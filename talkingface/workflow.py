@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 Clips = dict[str, "list[ClipFolder]"]
+_WITHOUT_VIDEOS = (
+    "the clips were converted from older code without their videos, from which videos are generated and with which they"
+    " are compared; put the videos below data_root and preprocess"
+)
 
 
 def run(
@@ -90,6 +94,10 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
     else:
         clips, run_folder = prepare(loaded, evaluate_only=True), RunFolder.open(config)
     if not config.evaluate or not _makes_videos(config, run_folder):
+        _finish(run_folder, config)
+        return None
+    if config.train and clips["test"] and not _scorable(config, clips["test"]):
+        log.warning("nothing is evaluated: %s", _WITHOUT_VIDEOS)
         _finish(run_folder, config)
         return None
     checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
@@ -222,13 +230,17 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
 
 
 def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Clips:
-    """Usable preprocessed clips of `train`, `val`, `test` and `unseen`; they have all of `artefacts` (the model's).
+    """Usable preprocessed clips of `train`, `val`, `test` and `unseen`.
+
+    They have all of `artefacts` (the model's) but those that training does without.
 
     Raises:
         DataError: no training clip is usable, with the reasons.
     """
     layout = make_layout(config)
-    artefacts = get_spec(config.model_name).model.artefacts if artefacts is None else artefacts
+    model = get_spec(config.model_name).model
+    artefacts = model.artefacts if artefacts is None else artefacts
+    artefacts = [name for name in artefacts if name not in model.trains_without]
     root = Path(config.preprocessed_root)
     clips: Clips = {}
     for split in (*SPLITS, UNSEEN):
@@ -323,7 +335,7 @@ def _same(old: Any, new: Any) -> bool:
 
 def _video_scorer(config: Config, clips: Clips) -> Any:
     """The trainer's `evaluate`: generate a few validation clips with the weights of the moment and score the files."""
-    chosen = (clips.get("val") or [])[: config.evaluation.val_clips]
+    chosen = _scorable(config, clips.get("val") or [])[: config.evaluation.val_clips]
     if not chosen:
         return None
 
@@ -341,8 +353,14 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
 
 def make_evaluator(config: Config, pipeline: Pipeline, clips: Clips) -> Any:
     """The evaluator of the configuration's model, with its metrics."""
-    known = [clip for split in clips.values() for clip in split]
+    known = [clip for split in clips.values() for clip in _scorable(config, split)]
     return (get_spec(config.model_name).evaluator or Evaluator).from_config(config, pipeline, known)
+
+
+def _scorable(config: Config, clips: Sequence[ClipFolder]) -> list[ClipFolder]:
+    """The clips that can be scored; what was converted from older code has no video to compare with."""
+    evaluator = get_spec(config.model_name).evaluator or Evaluator
+    return [clip for clip in clips if not (evaluator.needs_video and clip.imported)]
 
 
 def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:
@@ -351,10 +369,15 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     limit_threads(config.threads)
     if not clips["test"]:
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
+    test = _scorable(config, clips["test"])
+    if not test:
+        raise DataError(f"{config.preprocessed_root}: nothing can be evaluated: {_WITHOUT_VIDEOS}")
+    if len(test) < len(clips["test"]):
+        log.warning("%d of %d test clips: %s", len(clips["test"]) - len(test), len(clips["test"]), _WITHOUT_VIDEOS)
     # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, loaded.asked("model"))
     evaluator = make_evaluator(config, pipeline, clips)
-    chosen = clips["test"][: config.evaluation.max_clips]
+    chosen = test[: config.evaluation.max_clips]
     return evaluator.run(chosen, out)
 
 

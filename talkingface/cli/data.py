@@ -21,7 +21,7 @@ def convert_data(arguments: Arguments) -> None:
     from talkingface.preprocess.convert import convert_legacy
 
     roots = {name: arguments[name] for name in ("landmarks", "faces", "audio") if arguments[name]}
-    print(convert_legacy(arguments["kind"], roots, arguments["out"]).table())
+    print(convert_legacy(arguments["kind"], roots, arguments["out"], size=arguments["size"]).table())
 
 
 DEMO_DATA = Command(
@@ -46,10 +46,11 @@ DEMO_DATA = Command(
 CONVERT_DATA = Command(
     line="turn data that older code has preprocessed into ours",
     options=(
-        Option("kind", "iplap or wav2lip", required=True),
+        Option("kind", "iplap, wav2lip (also the imgs of HyperLips), or a converter of your own", required=True),
         Option("landmarks", "iplap: its landmark folder"),
         Option("faces", "its face folder"),
         Option("audio", "iplap: its audio folder"),
+        Option("size", "wav2lip: side of the face crops in pixels", 96, type=int),
         Option("out", "new preprocessed_root", required=True),
         HELP,
     ),

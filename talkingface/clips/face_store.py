@@ -26,6 +26,7 @@ class FaceStore:
         self.path = Path(folder)
         self.key = key
         path = index or self.path / f"{key}.npz"
+        self._stem = path.stem  # of all its files; an artefact may lie under the name it had in an earlier version
         try:
             with np.load(path, allow_pickle=False) as stored:
                 self.boxes: np.ndarray = stored["boxes"]
@@ -59,11 +60,11 @@ class FaceStore:
         wanted = [self._checked(int(i)) for i in indices]
         if self.storage == "npy":
             return np.ascontiguousarray(
-                np.load(self.path / f"{self.key}.npy", mmap_mode="r", allow_pickle=False)[wanted]
+                np.load(self.path / f"{self._stem}.npy", mmap_mode="r", allow_pickle=False)[wanted]
             )
         faces = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
         # Opened per call, not kept: stores of 50 000 clips must not hold 50 000 handles, and pickle to loader workers.
-        with (self.path / f"{self.key}.bin").open("rb") as blob:
+        with (self.path / f"{self._stem}.bin").open("rb") as blob:
             for n, i in enumerate(wanted):
                 blob.seek(int(self.offsets[i]))
                 faces[n] = self._decode(blob.read(int(self.offsets[i + 1] - self.offsets[i])), i)
@@ -82,7 +83,7 @@ class FaceStore:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if picture is None or picture.shape[:2] != (self.size, self.size):
             raise DataError(
-                f"{self.path / self.key}.bin: face {index} is damaged; delete the file and preprocess again"
+                f"{self.path / self._stem}.bin: face {index} is damaged; delete the file and preprocess again"
             )
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 

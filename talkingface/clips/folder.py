@@ -73,6 +73,11 @@ class ClipFolder:
         return str(self.meta.get("reason", ""))
 
     @property
+    def imported(self) -> str:
+        """The older layout that the clip was converted from without its video; empty for all others."""
+        return str(self.meta.get("imported", ""))
+
+    @property
     def fps(self) -> float:
         """Frame rate of landmarks and faces."""
         return float(self.meta.get("fps", 25.0))

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tqdm import tqdm
 
@@ -56,6 +56,8 @@ class Evaluator:
     Raises:
         RegistryError: a metric is not known.
     """
+
+    needs_video: ClassVar[bool] = True  # of the clips; one that reads prepared clips alone says no
 
     def __init__(self, pipeline: GeneratesFiles | None, setup: EvaluationSetup) -> None:
         self.pipeline = pipeline

@@ -41,13 +41,22 @@ class CropConfig(Section):
 
     def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
         """Why crops made with the parameters `recorded` are not this crop, or None; unknown parameters do not count."""
-        wanted = self.model_dump()
+        wanted, recorded = self.model_dump(), todays_crop(recorded)
         other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
         if not other:
             return None
         made = ", ".join(f"{name} {recorded[name]}" for name in other)
         asked = ", ".join(f"{name} {wanted[name]}" for name in other)
         return f"faces were cut with {made}, the model wants {asked}; run preprocess"
+
+
+def todays_crop(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a crop as they are recorded today.
+
+    The first converter of Wav2Lip's data noted its detector as rule, and no margin in pixels: boxes as they were found.
+    """
+    found = {"rule": "mesh", "margin_mode": "relative"} if recorded.get("rule") == "s3fd" else {}
+    return {**recorded, **found}
 
 
 def face_boxes(points_px: np.ndarray, size_hw: tuple[int, int], crop: CropConfig) -> np.ndarray:

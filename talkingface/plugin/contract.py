@@ -116,6 +116,8 @@ class TalkingFaceModel(nn.Module):
         Config: type of the `model:` section.
         plans: stage kind -> what such a stage needs.
         artefacts: per-clip files that training reads.
+        trains_without: those of `artefacts` that no training step reads: made with the others, for scoring and
+            diagnosis, but a clip that lacks them, say one converted from older code, is trained on.
         official: published checkpoints.
         loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
         evaluation_artefacts: per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes only
@@ -129,6 +131,7 @@ class TalkingFaceModel(nn.Module):
     Config: ClassVar[type[Section]]
     plans: ClassVar[dict[str, Plan]] = {}
     artefacts: ClassVar[tuple[str, ...]] = ()
+    trains_without: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[tuple[Official, ...]] = ()
     loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")

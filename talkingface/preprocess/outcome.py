@@ -37,3 +37,8 @@ class Outcome:
     measured: Any = None
     limit: Any = None
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def facts_of(meta: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """`Outcome.facts`, from the content of `clip.json`."""
+    return {name: record["facts"] for name, record in meta.get("steps", {}).items() if "facts" in record}

@@ -25,9 +25,10 @@ from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_id
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError, OutputError
 from talkingface.files import writable_folder
-from talkingface.preprocess.clip import Job, current_outcome, prepare_clip
+from talkingface.preprocess.clip import current_outcome, prepare_clip, record_failure
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
+from talkingface.preprocess.job import Job
 from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.pool import WorkerDied, map_in_processes
@@ -50,6 +51,7 @@ class Preprocessor:
         root: folder of the prepared clips.
         fps: frame rate of all artefacts.
         progress: show a progress bar.
+        optional: artefacts that clips converted from older code may lack.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Preprocessor:
         root: str | os.PathLike[str],
         fps: float = 25.0,
         progress: bool = True,
+        optional: Sequence[str] = (),
     ):
-        self.job = Job(Path(root), tuple(steps), settings, fps, settings.force)
+        self.job = Job(Path(root), tuple(steps), settings, fps, settings.force, optional=tuple(optional))
         self.progress = progress
 
     def run(self, items: Sequence[ClipItem]) -> Report:
@@ -115,7 +118,7 @@ class Preprocessor:
 
         for item, result in map_in_processes(work, items, workers):
             if isinstance(result, WorkerDied):
-                yield self.job.record_failure(item, str(result))
+                yield record_failure(item, self.job, str(result))
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -146,7 +149,8 @@ def ensure(
 
     Args:
         config: the resolved configuration.
-        model_cls: model class; its `artefacts` and `step_settings` say what is needed.
+        model_cls: model class; its `artefacts` and `step_settings` say what is needed, and `trains_without` what is not
+            asked of clips that have no video.
         model_config: the model's configuration; default `config.model`.
         force: make everything again.
         artefacts: make these alone (and what they need) and leave the others as they are, for example the faces that a
@@ -154,6 +158,7 @@ def ensure(
 
     Returns:
         The report; `need_preprocess: false`, or videos that are gone beside prepared clips, only read what is there.
+        Clips converted from older code get what can be made without a video.
 
     Raises:
         DataError: the data are missing, or no clip is usable.
@@ -172,13 +177,20 @@ def ensure(
             raise
         log.warning("working on the prepared clips in %s alone: %s", config.preprocessed_root, missing)
         items = None
-    if items is None or not config.need_preprocess:
-        report = prepared_report(config, layout, [step.artefact for step in steps if not step.for_filters])
-    else:
-        for step in steps:
-            step.bind(config)
-        runner = Preprocessor(steps, settings, config.preprocessed_root, config.fps, config.show_progress)
+    for step in steps:
+        step.bind(config)
+    runner = Preprocessor(
+        steps, settings, config.preprocessed_root, config.fps, config.show_progress, model_cls.trains_without
+    )
+    if items is not None and config.need_preprocess:
         report = runner.run(items)
+    else:
+        needed = [step.artefact for step in steps if not step.for_filters]
+        report = prepared_report(config, layout, [name for name in needed if name not in model_cls.trains_without])
+    if items is None and config.need_preprocess:
+        orphans = _converted(config, layout, report.outcomes)
+        for outcome in runner.run(orphans).outcomes.values():
+            report.add(outcome)
     if not report.ok_ids:
         raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")
     return report
@@ -200,3 +212,9 @@ def prepared_report(config: Config, layout: Layout, artefacts: Sequence[str]) ->
         status = OK if clip.clip_id in good else REJECTED if clip.status == REJECTED else FAILED
         report.add(Outcome(clip.clip_id, status, reasons.get(clip.clip_id, ""), frames=len(clip)))
     return report
+
+
+def _converted(config: Config, layout: Layout, ids: Iterable[str]) -> list[ClipItem]:
+    """Those of the clips that were converted from older code, with the place where their video is not."""
+    clips = [ClipFolder(Path(config.preprocessed_root) / clip_id, clip_id=clip_id) for clip_id in ids]
+    return [layout.item(Path(config.data_root), clip.clip_id) for clip in clips if clip.imported]

@@ -11,7 +11,9 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.crop import relative_landmarks
-from talkingface.preprocess.convert import convert_legacy, load_plain, read_iplap_landmarks
+from talkingface.preprocess.convert import convert_legacy
+from talkingface.preprocess.converters.iplap import read_iplap_landmarks
+from talkingface.preprocess.converters.plain import load_plain
 
 cv2 = pytest.importorskip("cv2")
 
@@ -129,11 +131,11 @@ def test_wav2lip_folder_becomes_a_clip_folder(tmp_path):
     report = convert_legacy("wav2lip", {"faces": tmp_path / "old"}, tmp_path / "out", size=96, progress=False)
     assert report.ok_ids == ["s1/001"], report.table()
     clip = ClipFolder(tmp_path / "out/s1/001")
-    faces = clip.faces()
+    faces = clip.faces("faces@wav2lip")
     assert len(faces) == 4 and faces[3].shape == (96, 96, 3) and not faces.valid[2]
     assert faces[0][40, 40, 2] > 180 and faces[0][40, 40, 0] < 60
     np.testing.assert_allclose(clip.audio(), sound, atol=1e-4)
-    assert clip.mel().shape == (80, 81)
+    assert clip.mel("mel@reflect").shape == (80, 81)
 
 
 def test_missing_and_empty_roots_are_named(tmp_path):

@@ -341,6 +341,7 @@ class Model:
     """What `ensure` asks of a model."""
 
     artefacts = ("mel",)
+    trains_without = ()
 
     @classmethod
     def step_settings(cls, config):

@@ -132,7 +132,9 @@ class LandmarkWindows(ClipDataset):
         recorded = clip.record("faces").get("params", {})
         if reason := super().usable(clip) or self.model_config.crop.differs_from(recorded):
             return reason
-        points, mel = clip_points(stored_points(clip), self.model_config.crop), clip.mel()
+        # What older code has cut is known only as it was cut: its landmarks are pixels of the crop.
+        boxes = clip.faces().boxes if clip.imported else None
+        points, mel = clip_points(stored_points(clip), self.model_config.crop, boxes), clip.mel()
         if points.valid.sum() < self.min_frames:
             return f"fewer than {self.min_frames} frames with a face"
         starts = window_starts(points.valid, self.frames, mel.shape[1], clip.fps, context=2)

@@ -68,6 +68,7 @@ class IPLAP(IPLAPNetworks):
 
     Config = IPLAPConfig
     artefacts = ("audio", "mel", "landmarks", "faces")
+    trains_without = ("audio",)
     evaluation_artefacts = ("audio", "mel", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {
         "landmark": Plan(LandmarkWindows, trains=("landmark_generator",)),

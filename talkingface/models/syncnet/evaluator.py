@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -77,6 +77,8 @@ class SyncEvaluator:
         identity: what the report says about itself.
         synthetic: whether the data are synthetic.
     """
+
+    needs_video: ClassVar[bool] = False  # stored crops will do
 
     def __init__(
         self,

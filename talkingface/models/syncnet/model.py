@@ -52,6 +52,7 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
 
     Config = SyncNetConfig
     artefacts = ("audio", "landmarks", "mel@reflect", "faces@wav2lip")
+    trains_without = ("audio", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {"expert": Plan(SyncWindows, trains=("sync_expert",))}
     official = (
         Official("lipsync_expert.pth", "sync_expert", settings={"crop.size": 96, **PUBLISHED_CROP}),

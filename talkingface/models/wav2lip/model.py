@@ -59,6 +59,7 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
 
     Config = Wav2LipConfig
     artefacts = ("audio", MEL, "landmarks", FACES)
+    trains_without = ("audio", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {
         "expert": Plan(SyncWindows, trains=("sync_expert",)),
         "generator": Plan(FaceWindows, trains=("generator",), uses=("sync_expert",)),

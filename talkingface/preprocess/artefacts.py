@@ -1,0 +1,81 @@
+"""Artefacts in a clip's folder: running a step, moving its files into place, noting it in `clip.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from talkingface.clips.folder import META_FILE
+from talkingface.preprocess.step import ClipContext, Step
+
+SCRATCH = ".making-"
+_STALE_SECONDS = 3600.0
+
+
+def scratch_folder(folder: Path) -> Path:
+    """Where this process makes the files of a clip before they are moved into place."""
+    return folder / f"{SCRATCH}{os.getpid()}"
+
+
+def run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprint: str) -> float:
+    """Run one step, move its files into place and note it in `meta`; returns the seconds it took."""
+    folder = context.folder
+    if meta["steps"].pop(step.artefact, None):
+        write_meta(folder, meta)  # the old record must not vouch for half-replaced files
+    context.scratch.mkdir()
+    context.facts = {}
+    started = time.perf_counter() - context.decode_seconds
+    try:
+        names = list(step.run(context))
+        for name in names:
+            os.replace(context.scratch / name, folder / name)
+    finally:
+        shutil.rmtree(context.scratch, ignore_errors=True)
+    seconds = time.perf_counter() - context.decode_seconds - started  # decoding serves several steps
+    meta["steps"][step.artefact] = {
+        "step": step.kind,
+        "version": step.version,
+        "params": step.params,
+        "fingerprint": fingerprint,
+        "files": names,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 3),
+    }
+    if context.facts:
+        meta["steps"][step.artefact]["facts"] = context.facts
+    if context.count is not None:
+        info = context.info
+        meta["frames"] = context.count
+        meta["video"] = {"width": info.width, "height": info.height, "fps": info.fps, "duration": info.duration}
+    write_meta(folder, meta)
+    return seconds
+
+
+def has_files(folder: Path, record: Mapping[str, Any] | None) -> bool:
+    """Whether an artefact is noted, and its files are there."""
+    return bool(record) and all((folder / name).is_file() for name in record.get("files", ()))
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write `clip.json` by renaming."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{SCRATCH}{os.getpid()}.json"
+    temporary.write_text(json.dumps(meta, indent=1, default=str) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / META_FILE)
+
+
+def clean(folder: Path) -> None:
+    """Remove what this process or an interrupted run left half-made; what another run may be writing now stays."""
+    for leftover in folder.glob(f"{SCRATCH}*"):
+        own = leftover.name.startswith(f"{SCRATCH}{os.getpid()}")
+        if not own and time.time() - leftover.stat().st_mtime < _STALE_SECONDS:
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""What a converter is, and what converters share. A layout is one module: a class with `@register_converter(kind)`."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from talkingface import media
+from talkingface.clips.face_store import FaceWriter
+from talkingface.clips.folder import default_file
+from talkingface.errors import DataError, unknown
+from talkingface.faces.crop import CropConfig
+from talkingface.preprocess.imported import IMPORTED
+
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What a user may choose.
+
+    Attributes:
+        size: side of face crops in pixels, where the old ones have no fixed size.
+        max_gap: longest run of frames without landmarks that is bridged.
+    """
+
+    size: int = 96
+    max_gap: int = 12
+
+
+class Converter(ABC):
+    """Turns the clips of one old layout into clip folders.
+
+    Args:
+        roots: the old folders, by name.
+        options: see `ConvertOptions`.
+
+    Attributes:
+        kind: name on the command line.
+        main: name of the folder that holds the clips; it must be given.
+    """
+
+    kind: ClassVar[str] = ""
+    main: ClassVar[str] = "faces"
+
+    def __init__(self, roots: Mapping[str, Path], options: ConvertOptions):
+        self.roots, self.options = roots, options
+
+    def find(self) -> list[str]:
+        """Names of all clips, sorted; by default the folders `<speaker>/<clip>` below the main one."""
+        main = self.roots[self.main]
+        return sorted(path.relative_to(main).as_posix() for path in main.glob("*/*") if path.is_dir())
+
+    @property
+    def advice(self) -> str:
+        """How to train on the result: options of the command line that differ from the models' defaults."""
+        return ""
+
+    @abstractmethod
+    def convert(self, clip_id: str, target: Path) -> dict[str, Any]:
+        """Write the artefacts of one clip into the folder `target`.
+
+        Artefacts have the names and parameters that models ask for: `faces@...` of another crop is no use to them.
+
+        Returns:
+            `frames`, the number of frames, and `steps`, a `record` of every artefact, for `clip.json`.
+
+        Raises:
+            Rejected: the clip cannot be used.
+            DataError: it is damaged.
+        """
+
+
+CONVERTERS: dict[str, type[Converter]] = {}
+
+
+def register_converter(kind: str) -> Callable[[type[Converter]], type[Converter]]:
+    """Class decorator: makes a converter known as `convert-data --kind=kind`."""
+
+    def register(converter: type[Converter]) -> type[Converter]:
+        converter.kind = kind
+        CONVERTERS[kind] = converter
+        return converter
+
+    return register
+
+
+def converter_for(kind: str) -> type[Converter]:
+    """A registered converter.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    if kind not in CONVERTERS:
+        raise DataError(unknown("old layout", kind, CONVERTERS))
+    return CONVERTERS[kind]
+
+
+def record(files: Iterable[str], **params: Any) -> dict[str, Any]:
+    """An entry of `steps` in `clip.json`: files, and the parameters known of them."""
+    return {"version": 0, "params": params, "fingerprint": IMPORTED, "files": list(files)}
+
+
+def numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
+    """Files named by a frame number, in order."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    named = {int(p.stem): p for p in paths if p.suffix.lower() in suffixes and p.stem.isdecimal()}
+    return dict(sorted(named.items()))
+
+
+def copy_audio(path: Path, target: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The sound track as artefact `audio`: its record, and the samples as they read back."""
+    media.write_wav(target / default_file("audio"), media.read_audio(path))
+    return record([default_file("audio")]), media.read_audio(target / default_file("audio"))
+
+
+def pack_faces(
+    pictures: Mapping[int, Path], count: int, target: Path, artefact: str, crop: CropConfig
+) -> dict[str, Any]:
+    """Pack numbered pictures as face crops; a missing number is a frame without a face.
+
+    The crop itself is the picture: every box is the whole of it.
+
+    Returns:
+        The artefact's record.
+
+    Raises:
+        DataError: a picture is damaged.
+    """
+    side = crop.size
+    writer = FaceWriter(target, artefact)
+    boxes = np.full((count, 4), np.nan, dtype=np.float32)
+    for index in range(count):
+        if index not in pictures:
+            writer.add(None)
+            continue
+        picture = cv2.imread(os.fspath(pictures[index]), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise DataError(f"{pictures[index]}: not a readable picture")
+        boxes[index] = (0, 0, side, side)
+        resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+        writer.add(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
+    params = crop.model_dump()
+    return record(writer.close(boxes, {**params, "frame_hw": [side, side]}), **params)
+
+
+def crop_options(crop: CropConfig) -> str:
+    """The options with which a model asks for crops of this kind."""
+    return " ".join(f"--model.crop.{name}={value}" for name, value in crop.model_dump().items())

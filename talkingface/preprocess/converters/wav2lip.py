@@ -1,0 +1,80 @@
+"""Wav2Lip's folders, which HyperLips calls `imgs`: face pictures named by their frame, and the sound track."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talkingface.clips.folder import default_file
+from talkingface.faces.crop import CropConfig
+from talkingface.media import FPS, SAMPLE_RATE
+from talkingface.preprocess.converters.base import (
+    PICTURES,
+    Converter,
+    copy_audio,
+    crop_options,
+    numbered,
+    pack_faces,
+    record,
+    register_converter,
+)
+from talkingface.preprocess.step import Rejected
+from talkingface.sound.mel import MelConfig, melspectrogram
+
+FACES, MEL = "faces@wav2lip", "mel@reflect"
+"""What Wav2Lip and SyncNet read."""
+
+MEL_CONFIG = MelConfig(pad_mode="reflect")  # of the published weights
+SPARE_FRAMES = 3  # by so many a clip may have more pictures than its sound lasts
+
+
+@register_converter("wav2lip")
+class Wav2LipConverter(Converter):
+    """Folder `faces`, `<set>/<clip>/{0.jpg, 1.jpg, ..., audio.wav}`: boxes of S3FD as they are, at any size."""
+
+    @property
+    def crop(self) -> CropConfig:
+        """How these pictures were cut: the detector's box of each frame, without margin."""
+        return CropConfig(size=self.options.size, margin_mode="relative", margin=0.0, box="frame", rule="mesh")
+
+    @property
+    def advice(self) -> str:
+        """The published crop, which is not the default."""
+        return crop_options(self.crop)
+
+    def convert(self, clip_id: str, target: Path) -> dict[str, Any]:
+        """Write `audio`, the mel and the face crops; there are no landmarks, and training needs none."""
+        folder = self.roots["faces"] / clip_id
+        pictures = numbered(folder, PICTURES)
+        if not pictures:
+            raise Rejected("no face pictures")
+        count = max(pictures) + 1
+        audio, samples = copy_audio(folder / "audio.wav", target)
+        _check_rate(count, len(samples) / SAMPLE_RATE)
+        np.save(target / default_file(MEL), melspectrogram(samples, MEL_CONFIG).astype(np.float32))
+        steps = {
+            "audio": audio,
+            MEL: record([default_file(MEL)], **dataclasses.asdict(MEL_CONFIG)),
+            FACES: pack_faces(pictures, count, target, FACES, self.crop),
+        }
+        return {"frames": count, "steps": steps}
+
+
+def _check_rate(pictures: int, seconds: float) -> None:
+    """See that the pictures are not of a faster video: nothing had converted it, and its mouths would run late.
+
+    Fewer pictures than the sound lasts are no sign of anything, the face may be out of sight at the end.
+
+    Raises:
+        Rejected: there are too many.
+    """
+    if pictures > seconds * FPS + SPARE_FRAMES:
+        raise Rejected(
+            f"{pictures} pictures for {seconds:.2f} s of sound are more than {FPS:g} per second; cut them from a video"
+            f" of {FPS:g} frames per second",
+            pictures,
+            int(seconds * FPS),
+        )
