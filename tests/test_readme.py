@@ -230,11 +230,12 @@ def test_calls_of_run_and_pipeline_in_the_pages_have_arguments_that_exist():
 
 @pytest.fixture
 def untouched_registries():
-    """Models, metrics and steps that a page registers are forgotten after the test."""
+    """Models, metrics, steps and converters that a page registers are forgotten after the test."""
     from talkingface.plugin.metrics import METRICS
+    from talkingface.preprocess.converters.base import CONVERTERS
     from talkingface.preprocess.step import STEPS
 
-    kept = [(known, dict(known)) for known in (METRICS, STEPS)]
+    kept = [(known, dict(known)) for known in (METRICS, STEPS, CONVERTERS)]
     yield
     forget_example()
     for known, before in kept:
@@ -261,9 +262,11 @@ def clip(tiny_dataset):
 
 
 def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path):
+    import cv2
     import numpy as np
     import torch
 
+    from talkingface.clips.folder import ClipFolder
     from talkingface.clips.layouts import ClipItem
     from talkingface.config.sections import PreprocessConfig, StageConfig
     from talkingface.evaluation.sample import EvalSample
@@ -289,6 +292,16 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     steps = plan_steps(["loudness"], {"loudness": {"floor_db": -40.0}}, settings)
     assert Preprocessor(steps, settings, tmp_path, progress=False).run([item]).ok_ids == ["c"]
     assert np.load(tmp_path / "c" / "loudness.npy").shape == (len(clip),)
+
+    face = clip.faces()[0]
+    for index in (0, 2):
+        (tmp_path / "old/s1/one").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"old/s1/one/{index}.png"), face)
+    command = ["convert-data", "--kind=pictures", f"--faces={tmp_path}/old", f"--out={tmp_path}/new", "--size=32"]
+    assert cli.main(command) == 0
+    converted = ClipFolder(tmp_path / "new/s1/one")
+    assert (converted.status, len(converted), converted.imported) == ("ok", 3, "pictures")
+    assert converted.faces().valid.tolist() == [True, False, True] and converted.faces().size == 32
 
     flicker = page["Flicker"]().update(EvalSample("c", "real", clip.video, clip.video))["flicker"]
     assert 0 < flicker < 20

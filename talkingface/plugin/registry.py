@@ -82,7 +82,7 @@ def _builtin_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted((properties_dir() / "model").glob("*.yaml"))}
 
 
-def _load_plugins() -> None:
+def load_plugins() -> None:
     """Import the third-party modules: their `@register` lines run."""
     modules = {e.value.partition(":")[0] for e in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     modules |= {m.strip() for m in os.environ.get(PLUGIN_VARIABLE, "").split(",") if m.strip()}
@@ -103,7 +103,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 def _models() -> dict[str, Path | None]:
     """Every known model name with its YAML file."""
-    _load_plugins()
+    load_plugins()
     return {**_builtin_models(), **{name: spec.yaml for name, spec in _SPECS.items()}}
 
 

@@ -20,6 +20,7 @@ from talkingface.clips.layouts import LRS2Layout
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import writable_folder, write_text
 from talkingface.media import FPS
+from talkingface.plugin.registry import load_plugins
 from talkingface.preprocess import converters
 from talkingface.preprocess.converters.base import Converter, ConvertOptions, converter_for
 from talkingface.preprocess.imported import IMPORTED
@@ -77,6 +78,7 @@ def convert_legacy(
 
 
 def _open(kind: str, roots: Mapping[str, Path], options: ConvertOptions) -> Converter:
+    load_plugins()  # one of them may bring the converter
     cls = converter_for(kind)
     if cls.main not in roots or not roots[cls.main].is_dir():
         raise DataError(f"{roots.get(cls.main, cls.main)}: the folder with the {kind} {cls.main} does not exist")

@@ -7,11 +7,13 @@ import os
 import numpy as np
 import pytest
 
+from talkingface import media
 from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.crop import relative_landmarks
 from talkingface.preprocess.convert import convert_legacy
+from talkingface.preprocess.converters import base
 from talkingface.preprocess.converters.iplap import read_iplap_landmarks
 from talkingface.preprocess.converters.plain import load_plain
 
@@ -121,7 +123,6 @@ def test_plain_values_load(tmp_path):
 
 
 def test_wav2lip_folder_becomes_a_clip_folder(tmp_path):
-    media = pytest.importorskip("talkingface.media")
     folder = tmp_path / "old" / "s1" / "001"
     folder.mkdir(parents=True)
     for k in (0, 1, 3):
@@ -136,6 +137,34 @@ def test_wav2lip_folder_becomes_a_clip_folder(tmp_path):
     assert faces[0][40, 40, 2] > 180 and faces[0][40, 40, 0] < 60
     np.testing.assert_allclose(clip.audio(), sound, atol=1e-4)
     assert clip.mel("mel@reflect").shape == (80, 81)
+
+
+def test_pictures_of_a_faster_video_are_refused(tmp_path):
+    folder = tmp_path / "old/s1/001"
+    folder.mkdir(parents=True)
+    for k in range(30):
+        cv2.imwrite(os.fspath(folder / f"{k}.jpg"), np.full((60, 60, 3), 90, np.uint8))
+    media.write_wav(folder / "audio.wav", (0.2 * np.sin(np.arange(16000) / 20)).astype(np.float32))
+    report = convert_legacy("wav2lip", {"faces": tmp_path / "old"}, tmp_path / "out", progress=False)
+    assert "30 pictures for 1.00 s of sound are more than 25 per second" in report.rejected["s1/001"]
+
+
+def test_a_converter_of_a_plug_in_is_found(tmp_path, monkeypatch):
+    (tmp_path / "my_converter.py").write_text(
+        "from talkingface.preprocess.converters.base import Converter, register_converter\n"
+        "@register_converter('mine')\n"
+        "class Mine(Converter):\n"
+        "    def convert(self, clip_id, target):\n"
+        "        return {'frames': 3, 'steps': {}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TALKINGFACE_PLUGINS", "my_converter")
+    monkeypatch.setattr(base, "CONVERTERS", dict(base.CONVERTERS))
+    (tmp_path / "old/s1/001").mkdir(parents=True)
+    report = convert_legacy("mine", {"faces": tmp_path / "old"}, tmp_path / "out", progress=False)
+    assert report.ok_ids == ["s1/001"] and ClipFolder(tmp_path / "out/s1/001").imported == "mine"
+    with pytest.raises(DataError, match="unknown old layout 'wav2lips', did you mean 'wav2lip'"):
+        convert_legacy("wav2lips", {}, tmp_path / "out")
 
 
 def test_missing_and_empty_roots_are_named(tmp_path):
