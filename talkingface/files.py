@@ -5,11 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from talkingface.errors import OutputError
+
+_TEMPORARY = ".talkingface-"
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # a folder may be shared by several machines
+_SWEPT: set[Path] = set()
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -33,27 +39,74 @@ def output_error(path: Path, error: OSError) -> OutputError:
 def atomic_output(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; on a clean exit it takes the place of `path`, otherwise it is removed.
 
-    Folders are made. The suffix is kept, since encoders choose the container by it.
+    Folders are made. The suffix is kept, since encoders choose the container by it. The temporary file is new and
+    nobody else's: its name cannot be guessed, and a link that lies there is not followed. It is on the disk, not only
+    in the memory of the system, before it takes the place of what was there.
 
     Raises:
         OutputError: If the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    # Hidden, and beside its place: a rename is atomic only within a file system. The process id keeps workers apart.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary: Path | None = None
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()  # fails now, not after minutes of work, where nothing can be written
+        sweep(path.parent)
+        temporary = _new_file(path.parent, path.suffix)  # fails now, not after minutes of work
         yield temporary
-        # Unlike `rename` it also replaces on Windows.
+        _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _new_file(folder: Path, suffix: str) -> Path:
+    while True:
+        file = folder / f"{_TEMPORARY}{_HOST}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
+        with suppress(FileExistsError):
+            # O_EXCL also refuses a link of that name.
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return file
+
+
+def _to_disk(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Not every file system offers it; that is no reason to lose the file. A full disk may show here first.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are no more left behind in a folder; once per process and folder."""
+    folder = folder.absolute()
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    for file in folder.glob(f"{_TEMPORARY}{_HOST}-*"):
+        owner = file.name.removeprefix(f"{_TEMPORARY}{_HOST}-").partition("-")[0]
+        if owner.isdecimal() and not _alive(int(owner)):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's, or not to be asked: left alone
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -22,14 +22,14 @@ def weights(arguments: Arguments) -> None:
     folder = arguments["weights_dir"]
     if not arguments["download"]:
         print("\n".join(table(folder)))
-        print("\npresent: no hash is published. --download=NAME fetches a file that has a direct address.")
+        print("\npresent: no hash is published. --download=NAME fetches a file with a direct address and a full hash.")
         return
     file, digest = fetch(arguments["download"], folder)
     path = Path(folder) / file.path
     if digest is None:
         print(f"{path} is there already ({status(file, folder)})")
     else:
-        print(f"wrote {path}, sha256 {digest}{'' if file.sha256 else ' (none is published to compare with)'}")
+        print(f"wrote {path}, sha256 {digest}")
 
 
 def table(weights_dir: str | Path) -> list[str]:
@@ -40,7 +40,7 @@ def table(weights_dir: str | Path) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for position, file in reversed(list(enumerate(FILES, start=1))):
-        address = file.url or f"by hand: {file.source}"
+        address = file.url if file.fetchable else f"by hand: {file.url or file.source}"
         lines.insert(position + 1, " " * (widths[0] + 2) + f"{address}; licence: {file.licence}")
     return lines
 

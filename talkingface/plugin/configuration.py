@@ -218,10 +218,10 @@ def _apply_stage_overrides(merged: Merged) -> None:
         for key in given & optim.keys():
             networks = stage.get("optim")
             for name in networks if isinstance(networks, dict) else ():
-                stage["optim"] = {
-                    **stage["optim"],
-                    name: {**(stage["optim"][name] or {}), optim[key]: merged.data[key]},
-                }
+                options = stage["optim"][name] or {}
+                if not isinstance(options, dict):
+                    continue  # the check of types will name it
+                stage["optim"] = {**stage["optim"], name: {**options, optim[key]: merged.data[key]}}
                 _same_origin(merged, (*at, "optim", name, optim[key]), (key,))
 
 

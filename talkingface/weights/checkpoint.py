@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError, OutputError
+from talkingface.files import atomic_output
 
 log = logging.getLogger("talkingface")
 
@@ -98,17 +98,12 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     Raises:
         OutputError: the folder is read-only or the disk is full; the old file is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
             torch.save(dict(data), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot write the checkpoint: {error}; the previous one is untouched") from error
+    except (OutputError, RuntimeError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise OutputError(f"{path}: the checkpoint {reason}; the previous one is untouched") from error
 
 
 def read(path: str | Path, mapped: bool = False) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm import tqdm
 
@@ -30,16 +30,18 @@ class DownloadError(TalkingFaceError):
     """A file could not be fetched, or is not what was published."""
 
 
-def download(url: str, target: Path, sha256: str = "", timeout: float = TIMEOUT) -> str:
+def download(url: str, target: Path, sha256: str, most_bytes: int, timeout: float = TIMEOUT) -> str:
     """Fetch `url` to `target`, by way of `<target>.part`.
 
-    What an interrupted download left in the `.part` file is used where a hash can tell afterwards whether the pieces
-    fit together.
+    What an interrupted download left in the `.part` file is used: the hash tells afterwards whether the pieces fit
+    together. Links are not followed: neither one that lies in the place of the `.part` file, nor one of the server from
+    https to anything less.
 
     Args:
         url: direct address.
         target: where the file goes; it appears only when it is complete and right.
-        sha256: published hash or the front of it; empty: none is known.
+        sha256: published hash, all 64 digits.
+        most_bytes: more cannot be the file: reading ends there.
         timeout: seconds without an answer.
 
     Returns:
@@ -52,12 +54,11 @@ def download(url: str, target: Path, sha256: str = "", timeout: float = TIMEOUT)
     part = part_of(target)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        # Without a hash nobody could tell whether an old piece and a new one belong to the same file.
-        if not sha256:
-            part.unlink(missing_ok=True)
-        _fetch(url, part, target, timeout)
+        if part.is_symlink():
+            part.unlink()
+        _fetch(url, part, target, most_bytes, timeout)
         digest = file_sha256(part)
-        if not digest.startswith(sha256):
+        if digest != sha256:
             part.unlink()
             raise DownloadError(
                 f"{url}: wrong hash, removed: sha256 {digest} instead of {sha256}; what arrived is not the published"
@@ -67,7 +68,7 @@ def download(url: str, target: Path, sha256: str = "", timeout: float = TIMEOUT)
     except OSError as error:
         raise output_error(target, error) from error
     except KeyboardInterrupt:
-        if sha256 and part.is_file():
+        if part.is_file():
             log.warning("%s holds what has arrived, %.0f MiB; the same command goes on there", part, _mib(part))
         raise
     return digest
@@ -78,14 +79,25 @@ def part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def _fetch(url: str, part: Path, target: Path, timeout: float) -> None:
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows a server to another address, but not from https to an address that anybody on the way can answer."""
+
+    def redirect_request(self, request: Request, *rest: Any) -> Request | None:
+        """The request of the new address, its last argument."""
+        schemes = urlsplit(request.full_url).scheme, urlsplit(rest[-1]).scheme
+        if schemes[1] not in ("http", "https") or schemes == ("https", "http"):
+            raise DownloadError(f"{request.full_url}: the server sends us to {rest[-1]}, which is not secure; refused")
+        return super().redirect_request(request, *rest)
+
+
+def _fetch(url: str, part: Path, target: Path, most_bytes: int, timeout: float) -> None:
     """Bring `part` to the length of the file at `url`."""
     have = part.stat().st_size if part.is_file() else 0
     # Without "identity" a server may compress, and then positions count in another file.
     headers = {"User-Agent": "talkingface", "Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={have}-"} if have else {}
     try:
-        reply = urlopen(Request(url, headers=headers), timeout=timeout)
+        reply = build_opener(_SafeRedirects).open(Request(url, headers=headers), timeout=timeout)
     except HTTPError as error:
         error.close()
         if error.code != 416 or not have:  # 416: there is nothing from this position on
@@ -94,31 +106,42 @@ def _fetch(url: str, part: Path, target: Path, timeout: float) -> None:
         if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
             return
         part.unlink()
-        return _fetch(url, part, target, timeout)
+        return _fetch(url, part, target, most_bytes, timeout)
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(_unreachable(url, target, getattr(error, "reason", None) or error)) from None
     with reply:
         # 200 means that the server ignores ranges and sends the whole file.
         start = _start(reply.headers) if reply.status == 206 else 0
         if start in (0, have):
-            return _copy(reply, part, start, url)
+            return _copy(reply, part, start, most_bytes, url)
     if not have:
         raise DownloadError(f"{url}: the server answers with a piece of the file; fetch it by hand, to {target}")
     part.unlink()  # another range than the one asked for
-    return _fetch(url, part, target, timeout)
+    return _fetch(url, part, target, most_bytes, timeout)
 
 
-def _copy(reply: Any, part: Path, start: int, url: str) -> None:
+def _copy(reply: Any, part: Path, start: int, most_bytes: int, url: str) -> None:
     """Append the body to the first `start` bytes of `part`."""
     length = reply.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdigit() else None
+    total = start + int(length) if length.isdecimal() and len(length) < 16 else None
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, desc=_name(url), disable=None)
-    with part.open("ab" if start else "wb") as stream, bar:
+    place = start
+    with open(part, "ab" if start else "wb", opener=_no_link) as stream, bar:
         while chunk := _read(reply, part, url):
+            place += len(chunk)
+            if place > most_bytes:
+                break
             stream.write(chunk)
             bar.update(len(chunk))
+    if place > most_bytes:
+        part.unlink()
+        raise DownloadError(f"{url}: sends more than the {most_bytes / 2**20:.1f} MiB of the published file; removed")
     if total is not None and part.stat().st_size < total:
         raise DownloadError(_broken(url, part, f"{_mib(part):.1f} of {total / 2**20:.1f} MiB"))
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _read(reply: Any, part: Path, url: str) -> bytes:

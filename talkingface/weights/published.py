@@ -49,6 +49,16 @@ class WeightFile:
     exact: bool = False
     sha256: str = ""
 
+    @property
+    def fetchable(self) -> bool:
+        """Whether `weights --download` offers it: only where what arrives can be told from anything else."""
+        return bool(self.url) and len(self.sha256) == 64
+
+    @property
+    def most_bytes(self) -> int:
+        """More than this cannot be the file."""
+        return self.size if self.exact else round(1.05 * self.size)
+
 
 def _torchvision(name: str, file: str, purpose: str, size: int) -> WeightFile:
     url = f"https://download.pytorch.org/models/{file}"
@@ -217,8 +227,8 @@ def is_published(name: str, sha256: str) -> bool | None:
 def how_to_get(name: str, weights_dir: str | Path) -> str:
     """One line for messages about the absent file."""
     file = find(name)
-    if not file.url:
-        return f"by hand from {file.source}, to {Path(weights_dir) / file.path}"
+    if not file.fetchable:
+        return f"by hand from {file.url or file.source}, to {Path(weights_dir) / file.path}"
     folder = "" if Path(weights_dir) == Path("checkpoints") else f" --weights_dir={weights_dir}"
     return f"get it with `python run_talkingface.py weights --download={file.name}{folder}`"
 
@@ -242,7 +252,7 @@ def fetch(name: str, weights_dir: str | Path) -> tuple[WeightFile, str | None]:
         Its entry, and its sha256; None for one that was there already.
 
     Raises:
-        WeightsError: no such entry, no direct address, or another file lies in its place.
+        WeightsError: no such entry, no direct address or no full hash, or another file lies in its place.
         DownloadError: it cannot be fetched, or is not the published one.
     """
     file = find(name)
@@ -252,10 +262,11 @@ def fetch(name: str, weights_dir: str | Path) -> tuple[WeightFile, str | None]:
         if found.startswith("WRONG"):
             raise WeightsError(f"{path} is not the published file ({found.lower()}); move it away and try again")
         return file, None
-    if not file.url:
-        known = f" (sha256 {file.sha256})" if file.sha256 else ""
-        raise WeightsError(f"{file.name} has no direct address: get it {how_to_get(file.name, weights_dir)}{known}")
+    if not file.fetchable:
+        known = f" (sha256 {file.sha256}{'...' if len(file.sha256) < 64 else ''})" if file.sha256 else ""
+        why = "no full hash is published to check it with" if file.url else "it has no direct address"
+        raise WeightsError(f"{file.name} is not fetched, {why}: get it {how_to_get(file.name, weights_dir)}{known}")
     try:
-        return file, download(file.url, path, file.sha256)
+        return file, download(file.url, path, file.sha256, file.most_bytes)
     except DownloadError as error:
         raise DownloadError(f"{error}; authors' page: {file.source}") from error

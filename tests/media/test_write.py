@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path, monkeypatch):
     def refuse(*_args, **_options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr("talkingface.files.os.open", refuse)
     for attempt in _writers(tmp_path):
         with pytest.raises(OutputError, match="read-only") as caught:
             attempt()

@@ -87,7 +87,7 @@ def test_writing_fails_cleanly_and_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="x.pt.*No space left"):
+    with pytest.raises(OutputError, match="x.pt.*the disk is full"):
         checkpoint.write(path, content(step=2))
     monkeypatch.undo()
     assert checkpoint.load(path).step == 1

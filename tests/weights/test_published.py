@@ -7,6 +7,7 @@ import logging
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_a_file_is_fetched_checked_and_not_fetched_again(toy, server, tmp_path, 
 def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path, mode, asked):
     server.mode = mode
     (tmp_path / "toy.pth.part").write_bytes(CONTENT[:1000])
-    assert download.download(server.url, tmp_path / "toy.pth", SHA) == SHA
+    assert download.download(server.url, tmp_path / "toy.pth", SHA, len(CONTENT)) == SHA
     assert (tmp_path / "toy.pth").read_bytes() == CONTENT
     assert server.seen == asked
 
@@ -103,17 +104,39 @@ def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path, mode
 def test_a_piece_that_is_complete_or_too_long_is_not_trusted(server, tmp_path):
     part, target = tmp_path / "toy.pth.part", tmp_path / "toy.pth"
     part.write_bytes(CONTENT)
-    assert download.download(server.url, target, SHA[:8]) == SHA
+    assert download.download(server.url, target, SHA, len(CONTENT)) == SHA
     assert server.seen == [f"bytes={len(CONTENT)}-"]
     part.write_bytes(CONTENT + b"more")
-    assert download.download(server.url, target, SHA) == SHA
+    assert download.download(server.url, target, SHA, len(CONTENT)) == SHA
     assert server.seen[1:] == [f"bytes={len(CONTENT) + 4}-", None]
 
 
-def test_without_a_published_hash_nothing_is_pieced_together(server, tmp_path):
-    (tmp_path / "toy.pth.part").write_bytes(b"of another file")
-    assert download.download(server.url, tmp_path / "toy.pth") == SHA
-    assert server.seen == [None]
+def test_more_than_the_file_has_is_not_read(server, tmp_path):
+    with pytest.raises(DownloadError, match=r"sends more than the 0\.0 MiB of the published file; removed"):
+        download.download(server.url, tmp_path / "toy.pth", SHA, len(CONTENT) - 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_in_the_place_of_the_piece_is_not_written_through(server, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "toy.pth.part").symlink_to(tmp_path / "mine.txt")
+    assert download.download(server.url, tmp_path / "toy.pth", SHA, len(CONTENT)) == SHA
+    assert (tmp_path / "mine.txt").read_text() == "mine" and (tmp_path / "toy.pth").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("where", ["http://127.0.0.1/toy.pth", "file:///etc/hostname", "ftp://127.0.0.1/toy.pth"])
+def test_a_server_may_not_lead_to_a_less_secure_address(where):
+    request = Request("https://127.0.0.1/toy.pth")
+    with pytest.raises(DownloadError, match=r"the server sends us to .*, which is not secure; refused"):
+        download._SafeRedirects().redirect_request(request, None, 302, "Found", {}, where)
+
+
+@pytest.mark.parametrize("sha256", ["", SHA[:8]])
+def test_a_file_that_cannot_be_checked_is_not_fetched(toy, server, tmp_path, monkeypatch, sha256):
+    monkeypatch.setattr(weights, "FILES", (replace(toy, sha256=sha256),))
+    with pytest.raises(WeightsError, match=r"toy is not fetched, no full hash is published.*by hand from http://127"):
+        weights.fetch("toy", tmp_path)
+    assert not server.seen and not list(tmp_path.iterdir())
 
 
 def test_a_wrong_hash_leaves_nothing(toy, tmp_path, monkeypatch):
@@ -127,10 +150,10 @@ def test_a_broken_connection_keeps_what_came(server, tmp_path):
     server.mode = "breaks"
     target = tmp_path / "toy.pth"
     with pytest.raises(DownloadError, match=r"connection broke.*the same command goes on.*toy\.pth\.part"):
-        download.download(server.url, target, SHA)
+        download.download(server.url, target, SHA, len(CONTENT))
     assert (tmp_path / "toy.pth.part").read_bytes() == CONTENT[:3000] and not target.exists()
     server.mode = "good"
-    download.download(server.url, target, SHA)
+    download.download(server.url, target, SHA, len(CONTENT))
     assert target.read_bytes() == CONTENT and server.seen == [None, "bytes=3000-"]
 
 
@@ -145,7 +168,7 @@ def test_an_interrupt_keeps_what_came(server, tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(download, "_read", interrupted)
     with caplog.at_level(logging.WARNING, "talkingface"), pytest.raises(KeyboardInterrupt):
-        download.download(server.url, tmp_path / "toy.pth", SHA)
+        download.download(server.url, tmp_path / "toy.pth", SHA, len(CONTENT))
     assert (tmp_path / "toy.pth.part").read_bytes() == CONTENT[:4000]
     assert "toy.pth.part holds what has arrived" in caplog.text
 
@@ -165,7 +188,7 @@ def test_network_trouble_is_one_line_that_says_where_to_put_the_file(toy, server
 def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"toy\.pth: cannot be written, a part of this path is a file"):
-        download.download(server.url, tmp_path / "file" / "toy.pth", SHA)
+        download.download(server.url, tmp_path / "file" / "toy.pth", SHA, len(CONTENT))
 
 
 def test_files_without_a_direct_address_say_where_they_are(tmp_path):

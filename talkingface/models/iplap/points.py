@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,9 +9,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from talkingface.errors import DataError
+from talkingface.errors import DataError, OutputError
 from talkingface.faces.crop import CropConfig, face_boxes, relative_landmarks
 from talkingface.faces.mesh import IPLAP_ORDER
+from talkingface.files import atomic_output
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -94,7 +94,7 @@ def stored_points(clip: ClipFolder) -> MeshPoints:
             height, width = stored["size"].tolist()
             return MeshPoints(stored["points_px"], stored["valid"], (height, width))
     points = select_points(clip.track())
-    with suppress(OSError):
+    with suppress(OutputError):
         _save(path, points, origin)
     return points
 
@@ -109,10 +109,6 @@ def _origin(clip: ClipFolder) -> str:
 
 
 def _save(path: Path, points: MeshPoints, origin: str) -> None:
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.tmp")  # processes of one training may write it at once
-    try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, points_px=points.points_px, valid=points.valid, size=points.size, origin=origin)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Processes of one training may write it at once; each has a temporary file of its own.
+    with atomic_output(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, points_px=points.points_px, valid=points.valid, size=points.size, origin=origin)

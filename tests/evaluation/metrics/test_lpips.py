@@ -99,7 +99,9 @@ def test_net_region_and_both_files_belong_to_the_figure(trunk):
 
 
 def test_what_is_missing_or_wrong_is_said(trunk, tmp_path):
-    with pytest.raises(Unavailable, match=r"weights not found: .*alexnet-owt-7be5be79\.pth \(.*--download=alexnet"):
+    with pytest.raises(
+        Unavailable, match=r"weights not found: .*alexnet-owt-7be5be79\.pth \(.*by hand from https://.*alexnet"
+    ):
         make_metric("LPIPS", weights_dir=tmp_path).prepare()
     with pytest.raises(Unavailable, match=r"vgg16-397923af\.pth"):
         make_metric("LPIPS", EvaluationConfig(lpips_net="vgg"), tmp_path).prepare()
