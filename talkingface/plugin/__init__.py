@@ -5,7 +5,8 @@ from one place, so that the files behind it may move. Each name is imported when
 loads neither torch nor any media or face library.
 
 What stands above this package in the layers keeps its own module: a preprocessing step derives from
-`talkingface.preprocess.step.Step`, a metric from `talkingface.evaluation.metric.Metric`.
+`talkingface.preprocess.step.Step`, a converter from `talkingface.preprocess.converters.base.Converter`, a metric from
+`talkingface.evaluation.metric.Metric`.
 """
 
 from __future__ import annotations
