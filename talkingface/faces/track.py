@@ -1,14 +1,14 @@
 """Facial landmarks of a clip: detectors behind one small interface, and the track they make.
 
-`make_provider` builds a detector, `track_faces` follows one face through the frames and bridges short gaps. The
-detectors are imported when they are asked for; a `LandmarkTrack` on disk needs none of them.
+`track_faces` follows one face through the frames and bridges short gaps. The detectors are in `detectors.py`; a
+`LandmarkTrack` on disk needs none of them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -166,12 +166,22 @@ class LandmarkTrack:
     def slice(self, start: int, stop: int) -> LandmarkTrack:
         """The frames start to stop (half-open)."""
         part = slice(start, stop)
-        depth = None if self.depth_px is None else self.depth_px[part]
-        return LandmarkTrack(
-            *(self.points_px[part], self.found[part], self.valid[part], self.size),
-            *(self.layout, self.provider, self.version, depth),
-            None if self.faces_seen is None else self.faces_seen[part],
+        return replace(
+            self,
+            points_px=self.points_px[part],
+            found=self.found[part],
+            valid=self.valid[part],
+            depth_px=None if self.depth_px is None else self.depth_px[part],
+            faces_seen=None if self.faces_seen is None else self.faces_seen[part],
         )
+
+
+def tight_boxes(track: LandmarkTrack) -> np.ndarray:
+    """(F, 4) boxes x1, y1, x2, y2 in pixels around all landmarks, inside the frame; NaN without a face."""
+    points = track.points_px[..., :2].astype(np.float64)
+    height, width = track.size
+    boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    return np.clip(boxes, 0.0, [width, height, width, height])
 
 
 def track_faces(
@@ -197,12 +207,14 @@ def track_faces(
     chosen: list[np.ndarray | None] = []
     seen: list[int] = []
     last: np.ndarray | None = None
-    lost = 0
+    lost = 0  # frames since `last`
     size = (0, 0)
     for frame, faces in _detections(frames, provider):
         size = (frame.shape[0], frame.shape[1])
         seen.append(len(faces))
-        face = _pick(faces[:1] if pick == "first" else faces, last if pick == "tracked" and lost <= max_gap else None)
+        # After a gap too long to bridge the same person may be anywhere: begin again with the largest face.
+        followed = last if pick == "tracked" and lost <= max_gap else None
+        face = _pick(faces[:1] if pick == "first" else faces, followed)
         last, lost = (last, lost + 1) if face is None else (face, 0)
         chosen.append(face)
     found = np.array([face is not None for face in chosen], dtype=bool)
@@ -215,17 +227,15 @@ def track_faces(
     valid = fill_gaps(points, found, max_gap)
     depth = np.ascontiguousarray(points[..., 2]) if shape[1] > 2 else None
     return LandmarkTrack(
-        *(
-            np.ascontiguousarray(points[..., :2]),
-            found,
-            valid,
-            size,
-            provider.layout,
-            provider.name,
-            provider.version,
-            depth,
-            np.array(seen, np.uint8),
-        )
+        points_px=np.ascontiguousarray(points[..., :2]),
+        found=found,
+        valid=valid,
+        size=size,
+        layout=provider.layout,
+        provider=provider.name,
+        version=provider.version,
+        depth_px=depth,
+        faces_seen=np.array(seen, np.uint8),
     )
 
 
@@ -248,13 +258,13 @@ def fill_gaps(points: np.ndarray, found: np.ndarray, max_gap: int) -> np.ndarray
     known = np.flatnonzero(found)
     if not len(known):
         return valid
-    edges = np.concatenate([[-1], known, [len(found)]])
+    edges = np.concatenate([[-1], known, [len(found)]])  # gaps lie between neighbours, also at both ends
     for before, after in zip(edges[:-1], edges[1:], strict=True):
         gap = after - before - 1
         if not 0 < gap <= max_gap:
             continue
         if before < 0 or after == len(found):
-            points[before + 1 : after] = points[after if before < 0 else before]
+            points[before + 1 : after] = points[after if before < 0 else before]  # one neighbour alone: held
         else:
             share = (np.arange(1, gap + 1) / (gap + 1)).astype(points.dtype)[:, None, None]
             points[before + 1 : after] = points[before] * (1 - share) + points[after] * share
@@ -280,11 +290,3 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> float:
     common = float(np.prod(np.maximum(high - low, 0.0)))
     areas = sum(float(np.prod(np.ptp(points[:, :2], axis=0))) for points in (first, second))
     return common / max(areas - common, 1e-9)
-
-
-def tight_boxes(track: LandmarkTrack) -> np.ndarray:
-    """(F, 4) boxes x1, y1, x2, y2 in pixels around all landmarks, inside the frame; NaN without a face."""
-    points = track.points_px[..., :2].astype(np.float64)
-    height, width = track.size
-    boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-    return np.clip(boxes, 0.0, [width, height, width, height])

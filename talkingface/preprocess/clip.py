@@ -31,6 +31,7 @@ from talkingface.preprocess.step import ClipContext, Rejected, Step
 
 log = logging.getLogger("talkingface")
 
+# What would befall every clip: it ends the run instead of failing them one by one.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
@@ -47,6 +48,7 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     if job.force or meta.get("status") not in (OK, REJECTED):
         return None
     source = meta.get("source", {})
+    # Without its video a clip is taken as it is: nothing could be made again anyway.
     if item.video.exists() and not same_stat(item, source):
         return None
     prints = job.fingerprints(source)
@@ -125,11 +127,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     old = read_meta(folder)
     source = describe_source(item, folder, old.get("source", {}))
     prints = job.fingerprints(source)
-    meta = _base_meta(item, job) | {"source": source, "steps": dict(old.get("steps", {}))}
-    if old.get("source", {}).get("sha256") in (source["sha256"], None):
-        meta |= {key: old[key] for key in ("frames", "video") if key in old}
-    else:
-        meta["steps"] = {}  # artefacts of another video, whoever made them
+    meta = _base_meta(item, job) | {"source": source} | _kept(old, source)
     todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"].get(s.artefact), prints[s.artefact])]
     _set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)
@@ -143,10 +141,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
                 raise verdict
         except (Rejected, NoFaceError) as reason:
             meta |= {"status": REJECTED, "reason": " ".join(str(reason).split())}
-            meta["rejected_by"] = {"artefact": step.artefact, "fingerprint": prints[step.artefact]}
-            meta["rejected_by"] |= {"limits": step.limits} if step.limits else {}
-            if isinstance(reason, Rejected):
-                meta["rejected_by"] |= {"measured": reason.measured, "limit": reason.limit}
+            meta["rejected_by"] = _verdict(step, prints[step.artefact], reason)
             write_meta(folder, meta)
             return replace(_rejection(item, meta), seconds=outcome.seconds)
     if "frames" not in meta:
@@ -157,6 +152,23 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     if context.decode_seconds:
         outcome.seconds["decode"] = context.decode_seconds
     return outcome
+
+
+def _kept(old: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
+    """What stays of an earlier `clip.json`: records of artefacts, unless they are of another video."""
+    if old.get("source", {}).get("sha256") not in (source["sha256"], None):
+        return {"steps": {}}
+    return {"steps": dict(old.get("steps", {}))} | {key: old[key] for key in ("frames", "video") if key in old}
+
+
+def _verdict(step: Step, fingerprint: str, reason: Rejected | NoFaceError) -> dict[str, Any]:
+    """Who turned a clip away, and by what: it stands until the step, its limits or the clip change."""
+    verdict: dict[str, Any] = {"artefact": step.artefact, "fingerprint": fingerprint}
+    if step.limits:
+        verdict["limits"] = step.limits
+    if isinstance(reason, Rejected):
+        verdict |= {"measured": reason.measured, "limit": reason.limit}
+    return verdict
 
 
 def _set_up(steps: Sequence[Step]) -> None:

@@ -30,10 +30,23 @@ def plan_steps(
     filters = wanted_filters(settings.filters)
     steps = _plan([*filters, *artefacts], overrides, settings)
     if filters:
+        # What a plan without filters holds, too, is the model's own; the rest is there for the filters alone.
         plain = _plan(artefacts, overrides, settings.model_copy(update={"filters": NO_FILTERS}))
         for name, step in steps.items():
             step.for_filters = name not in plain
     return list(steps.values())
+
+
+def named_artefacts(names: Iterable[str], artefacts: Sequence[str]) -> tuple[str, ...]:
+    """What a user means by `names`: one of the model's `artefacts`, all its variants of a kind, or any other artefact.
+
+    `faces` of a model that reads `faces@x` alone is `faces@x`.
+    """
+    found: list[str] = []
+    for name in names:
+        variants = [artefact for artefact in artefacts if artefact.partition("@")[0] == name]
+        found += [name] if name in artefacts or not variants else variants
+    return tuple(dict.fromkeys(found))
 
 
 def _plan(
@@ -56,15 +69,3 @@ def _plan(
     for artefact in artefacts:
         add(artefact)
     return steps
-
-
-def named_artefacts(names: Iterable[str], artefacts: Sequence[str]) -> tuple[str, ...]:
-    """What a user means by `names`: one of the model's `artefacts`, all its variants of a kind, or any other artefact.
-
-    `faces` of a model that reads `faces@x` alone is `faces@x`.
-    """
-    found: list[str] = []
-    for name in names:
-        variants = [artefact for artefact in artefacts if artefact.partition("@")[0] == name]
-        found += [name] if name in artefacts or not variants else variants
-    return tuple(dict.fromkeys(found))

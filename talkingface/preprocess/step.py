@@ -7,7 +7,6 @@ what is missing or outdated, moves finished files into place and writes `clip.js
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +21,6 @@ from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import Config, PreprocessConfig
 from talkingface.errors import ConfigError, MediaError
 
-log = logging.getLogger("talkingface")
 T = TypeVar("T")
 
 # Decoded frames of a clip kept for its next step. A clip that does not fit is decoded once for landmarks and once for
@@ -167,6 +165,7 @@ class Step(ABC):
 
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
         defaults = self.defaults(settings)
+        # Refused here, where the model is named: as a parameter nobody reads it would only make clips anew.
         unknown = sorted(set(overrides) - set(defaults))
         if unknown:
             known = ", ".join(defaults)
