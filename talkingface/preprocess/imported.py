@@ -36,10 +36,9 @@ def orphan_outcome(item: ClipItem, folder: Path, meta: Mapping[str, Any], job: J
     steps = meta.get("steps", {})
     if _former_faces(meta) or _makeable(folder, steps, job):
         return None
-    lacking = [(step, _lacks(folder, steps.get(step.artefact), step)) for step in _needed(job)]
-    reason = "; ".join(why for _, why in lacking if why)
-    status = FAILED if reason else OK
-    return Outcome(item.clip_id, status, reason, frames=int(meta.get("frames", 0)), facts=facts_of(meta))
+    reasons = [why for step in _needed(job) if (why := _lacks(folder, steps.get(step.artefact), step))]
+    status = FAILED if reasons else OK
+    return Outcome(item.clip_id, status, "; ".join(reasons), frames=int(meta.get("frames", 0)), facts=facts_of(meta))
 
 
 def complete_orphan(item: ClipItem, folder: Path, meta: dict[str, Any], job: Job) -> Outcome:
