@@ -21,12 +21,12 @@ from talkingface.media import FPS, VideoWriter, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
+from talkingface.plugin.contract import Drawn, TalkingFaceModel
 from talkingface.plugin.registry import get_spec, model_file
 from talkingface.weights import checkpoint as files
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
-    from talkingface.plugin.contract import TalkingFaceModel
     from talkingface.weights.checkpoint import CheckpointContent
 
 log = logging.getLogger("talkingface")
@@ -147,24 +147,21 @@ class Pipeline:
         self.model.eval()
         self._set_provider(source)
         bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=output.name, disable=not progress)
+        frames = self.model.generate(source, audio)
+        heard = sound or audio
+        sides = {"fps": source.fps, "audio": heard.samples, "sample_rate": heard.sample_rate}
         try:
-            with torch.inference_mode(), bar:
-                frames = self.model.generate(source, audio)
-                heard = sound or audio
-                with ExitStack() as files:
-                    writer = files.enter_context(
-                        VideoWriter(output, source.fps, source.size, heard.samples, heard.sample_rate)
-                    )
-                    debug = None
-                    for frame in frames:
-                        writer.write(frame)
-                        if (pane := self.model.debug_frame) is not None:
-                            if debug is None:
-                                path = output.with_name(f"{output.stem}_debug{output.suffix}")
-                                debug = VideoWriter(path, source.fps, pane.shape[:2], heard.samples, heard.sample_rate)
-                                files.enter_context(debug)
-                            debug.write(pane)
-                        bar.update()
+            with torch.inference_mode(), bar, ExitStack() as files:
+                writer = files.enter_context(VideoWriter(output, size=source.size, **sides))
+                debug = None
+                for drawn in map(Drawn.of, frames):
+                    writer.write(drawn.frame)
+                    if drawn.debug is not None:
+                        if debug is None:
+                            path = output.with_name(f"{output.stem}_debug{output.suffix}")
+                            debug = files.enter_context(VideoWriter(path, size=drawn.debug.shape[:2], **sides))
+                        debug.write(drawn.debug)
+                    bar.update()
         finally:
             for name, module in self.model.named_modules():
                 module.training = modes.get(name, module.training)

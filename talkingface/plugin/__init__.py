@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from talkingface.faces.crop import CropConfig, contour_mask, crop_face, face_boxes, paste_face, relative_landmarks
     from talkingface.faces.track import LandmarkTrack
     from talkingface.media.info import frame_count
-    from talkingface.plugin.contract import Batch, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
+    from talkingface.plugin.contract import Batch, Drawn, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
     from talkingface.plugin.metrics import register_metric
     from talkingface.plugin.registry import register
     from talkingface.sound.mel import MelConfig, mel_windows, melspectrogram
@@ -41,6 +41,7 @@ _HOMES = {
     "Batch": "talkingface.plugin.contract",
     "StepContext": "talkingface.plugin.contract",
     "frozen": "talkingface.plugin.contract",
+    "Drawn": "talkingface.plugin.contract",
     "Official": "talkingface.plugin.contract",
     # data: what a clip holds, how it becomes an item, where clips come from
     "ClipFolder": "talkingface.clips.folder",
@@ -84,6 +85,7 @@ __all__ = [
     "CropConfig",
     "DataError",
     "DatasetOptions",
+    "Drawn",
     "LandmarkTrack",
     "Layout",
     "MelConfig",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from talkingface.config.sections import Section
+from talkingface.errors import ConfigError
 from talkingface.weights.checkpoint import load_state_file
 
 if TYPE_CHECKING:
@@ -84,6 +85,24 @@ class StepContext:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A generated frame together with a picture of how it came about; the pictures go into a second video.
+
+    Attributes:
+        frame: full frame, uint8 RGB (H, W, 3), at the size of the source.
+        debug: uint8 RGB (h, w, 3), one size for the whole video; None: no such picture.
+    """
+
+    frame: np.ndarray
+    debug: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, made: np.ndarray | Drawn) -> Drawn:
+        """Whatever `generate` yields, in one form."""
+        return made if isinstance(made, Drawn) else cls(made)
+
+
+@dataclass(frozen=True)
 class Official:
     """A published checkpoint of one network.
 
@@ -122,7 +141,6 @@ class TalkingFaceModel(nn.Module):
         loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
         evaluation_artefacts: per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes only
             these, so that the crops a run was trained on stay as they are.
-        debug_frame: (H, W, 3); where `generate` sets it before it yields a frame, these go into a second video.
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
             model that is freshly built or imported.
         given: networks whose weights came from `experts:`.
@@ -135,7 +153,6 @@ class TalkingFaceModel(nn.Module):
     official: ClassVar[tuple[Official, ...]] = ()
     loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
-    debug_frame: np.ndarray | None = None
     stage: StageConfig | None = None
     given: frozenset[str] = frozenset()
 
@@ -234,9 +251,12 @@ class TalkingFaceModel(nn.Module):
         """Whether `generate` wants its source at the source's own frame rate instead of 25 fps."""
         return False
 
-    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-        """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source."""
-        raise TypeError(f"{type(self).__name__} cannot generate videos")
+    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
+        """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source.
+
+        A frame that comes with a picture for a second video is yielded as `Drawn`.
+        """
+        raise ConfigError(f"{type(self).__name__} makes no videos")
 
     def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
         """Figures of inner stages on held-out clips, beside the same with the audio of `donors` (same order).

@@ -27,6 +27,7 @@ from talkingface.models.iplap.mouth import Timeline, contents, smoothed
 from talkingface.models.iplap.pixels import from_network, network_images
 from talkingface.models.iplap.points import ClipPoints, clip_points
 from talkingface.models.iplap.references import ReferenceGroup, mouth_openness, select_references
+from talkingface.plugin.contract import Drawn
 from talkingface.sound.mel import cut_mel, melspectrogram
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 
 
 @torch.no_grad()
-def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio.
+def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio; with panes for `save_debug_video`.
 
     Frames without a face (gaps longer than a second; shorter ones are interpolated) pass through as they are and are
     reported once. Outside the mask every frame equals the source exactly.
@@ -64,29 +65,25 @@ def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.
     mel = melspectrogram(audio.samples)
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     frames = iter(source.frames(order))
-    try:
-        for stretch, content in contents(model, scene.points, timeline, mel, groups, audio):
-            for start in range(0, len(stretch), batch):
-                rows = stretch[start : start + batch]
-                pictures = list(islice(frames, len(rows)))
-                panes = np.zeros((len(rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
-                for group in groups:
-                    mine = np.flatnonzero(group.serves[order[rows]] & scene.points.valid[order[rows]])
-                    if not len(mine):
-                        continue
-                    drawn = render(
-                        *(model, scene, group, [pictures[k] for k in mine]),
-                        *(timeline, rows[mine], content[start : start + batch][mine], mel),
-                    )
-                    for k, face in zip(mine, drawn.faces, strict=True):
-                        pictures[k] = scene.paste(model, pictures[k], face, int(order[rows[k]]))
-                    if panes is not None:
-                        panes[mine] = drawn.panes()
-                for k, picture in enumerate(pictures):
-                    model.debug_frame = None if panes is None else panes[k]
-                    yield picture
-    finally:
-        model.debug_frame = None
+    for stretch, content in contents(model, scene.points, timeline, mel, groups, audio):
+        for start in range(0, len(stretch), batch):
+            rows = stretch[start : start + batch]
+            pictures = list(islice(frames, len(rows)))
+            panes = np.zeros((len(rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
+            for group in groups:
+                mine = np.flatnonzero(group.serves[order[rows]] & scene.points.valid[order[rows]])
+                if not len(mine):
+                    continue
+                drawn = render(
+                    *(model, scene, group, [pictures[k] for k in mine]),
+                    *(timeline, rows[mine], content[start : start + batch][mine], mel),
+                )
+                for k, face in zip(mine, drawn.faces, strict=True):
+                    pictures[k] = scene.paste(model, pictures[k], face, int(order[rows[k]]))
+                if panes is not None:
+                    panes[mine] = drawn.panes()
+            for k, picture in enumerate(pictures):
+                yield picture if panes is None else Drawn(picture, panes[k])
 
 
 @dataclass
@@ -183,7 +180,7 @@ def encode_landmarks(model: IPLAPNetworks, landmarks: np.ndarray) -> Tensor:
     return model.landmark_generator.encode_reference(references[..., :POSE], references[..., POSE:])
 
 
-class Drawn(NamedTuple):
+class Rendered(NamedTuple):
     """Faces (m, S, S, 3) uint8 RGB, and the sketches (m, S, S) in [0, 1] and crops (m, S, S, 3) they are drawn from."""
 
     faces: np.ndarray
@@ -197,7 +194,7 @@ class Drawn(NamedTuple):
 
 
 def debug_size(model: IPLAPNetworks) -> tuple[int, int]:
-    """Height and width of `Drawn.panes`."""
+    """Height and width of `Rendered.panes`."""
     return model.config.crop.size, 3 * model.config.crop.size
 
 
@@ -210,7 +207,7 @@ def render(
     rows: np.ndarray,
     content: np.ndarray,
     mel: np.ndarray,
-) -> Drawn:
+) -> Rendered:
     """Generate the faces of some output frames.
 
     Args:
@@ -238,4 +235,4 @@ def render(
     half = resolve_precision(model.config.inference.precision, model.device) == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
         generated, _ = model.renderer.forward_with_references(faces, drive, group.frames, spoken)
-    return Drawn(from_network(generated), sketches[:, window // 2, 0], crops)
+    return Rendered(from_network(generated), sketches[:, window // 2, 0], crops)

@@ -36,7 +36,7 @@ from talkingface.networks.losses import (
     weighted_pyramid_l1,
 )
 from talkingface.networks.vgg19 import VGG19Features
-from talkingface.plugin.contract import Batch, Official, Plan, StepContext, Update, frozen
+from talkingface.plugin.contract import Batch, Drawn, Official, Plan, StepContext, Update, frozen
 from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ class IPLAP(IPLAPNetworks):
 
     # -- generation ----------------------------------------------------------------------------------------------------
 
-    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
+    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames; see `generate.generate`."""
         return generate(self, source, audio)
 

@@ -18,6 +18,7 @@ from talkingface.models.iplap.data import POSE
 from talkingface.models.iplap.model import IPLAP
 from talkingface.models.iplap.points import clip_points
 from talkingface.models.iplap.references import select_references
+from talkingface.plugin.contract import Drawn
 from talkingface.sound.mel import mel_window_start, mel_windows, melspectrogram
 
 TINY = {
@@ -216,7 +217,7 @@ def test_memory_does_not_grow_with_the_audio(model, monkeypatch):
 
     def blank(model, scene, group, pictures, timeline, rows, content, mel):
         rendered.extend(rows)
-        return inference.Drawn(np.zeros((len(rows), 32, 32, 3), np.uint8), np.zeros(0), np.zeros(0))
+        return inference.Rendered(np.zeros((len(rows), 32, 32, 3), np.uint8), np.zeros(0), np.zeros(0))
 
     monkeypatch.setattr(inference, "render", blank)
     monkeypatch.setattr(inference.Scene, "paste", lambda self, model, picture, face, frame: picture)
@@ -261,9 +262,10 @@ def test_the_source_keeps_its_frame_rate_on_request(model):
 def test_debug_frames_only_on_request(model):
     for wanted in (True, False):
         built, panes = model(save_debug_video=wanted), []
-        for _ in built.generate(DrawnSource(6, gone=(1,)), Speech(0.2)):
-            panes.append(built.debug_frame)
-        assert built.debug_frame is None
+        source = DrawnSource(6, gone=(1,))
+        for made in built.generate(source, Speech(0.2)):
+            assert isinstance(made, Drawn) == wanted and Drawn.of(made).frame.shape == (*source.size, 3)
+            panes.append(Drawn.of(made).debug)
         if wanted:
             assert {pane.shape for pane in panes} == {(32, 96, 3)}
             assert not panes[1].any() and all(part.any() for part in np.split(panes[2], 3, axis=1))
