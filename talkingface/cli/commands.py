@@ -7,11 +7,15 @@ where they use it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from talkingface.cli.arguments import Command, parse
 from talkingface.cli.benchmark import BENCHMARK
@@ -49,10 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 1 a check of the self-test failed, 2 an error the user can mend, 130 interrupted.
+        The exit code: 0 done, 1 a check of the self-test failed, 2 an error the user can mend; 128 and the number of
+        the signal after one that ends programs: 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     _print_any_name()
+    before = _end_as_by_ctrl_c()
     try:
         arguments = parse(argv, COMMANDS, DEFAULT)
         if arguments["help"] or not argv:
@@ -63,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TalkingFaceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        kept = COMMANDS[_command(argv)].kept
-        print(f"interrupted; {kept}" if kept else "interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        kept, number = COMMANDS[_command(argv)].kept, getattr(interrupt, "signal", signal.SIGINT)
+        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            print(f"{what}; {kept}" if kept else what, file=sys.stderr)
+        return 128 + number
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; silence the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,6 +89,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"{error.filename}: " if error.filename else ""
         print(f"error: {what}{os.strerror(error.errno)}", file=sys.stderr)
         return 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal that ends programs, other than Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+def _end_as_by_ctrl_c() -> dict[int, Any]:
+    """Let SIGTERM (Slurm, Docker) and SIGHUP (a closed terminal) unwind the program, so that nothing is left half made.
+
+    Returns:
+        The handlers of before, by signal. A signal that is ignored, as by `nohup`, stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # only there may handlers be set
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: cleaning up is not to be interrupted
+        raise _Ended(number)
+
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    default = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    return {number: signal.signal(number, end) for number in default}
 
 
 def _command(argv: Sequence[str]) -> str:

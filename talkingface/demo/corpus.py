@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 from tqdm import tqdm
 
 from talkingface.demo.identity import build_identity
@@ -24,6 +21,7 @@ from talkingface.demo.truth import save_truth
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import file_sha256, write_text
 from talkingface.media import FPS, SAMPLE_RATE, VideoWriter, frame_count, write_wav
+from talkingface.workers import WorkerDied, map_in_processes
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config, DemoConfig
@@ -239,22 +237,12 @@ def _run(todo: list[_Job], workers: int, progress: bool) -> None:
                 bar.update()
             return
 
-        # spawn: forking a process that holds torch or MediaPipe threads can hang
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_single_thread) as pool:
-            futures = [pool.submit(_make_clip, job) for job in todo]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-
-def _single_thread() -> None:
-    """Workers fill the cores by themselves; threads inside each would only get in each other's way."""
-    cv2.setNumThreads(1)
+        for job, outcome in map_in_processes(_make_clip, todo, workers):
+            if isinstance(outcome, WorkerDied):
+                raise DataError(f"{job.target.with_suffix('.mp4')}: the process that drew it died; is memory short?")
+            if isinstance(outcome, BaseException):
+                raise outcome
+            bar.update()
 
 
 @lru_cache(maxsize=2)

@@ -31,10 +31,10 @@ from talkingface.preprocess.filters.sync_plot import report_sync
 from talkingface.preprocess.job import Job
 from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.plan import plan_steps
-from talkingface.preprocess.pool import WorkerDied, map_in_processes
 from talkingface.preprocess.rejections import write_rejections
 from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
+from talkingface.workers import WorkerDied, map_in_processes
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config

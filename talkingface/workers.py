@@ -1,14 +1,21 @@
-"""A process pool that outlives its workers: a decoder or detector that crashes its process must not end the batch."""
+"""Worker processes: the pool outlives them, since a crash in native code must not end a batch; they never outlive it.
+
+A worker that is told to end (SIGTERM), or whose parent is gone, cleans up behind the item at work and goes.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing.connection import wait as wait_for
+from typing import Any, TypeVar
 
 import cv2
 
@@ -16,6 +23,8 @@ from talkingface.errors import DataError
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+_GRACE_SECONDS = 3.0  # to clean up in, before a worker is ended for good
 
 
 class WorkerDied(Exception):
@@ -70,7 +79,7 @@ def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Itera
         while (waiting or running) and not broken:
             while waiting and len(running) < 2 * workers:
                 try:
-                    running[executor.submit(function, waiting[0])] = waiting[0]
+                    running[executor.submit(_work, function, waiting[0])] = waiting[0]
                 except BrokenProcessPool:  # died idle: start over with a new pool
                     broken = True
                     break
@@ -90,17 +99,50 @@ def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Itera
     return lost
 
 
+class _ToldToEnd(SystemExit):
+    """Raised where a worker is at work when it is told to end, so that what is half made is removed on the way out."""
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and one core to each worker."""
+    """Leave Ctrl-C to the parent, end when told or orphaned, and take one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     cv2.setNumThreads(1)
+
+
+def _end(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: cleaning up is not to be interrupted
+    raise _ToldToEnd(128 + signal.SIGTERM)
+
+
+def _follow_parent() -> None:
+    """Wait for the end of the parent, also of one that was killed and could say nothing; then end this process."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    wait_for([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _work(function: Callable[[A], R], item: A) -> R:
+    try:
+        return function(item)
+    except _ToldToEnd:
+        # The pool would take the exception for an answer, and give this process the next item.
+        os._exit(128 + signal.SIGTERM)
 
 
 def _stop(executor: ProcessPoolExecutor, at_once: bool) -> None:
     processes = list((getattr(executor, "_processes", None) or {}).values())
     executor.shutdown(wait=not at_once, cancel_futures=True)
-    if at_once:  # interrupted or broken: clips at work are made again, their files appear only when whole
+    if at_once:  # interrupted or broken: items at work are made again, their files appear only when whole
         for process in processes:
             process.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
         for process in processes:
-            process.join(timeout=5)
+            process.join(timeout=max(0.0, deadline - time.monotonic()))
+        for process in processes:
+            process.kill()

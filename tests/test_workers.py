@@ -1,0 +1,88 @@
+"""Whoever ends a command ends all of it: no process goes on, and nothing half made stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc"),
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core works without worker processes"),
+]
+DEMO = ["demo-data", "--identities=2", "--clips=12", "--seconds=40", "--size=256"]  # minutes of work
+
+
+def start(command, folder):
+    """The command, at work: the first temporary file of a worker is there."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TALKINGFACE_TEST_MARK": str(folder)}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_talkingface.py"), *command],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not temporary(folder):
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    return process
+
+
+def temporary(folder):
+    return [path for path in Path(folder).rglob(".*") if path.is_file()]
+
+
+def descendants(folder):
+    """Processes of this command that live, found by a mark in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if f"TALKINGFACE_TEST_MARK={folder}".encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_until_gone(folder, seconds=5):
+    deadline = time.monotonic() + seconds
+    while descendants(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not descendants(folder)
+
+
+@pytest.mark.parametrize("ending, code", [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_signal_ends_the_command_and_its_workers(tmp_path, ending, code):
+    process = start([*DEMO, f"--out={tmp_path}"], tmp_path)
+    process.send_signal(getattr(signal, ending))
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said.strip().splitlines()[-1].startswith("interrupted" if ending == "SIGINT" else f"ended by {ending}")
+    assert "Traceback" not in said
+    assert wait_until_gone(tmp_path) and not temporary(tmp_path)
+
+
+def test_workers_do_not_outlive_a_killed_command(tmp_path):
+    process = start([*DEMO, f"--out={tmp_path}"], tmp_path)
+    assert len(descendants(tmp_path)) >= 3
+    process.kill()
+    process.communicate()
+    assert wait_until_gone(tmp_path) and not temporary(tmp_path)
+
+
+def test_a_whole_group_may_be_told_to_end_at_once(tmp_path):
+    """As Slurm and a closing terminal do."""
+    process = start([*DEMO, f"--out={tmp_path}"], tmp_path)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143 and wait_until_gone(tmp_path) and not temporary(tmp_path)
