@@ -61,7 +61,13 @@ def wait_until_gone(folder, seconds=5):
     return not descendants(folder)
 
 
-@pytest.mark.parametrize("ending, code", [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "ending, code",
+    [("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=SLOW), pytest.param("SIGINT", 130, marks=SLOW)],
+)
 def test_a_signal_ends_the_command_and_its_workers(tmp_path, ending, code):
     process = start([*DEMO, f"--out={tmp_path}"], tmp_path)
     process.send_signal(getattr(signal, ending))
@@ -80,6 +86,7 @@ def test_workers_do_not_outlive_a_killed_command(tmp_path):
     assert wait_until_gone(tmp_path) and not temporary(tmp_path)
 
 
+@SLOW
 def test_a_whole_group_may_be_told_to_end_at_once(tmp_path):
     """As Slurm and a closing terminal do."""
     process = start([*DEMO, f"--out={tmp_path}"], tmp_path)
