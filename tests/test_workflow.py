@@ -1,24 +1,35 @@
-"""Preprocess, train and evaluate as one call."""
+"""A run's folder when it is opened again."""
 
 from __future__ import annotations
 
-from helpers.sync_clips import make_sync_clip
-from talkingface.evaluation.rows import choose_references
-from talkingface.plugin.configuration import load_config
-from talkingface.workflow import prepared_clips
+import logging
+
+import pytest
+import yaml
+
+from talkingface import workflow
+from talkingface.weights.runs import RunFolder
+from toys.build import toy_config
+
+pytestmark = pytest.mark.usefixtures("toys")
 
 
-def test_references_come_from_the_same_person_also_of_clips_prepared_before_speakers_were_told(tmp_path):
-    names = [f"mead/{person}-{n:03d}" for person in ("M005", "M009", "W011") for n in range(2)]
-    for seed, name in enumerate(names):
-        make_sync_clip(tmp_path / "prepared", name, seed, frames=12, speaker="mead")
-    places = {"data_root": str(tmp_path / "gone"), "preprocessed_root": str(tmp_path / "prepared")}
-    lists = {f"{split}_filelist": None for split in ("train", "val", "test")}
-    config = load_config("SyncNet", "mead", (), {**places, **lists, "show_progress": False}).config
-    clips = prepared_clips(config, ("mel@reflect",))
-    assert sorted(len(clips[split]) for split in ("train", "val", "test")) == [2, 2, 2]
-    for split in ("train", "val", "test"):
-        assert len({clip.speaker for clip in clips[split]}) == 1
-        pool = [clip for part in clips.values() for clip in part]
-        for clip_id, reference in choose_references(clips[split], pool, "other_clip").items():
-            assert reference.clip.clip_id[:9] == clip_id[:9] and not reference.reason
+def resume(tmp_path, caplog, **overrides) -> str:
+    """Warnings when a run is opened whose configuration was written before stages had `options`."""
+    old = toy_config(tmp_path).as_dict()
+    for stage in old["stages"]:
+        del stage["options"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(old))
+    with caplog.at_level(logging.WARNING, "talkingface"):
+        workflow._open_run(RunFolder(tmp_path / "run"), toy_config(tmp_path, **overrides))
+    return caplog.text
+
+
+def test_a_key_that_is_new_since_then_is_no_change(tmp_path, caplog):
+    assert not resume(tmp_path, caplog)
+
+
+@pytest.mark.parametrize("change", [{"stages.gan.accumulate": 2}, {"stages.gan.optim.generator.lr": 1.0}])
+def test_a_changed_stage_is_said(tmp_path, caplog, change):
+    assert "run: resumed with changed stages" in resume(tmp_path, caplog, **change)

@@ -237,6 +237,15 @@ def test_a_network_that_nothing_has_trained_is_not_handed_on(tmp_path, ear):
     assert not (run / "fine").exists()
 
 
+def test_an_expert_given_between_two_stages_replaces_what_the_first_had(tmp_path, ear):
+    run = train(tmp_path, "run", stage="coarse", **{"experts.ear": None})
+    assert checkpoint.load(run / "coarse/last.pt").ready == ["critic", "painter"]
+    train(tmp_path, "run", stage="fine")
+    content = checkpoint.load(run / "fine/last.pt")
+    assert_same(content.networks["ear"], checkpoint.load(ear / "ear/best.pt").networks["ear"])
+    assert content.ready == ["critic", "ear", "painter"]
+
+
 # -- generation --------------------------------------------------------------------------------------------------------
 
 
