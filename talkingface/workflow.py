@@ -219,7 +219,7 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
     """
     config = loaded.config
     model = get_spec(config.model_name).model
-    artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts
+    artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts_for(config.model)
     artefacts = named_artefacts(only, artefacts) if only else artefacts
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
@@ -239,7 +239,7 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     """
     layout = make_layout(config)
     model = get_spec(config.model_name).model
-    artefacts = model.artefacts if artefacts is None else artefacts
+    artefacts = model.artefacts_for(config.model) if artefacts is None else artefacts
     artefacts = [name for name in artefacts if name not in model.trains_without]
     root = Path(config.preprocessed_root)
     clips: Clips = {}

@@ -95,7 +95,7 @@ def preprocessing(config: Config, clips: Clips) -> dict[str, float]:
     ids = [clip.clip_id for clip in clips["test"] or clips["train"]][:2]
     items = [item for item in make_layout(config).find(config) if item.clip_id in ids]
     settings = config.preprocess.model_copy(update={"workers": 0, "force": True})
-    steps = plan_steps(model.artefacts, model.step_settings(config.model), settings)
+    steps = plan_steps(model.artefacts_for(config.model), model.step_settings(config.model), settings)
     for step in steps:
         step.bind(config)
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import wave
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from talkingface.clips.face_store import FaceStore
 from talkingface.errors import DataError
+from talkingface.faces.crop import CropConfig
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
@@ -30,6 +31,26 @@ def default_file(artefact: str) -> str:
     """Main file of an artefact; `name@variant` is another variant of the same kind, in files of that name."""
     kind = artefact.partition("@")[0]
     return artefact + {"audio": ".wav", "landmarks": ".npz", "faces": ".npz"}.get(kind, ".npy")
+
+
+def find_record(steps: Mapping[str, Any], artefact: str) -> dict[str, Any] | None:
+    """What `steps` of a `clip.json` say of an artefact, None when it was not made.
+
+    Face crops are named by their settings (`CropConfig.artefact`). Earlier versions named them by the model,
+    `faces@wav2lip`; such crops serve where what is recorded of them is what the name asks for.
+    """
+    if artefact in steps:
+        return steps[artefact]
+    crop = CropConfig.of_artefact(artefact)
+    if crop is None:
+        return None
+    former = (record for name, record in steps.items() if is_faces(name) and not CropConfig.of_artefact(name))
+    return next((record for record in former if not crop.differs_from(record.get("params", {}))), None)
+
+
+def is_faces(artefact: str) -> bool:
+    """Whether these are face crops, whatever their variant."""
+    return artefact.partition("@")[0] == "faces"
 
 
 class ClipFolder:
@@ -94,7 +115,18 @@ class ClipFolder:
 
     def has(self, artefact: str) -> bool:
         """Whether the artefact was made and its files are there."""
-        return artefact in self.meta.get("steps", {}) and all((self.path / f).exists() for f in self.files(artefact))
+        made = find_record(self.meta.get("steps", {}), artefact) is not None
+        return made and all((self.path / name).exists() for name in self.files(artefact))
+
+    def lacks_crops(self, crop: CropConfig) -> str | None:
+        """Why there are no face crops of these settings, or None; it names the settings of those that there are."""
+        if self.has(crop.artefact):
+            return None
+        others = [name for name in self.meta.get("steps", {}) if is_faces(name)]
+        if not others:
+            return f"has no {crop.artefact}; run preprocess"
+        named = CropConfig.of_artefact(others[-1])
+        return crop.differs_from(named.model_dump() if named else self.record(others[-1]).get("params", {}))
 
     def files(self, artefact: str) -> tuple[str, ...]:
         """Names of the artefact's files."""
@@ -106,7 +138,7 @@ class ClipFolder:
 
     def record(self, artefact: str) -> dict[str, Any]:
         """What preprocessing noted when it made an artefact: `params`, `files`, `facts`, `fingerprint`; else empty."""
-        return dict(self.meta.get("steps", {}).get(artefact, {}))
+        return dict(find_record(self.meta.get("steps", {}), artefact) or {})
 
     def audio(self, key: str = "audio") -> np.ndarray:
         """(n,) float32 mono in [-1, 1] at 16 kHz."""

@@ -19,6 +19,9 @@ from talkingface.faces import mesh as facemesh
 
 Blur = tuple[int, float]
 
+ARTEFACT = "faces@"
+"""What the names of face crops begin with."""
+
 
 class CropConfig(Section):
     """How a face is cut out of a frame.
@@ -38,6 +41,23 @@ class CropConfig(Section):
     margin: float = Field(5.0, ge=0)
     box: Literal["frame", "fixed"] = "frame"
     rule: Literal["iplap", "mesh"] = "iplap"
+
+    @property
+    def artefact(self) -> str:
+        """Name of the crops in a clip's folder, `faces@128-frame-iplap-relative-0.05`: other settings, other files."""
+        return f"{ARTEFACT}{self.size}-{self.box}-{self.rule}-{self.margin_mode}-{self.margin:.12g}"
+
+    @classmethod
+    def of_artefact(cls, name: str) -> CropConfig | None:
+        """The settings behind a name that `artefact` gave; None for any other name."""
+        parts = name.removeprefix(ARTEFACT).split("-", 4)  # the margin comes last: 1e-05 has a hyphen of its own
+        if not name.startswith(ARTEFACT) or len(parts) != 5:
+            return None
+        size, box, rule, margin_mode, margin = parts
+        try:
+            return cls(size=int(size), box=box, rule=rule, margin_mode=margin_mode, margin=float(margin))
+        except ValueError:
+            return None
 
     def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
         """Why crops made with the parameters `recorded` are not this crop, or None; unknown parameters do not count."""

@@ -134,7 +134,7 @@ class TalkingFaceModel(nn.Module):
     Attributes:
         Config: type of the `model:` section.
         plans: stage kind -> what such a stage needs.
-        artefacts: per-clip files that training reads.
+        artefacts: per-clip files that training reads; where they depend on settings, see `artefacts_for`.
         trains_without: those of `artefacts` that no training step reads: made with the others, for scoring and
             diagnosis, but a clip that lacks them, say one converted from older code, is trained on.
         official: published checkpoints.
@@ -162,6 +162,14 @@ class TalkingFaceModel(nn.Module):
         for kind in cls.plans:
             if not callable(getattr(cls, f"{kind}_step", None)):
                 raise TypeError(f"{cls.__name__} plans a '{kind}' stage but has no {kind}_step()")
+
+    @classmethod
+    def artefacts_for(cls, config: Section) -> tuple[str, ...]:
+        """Per-clip files that training with these settings reads; `artefacts` unless a model says otherwise.
+
+        For example `("mel", config.crop.artefact)`: crops of other settings then lie beside these and stay.
+        """
+        return cls.artefacts
 
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from talkingface.clips.folder import FORMAT, read_meta
+from talkingface.clips.folder import FORMAT, find_record, read_meta
 from talkingface.clips.layouts import ClipItem
 from talkingface.errors import NoFaceError, OutputError, TalkingFaceError
 from talkingface.files import output_error
@@ -58,9 +58,9 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
         same = prints.get(by.get("artefact")) == by.get("fingerprint") and limits == by.get("limits", {})
         return _rejection(item, meta) if same else None
     stored = meta.get("steps", {})
-    if any(not _made(folder, stored.get(name), wanted) for name, wanted in prints.items()):
+    if any(not _made(folder, stored, name, wanted) for name, wanted in prints.items()):
         return None
-    if any(step.judge(stored[step.artefact].get("facts", {})) for step in job.steps):
+    if any(step.judge(_facts(stored, step)) for step in job.steps):
         return None
     return Outcome(item.clip_id, OK, frames=int(meta.get("frames", 0)), facts=facts_of(meta))
 
@@ -128,7 +128,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     source = describe_source(item, folder, old.get("source", {}))
     prints = job.fingerprints(source)
     meta = _base_meta(item, job) | {"source": source} | _kept(old, source)
-    todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"].get(s.artefact), prints[s.artefact])]
+    todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"], s.artefact, prints[s.artefact])]
     _set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)
     context = ClipContext(item, folder, scratch_folder(folder), job.settings, job.fps, video, job.cache_bytes)
@@ -137,7 +137,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
         try:
             if step in todo:
                 outcome.seconds[step.artefact] = run_step(step, context, meta, prints[step.artefact])
-            if verdict := step.judge(meta["steps"][step.artefact].get("facts", {})):
+            if verdict := step.judge(_facts(meta["steps"], step)):
                 raise verdict
         except (Rejected, NoFaceError) as reason:
             meta |= {"status": REJECTED, "reason": " ".join(str(reason).split())}
@@ -195,6 +195,11 @@ def _base_meta(item: ClipItem, job: Job) -> dict[str, Any]:
     }
 
 
-def _made(folder: Path, record: dict[str, Any] | None, fingerprint: str) -> bool:
+def _facts(steps: dict[str, Any], step: Step) -> dict[str, Any]:
+    return (find_record(steps, step.artefact) or {}).get("facts", {})
+
+
+def _made(folder: Path, steps: dict[str, Any], artefact: str, fingerprint: str) -> bool:
     """Whether an artefact is there and made as wanted."""
+    record = find_record(steps, artefact)
     return has_files(folder, record) and record.get("fingerprint") == fingerprint

@@ -10,18 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from talkingface.clips.folder import find_record, is_faces
 from talkingface.clips.layouts import ClipItem
 from talkingface.faces.crop import todays_crop
-from talkingface.preprocess.artefacts import clean, has_files, run_step, scratch_folder, write_meta
+from talkingface.preprocess.artefacts import clean, has_files, run_step, scratch_folder
 from talkingface.preprocess.job import Job
 from talkingface.preprocess.outcome import FAILED, OK, Outcome, facts_of
 from talkingface.preprocess.step import ClipContext, Step
 
 IMPORTED = "imported"
 """Key in `clip.json` (its value: the layout), and fingerprint of artefacts that were not made from a video."""
-
-# What the first converter called Wav2Lip's crops, with the detector's name as rule, and what models ask for.
-_FORMER_FACES = ("faces", "faces@wav2lip")
 
 
 def is_orphan(item: ClipItem, meta: Mapping[str, Any]) -> bool:
@@ -34,21 +32,16 @@ def orphan_outcome(item: ClipItem, folder: Path, meta: Mapping[str, Any], job: J
     if meta.get("status") != OK:
         return Outcome(item.clip_id, str(meta.get("status")), str(meta.get("reason", "")))
     steps = meta.get("steps", {})
-    if _former_faces(meta) or _makeable(folder, steps, job):
+    if _makeable(folder, steps, job):
         return None
-    reasons = [why for step in _needed(job) if (why := _lacks(folder, steps.get(step.artefact), step))]
+    reasons = [why for step in _needed(job) if (why := _lacks(folder, steps, step))]
     status = FAILED if reasons else OK
     return Outcome(item.clip_id, status, "; ".join(reasons), frames=int(meta.get("frames", 0)), facts=facts_of(meta))
 
 
 def complete_orphan(item: ClipItem, folder: Path, meta: dict[str, Any], job: Job) -> Outcome:
-    """Make what follows from the clip's artefacts without a video; those of older versions get today's names."""
+    """Make what follows from the clip's artefacts without a video."""
     clean(folder)
-    if _former_faces(meta):
-        former, name = _FORMER_FACES
-        record = meta["steps"].pop(former)
-        meta["steps"][name] = {**record, "params": todays_crop(record["params"])}
-        write_meta(folder, meta)
     made: dict[str, float] = {}
     while todo := [step for step in _makeable(folder, meta["steps"], job) if step.artefact not in made]:
         context = ClipContext(item, folder, scratch_folder(folder), job.settings, job.fps, False, job.cache_bytes)
@@ -57,12 +50,6 @@ def complete_orphan(item: ClipItem, folder: Path, meta: dict[str, Any], job: Job
     assert outcome is not None, f"{item.clip_id}: still something to make"
     outcome.made, outcome.seconds = tuple(made), made
     return outcome
-
-
-def _former_faces(meta: Mapping[str, Any]) -> bool:
-    former, name = _FORMER_FACES
-    steps = meta.get("steps", {})
-    return name not in steps and steps.get(former, {}).get("params", {}).get("rule") == "s3fd"
 
 
 def _needed(job: Job) -> list[Step]:
@@ -76,20 +63,25 @@ def _makeable(folder: Path, steps: Mapping[str, Any], job: Job) -> list[Step]:
         for step in _needed(job)
         if step.needs
         and not step.reads_video
-        and all(has_files(folder, steps.get(name)) for name in step.needs)
-        and _lacks(folder, steps.get(step.artefact), step)
+        and all(has_files(folder, find_record(steps, name)) for name in step.needs)
+        and _lacks(folder, steps, step)
     ]
 
 
-def _lacks(folder: Path, record: Mapping[str, Any] | None, step: Step) -> str:
+def _lacks(folder: Path, steps: Mapping[str, Any], step: Step) -> str:
     """What is wrong with an artefact; empty where it is there and agrees with the parameters known of it."""
+    record = find_record(steps, step.artefact)
+    if record is None and is_faces(step.artefact):  # name the crops that there are
+        record = next((other for name, other in steps.items() if is_faces(name)), None)
     if not has_files(folder, record):
         return f"has no {step.artefact}, which cannot be made without its video"
-    other = {key: value for key, value in record.get("params", {}).items() if step.params.get(key, value) != value}
+    known = record.get("params", {})
+    known = todays_crop(known) if is_faces(step.artefact) else known
+    other = {key: value for key, value in known.items() if step.params.get(key, value) != value}
     if not other:
         return ""
     asked = ", ".join(f"{key} {step.params[key]}" for key in other)
     has = ", ".join(f"{key} {value}" for key, value in other.items())
     options = " ".join(f"--model.crop.{key}={value}" for key, value in other.items())
-    advice = f"; train with {options}" if step.kind == "faces" else ""
-    return f"its {step.artefact} were converted with {has}, asked for is {asked}, and there is no video{advice}"
+    advice = f"; train with {options}" if is_faces(step.artefact) else ""
+    return f"its {step.kind} were converted with {has}, asked for is {asked}, and there is no video{advice}"

@@ -149,8 +149,8 @@ def ensure(
 
     Args:
         config: the resolved configuration.
-        model_cls: model class; its `artefacts` and `step_settings` say what is needed, and `trains_without` what is not
-            asked of clips that have no video.
+        model_cls: model class; its `artefacts_for` and `step_settings` say what is needed, and `trains_without` what is
+            not asked of clips that have no video.
         model_config: the model's configuration; default `config.model`.
         force: make everything again.
         artefacts: make these alone (and what they need) and leave the others as they are, for example the faces that a
@@ -166,7 +166,7 @@ def ensure(
     """
     model_config = config.model if model_config is None else model_config
     settings = config.preprocess.model_copy(update={"force": force or config.preprocess.force})
-    wanted = model_cls.artefacts if artefacts is None else artefacts
+    wanted = model_cls.artefacts_for(model_config) if artefacts is None else artefacts
     steps = plan_steps(wanted, model_cls.step_settings(model_config), settings)
     layout = make_layout(config)
     layout.check_lists(config)

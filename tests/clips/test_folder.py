@@ -191,7 +191,7 @@ def test_crops_are_decoded_once_where_all_fit_and_are_the_same_where_they_do_not
     read = FaceStore.read
     monkeypatch.setattr(FaceStore, "read", lambda self, frames: asked.append(list(frames)) or read(self, frames))
     data = Draws(clips, "train", {"cache_mb": cache_mb})
-    faces, frames = clips[0].faces(), np.array([[7, 8], [8, 0]])
+    faces, frames = clips[0].faces(drawn_clips.CROP.artefact), np.array([[7, 8], [8, 0]])
     first, second = (data.crops(clips[0], faces, frames) for _ in range(2))
     expected = np.stack([read(faces, row) for row in frames])
     np.testing.assert_array_equal(first, expected)

@@ -138,3 +138,20 @@ def test_contour_mask_needs_mesh_points_and_takes_fan_points():
     assert face.contour_mask(points, (200, 200), kind="fan68").shape == (200, 200)
     with pytest.raises(DataError, match="fan68"):
         face.contour_mask(points[:68], (200, 200))
+
+
+def test_crops_are_named_by_all_their_settings():
+    settings = [
+        {"size": 96},
+        {"box": "fixed"},
+        {"rule": "mesh"},
+        {"margin_mode": "relative"},
+        {"margin": 0.05},
+        {"margin": 1e-5},
+    ]
+    crops = [CropConfig(**each) for each in ({}, *settings)]
+    names = [crop.artefact for crop in crops]
+    assert names[0] == "faces@128-frame-iplap-px-5" and len({name.lower() for name in names}) == len(settings) + 1
+    assert [CropConfig.of_artefact(name) for name in names] == crops
+    for other in ("faces", "faces@wav2lip", "mel@reflect", "faces@a-frame-mesh-px-5", "faces@96-oval-mesh-px-5"):
+        assert CropConfig.of_artefact(other) is None

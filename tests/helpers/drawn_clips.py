@@ -17,6 +17,7 @@ from talkingface.sound.mel import melspectrogram
 
 HEIGHT, WIDTH = 120, 128
 CENTRE = np.array([64.0, 58.0])
+CROP = CropConfig(size=32, margin_mode="relative", margin=0.05)
 
 
 def opening(count: int, phase: float = 0.0) -> np.ndarray:
@@ -66,11 +67,11 @@ def make_clip(
     speaker: str = "",
     phase: float = 0.0,
     gone: tuple[int, ...] = (),
-    faces: str = "faces",
     mel: str = "mel",
 ) -> ClipFolder:
-    """Write a prepared clip; frames `gone` have no face. `faces` and `mel` name these artefacts."""
-    crop = crop or CropConfig(size=32, margin_mode="relative", margin=0.05)
+    """Write a prepared clip; frames `gone` have no face. `mel` names this artefact."""
+    crop = crop or CROP
+    faces = crop.artefact
     folder = root / clip_id
     folder.mkdir(parents=True)
     wide = opening(count, phase)

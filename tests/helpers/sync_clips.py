@@ -13,7 +13,7 @@ from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import ClipFolder
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.track import LandmarkTrack
-from talkingface.lipsync.expert.judge import CROP
+from talkingface.lipsync.expert.inputs import CROP
 
 SIDE = 48
 # Of the chance alarm: few clips and windows scatter more than the thousands behind the usual limits.
@@ -98,11 +98,13 @@ def make_sync_clip(
     faces = np.repeat(faces[:1], frames, axis=0) if still else faces
     boxes = np.tile(np.array([10, 10, 100, 100], np.float32), (frames, 1))
     boxes[list(gone)] = np.nan
-    writer = FaceWriter(folder, "faces@wav2lip", "npy")
+    crop = CROP.model_copy(update={"size": size})
+    writer = FaceWriter(folder, crop.artefact, "npy")
     for index, face in enumerate(faces):
         writer.add(None if index in gone else face)
-    files = writer.close(boxes, {**CROP.model_dump(), "size": size, "frame_hw": [128, 128]})
-    steps = {"landmarks": {"files": []}, "mel@reflect": {"files": []}, "faces@wav2lip": {"files": list(files)}}
+    files = writer.close(boxes, {**crop.model_dump(), "frame_hw": [128, 128]})
+    packed = {"params": crop.model_dump(), "files": list(files)}
+    steps = {"landmarks": {"files": []}, "mel@reflect": {"files": []}, crop.artefact: packed}
     meta = {"format": 1, "clip_id": clip_id, "status": "ok", "frames": frames, "fps": 25.0, "speaker": speaker}
     (folder / "clip.json").write_text(json.dumps({**meta, "steps": steps}))
     return ClipFolder(folder, clip_id=clip_id)

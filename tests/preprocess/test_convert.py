@@ -55,7 +55,7 @@ def test_iplap_clip_becomes_a_clip_folder(tmp_path):
     clip = ClipFolder(tmp_path / "out" / "s1/001")
     assert (clip.status, len(clip), clip.speaker) == ("ok", 6, "s1")
     assert clip.mel().shape == (80, 30) and clip.mel().dtype == np.float32
-    track, faces = clip.track(), clip.faces()
+    track, faces = clip.track(), clip.faces("faces@128-frame-iplap-px-5")
     np.testing.assert_array_equal(track.found, [1, 1, 1, 0, 1, 1])
     assert track.valid.all() and not faces.valid[3]
     order = list(facemesh.IPLAP_ORDER)
@@ -132,7 +132,7 @@ def test_wav2lip_folder_becomes_a_clip_folder(tmp_path):
     report = convert_legacy("wav2lip", {"faces": tmp_path / "old"}, tmp_path / "out", size=96, progress=False)
     assert report.ok_ids == ["s1/001"], report.table()
     clip = ClipFolder(tmp_path / "out/s1/001")
-    faces = clip.faces("faces@wav2lip")
+    faces = clip.faces("faces@96-frame-mesh-relative-0")
     assert len(faces) == 4 and faces[3].shape == (96, 96, 3) and not faces.valid[2]
     assert faces[0][40, 40, 2] > 180 and faces[0][40, 40, 0] < 60
     np.testing.assert_allclose(clip.audio(), sound, atol=1e-4)

@@ -20,6 +20,7 @@ from talkingface.plugin.configuration import load_config
 from talkingface.workflow import prepare
 
 CROP = {"size": 48, "margin_mode": "relative", "margin": 0.0, "box": "frame", "rule": "mesh"}
+FACES = CropConfig(**CROP).artefact
 IPLAP_CROP = {"size": 128, "margin_mode": "px", "margin": 5.0, "box": "frame", "rule": "iplap"}
 
 
@@ -66,7 +67,7 @@ def test_a_wav2lip_tree_becomes_what_wav2lip_and_syncnet_read(clips, wav2lip):
     name, source = next(iter(clips.items()))
     clip = ClipFolder(wav2lip / name)
     assert (clip.status, clip.imported, clip.speaker, len(clip)) == ("ok", "wav2lip", name.split("/")[0], 29)
-    faces = clip.faces("faces@wav2lip")
+    faces = clip.faces(FACES)
     assert faces.size == 48 and faces.valid.all() and CropConfig(**CROP).differs_from(faces.meta) is None
     np.testing.assert_allclose(clip.audio(), source.audio(), atol=1e-4)
     assert clip.mel("mel@reflect").shape[1] == pytest.approx(len(source.audio()) / 200, abs=1)
@@ -149,14 +150,14 @@ def test_clips_that_the_first_converter_wrote_are_trained_on(wav2lip, tmp_path):
     shutil.copytree(wav2lip, prepared)
     for folder in {path.parent for path in prepared.rglob("clip.json")}:
         meta = read_meta(folder)
-        steps, store = meta["steps"], FaceStore(folder, "faces@wav2lip")
+        steps, store = meta["steps"], FaceStore(folder, FACES)
         crop = {"size": 48, "margin_mode": "px", "margin": 0.0, "box": "frame", "rule": "s3fd"}
         described = np.array(json.dumps({**crop, "frame_hw": [48, 48], "storage": "jpeg"}))
         np.savez(folder / "faces.npz", boxes=store.boxes, offsets=store.offsets, meta=described)
-        (folder / "faces@wav2lip.npz").unlink()
-        (folder / "faces@wav2lip.bin").rename(folder / "faces.bin")
+        (folder / f"{FACES}.npz").unlink()
+        (folder / f"{FACES}.bin").rename(folder / "faces.bin")
         (folder / "mel@reflect.npy").rename(folder / "mel.npy")
-        steps["faces"] = {**steps.pop("faces@wav2lip"), "params": crop, "files": ["faces.npz", "faces.bin"]}
+        steps["faces"] = {**steps.pop(FACES), "params": crop, "files": ["faces.npz", "faces.bin"]}
         steps["mel"] = {**steps.pop("mel@reflect"), "params": {}, "files": ["mel.npy"]}
         (folder / "clip.json").write_text(json.dumps(meta))
     before = content(prepared)
@@ -164,7 +165,7 @@ def test_clips_that_the_first_converter_wrote_are_trained_on(wav2lip, tmp_path):
     name = next(iter(before)).parent.relative_to(prepared)
     clip, made_now = ClipFolder(prepared / name), ClipFolder(wav2lip / name)
     np.testing.assert_array_equal(clip.mel("mel@reflect"), made_now.mel("mel@reflect"))
-    np.testing.assert_array_equal(clip.faces("faces@wav2lip")[3], made_now.faces("faces@wav2lip")[3])
+    np.testing.assert_array_equal(clip.faces(FACES)[3], made_now.faces(FACES)[3])
     after = content(prepared)
     assert all(after[path] == data for path, data in before.items() if path.suffix != ".json")
     assert main(["train", *options("SyncNet", prepared, tmp_path / "again", CROP)]) == 0

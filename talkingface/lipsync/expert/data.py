@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import Section
+from talkingface.lipsync.expert.inputs import MEL
 from talkingface.networks.sync_expert import FRAMES
 from talkingface.sound.mel import MEL_WIDTH
 
@@ -98,16 +99,10 @@ class SyncWindows(ClipDataset):
     sound from the first of these frames on; `starts` (K,) int64, where in the clip the sound begins, in frames. In
     training with objective `published`, K = 1 and there is `in_sync` (1,) float32: 0 where the mouths are those of
     another window.
-
-    Attributes:
-        faces_artefact: name of the face crops.
-        mel_artefact: name of the mel.
     """
 
     Options = SyncWindowOptions
     options: SyncWindowOptions
-    faces_artefact: ClassVar[str] = "faces@wav2lip"
-    mel_artefact: ClassVar[str] = "mel@reflect"
 
     @property
     def min_frames(self) -> int:
@@ -116,9 +111,9 @@ class SyncWindows(ClipDataset):
 
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None."""
-        if reason := super().usable(clip):
+        if reason := super().usable(clip) or clip.lacks_crops(self.model_config.crop):
             return reason
-        faces, mel = clip.faces(self.faces_artefact), clip.mel(self.mel_artefact)
+        faces, mel = clip.faces(self.model_config.crop.artefact), clip.mel(MEL)
         if reason := self.model_config.crop.differs_from(faces.meta):
             return reason
         if len(sync_starts(faces.valid, known_columns(clip, mel.shape[1]), clip.fps)) < self.options.windows:
@@ -150,7 +145,7 @@ class SyncWindows(ClipDataset):
         return self.cached(clip, "source", lambda: self._read_source(clip))
 
     def _read_source(self, clip: ClipFolder) -> ClipWindows:
-        faces, mel = clip.faces(self.faces_artefact), clip.mel(self.mel_artefact)
+        faces, mel = clip.faces(self.model_config.crop.artefact), clip.mel(MEL)
         return ClipWindows(faces, mel, sync_starts(faces.valid, known_columns(clip, mel.shape[1]), clip.fps))
 
     def _draw_starts(self, starts: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -20,9 +20,10 @@ from talkingface.errors import CheckpointError, DataError, Unavailable
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.lipsync.expert.data import sync_starts
 from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip
+from talkingface.lipsync.expert.inputs import CROP, MEL_CONFIG, PUBLISHED_CROP
 from talkingface.networks.sync_expert import FRAMES, SIZES, SyncExpert
 from talkingface.sound import SAMPLE_RATE
-from talkingface.sound.mel import MelConfig, melspectrogram
+from talkingface.sound.mel import melspectrogram
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.published import FILES, is_published, locate, sha256_of
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 
 EXPERT = "sync_expert"
 FEWEST = 4  # channels of a layer, however small the width; see `blocks.scaled`
-CROP = CropConfig(size=96, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
-PUBLISHED_CROP = CropConfig(size=96, margin_mode="relative", margin=0.0, box="frame", rule="mesh")
-"""Of published experts, which learnt from the detector's boxes as they are."""
-
-MEL = MelConfig(pad_mode="reflect")
 
 
 @dataclass(frozen=True)
@@ -115,9 +111,9 @@ class Judge:
         Raises:
             DataError: no window of five frames has a face and sound throughout.
         """
-        if len(audio) <= MEL.n_fft // 2:
+        if len(audio) <= MEL_CONFIG.n_fft // 2:
             raise DataError(f"{len(audio) / SAMPLE_RATE:.2f} s of sound are too short")
-        mel = melspectrogram(audio, MEL)
+        mel = melspectrogram(audio, MEL_CONFIG)
         clip = embed_clip(self.network, halves, mel, sync_starts(valid, mel.shape[1], fps), fps, batch)
         if not len(clip.starts):
             raise DataError(f"no {FRAMES} consecutive frames with a face and sound")

@@ -129,12 +129,12 @@ class LandmarkWindows(ClipDataset):
     def usable(self, clip: ClipFolder) -> str | None:
         """Load the clip into memory, or say why it cannot serve."""
         # The faces are the second stage's, but a crop that does not fit must not come out after days of training.
-        recorded = clip.record("faces").get("params", {})
-        if reason := super().usable(clip) or self.model_config.crop.differs_from(recorded):
+        crop = self.model_config.crop
+        if reason := super().usable(clip) or clip.lacks_crops(crop):
             return reason
         # What older code has cut is known only as it was cut: its landmarks are pixels of the crop.
-        boxes = clip.faces().boxes if clip.imported else None
-        points, mel = clip_points(stored_points(clip), self.model_config.crop, boxes), clip.mel()
+        boxes = clip.faces(crop.artefact).boxes if clip.imported else None
+        points, mel = clip_points(stored_points(clip), crop, boxes), clip.mel()
         if points.valid.sum() < self.min_frames:
             return f"fewer than {self.min_frames} frames with a face"
         starts = window_starts(points.valid, self.frames, mel.shape[1], clip.fps, context=2)
@@ -219,9 +219,9 @@ class RenderWindows(ClipDataset):
 
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None."""
-        if reason := super().usable(clip):
+        if reason := super().usable(clip) or clip.lacks_crops(self.model_config.crop):
             return reason
-        faces = clip.faces()
+        faces = clip.faces(self.model_config.crop.artefact)
         if reason := self.model_config.crop.differs_from(faces.meta):
             return reason
         valid = faces.valid
@@ -270,7 +270,7 @@ class RenderWindows(ClipDataset):
         return self.cached(clip, "arrays", lambda: self._read_arrays(clip))
 
     def _read_arrays(self, clip: ClipFolder) -> tuple[FaceStore, ClipPoints, np.ndarray, np.ndarray]:
-        faces = clip.faces()
+        faces = clip.faces(self.model_config.crop.artefact)
         # The boxes the crops were really cut with, whatever made them.
         points = clip_points(stored_points(clip), self.model_config.crop, faces.boxes)
         return faces, points, clip.mel(), window_starts(points.valid, self.frames)

@@ -67,7 +67,6 @@ class IPLAP(IPLAPNetworks):
     """Landmark generator (stage `landmark`) and renderer with discriminator (stage `render`)."""
 
     Config = IPLAPConfig
-    artefacts = ("audio", "mel", "landmarks", "faces")
     trains_without = ("audio",)
     evaluation_artefacts = ("audio", "mel", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {
@@ -105,9 +104,14 @@ class IPLAP(IPLAPNetworks):
         return ("landmark_generator", "renderer")
 
     @classmethod
+    def artefacts_for(cls, config: Section) -> tuple[str, ...]:
+        """Crops as these settings cut them, beside those of others."""
+        return ("audio", "mel", "landmarks", config.crop.artefact)
+
+    @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """Face crops as this model cuts them."""
-        return {"faces": config.crop.model_dump()}
+        return {config.crop.artefact: config.crop.model_dump()}
 
     @classmethod
     def check_overrides(cls, trained: Section, asked: Section) -> None:

@@ -17,9 +17,10 @@ from talkingface.evaluation.metric import Figure, mean_of
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line
 from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.setup import is_synthetic
-from talkingface.lipsync.expert.data import SyncWindows, known_columns, sync_starts
+from talkingface.lipsync.expert.data import known_columns, sync_starts
 from talkingface.lipsync.expert.embedding import embed_clip
-from talkingface.lipsync.expert.judge import MEL, inner_judge
+from talkingface.lipsync.expert.inputs import MEL, MEL_CONFIG
+from talkingface.lipsync.expert.judge import inner_judge
 from talkingface.lipsync.expert.plots import plot_clips, plot_sweeps
 from talkingface.lipsync.expert.scores import HIT_PROMINENCE, NEGATIVE_SHIFT, THRESHOLD, Sweep, clip_figures, sweep_of
 from talkingface.media import VideoReader
@@ -152,8 +153,7 @@ class SyncEvaluator:
         return "seen" if clip.speaker in self.speakers else "unseen"
 
     def _score(self, clip: ClipFolder, row: str) -> tuple[ClipScore, Sweep]:
-        stored = clip.has(SyncWindows.mel_artefact)
-        mel = clip.mel(SyncWindows.mel_artefact) if stored else melspectrogram(clip.audio(), MEL)
+        mel = clip.mel(MEL) if clip.has(MEL) else melspectrogram(clip.audio(), MEL_CONFIG)
         halves, valid = self._faces(clip)
         starts = sync_starts(valid[: len(halves)], known_columns(clip, mel.shape[1]), clip.fps)
         if len(starts) < 2:
@@ -172,8 +172,8 @@ class SyncEvaluator:
 
     def _faces(self, clip: ClipFolder) -> tuple[np.ndarray, np.ndarray]:
         """Lower halves, and which frames have a face: from stored crops, or from the video where those are others."""
-        if clip.has(SyncWindows.faces_artefact):
-            faces = clip.faces(SyncWindows.faces_artefact)
+        if clip.has(self.judge.crop.artefact):
+            faces = clip.faces(self.judge.crop.artefact)
             if not self.judge.crop.differs_from(faces.meta):
                 return faces.whole()[:, faces.size // 2 :], faces.valid
         track = clip.track()

@@ -17,6 +17,7 @@ from talkingface.config.sections import Section
 from talkingface.faces.crop import CropConfig
 from talkingface.lipsync.expert.config import SyncExpertConfig
 from talkingface.lipsync.expert.data import SyncWindows
+from talkingface.lipsync.expert.inputs import CROP, PUBLISHED_SETTINGS, expert_artefacts, expert_steps
 from talkingface.lipsync.expert.training import TrainsSyncExpert, build_expert, expert_size
 from talkingface.models.syncnet.evaluator import SyncEvaluator
 from talkingface.plugin.contract import Batch, Official, Plan, StepContext, TalkingFaceModel
@@ -24,9 +25,6 @@ from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
-
-# The detector's box as it is, as the published experts were trained; with another detector than s3fd the box differs.
-PUBLISHED_CROP = {"crop.margin": 0.0, "crop.box": "frame", "crop.rule": "mesh"}
 
 
 class SyncNetConfig(Section):
@@ -37,7 +35,7 @@ class SyncNetConfig(Section):
         expert: the network, and what is watched in training.
     """
 
-    crop: CropConfig = CropConfig(size=96, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
+    crop: CropConfig = CROP
     expert: SyncExpertConfig = SyncExpertConfig()
 
     @model_validator(mode="after")
@@ -51,12 +49,11 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
     """Tells whether a mouth and a sound belong together."""
 
     Config = SyncNetConfig
-    artefacts = ("audio", "landmarks", "mel@reflect", "faces@wav2lip")
     trains_without = ("audio", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {"expert": Plan(SyncWindows, trains=("sync_expert",))}
     official = (
-        Official("lipsync_expert.pth", "sync_expert", settings={"crop.size": 96, **PUBLISHED_CROP}),
-        Official("pretrain_sync_expert.pth", "sync_expert", settings={"crop.size": 128, **PUBLISHED_CROP}),
+        Official("lipsync_expert.pth", "sync_expert", settings={"crop.size": 96, **PUBLISHED_SETTINGS}),
+        Official("pretrain_sync_expert.pth", "sync_expert", settings={"crop.size": 128, **PUBLISHED_SETTINGS}),
     )
 
     def __init__(self, config: SyncNetConfig) -> None:
@@ -66,9 +63,14 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
         self.sync_expert = build_expert(config.expert, config.crop.size)
 
     @classmethod
+    def artefacts_for(cls, config: Section) -> tuple[str, ...]:
+        """Crops as these settings cut them, beside those of others."""
+        return expert_artefacts(config.crop)
+
+    @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """Crops as the expert sees them, and the mel of the published weights."""
-        return {"faces@wav2lip": config.crop.model_dump(), "mel@reflect": {"pad_mode": "reflect"}}
+        return expert_steps(config.crop)
 
     def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """The loss; see `TrainsSyncExpert.expert_validation`."""

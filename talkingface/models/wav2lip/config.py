@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from talkingface.config.sections import Section
 from talkingface.faces.crop import CropConfig
 from talkingface.lipsync.expert.config import SyncExpertConfig
+from talkingface.lipsync.expert.inputs import CROP
 from talkingface.models.wav2lip.networks import resolutions
 from talkingface.networks.sync_expert import SIZES as EXPERT_SIZES
 
@@ -110,7 +111,7 @@ class Wav2LipConfig(Section):
         inference: generation.
     """
 
-    crop: CropConfig = CropConfig(size=96, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
+    crop: CropConfig = CROP
     generator: GeneratorConfig = GeneratorConfig()
     expert: SyncExpertConfig = SyncExpertConfig()
     loss: LossConfig = LossConfig()

@@ -13,14 +13,12 @@ from pydantic import Field
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
 from talkingface.lipsync.expert.data import COLUMNS_PER_SECOND, known_columns
+from talkingface.lipsync.expert.inputs import MEL
 from talkingface.sound.mel import MEL_WIDTH
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
     from talkingface.models.wav2lip.config import Wav2LipConfig
-
-FACES, MEL = "faces@wav2lip", "mel@reflect"
-"""Artefacts, shared with the sync experts that are trained alone."""
 
 KNOWN_FPS = 25.0  # of the training; a mel window is moved in frames of this rate
 TRAINING_OFFSET = -1  # of the sound of a single frame, in frames: the window is roughly centred on the frame
@@ -98,7 +96,7 @@ class FaceWindows(ClipDataset):
 
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None."""
-        if reason := super().usable(clip):
+        if reason := super().usable(clip) or clip.lacks_crops(self.model_config.crop):
             return reason
         arrays = self._read_arrays(clip)
         if reason := self.model_config.crop.differs_from(arrays.faces.meta):
@@ -140,7 +138,7 @@ class FaceWindows(ClipDataset):
         return [self.window(clip, int(start), int(arrays.references[far])) for start in shown]
 
     def _read_arrays(self, clip: ClipFolder) -> ClipArrays:
-        faces, mel = clip.faces(FACES), clip.mel(MEL)
+        faces, mel = clip.faces(self.model_config.crop.artefact), clip.mel(MEL)
         windows, known = window_starts(faces.valid, self.options.frames), known_columns(clip, mel.shape[1])
         return ClipArrays(faces, mel, sounding_starts(windows, self.options.frames, known, clip.fps), windows)
 

@@ -20,10 +20,12 @@ from talkingface.config.sections import Section
 from talkingface.errors import ConfigError
 from talkingface.lipsync.expert.data import SyncWindows
 from talkingface.lipsync.expert.embedding import batch_statistics
+from talkingface.lipsync.expert.inputs import PUBLISHED_SETTINGS as EXPERT_SETTINGS
+from talkingface.lipsync.expert.inputs import expert_artefacts, expert_steps
 from talkingface.lipsync.expert.objectives import published_loss
 from talkingface.lipsync.expert.training import TrainsSyncExpert, warn_of_other_crop
 from talkingface.models.wav2lip.config import Wav2LipConfig
-from talkingface.models.wav2lip.data import FACES, MEL, FaceWindows
+from talkingface.models.wav2lip.data import FaceWindows
 from talkingface.models.wav2lip.generate import generate
 from talkingface.models.wav2lip.parts import Wav2LipNetworks
 from talkingface.models.wav2lip.preview import face_preview
@@ -43,10 +45,7 @@ log = logging.getLogger("talkingface")
 
 PUBLISHED_SETTINGS = {
     "crop.size": 96,
-    # The detector's box as it is; with another detector than s3fd the box differs. docs/wav2lip.md#published-weights
-    "crop.margin": 0.0,
-    "crop.box": "frame",
-    "crop.rule": "mesh",
+    **EXPERT_SETTINGS,  # the detector's box as it is: docs/wav2lip.md#published-weights
     "inference.pads": [0, 10, 0, 0],
     "inference.smooth": "published",
     "inference.mel_offset": 0,
@@ -58,7 +57,6 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
     """Sync expert (stage kind `expert`), generator (`generator`), generator against quality discriminator (`gan`)."""
 
     Config = Wav2LipConfig
-    artefacts = ("audio", MEL, "landmarks", FACES)
     trains_without = ("audio", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {
         "expert": Plan(SyncWindows, trains=("sync_expert",)),
@@ -80,9 +78,14 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
         return ("generator",)
 
     @classmethod
+    def artefacts_for(cls, config: Section) -> tuple[str, ...]:
+        """What its expert reads: crops as these settings cut them, beside those of others."""
+        return expert_artefacts(config.crop)
+
+    @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """Face crops as this model cuts them, and the mel of the published weights."""
-        return {FACES: config.crop.model_dump(), MEL: {"pad_mode": "reflect"}}
+        return expert_steps(config.crop)
 
     @property
     def keeps_frame_rate(self) -> bool:

@@ -121,10 +121,8 @@ def copy_audio(path: Path, target: Path) -> tuple[dict[str, Any], np.ndarray]:
     return record([default_file("audio")]), media.read_audio(target / default_file("audio"))
 
 
-def pack_faces(
-    pictures: Mapping[int, Path], count: int, target: Path, artefact: str, crop: CropConfig
-) -> dict[str, Any]:
-    """Pack numbered pictures as face crops; a missing number is a frame without a face.
+def pack_faces(pictures: Mapping[int, Path], count: int, target: Path, crop: CropConfig) -> dict[str, Any]:
+    """Pack numbered pictures as the artefact `crop.artefact`; a missing number is a frame without a face.
 
     The crop itself is the picture: every box is the whole of it.
 
@@ -135,7 +133,7 @@ def pack_faces(
         DataError: a picture is damaged.
     """
     side = crop.size
-    writer = FaceWriter(target, artefact)
+    writer = FaceWriter(target, crop.artefact)
     boxes = np.full((count, 4), np.nan, dtype=np.float32)
     for index in range(count):
         if index not in pictures:

@@ -53,7 +53,7 @@ class IPLAPConverter(Converter):
         steps = {"landmarks": record([default_file("landmarks")])}
         if "faces" in self.roots:
             pictures = numbered(self.roots["faces"] / clip_id, PICTURES)
-            steps["faces"] = pack_faces(pictures, count, target, "faces", CROP)
+            steps[CROP.artefact] = pack_faces(pictures, count, target, CROP)
         if "audio" in self.roots:
             steps |= _sound(self.roots["audio"] / clip_id, target)
         return {"frames": count, "steps": steps}

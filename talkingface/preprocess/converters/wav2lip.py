@@ -24,8 +24,8 @@ from talkingface.preprocess.converters.base import (
 from talkingface.preprocess.step import Rejected
 from talkingface.sound.mel import MelConfig, melspectrogram
 
-FACES, MEL = "faces@wav2lip", "mel@reflect"
-"""What Wav2Lip and SyncNet read."""
+MEL = "mel@reflect"
+"""What Wav2Lip and SyncNet read; the name of their faces follows from the crop."""
 
 MEL_CONFIG = MelConfig(pad_mode="reflect")  # of the published weights
 SPARE_FRAMES = 3  # by so many a clip may have more pictures than its sound lasts
@@ -58,7 +58,7 @@ class Wav2LipConverter(Converter):
         steps = {
             "audio": audio,
             MEL: record([default_file(MEL)], **dataclasses.asdict(MEL_CONFIG)),
-            FACES: pack_faces(pictures, count, target, FACES, self.crop),
+            self.crop.artefact: pack_faces(pictures, count, target, self.crop),
         }
         return {"frames": count, "steps": steps}
 

@@ -38,7 +38,7 @@ def test_a_window_is_five_lower_halves_and_the_sound_from_their_first_frame_on(c
     item = windows([clip])[3]
     assert item["faces"].shape == (8, 5, 24, 48, 3) and item["faces"].dtype == np.uint8
     assert item["mel"].shape == (8, 1, 80, 16) and item["mel"].dtype == np.float32
-    crops, mel = clip.faces("faces@wav2lip").read(range(60)), clip.mel("mel@reflect")
+    crops, mel = clip.faces(CONFIG.crop.artefact).read(range(60)), clip.mel("mel@reflect")
     for number, start in enumerate(item["starts"]):
         np.testing.assert_array_equal(item["faces"][number], crops[start : start + 5, 24:])
         column = int(80 * start / 25)
@@ -123,7 +123,8 @@ def test_few_hard_negatives_are_drawn_as_often_as_asked_for(clip):
     by_accident = 0.036
     share = np.mean([abs(int(a) - int(b)) == 2 for a, b in pairs])
     assert share == pytest.approx(0.2 + 0.8 * by_accident, abs=0.05)  # of two windows a tenth
-    data, crops = windows([clip], objective="published", **options), clip.faces("faces@wav2lip").read(range(60))[:, 24:]
+    data = windows([clip], objective="published", **options)
+    crops = clip.faces(CONFIG.crop.artefact).read(range(60))[:, 24:]
     others = [item for item in (data[key] for key in range(1000)) if not item["in_sync"][0]]
     distances = [
         abs(int(item["starts"][0]) - int(np.flatnonzero((crops == item["faces"][0, 0]).all(axis=(1, 2, 3)))[0]))
@@ -140,7 +141,7 @@ def test_held_out_windows_are_the_same_whatever_the_negatives_of_the_training(cl
 
 def test_published_items_are_one_sound_with_its_own_or_another_mouth_of_the_clip(clip):
     data = windows([clip], objective="published")
-    crops = clip.faces("faces@wav2lip").read(range(60))[:, 24:]
+    crops = clip.faces(CONFIG.crop.artefact).read(range(60))[:, 24:]
     labels = []
     for key in range(200):
         item = data[key]
@@ -176,7 +177,7 @@ def change(**parts) -> Change:
 
 
 def test_each_augmentation_changes_what_it_says(clip):
-    crops = clip.faces("faces@wav2lip").read(range(5))[None]
+    crops = clip.faces(CONFIG.crop.artefact).read(range(5))[None]
     lower = crops[:, :, 24:]
     np.testing.assert_array_equal(change().faces(crops), lower)
     np.testing.assert_array_equal(change(mirrored=True).faces(crops), lower[..., ::-1, :])

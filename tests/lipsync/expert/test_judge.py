@@ -20,9 +20,8 @@ from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.evaluation.sample import EvalSample
 from talkingface.lipsync.expert import judge as sync_judge
 from talkingface.lipsync.expert.embedding import batch_statistics, embed_clip
+from talkingface.lipsync.expert.inputs import CROP, MEL_CONFIG
 from talkingface.lipsync.expert.judge import (
-    CROP,
-    MEL,
     Judge,
     _shapes,
     _width,
@@ -210,7 +209,7 @@ def test_a_path_wins_and_is_also_looked_for_among_the_weights(runs, tmp_path):
 def test_the_offset_moves_with_the_sound_and_positive_means_earlier_audio(scene):
     """An expert that is a plain loudness meter, so that the right answer is known."""
     loud, _, track, sound = scene
-    columns = melspectrogram(sound, MEL).max(axis=0)
+    columns = melspectrogram(sound, MEL_CONFIG).max(axis=0)
     halves = np.repeat((255 * loud).astype(np.uint8), 24 * 48 * 3).reshape(len(loud), 24, 48, 3)
 
     class Meter(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import numpy as np
@@ -105,7 +104,7 @@ def test_items_depend_on_seed_and_key_alone(clips, make):
 
 def test_render_item_shows_the_target_and_other_frames(clips):
     data = render_windows(clips[:1], repeats=40)
-    faces = clips[0].faces()
+    faces = clips[0].faces(CONFIG.crop.artefact)
     points = clip_points(clips[0].track(), CONFIG.crop)
     for key in range(8):
         item = data[key]
@@ -137,18 +136,10 @@ def test_clips_that_cannot_serve_are_named(tmp_path, clips):
             make([bad], min_frames=45)
 
 
-def with_crop_recorded(clip, crop) -> ClipFolder:
-    """The clip as preprocessing leaves it, which notes its parameters in `clip.json`."""
-    meta = {**clip.meta, "steps": {**clip.meta["steps"]}}
-    meta["steps"]["faces"] = {**meta["steps"]["faces"], "params": crop.model_dump()}
-    (clip.path / "clip.json").write_text(json.dumps(meta))
-    return ClipFolder(clip.path)
-
-
 @pytest.mark.parametrize("change", [{"margin": 0.4}, {"size": 64}, {"box": "fixed"}])
 @pytest.mark.parametrize("kind", [LandmarkWindows, RenderWindows])
 def test_faces_cut_for_other_settings_are_refused(tmp_path, kind, change):
-    clip = with_crop_recorded(make_clip(tmp_path, "a/0", 40, CONFIG.crop), CONFIG.crop)
+    clip = make_clip(tmp_path, "a/0", 40, CONFIG.crop)
     assert len(kind([clip], "train", {}, CONFIG, 0)) == 1
     wanted = IPLAPConfig(crop=CONFIG.crop.model_copy(update=change))
     ((name, value),), old = change.items(), CONFIG.crop.model_dump()

@@ -14,6 +14,7 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError
 from talkingface.faces.crop import crop_face, face_boxes
+from talkingface.lipsync.expert.inputs import CROP
 from talkingface.lipsync.expert.scores import Sweep
 from talkingface.models.syncnet.evaluator import FIGURES, SyncEvaluator
 from talkingface.pipeline import Pipeline
@@ -103,7 +104,7 @@ def test_a_clip_that_cannot_be_scored_is_left_out_with_the_reason(model, clips, 
 
 def test_where_other_crops_are_stored_the_faces_are_cut_from_the_video(model, tmp_path):
     clip = make_sync_clip(tmp_path, "large", 1, size=96)
-    faces = clip.faces("faces@wav2lip").read(range(len(clip)))
+    faces = clip.faces(CROP.artefact).read(range(len(clip)))
     frames = np.full((len(clip), 128, 128, 3), 40, np.uint8)
     frames[:, 16:112, 16:112] = faces
     write_clip(tmp_path / "large.mp4", list(frames))

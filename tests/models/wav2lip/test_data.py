@@ -9,15 +9,16 @@ import torch
 from helpers.drawn_clips import make_clip
 from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
+from talkingface.lipsync.expert.inputs import MEL
 from talkingface.models.wav2lip.config import Wav2LipConfig
-from talkingface.models.wav2lip.data import FACES, MEL, FaceWindows, mel_starts, sounding_starts, window_starts
+from talkingface.models.wav2lip.data import FaceWindows, mel_starts, sounding_starts, window_starts
 from talkingface.models.wav2lip.pixels import network_faces, network_input
 
 CONFIG = Wav2LipConfig(crop={"size": 24, "margin_mode": "relative", "margin": 0.05, "box": "fixed", "rule": "mesh"})
 
 
 def clip(root, clip_id: str, count: int = 40, **more):
-    return make_clip(root, clip_id, count, CONFIG.crop, faces=FACES, mel=MEL, **more)
+    return make_clip(root, clip_id, count, CONFIG.crop, mel=MEL, **more)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_windows_avoid_frames_without_a_face():
 @pytest.mark.parametrize("frames", [5, 1])
 def test_an_item_is_what_the_clip_holds(clips, frames):
     data = windows(clips[:1], frames=frames)
-    faces, mel = clips[0].faces(FACES).read(range(40)), clips[0].mel(MEL)
+    faces, mel = clips[0].faces(CONFIG.crop.artefact).read(range(40)), clips[0].mel(MEL)
     seen = set()
     for key in range(60):
         item = data[key]
@@ -92,7 +93,7 @@ def test_an_item_is_what_the_clip_holds(clips, frames):
 
 
 def test_the_reference_may_overlap_the_window_unless_told_otherwise(clips):
-    faces = clips[0].faces(FACES).read(range(40))
+    faces = clips[0].faces(CONFIG.crop.artefact).read(range(40))
 
     def nearest(**options) -> int:
         data = windows(clips[:1], **options)
@@ -147,7 +148,7 @@ def test_items_depend_on_seed_and_key_alone(clips):
 
 
 def test_a_stretch_is_consecutive_and_has_one_reference(clips):
-    faces = clips[0].faces(FACES).read(range(40))
+    faces = clips[0].faces(CONFIG.crop.artefact).read(range(40))
     items = windows(clips, "val").stretch(20)
     shown = [frame_of(face, faces) for item in items for face in item["target"]]
     assert shown == list(range(1, 21))

@@ -14,8 +14,8 @@ from helpers.drawn_clips import make_clip
 from talkingface.config.sections import StageConfig
 from talkingface.devices import seed_everything
 from talkingface.errors import CheckpointError, ConfigError, RegistryError
+from talkingface.lipsync.expert.inputs import MEL
 from talkingface.models.wav2lip.config import Wav2LipConfig
-from talkingface.models.wav2lip.data import FACES, MEL
 from talkingface.models.wav2lip.model import Wav2Lip
 from talkingface.models.wav2lip.pixels import from_network, network_faces
 from talkingface.networks.sync_expert import sync_loss
@@ -168,7 +168,7 @@ def test_validation_reports_both_terms_and_single_frames_have_no_sync():
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     root, crop = tmp_path_factory.mktemp("clips"), config({}).config.model.crop
-    made = [make_clip(root, f"a/{k}", 24, crop, phase=k / 3, faces=FACES, mel=MEL) for k in range(3)]
+    made = [make_clip(root, f"a/{k}", 24, crop, phase=k / 3, mel=MEL) for k in range(3)]
     return {"train": made[:2], "val": made[2:]}
 
 
