@@ -279,10 +279,11 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     with pytest.raises(ValueError, match="multiple of 16, got 50"):
         page["LipConfig"](crop={"size": 50})
 
-    data = page["LipWindows"]([clip], "train", {"frames": 3}, None, 0)
+    config = page["LipConfig"](crop={"size": 32, "margin_mode": "relative", "margin": 0.05})  # as the clip was prepared
+    data = page["LipWindows"]([clip], "train", {"frames": 3}, config, 0)
     batch = {key: torch.as_tensor(np.asarray(value))[None] for key, value in data[0].items()}
     assert batch["mels"].shape == (1, 3, 80, 16)
-    model = page["LipGAN"](page["LipConfig"]())
+    model = page["LipGAN"](config)
     ctx = StepContext(StageConfig(name="s", kind="gan", epochs=1), epoch=1)
     updates = list(model.training_step(batch, ctx))
     assert [u.network for u in updates] == ["discriminator", "generator"] and "adversarial" in updates[1].losses
@@ -293,7 +294,7 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     assert Preprocessor(steps, settings, tmp_path, progress=False).run([item]).ok_ids == ["c"]
     assert np.load(tmp_path / "c" / "loudness.npy").shape == (len(clip),)
 
-    face = clip.faces()[0]
+    face = clip.faces(config.crop.artefact)[0]
     for index in (0, 2):
         (tmp_path / "old/s1/one").mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / f"old/s1/one/{index}.png"), face)
@@ -301,7 +302,8 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     assert cli.main(command) == 0
     converted = ClipFolder(tmp_path / "new/s1/one")
     assert (converted.status, len(converted), converted.imported) == ("ok", 3, "pictures")
-    assert converted.faces().valid.tolist() == [True, False, True] and converted.faces().size == 32
+    faces = converted.faces("faces@32-frame-iplap-px-0")
+    assert faces.valid.tolist() == [True, False, True] and faces.size == 32
 
     flicker = page["Flicker"]().update(EvalSample("c", "real", clip.video, clip.video))["flicker"]
     assert 0 < flicker < 20
