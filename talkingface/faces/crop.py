@@ -153,6 +153,11 @@ def crop_face(frame: np.ndarray, box: Sequence[float] | np.ndarray, size: int) -
     return cv2.resize(frame[y1:y2, x1:x2], (size, size), interpolation=cv2.INTER_LINEAR)
 
 
+def crop_faces(frames: Sequence[np.ndarray], boxes: np.ndarray, size: int) -> np.ndarray:
+    """The faces (k, size, size, 3) uint8 of k frames of any size, each cut out at its box (k, 4)."""
+    return np.stack([crop_face(frame, box, size) for frame, box in zip(frames, boxes, strict=True)])
+
+
 def relative_landmarks(points_px: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Landmarks relative to their (unrounded) boxes.
 

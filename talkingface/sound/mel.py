@@ -16,6 +16,7 @@ import numpy as np
 
 from talkingface.sound import SAMPLE_RATE
 
+COLUMNS_PER_SECOND = 80
 MEL_WIDTH = 16
 """Columns in the window of one video frame: 200 ms, five frames at 25 fps."""
 
@@ -62,11 +63,6 @@ class MelConfig:
             raise ValueError(f"win must lie in 1..n_fft ({self.n_fft}), got {self.win}")
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
             raise ValueError(f"mel bands {self.fmin}..{self.fmax} Hz do not fit under {self.sample_rate / 2} Hz")
-
-    @property
-    def columns_per_second(self) -> float:
-        """Columns of the spectrogram per second of audio."""
-        return self.sample_rate / self.hop
 
 
 def _hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
@@ -153,13 +149,29 @@ def melspectrogram(audio: np.ndarray, config: MelConfig = MelConfig()) -> np.nda
     return np.concatenate(blocks, axis=1)
 
 
-def mel_window_start(frame: int, fps: float = 25.0, columns_per_second: float = 80.0) -> int:
+def mel_window_start(frame: int, fps: float = 25.0) -> int:
     """First column of the window centred on a video frame: int(80 (frame - 2) / 25), floored also below zero.
 
     Frames 0 and 1 give a negative start; `mel_windows` pads for them.
     """
     # The published code truncates, which for frames 0 and 1 would move the window toward the future.
-    return math.floor(columns_per_second * (frame - 2) / fps)
+    return math.floor(COLUMNS_PER_SECOND * (frame - 2) / fps)
+
+
+def frame_columns(frames: np.ndarray, fps: float = 25.0, offset: int = 0) -> np.ndarray:
+    """First columns (n,) of windows that begin with video frames: int(80 f / 25), Wav2Lip's rule.
+
+    Args:
+        frames: (n,) frame numbers.
+        fps: frame rate they count in.
+        offset: 0 begins with the frame, as published for inference and for sync experts; -1 one frame of 40 ms earlier,
+            as published for the frames of a training window.
+    """
+    frames = np.asarray(frames)
+    if not offset:
+        return np.floor(COLUMNS_PER_SECOND * frames / fps).astype(np.int64)
+    # The offset counts at the rate of the training, whatever that of the film.
+    return np.floor(COLUMNS_PER_SECOND * (frames * (25.0 / fps) + offset) / 25.0).astype(np.int64)
 
 
 def mel_windows(mel: np.ndarray, frames: Sequence[int] | np.ndarray, fps: float = 25.0, width: int = 16) -> np.ndarray:
@@ -178,11 +190,21 @@ def mel_windows(mel: np.ndarray, frames: Sequence[int] | np.ndarray, fps: float 
         (n, bands, width) of the dtype of `mel`.
     """
     starts = np.array([mel_window_start(int(frame), fps) for frame in frames], dtype=np.int64)
-    columns = np.clip(starts[:, None] + np.arange(width), 0, mel.shape[1] - 1)
-    return np.ascontiguousarray(mel[:, columns].transpose(1, 0, 2))
+    return cut_windows(mel, starts, width)
 
 
 def cut_mel(mel: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Windows (m, 1, 80, 16) of a mel (80, L) from their first columns (m,); beyond an end the last column repeats."""
-    columns = np.clip(first[:, None] + np.arange(MEL_WIDTH), 0, mel.shape[1] - 1)
-    return np.ascontiguousarray(mel[:, columns].transpose(1, 0, 2), dtype=np.float32)[:, None]
+    return cut_windows(mel, first).astype(np.float32, copy=False)[:, None]
+
+
+def cut_windows(mel: np.ndarray, first: np.ndarray, width: int = MEL_WIDTH) -> np.ndarray:
+    """Windows (m, bands, width) of a mel (bands, L) from their first columns (m,): the one place where a mel is cut.
+
+    Beyond an end the outermost column repeats. Which columns belong to a frame is each paper's own rule:
+
+    * IP_LAP: centred on the frame, floor(80 (f - 2) / 25), see `mel_window_start`;
+    * Wav2Lip and its sync experts: beginning with the frame, int(80 f / 25), see `frame_columns`.
+    """
+    columns = np.clip(np.asarray(first)[:, None] + np.arange(width), 0, mel.shape[1] - 1)
+    return np.ascontiguousarray(mel[:, columns].transpose(1, 0, 2))

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from talkingface.sound import mel as module
-from talkingface.sound.mel import MelConfig, mel_basis, mel_window_start, mel_windows, melspectrogram
+from talkingface.sound.mel import (
+    MelConfig,
+    cut_windows,
+    frame_columns,
+    mel_basis,
+    mel_window_start,
+    mel_windows,
+    melspectrogram,
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +126,20 @@ def test_every_frame_of_the_published_loop_gets_the_same_window(speech):
 def test_it_needs_no_librosa():
     code = "import sys; sys.modules.update(librosa=None, scipy=None, torch=None, av=None); import talkingface.sound.mel"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_windows_that_begin_with_their_frame_by_hand():
+    assert frame_columns(np.arange(8)).tolist() == [0, 3, 6, 9, 12, 16, 19, 22]
+    assert frame_columns(np.arange(1, 5), offset=-1).tolist() == [0, 3, 6, 9]
+    assert frame_columns(np.array([0, 1, 2]), fps=50).tolist() == [0, 1, 3]
+    assert frame_columns(np.array([0, 2]), fps=50, offset=-1).tolist() == [
+        -4,
+        0,
+    ]  # frame 2 of 50 per second is at 40 ms
+
+
+def test_a_window_beyond_an_end_repeats_the_outermost_column():
+    mel = np.arange(20.0)[None].repeat(2, axis=0)
+    cut = cut_windows(mel, np.array([-3, 2, 10]))
+    assert cut.shape == (3, 2, 16) and cut[0, 0].tolist() == [0, 0, 0, *range(13)]
+    assert cut[1, 1].tolist() == list(range(2, 18)) and cut[2, 0].tolist() == [*range(10, 20), *[19] * 6]

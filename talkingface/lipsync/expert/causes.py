@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from talkingface.lipsync.expert.data import COLUMNS_PER_SECOND, MEL_FLOOR, MEL_PER_DB, spread_starts, sync_columns
+from talkingface.lipsync.expert.data import MEL_FLOOR, MEL_PER_DB, spread_starts
 from talkingface.lipsync.expert.embedding import embed_clips, embed_mixed, pair_cosines
 from talkingface.lipsync.expert.objectives import in_clip_loss
 from talkingface.lipsync.expert.scores import MAX_OFFSET, mean_figures, pair_figures
 from talkingface.lipsync.mouth_motion import best_lag, opening
 from talkingface.networks.sync_expert import FRAMES
-from talkingface.sound.mel import MEL_WIDTH
+from talkingface.sound.mel import COLUMNS_PER_SECOND, cut_windows, frame_columns
 from talkingface.training.optimizers import make_optimizer
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def check_silence(train: SyncWindows, clips: Sequence[ClipFolder]) -> Finding:
         _, mel, starts = train.source(clip)
         level = mel.max(axis=0)
         heard = level > max(level.max() - MEL_PER_DB * SILENCE_DB, MEL_FLOOR + 0.1)
-        columns = sync_columns(starts, clip.fps)[:, None] + np.arange(MEL_WIDTH)
-        silent += int((~heard[columns].any(axis=1)).sum())
+        silent += int((~cut_windows(heard[None], frame_columns(starts, clip.fps)).any(axis=(1, 2))).sum())
         windows += len(starts)
     text = f"{silent / windows:.0%} of the windows are silent"
     if silent / windows <= MOST_SILENT:

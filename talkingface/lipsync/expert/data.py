@@ -12,16 +12,15 @@ from pydantic import Field, model_validator
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.windows import known_columns, window_starts
 from talkingface.config.sections import Section
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.networks.sync_expert import FRAMES
-from talkingface.sound.mel import MEL_WIDTH
+from talkingface.sound.mel import MEL_WIDTH, cut_mel, frame_columns
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
 
-COLUMNS_PER_SECOND = 80  # of the mel
-BLURRED_COLUMNS = 2  # a column hears 25 ms to either side
 MEL_FLOOR = -4.0  # what silence is in the mel
 MEL_PER_DB = 0.08  # 100 dB span 8 units
 PUBLISHED_MIN_FRAMES = 16  # clips of 15 pictures and fewer are skipped
@@ -189,20 +188,6 @@ class SyncWindows(ClipDataset):
         return self.crops(clip, self.source(clip).faces, starts[:, None] + np.arange(FRAMES))
 
 
-def known_columns(clip: ClipFolder, columns: int) -> range:
-    """Mel columns, of as many, that hold nothing but sound of the clip.
-
-    Where filter `sync` has moved the sound into step with the picture, one end was filled with silence, which must not
-    pass for the sound of a mouth that speaks.
-    """
-    moved = clip.facts("audio").get("moved_frames", 0)
-    if not moved:
-        return range(columns)
-    rate = clip.facts("sync").get("fps", clip.fps)  # offsets count at the rate of the expert that measured them
-    filled = math.ceil(COLUMNS_PER_SECOND * abs(moved) / rate) + BLURRED_COLUMNS
-    return range(filled, columns) if moved > 0 else range(columns - filled)
-
-
 def sync_starts(valid: np.ndarray, mel_columns: int | range, fps: float = 25.0) -> np.ndarray:
     """First frames of the windows whose frames all have a face and whose sound is known.
 
@@ -212,22 +197,14 @@ def sync_starts(valid: np.ndarray, mel_columns: int | range, fps: float = 25.0) 
         fps: frame rate.
     """
     known = range(mel_columns) if isinstance(mel_columns, int) else mel_columns
-    if len(valid) < FRAMES:
-        return np.empty(0, np.int64)
-    starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, FRAMES).all(axis=1))
-    first = sync_columns(starts, fps)
+    starts = window_starts(valid, FRAMES)
+    first = frame_columns(starts, fps)
     return starts[(first >= known.start) & (first + MEL_WIDTH <= known.stop)]
-
-
-def sync_columns(starts: np.ndarray, fps: float = 25.0) -> np.ndarray:
-    """First mel column of windows, int(80 f / 25): sound and picture of a window begin together (official code)."""
-    return (COLUMNS_PER_SECOND * np.asarray(starts) / fps).astype(np.int64)
 
 
 def sync_mel_windows(mel: np.ndarray, starts: np.ndarray, fps: float = 25.0) -> np.ndarray:
     """(80, L) mel -> (n, 1, 80, 16), the sound of the windows that begin at the frames `starts`."""
-    columns = sync_columns(starts, fps)[:, None] + np.arange(MEL_WIDTH)
-    return np.ascontiguousarray(mel[:, columns].transpose(1, 0, 2)[:, None])
+    return cut_mel(mel, frame_columns(starts, fps))
 
 
 def spread_starts(starts: np.ndarray, count: int, distance: int, rng: np.random.Generator) -> np.ndarray:

@@ -13,38 +13,22 @@ from pydantic import Field
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.windows import window_starts
 from talkingface.faces.mesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE, LIPS_INNER_20, LIPS_OUTER_20
 from talkingface.faces.sketch import draw_sketches
 from talkingface.models.iplap.points import ClipPoints, clip_points, stored_points
-from talkingface.sound.mel import MEL_WIDTH, mel_windows
+from talkingface.sound.mel import COLUMNS_PER_SECOND, MEL_WIDTH, mel_windows
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
     from talkingface.models.iplap.config import IPLAPConfig
 
-COLUMNS_PER_SECOND = 80  # of the mel
 POSE, CONTENT = len(IPLAP_POSE), len(IPLAP_CONTENT)
 LIPS = len(LIPS_OUTER_20) + len(LIPS_INNER_20)
 
 
-def window_starts(
-    valid: np.ndarray, frames: int, mel_columns: int | None = None, fps: float = 25.0, context: int = 0
-) -> np.ndarray:
-    """First frames of the windows whose frames all have a face.
-
-    Args:
-        valid: (F,) bool, frames with a face.
-        frames: T, frames per window.
-        mel_columns: length of the clip's mel; given, every frame's mel window must lie inside the clip.
-        fps: frame rate.
-        context: frames left out at both ends of the clip.
-    """
-    if len(valid) < frames + 2 * context:
-        return np.empty(0, np.int64)
-    starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, frames).all(axis=1))
-    starts = starts[(starts >= context) & (starts <= len(valid) - frames - context)]
-    if mel_columns is None:
-        return starts
+def sounding_starts(starts: np.ndarray, frames: int, mel_columns: int, fps: float) -> np.ndarray:
+    """Those of the windows of `frames` frames beginning at `starts` whose mel windows all lie inside the clip."""
     last_column = np.floor(COLUMNS_PER_SECOND * (starts + frames - 1 - 2) / fps) + MEL_WIDTH
     return starts[(last_column <= mel_columns) & (starts >= 2)]
 
@@ -137,7 +121,8 @@ class LandmarkWindows(ClipDataset):
         points, mel = clip_points(stored_points(clip), crop, boxes), clip.mel()
         if points.valid.sum() < self.min_frames:
             return f"fewer than {self.min_frames} frames with a face"
-        starts = window_starts(points.valid, self.frames, mel.shape[1], clip.fps, context=2)
+        starts = window_starts(points.valid, self.frames, context=2)
+        starts = sounding_starts(starts, self.frames, mel.shape[1], clip.fps)
         if not len(starts):
             return f"no {self.frames} consecutive frames with a face and sound"
         self._loaded[clip.clip_id] = (points, np.ascontiguousarray(mel.T, dtype=np.float32), starts)

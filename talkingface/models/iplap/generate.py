@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from talkingface.clips.redraw import frame_batches
+from talkingface.clips.references import Lender, lenders
 from talkingface.clips.source import report_missing
 from talkingface.devices import resolve_precision
 from talkingface.errors import NoFaceError
-from talkingface.faces.crop import box_pixels, contour_mask, crop_face, paste_face, polygon_mask
+from talkingface.faces.crop import box_pixels, contour_mask, crop_faces, paste_face, polygon_mask
 from talkingface.faces.mesh import JAWLINE
 from talkingface.faces.sketch import draw_sketches
+from talkingface.media import FPS
 from talkingface.models.iplap.data import POSE, box_shapes
 from talkingface.models.iplap.mouth import Timeline, contents, smoothed
 from talkingface.models.iplap.pixels import from_network, network_images
@@ -40,7 +42,6 @@ log = logging.getLogger("talkingface")
 # Frames per pass. At 128 px one map of the published size is 4.2 MB per frame (256 x 64 x 64 x 4 bytes) and the twelve
 # SPADE modulations alone are 50 MB: 16 frames need 0.8 GB for them, and 2.7 GB for the references (`AUTO_ITEMS`).
 CPU_BATCH, GPU_BATCH = 8, 16
-KNOWN_FPS = 25.0  # of the training
 # Bridge of the nose between the ears: upper edge of the `lower` mask.
 NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 
@@ -59,30 +60,34 @@ def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.
     scene = Scene.look(model, source)
     order = np.asarray(source.order(audio.n_frames(source.fps)))
     report_missing(scene.points.valid, order, str(source.path), settings.no_face)
-    base = KNOWN_FPS if settings.fps == "keep" else None
+    base = FPS if settings.fps == "keep" else None
     timeline = Timeline.of(scene.points.valid, order, source.fps, model.config.landmark.window, base)
     groups = reference_groups(model, source, scene)
     mel = melspectrogram(audio.samples)
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     frames = iter(source.frames(order))
     for stretch, content in contents(model, scene.points, timeline, mel, groups, audio):
-        for start in range(0, len(stretch), batch):
-            rows = stretch[start : start + batch]
-            pictures = list(islice(frames, len(rows)))
-            panes = np.zeros((len(rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
+        for part in frame_batches(frames, order, scene.points.valid, stretch, batch):
+            panes = np.zeros((len(part.rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
             for group in groups:
-                mine = np.flatnonzero(group.serves[order[rows]] & scene.points.valid[order[rows]])
+                mine = part.faces[group.serves[part.shown[part.faces]]]
                 if not len(mine):
                     continue
                 drawn = render(
-                    *(model, scene, group, [pictures[k] for k in mine]),
-                    *(timeline, rows[mine], content[start : start + batch][mine], mel),
+                    model=model,
+                    scene=scene,
+                    group=group,
+                    pictures=[part.pictures[k] for k in mine],
+                    timeline=timeline,
+                    rows=part.rows[mine],
+                    content=content[part.rows[mine] - stretch[0]],
+                    mel=mel,
                 )
                 for k, face in zip(mine, drawn.faces, strict=True):
-                    pictures[k] = scene.paste(model, pictures[k], face, int(order[rows[k]]))
+                    part.pictures[k] = scene.paste(model, part.pictures[k], face, int(part.shown[k]))
                 if panes is not None:
                     panes[mine] = drawn.panes()
-            for k, picture in enumerate(pictures):
+            for k, picture in enumerate(part.pictures):
                 yield picture if panes is None else Drawn(picture, panes[k])
 
 
@@ -143,14 +148,20 @@ def reference_groups(model: IPLAPNetworks, source: Source, scene: Scene) -> list
     settings = model.config.inference
     origin = source.reference or source
     other = scene if origin is source else Scene.look(model, origin)
-    count, usable = len(scene.points.valid), np.flatnonzero(other.points.valid)
-    everything = [(np.ones(count, bool), usable)]
-    apart = settings.reference_policy == "other_half" or source.held_out
-    if apart and origin is source and not source.is_image:
-        first = np.arange(count) < (count + 1) // 2
-        halves = [(first, usable[~first[usable]]), (~first, usable[first[usable]])]
-        everything = halves if all(len(candidates) for _, candidates in halves) else everything
-    return [encode_group(model, origin, other, serves, candidates) for serves, candidates in everything]
+    groups = lenders(
+        source,
+        scene.points.valid,
+        None if origin is source else other.points.valid,
+        apart=settings.reference_policy == "other_half",
+    )
+    if not all(len(group.candidates) for group in groups):
+        if source.held_out and not source.is_image:
+            raise NoFaceError(
+                f"{source.path}: a face in one frame only, which would be its own reference; name another clip of this"
+                " person with --reference"
+            )
+        groups = [Lender(np.ones(len(scene.points.valid), bool), np.flatnonzero(other.points.valid))]
+    return [encode_group(model, origin, other, group.serves, group.candidates) for group in groups]
 
 
 def encode_group(
@@ -162,8 +173,8 @@ def encode_group(
     picture_frames = select_references(scene.openness, settings.ref_n, candidates)
     unique, position = np.unique(picture_frames, return_inverse=True)
     boxes = scene.points.boxes
-    crops = [crop_face(p, boxes[i], size) for i, p in zip(unique, origin.read(unique.tolist()), strict=True)]
-    faces = torch.from_numpy(np.stack(crops)[position]).to(model.device)
+    crops = crop_faces(origin.read(unique.tolist()), boxes[unique], size)
+    faces = torch.from_numpy(crops[position]).to(model.device)
     sketches = draw_sketches(scene.points.relative[picture_frames], box_shapes(boxes[picture_frames]), size)
     sketches = torch.from_numpy(sketches)[None, :, None].to(model.device)
     return ReferenceGroup(
@@ -228,7 +239,7 @@ def render(
         len(rows), window, 1, size, size
     )
     boxes = scene.points.boxes[timeline.order[rows]]
-    crops = np.stack([crop_face(picture, box, size) for picture, box in zip(pictures, boxes, strict=True)])
+    crops = crop_faces(pictures, boxes, size)
     faces = network_images(torch.from_numpy(crops).to(model.device))
     spoken = torch.from_numpy(cut_mel(mel, timeline.columns(rows, window // 2))).to(model.device)
     drive = torch.from_numpy(sketches).to(model.device)

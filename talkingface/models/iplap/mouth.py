@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from scipy.signal import savgol_filter
 
-from talkingface.models.iplap.data import COLUMNS_PER_SECOND, CONTENT, POSE
+from talkingface.faces.boxes import runs
+from talkingface.models.iplap.data import CONTENT, POSE
 from talkingface.models.iplap.points import ClipPoints
-from talkingface.sound.mel import cut_mel
+from talkingface.sound.mel import COLUMNS_PER_SECOND, cut_mel
 
 if TYPE_CHECKING:
     from talkingface.clips.source import Audio
@@ -196,8 +197,7 @@ def silence_gate(samples: np.ndarray, frames: int, fps: float, sample_rate: int,
 def smoothed(values: np.ndarray, valid: np.ndarray, window: int) -> np.ndarray:
     """Savitzky-Golay filter (order 2) over axis 0, within every unbroken run of valid entries of at least `window`."""
     result = values.copy()
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in runs(valid):
         if stop - start >= window:
             result[start:stop] = savgol_filter(values[start:stop], window, 2, axis=0)
     return result

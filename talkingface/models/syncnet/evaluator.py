@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from talkingface.clips.layouts import UNSEEN, make_layout
+from talkingface.clips.windows import known_columns
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.evaluation.bootstrap import SEED, mean_interval
@@ -17,7 +18,7 @@ from talkingface.evaluation.metric import Figure, mean_of
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line
 from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.setup import is_synthetic
-from talkingface.lipsync.expert.data import known_columns, sync_starts
+from talkingface.lipsync.expert.data import sync_starts
 from talkingface.lipsync.expert.embedding import embed_clip
 from talkingface.lipsync.expert.inputs import MEL, MEL_CONFIG
 from talkingface.lipsync.expert.judge import inner_judge

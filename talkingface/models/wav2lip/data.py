@@ -12,45 +12,25 @@ from pydantic import Field
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
-from talkingface.lipsync.expert.data import COLUMNS_PER_SECOND, known_columns
+from talkingface.clips.windows import known_columns, window_starts
 from talkingface.lipsync.expert.inputs import MEL
-from talkingface.sound.mel import MEL_WIDTH
+from talkingface.media import FPS
+from talkingface.sound.mel import MEL_WIDTH, cut_mel, frame_columns
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
     from talkingface.models.wav2lip.config import Wav2LipConfig
 
-KNOWN_FPS = 25.0  # of the training; a mel window is moved in frames of this rate
 TRAINING_OFFSET = -1  # of the sound of a single frame, in frames: the window is roughly centred on the frame
 
 
-def mel_starts(frames: np.ndarray, fps: float = KNOWN_FPS, offset: int = 0) -> np.ndarray:
-    """First mel columns of the 16-column windows of video frames: int(80 i / fps), moved by `offset` frames of 40 ms.
-
-    Args:
-        frames: (n,) frame numbers.
-        fps: frame rate they count in.
-        offset: 0 begins with the frame, as published for inference and for the window of the sync loss; -1 one frame
-            earlier, as published for the frames of a training window.
-    """
-    known = np.asarray(frames) * (KNOWN_FPS / fps) + offset
-    return np.floor(COLUMNS_PER_SECOND * known / KNOWN_FPS).astype(np.int64)
-
-
-def window_starts(valid: np.ndarray, frames: int) -> np.ndarray:
-    """First frames of the windows of `frames` frames that all have a face, from `valid` (F,)."""
-    if len(valid) < frames:
-        return np.empty(0, np.int64)
-    return np.flatnonzero(np.lib.stride_tricks.sliding_window_view(valid, frames).all(axis=1))
-
-
-def sounding_starts(starts: np.ndarray, frames: int, columns: range, fps: float = KNOWN_FPS) -> np.ndarray:
+def sounding_starts(starts: np.ndarray, frames: int, columns: range, fps: float = FPS) -> np.ndarray:
     """Those of the windows beginning at `starts` whose mel windows all lie inside the mel `columns`.
 
     As published, frame 0 never begins a window: its own sound would begin before the clip.
     """
-    last = np.maximum(mel_starts(starts, fps), mel_starts(starts + frames - 1, fps, TRAINING_OFFSET))
-    inside = (mel_starts(starts, fps, TRAINING_OFFSET) >= columns.start) & (last + MEL_WIDTH <= columns.stop)
+    last = np.maximum(frame_columns(starts, fps), frame_columns(starts + frames - 1, fps, TRAINING_OFFSET))
+    inside = (frame_columns(starts, fps, TRAINING_OFFSET) >= columns.start) & (last + MEL_WIDTH <= columns.stop)
     return starts[inside]
 
 
@@ -118,9 +98,8 @@ class FaceWindows(ClipDataset):
         arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
         frames = np.arange(self.options.frames)
         faces = self.crops(clip, arrays.faces, np.concatenate([start + frames, reference + frames]))
-        first = [*mel_starts(start + frames, clip.fps, TRAINING_OFFSET), mel_starts(start, clip.fps)]
-        sound = arrays.mel[:, np.array(first)[:, None] + np.arange(MEL_WIDTH)].transpose(1, 0, 2)[:, None]
-        sound = np.ascontiguousarray(sound, dtype=np.float32)
+        first = [*frame_columns(start + frames, clip.fps, TRAINING_OFFSET), frame_columns(start, clip.fps)]
+        sound = cut_mel(arrays.mel, np.array(first))
         count = len(frames)
         return {"target": faces[:count], "reference": faces[count:], "mels": sound[:count], "mel": sound[count]}
 

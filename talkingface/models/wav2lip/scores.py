@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from talkingface.clips.redraw import frame_batches
 from talkingface.clips.source import Source
-from talkingface.faces.crop import crop_face
+from talkingface.faces.crop import crop_faces
 from talkingface.faces.regions import region_boxes
 from talkingface.models.wav2lip.generate import CPU_BATCH, Scene, choose_references, chunk_starts, redraw, spectrogram
 from talkingface.sound.mel import cut_mel
@@ -74,11 +74,8 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frame numbers (m,) and their face crops (m, S, S, 3)."""
     pictures = iter(source.frames(frames))
-    for start in range(0, len(frames), CPU_BATCH):
-        part = frames[start : start + CPU_BATCH]
-        taken = islice(pictures, len(part))
-        crops = [crop_face(p, scene.boxes[k], model.config.crop.size) for p, k in zip(taken, part, strict=True)]
-        yield part, np.stack(crops)
+    for part in frame_batches(pictures, frames, scene.valid, np.arange(len(frames)), CPU_BATCH):
+        yield part.shown, crop_faces(part.pictures, scene.boxes[part.shown], model.config.crop.size)
 
 
 def _region(error: np.ndarray, region: np.ndarray, box: np.ndarray) -> np.ndarray:

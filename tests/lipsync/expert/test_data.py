@@ -7,13 +7,13 @@ import pytest
 
 from helpers.sync_clips import make_sync_clip
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.windows import known_columns
 from talkingface.errors import DataError
 from talkingface.lipsync.expert.data import (
     Change,
     SyncAugmentation,
     SyncWindows,
     draw_change,
-    known_columns,
     spread_starts,
     sync_starts,
 )

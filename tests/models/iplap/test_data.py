@@ -10,11 +10,12 @@ from torch.utils.data import default_collate
 
 from helpers.drawn_clips import make_clip
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.windows import window_starts
 from talkingface.errors import DataError
 from talkingface.faces.crop import CropConfig
 from talkingface.faces.track import LandmarkTrack
 from talkingface.models.iplap.config import IPLAPConfig
-from talkingface.models.iplap.data import POSE, LandmarkWindows, RenderWindows, pick_references, window_starts
+from talkingface.models.iplap.data import POSE, LandmarkWindows, RenderWindows, pick_references, sounding_starts
 from talkingface.models.iplap.points import clip_points
 from talkingface.sound.mel import mel_windows
 
@@ -36,19 +37,10 @@ def render_windows(clips, split="train", **options) -> RenderWindows:
 
 
 def test_published_range_of_windows():
-    columns = 80 * 2 + 1  # 50 frames
-    starts = window_starts(np.ones(50, bool), 5, columns, context=2)
+    starts = sounding_starts(window_starts(np.ones(50, bool), 5, context=2), 5, 80 * 2 + 1, 25.0)  # 50 frames
     assert starts[0] == 2 and starts[-1] == 50 - 5 - 2  # [2, F - T - 2], both included
-    assert window_starts(np.ones(50, bool), 5)[[0, -1]].tolist() == [0, 45]
-
-
-def test_windows_avoid_frames_without_a_face_and_short_audio():
-    valid = np.ones(30, bool)
-    valid[10] = False
-    starts = window_starts(valid, 5)
-    assert not set(starts) & set(range(6, 11)) and {5, 11} <= set(starts)
-    assert window_starts(np.ones(30, bool), 5, mel_columns=40, context=2).max() == 5  # frame 10 reads columns 25 to 40
-    assert not len(window_starts(np.ones(4, bool), 5))
+    short = sounding_starts(window_starts(np.ones(30, bool), 5, context=2), 5, 40, 25.0)
+    assert short.max() == 5  # frame 10 reads columns 25 to 40
 
 
 def test_references_are_distinct_and_outside_the_window():

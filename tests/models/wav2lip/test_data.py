@@ -8,10 +8,11 @@ import torch
 
 from helpers.drawn_clips import make_clip
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.windows import window_starts
 from talkingface.errors import DataError
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.models.wav2lip.config import Wav2LipConfig
-from talkingface.models.wav2lip.data import FaceWindows, mel_starts, sounding_starts, window_starts
+from talkingface.models.wav2lip.data import FaceWindows, sounding_starts
 from talkingface.models.wav2lip.pixels import network_faces, network_input
 
 CONFIG = Wav2LipConfig(crop={"size": 24, "margin_mode": "relative", "margin": 0.05, "box": "fixed", "rule": "mesh"})
@@ -37,13 +38,6 @@ def frame_of(face: np.ndarray, faces: np.ndarray) -> int:
     return int(found)
 
 
-def test_mel_windows_by_hand():
-    assert mel_starts(np.arange(8)).tolist() == [0, 3, 6, 9, 12, 16, 19, 22]
-    assert mel_starts(np.arange(1, 5), offset=-1).tolist() == [0, 3, 6, 9]
-    assert mel_starts(np.array([0, 1, 2]), fps=50).tolist() == [0, 1, 3]
-    assert mel_starts(np.array([0, 2]), fps=50, offset=-1).tolist() == [-4, 0]  # frame 2 of 50 per second is at 40 ms
-
-
 def test_a_window_never_starts_at_frame_0_and_all_its_sound_is_there():
     starts = window_starts(np.ones(30, bool), 5)
     assert starts.tolist() == list(range(26))
@@ -61,13 +55,6 @@ def test_no_sound_of_a_frame_is_the_silence_of_a_moved_one(clips):
 
     # 129 columns; five frames of silence spoil 18 of them, and the sound of a frame begins a frame earlier.
     assert (span(0), span(5), span(-5)) == ((1, 32), (7, 32), (1, 26))
-
-
-def test_windows_avoid_frames_without_a_face():
-    valid = np.ones(20, bool)
-    valid[9] = False
-    assert window_starts(valid, 5).tolist() == [0, 1, 2, 3, 4, *range(10, 16)]
-    assert not len(window_starts(valid[:4], 5))
 
 
 @pytest.mark.parametrize("frames", [5, 1])

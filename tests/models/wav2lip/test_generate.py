@@ -83,35 +83,6 @@ def test_an_offset_moves_the_sound_by_frames_of_the_training():
 # -- boxes -------------------------------------------------------------------------------------------------------------
 
 
-def published_smoothing(boxes: np.ndarray, window: int) -> np.ndarray:
-    """The published loop, on an array of whole numbers."""
-    boxes = boxes.copy()
-    for i in range(len(boxes)):
-        part = boxes[len(boxes) - window :] if i + window > len(boxes) else boxes[i : i + window]
-        boxes[i] = np.mean(part, axis=0)
-    return boxes
-
-
-@pytest.mark.parametrize("count", [1, 3, 5, 6, 40])
-def test_published_smoothing_equals_the_published_loop(count):
-    boxes = np.random.default_rng(0).integers(0, 200, (count, 4))
-    smooth = inference.smoothed_boxes(boxes.astype(float), np.ones(count, bool), "published")
-    np.testing.assert_array_equal(smooth, published_smoothing(boxes, 5))
-
-
-def test_smoothing_stays_within_runs_of_frames_with_a_face():
-    boxes = np.repeat(np.arange(20.0)[:, None], 4, axis=1)
-    boxes[8] = np.nan
-    valid = np.isfinite(boxes).all(axis=1)
-    for rule in ("published", "centred"):
-        smooth = inference.smoothed_boxes(boxes, valid, rule)
-        assert np.isnan(smooth[8]).all() and smooth[:8].max() <= 7 and smooth[9:].min() >= 9
-    # a steady motion is ahead of itself in the published rule, and untouched by the centred one
-    np.testing.assert_allclose(inference.smoothed_boxes(boxes, valid, "centred")[9:], boxes[9:])
-    assert (inference.smoothed_boxes(boxes, valid, "published")[9:15] == boxes[11:17]).all()
-    assert inference.smoothed_boxes(boxes, valid, "none") is boxes
-
-
 def test_pads_grow_the_box_inside_the_frame(model):
     source = DrawnSource(3)
     plain = inference.Scene.look(model(smooth="none").config, source).boxes
@@ -204,22 +175,6 @@ def test_only_the_face_changes(model, part):
         assert changed[y1 : y1 + (y2 - y1) // 3, x1:x2].any() == (part == "box")
         changed[y1:y2, x1:x2] = False
         assert not changed.any()
-
-
-def test_hard_edges_are_the_published_paste():
-    assert inference.blend_mask(np.array([10, 20, 50, 80]), (100, 100), "box", 0.0) is None
-    lower = inference.blend_mask(np.array([10, 20, 50, 80]), (100, 100), "lower", 0.0)
-    assert lower.min() == 0 and lower[50:80, 10:50].min() == 255 and lower.sum() == 255 * 30 * 40
-
-
-def test_soft_edges_rise_inside_the_box_and_the_seam_lies_above_the_middle():
-    mask = inference.blend_mask(np.array([10, 20, 50, 80]), (100, 100), "lower", 0.1)
-    column, row = mask[:, 30].astype(int), mask[70].astype(int)
-    assert (column[50:75] == 255).all() and column[44] == 0 and 0 < column[46] < column[48] < 255
-    assert 255 > column[76] > column[79] > 0 == column[80]
-    assert 0 == row[9] < row[10] < row[13] < row[16] == 255
-    edge = inference.blend_mask(np.array([0, 20, 50, 100]), (100, 100), "box", 0.1)
-    assert edge[60, 0] == 255 and edge[99, 25] == 255 and edge[20, 25] < 100  # no edge where the picture ends
 
 
 # -- boxes without landmarks, rate, scores -----------------------------------------------------------------------------
