@@ -266,6 +266,7 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     import numpy as np
     import torch
 
+    from helpers.drawn_clips import DrawnSource, Speech
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.layouts import ClipItem
     from talkingface.config.sections import PreprocessConfig, StageConfig
@@ -287,6 +288,11 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     ctx = StepContext(StageConfig(name="s", kind="gan", epochs=1), epoch=1)
     updates = list(model.training_step(batch, ctx))
     assert [u.network for u in updates] == ["discriminator", "generator"] and "adversarial" in updates[1].losses
+
+    source, speech = DrawnSource(20, gone=(7,)), Speech(1.0)
+    frames = list(page["redraw_video"](source, speech, config.crop, lambda faces, mel: 255 - faces))
+    assert len(frames) == 25 and (frames[7] == source.pictures[7]).all() and (frames[8] != source.pictures[8]).any()
+    assert (frames[8][:40] == source.pictures[8][:40]).all(), "above the lower half of the face"
 
     settings = PreprocessConfig()
     item = ClipItem("c", clip.video, "s")

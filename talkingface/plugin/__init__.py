@@ -18,16 +18,21 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset, DatasetOptions
     from talkingface.clips.folder import ClipFolder, default_file
     from talkingface.clips.layouts import ClipItem, Layout, register_layout
+    from talkingface.clips.redraw import frame_batches
+    from talkingface.clips.references import lenders
     from talkingface.clips.source import Audio, Source, report_missing
+    from talkingface.clips.windows import window_starts
     from talkingface.config.sections import Section, StageConfig
     from talkingface.errors import ConfigError, DataError, TalkingFaceError, Unavailable
+    from talkingface.faces.blend import blend_mask
+    from talkingface.faces.boxes import smoothed_boxes
     from talkingface.faces.crop import CropConfig, contour_mask, crop_face, face_boxes, paste_face, relative_landmarks
     from talkingface.faces.track import LandmarkTrack
     from talkingface.media.info import frame_count
     from talkingface.plugin.contract import Batch, Drawn, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
     from talkingface.plugin.metrics import register_metric
     from talkingface.plugin.registry import register
-    from talkingface.sound.mel import MelConfig, mel_windows, melspectrogram
+    from talkingface.sound.mel import MelConfig, cut_windows, frame_columns, mel_windows, melspectrogram
 
 # name -> the module it lives in, in the order in which an author meets them
 _HOMES = {
@@ -48,6 +53,7 @@ _HOMES = {
     "default_file": "talkingface.clips.folder",
     "ClipDataset": "talkingface.clips.dataset",
     "DatasetOptions": "talkingface.clips.dataset",
+    "window_starts": "talkingface.clips.windows",
     "Layout": "talkingface.clips.layouts",
     "ClipItem": "talkingface.clips.layouts",
     "register_layout": "talkingface.clips.layouts",
@@ -55,17 +61,23 @@ _HOMES = {
     "Source": "talkingface.clips.source",
     "Audio": "talkingface.clips.source",
     "report_missing": "talkingface.clips.source",
+    "lenders": "talkingface.clips.references",
+    "frame_batches": "talkingface.clips.redraw",
     "LandmarkTrack": "talkingface.faces.track",
     "CropConfig": "talkingface.faces.crop",
     "face_boxes": "talkingface.faces.crop",
+    "smoothed_boxes": "talkingface.faces.boxes",
     "crop_face": "talkingface.faces.crop",
     "relative_landmarks": "talkingface.faces.crop",
     "contour_mask": "talkingface.faces.crop",
+    "blend_mask": "talkingface.faces.blend",
     "paste_face": "talkingface.faces.crop",
     # sound
     "MelConfig": "talkingface.sound.mel",
     "melspectrogram": "talkingface.sound.mel",
     "mel_windows": "talkingface.sound.mel",
+    "cut_windows": "talkingface.sound.mel",
+    "frame_columns": "talkingface.sound.mel",
     "frame_count": "talkingface.media.info",
     # metrics, and what to raise
     "register_metric": "talkingface.plugin.metrics",
@@ -99,12 +111,17 @@ __all__ = [
     "TalkingFaceModel",
     "Unavailable",
     "Update",
+    "blend_mask",
     "contour_mask",
     "crop_face",
+    "cut_windows",
     "default_file",
     "face_boxes",
+    "frame_batches",
+    "frame_columns",
     "frame_count",
     "frozen",
+    "lenders",
     "mel_windows",
     "melspectrogram",
     "paste_face",
@@ -113,6 +130,8 @@ __all__ = [
     "register_metric",
     "relative_landmarks",
     "report_missing",
+    "smoothed_boxes",
+    "window_starts",
 ]
 
 
