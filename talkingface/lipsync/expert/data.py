@@ -210,7 +210,9 @@ def sync_mel_windows(mel: np.ndarray, starts: np.ndarray, fps: float = 25.0) -> 
 def spread_starts(starts: np.ndarray, count: int, distance: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `count` of the rising `starts`, at least `distance` frames from each other, or as far as they allow."""
     gap = 1 if count < 2 else max(1, min(distance, (len(starts) - 1) // (count - 1)))
-    # A draw from a row without the gaps, which are then put back between the drawn ones.
+    # Drawing until all lie far enough apart could take for ever, and drawing one after the other favours the ends.
+    # So `gap - 1` places are taken out for every pair of neighbours, plain places are drawn from what is left, and the
+    # k-th of them, rising, gets back the k gaps that lie before it: any allowed choice comes out equally often.
     drawn = np.sort(rng.choice(len(starts) - (count - 1) * (gap - 1), size=count, replace=False))
     return starts[drawn + (gap - 1) * np.arange(count)]
 

@@ -308,6 +308,7 @@ def _width(shapes: Mapping[str, tuple[int, ...]], full: Mapping[str, tuple[int, 
     for key, shape in full.items():
         if len(shape) != 4:
             continue
+        # round(width * channels) == there, solved for the width; a layer at the floor of `FEWEST` says only "at most".
         channels, there = shape[0], shapes[key][0]
         least = max(least, (there - 0.5) / channels if there > FEWEST else 0.0)
         most = min(most, (there + 0.5) / channels)

@@ -123,7 +123,12 @@ class IPLAP(IPLAPNetworks):
                 "the model was trained on face crops with margin %s %s and box %s, now they are cut with %s %s and %s:"
                 " lips may not fit the face; leave model.crop as trained, or set model.inference.margin (and"
                 " margin_mode) if another margin is what you want",
-                *(before.margin, before.margin_mode, before.box, now.margin, now.margin_mode, now.box),
+                before.margin,
+                before.margin_mode,
+                before.box,
+                now.margin,
+                now.margin_mode,
+                now.box,
             )
 
     @property
@@ -168,7 +173,9 @@ class IPLAP(IPLAPNetworks):
             self._remark(
                 "stage %s ends with a landmark error (val/l1) of %.4f, above %.2f: lips may not fit the face; longer"
                 " training or more clips may help (published: 0.006)",
-                *(ctx.stage.name, error, POOR_L1),
+                ctx.stage.name,
+                error,
+                POOR_L1,
             )
 
     def _remark(self, message: str, *values: object) -> None:

@@ -208,7 +208,9 @@ class Wav2Lip(TrainsSyncExpert, Wav2LipNetworks):
             log.warning(
                 "stage %s ends with val/sync %.3f, never below %.2f: the sync term stayed off; train longer, or look at"
                 " the expert (docs/wav2lip.md#sync-loss)",
-                *(ctx.stage.name, best, start),
+                ctx.stage.name,
+                best,
+                start,
             )
 
     def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
