@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from talkingface.config.yaml_files import parse_value
+from talkingface.config.yaml_files import home, parse_value
 from talkingface.errors import ConfigError, unknown
 
 SHORT = {"-m": "--model", "-d": "--dataset", "-h": "--help"}
@@ -132,7 +132,7 @@ def _read(tokens: list[str], command: Command, out: Arguments) -> None:
 
 def _converted(option: Option, text: str) -> Any:
     try:
-        return option.type(text)
+        return option.type(home(text))
     except ValueError:
         what = {int: "a whole number", float: "a number"}.get(option.type, option.type.__name__)
         raise ConfigError(f"command line: --{option.name} must be {what}, got '{text}'") from None

@@ -7,7 +7,6 @@ is not ends the run. Another layout derives from `Layout` and is added with `reg
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from abc import ABC, abstractmethod
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from talkingface.clips.folder import META_FILE, read_meta
 from talkingface.clips.held_out import hold_out, warn_once
+from talkingface.clips.lists import VIDEO_SUFFIXES, canonical, leave_out, read_lines, split_suffix
 from talkingface.errors import ConfigError, DataError
 from talkingface.faces.landmark_file import landmarks_beside
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
-log = logging.getLogger("talkingface")
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts")
 AUDIO_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 SPLITS = ("train", "val", "test")
 UNSEEN = "unseen"  # a list of its own: people who are in no split
@@ -60,6 +57,7 @@ class Layout(ABC):
         held_out: share of clips held out for each list that is missing.
         by_speaker: hold out whole speakers, so that nobody is on two sides; where there are too few, clips, with a
             warning.
+        folders: folders of the layout between data root and clips, which are no part of the clips' names.
     """
 
     name: ClassVar[str] = ""
@@ -67,6 +65,7 @@ class Layout(ABC):
     source: ClassVar[str] = ""
     held_out: ClassVar[float] = 0.02
     by_speaker: ClassVar[bool] = False
+    folders: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def item(self, root: Path, clip_id: str) -> ClipItem:
@@ -85,9 +84,19 @@ class Layout(ABC):
         """What two names of one clip have in common; a layout whose lists may name a clip otherwise says so here."""
         return clip_id
 
+    def __init__(self) -> None:
+        self._files: dict[str, str] = {}  # clip id -> its file below the root, where a list names it with its suffix
+
     def parse_line(self, line: str) -> str:
-        """Clip id of a list line: its first word (LRS2's test list carries tags behind it)."""
+        """What a list line names: its first word (LRS2's test list carries tags behind it)."""
         return line.split()[0]
+
+    def listed_file(self, root: Path, clip_id: str) -> Path | None:
+        """The file that a list names for a clip, suffix included; None where it leaves the suffix to the layout."""
+        file = self._files.get(clip_id)
+        if file is None:
+            return None
+        return next((path for folder in (*self.folders, "") if (path := root / folder / file).exists()), None)
 
     def find(self, config: Config) -> list[ClipItem]:
         """Clips of all splits. Listed clips whose video is missing are included; preprocessing reports them.
@@ -136,16 +145,31 @@ class Layout(ABC):
             raise DataError(f"{path}: the {split} file list does not exist; {remedy}")
 
     def listed_ids(self, config: Config, split: str) -> list[str] | None:
-        """Clip ids in the split's list file, None when there is no such file."""
+        """Clip ids in the split's list file, None when there is no such file.
+
+        A line that cannot name a clip is left out with a warning.
+
+        Raises:
+            DataError: the list cannot be read, or no line names a clip.
+        """
         name = getattr(config, f"{split}_filelist", None)
-        if not name or not Path(name).is_file():
+        if not name or not (path := Path(name)).is_file():
             return None
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{name}: cannot read this file list: {error}") from None
-        lines = (line.strip() for line in text.splitlines())
-        return list(dict.fromkeys(_safe_id(self.parse_line(line), name) for line in lines if line and line[0] != "#"))
+        ids: dict[str, None] = {}
+        lines = read_lines(path)
+        for number, line in lines:
+            try:
+                written = canonical(self.parse_line(line), self.folders)
+            except ValueError as reason:
+                leave_out(path, number, line, str(reason))
+                continue
+            clip_id, suffix = split_suffix(written)
+            ids[clip_id] = None
+            if suffix:
+                self._files.setdefault(clip_id, written)
+        if lines and not ids:
+            raise DataError(f"{path}: no line names a clip below the data root; a line is <speaker>/<clip>")
+        return list(ids)
 
     def split_ids(self, config: Config, split: str) -> list[str]:
         """Clip ids of a split: its list file, or a deterministic part of the clips that are left.
@@ -267,16 +291,16 @@ def make_layout(config: Config) -> Layout:
 class _SpeakerClip(Layout):
     """Layouts whose ids are `<speaker>/<clip>`."""
 
-    folders: ClassVar[tuple[str, ...]] = ("main", "")
+    folders: ClassVar[tuple[str, ...]] = ("main",)
 
     def item(self, root: Path, clip_id: str) -> ClipItem:
-        """The clip of a list entry, in the first of `folders` that has it."""
-        candidates = [root / folder / f"{clip_id}.mp4" for folder in self.folders]
-        return _clip_item(self, clip_id, _first_there(candidates))
+        """The clip of a list entry, in the first of `folders` that has it, else below the root itself."""
+        candidates = [root / folder / f"{clip_id}.mp4" for folder in (*self.folders, "")]
+        return _clip_item(self, clip_id, self.listed_file(root, clip_id) or _first_there(candidates))
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All `<speaker>/<clip>.mp4`."""
-        base = next((root / folder for folder in self.folders if folder and (root / folder).is_dir()), root)
+        base = next((root / folder for folder in self.folders if (root / folder).is_dir()), root)
         videos = sorted(path for path in base.glob("*/*") if path.suffix.lower() in VIDEO_SUFFIXES)
         return [_clip_item(self, _name(path, base), path) for path in videos]
 
@@ -320,6 +344,7 @@ class MEADLayout(Layout):
     _actor: ClassVar[re.Pattern[str]] = re.compile(r"([MW]\d{3})(?![0-9A-Za-z])", re.IGNORECASE)
 
     def __init__(self) -> None:
+        super().__init__()
         self._folders: dict[Path, dict[str, list[str]]] = {}
 
     def speaker(self, clip_id: str) -> str:
@@ -390,24 +415,43 @@ class FolderLayout(Layout):
 
     def item(self, root: Path, clip_id: str) -> ClipItem:
         """The clip of a list entry."""
-        video = _first_there([root / f"{clip_id}{suffix}" for suffix in VIDEO_SUFFIXES])
-        return _clip_item(self, _name(video, root), video)
+        candidates = [root / f"{clip_id}{suffix}" for suffix in VIDEO_SUFFIXES]
+        return _clip_item(self, clip_id, self.listed_file(root, clip_id) or _first_there(candidates))
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All videos of the tree."""
         items: dict[str, ClipItem] = {}
-        for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
+        for path in sorted(_files_below(root)):
+            if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
+                if not path.is_file():
+                    warn_once(f"{path}: left out, a link to a file that is not there")
+                    continue
                 item = _clip_item(self, _name(path, root), path)
                 if item.clip_id in items:
-                    log.warning("%s: left out, %s has the same name", path, items[item.clip_id].video)
+                    warn_once(f"{path}: left out, {items[item.clip_id].video} has the same name")
                 items.setdefault(item.clip_id, item)
         return list(items.values())
 
     def parse_line(self, line: str) -> str:
-        """The whole line: names of people's own files contain spaces. A video suffix is dropped."""
-        stem, suffix = os.path.splitext(line)
-        return stem if suffix.lower() in VIDEO_SUFFIXES else line
+        """The line up to the first tab, since names of people's own files contain spaces."""
+        return line.partition("\t")[0].strip()
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """All files of a tree, also behind links to folders; a folder that links lead to again is entered once."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        # In the order of names, so that it does not depend on the file system which of several ways is taken.
+        folders[:] = sorted(name for name in folders if _new(os.path.join(folder, name), seen))
+        yield from (Path(folder) / name for name in files)
+
+
+def _new(folder: str, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
 
 
 def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
@@ -442,11 +486,3 @@ def printable(name: str) -> str:
 def sound_beside(video: Path) -> Path | None:
     """A sound file of the same name next to the video, when there is one."""
     return next((path for path in (video.with_suffix(suffix) for suffix in AUDIO_SUFFIXES) if path.exists()), None)
-
-
-def _safe_id(clip_id: str, where: str) -> str:
-    """A list entry with forward slashes; entries that lead out of the data root are refused."""
-    clip_id = clip_id.replace("\\", "/").strip("/")
-    if ".." in clip_id.split("/") or ":" in clip_id:
-        raise DataError(f"{where}: '{clip_id}' is not a clip name below the data root")
-    return clip_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _construct(text: str, name: str, lines: dict[tuple[str | int, ...], int]) ->
         _Walk(lines, name).visit(root, (), ())
         value = loader.construct_document(root)
         _check_numbers(value, name)
-        return value
+        return _at_home(value)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -134,6 +135,20 @@ class _Walk:
 
 
 _KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+
+
+def _at_home(value: Any) -> Any:
+    """Paths that begin with `~/`, written out: behind `--key=` no shell does it."""
+    if isinstance(value, dict):
+        return {key: _at_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    return home(value) if isinstance(value, str) else value
+
+
+def home(text: str) -> str:
+    """A path that begins with `~/` or `~name/`, written out; any other text as it is."""
+    return os.path.expanduser(text) if re.match(r"~[\w.-]*/", text) else text
 
 
 def _check_numbers(value: Any, name: str) -> None:

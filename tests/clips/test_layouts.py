@@ -182,11 +182,12 @@ def test_hold_out_does_not_depend_on_order_and_survives_few_clips():
     assert hold_out([], 2, 0.05) == [[], [], []]
 
 
-def test_lists_cannot_lead_out_of_the_data_root(tmp_path):
+def test_lists_cannot_lead_out_of_the_data_root(tmp_path, caplog):
     touch(tmp_path, "main/s1/001.mp4")
     settings = config(tmp_path, "lrs2", train="../../secret\n", test="s1/001\n")
-    with pytest.raises(DataError, match=r"train\.txt: '\.\./\.\./secret' is not a clip name"):
+    with pytest.raises(DataError, match=r"train\.txt: no line names a clip below the data root"):
         make_layout(settings).find(settings)
+    assert "train.txt:1: left out, '../../secret' is not a clip name below the data root" in caplog.text
 
 
 def test_unknown_layout_and_split_are_named(tmp_path):

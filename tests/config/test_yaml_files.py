@@ -76,3 +76,11 @@ def test_text_that_is_no_value_stays_text(text):
 def test_a_value_without_end_or_range_is_refused(text):
     with pytest.raises(ConfigError, match="^command line"):
         parse_value(text)
+
+
+def test_paths_at_home_are_written_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "mine.yaml").write_text("data_root: ~/films\nexperts: {a: [~/b.pth, ~, '~', a~/b]}\n")
+    value, _ = read_yaml(tmp_path / "mine.yaml")
+    assert value == {"data_root": "/home/me/films", "experts": {"a": ["/home/me/b.pth", None, "~", "a~/b"]}}
+    assert parse_value("~/films") == "/home/me/films" and parse_value("~") is None
