@@ -82,7 +82,11 @@ def embed_clip(
             embedded = _embed(network, windows, sync_mel_windows(mel, some, fps))
         for into, values in zip((mouths, sounds), embedded, strict=True):
             into.append(values)
-    return ClipEmbeddings(starts[:done], *(np.concatenate(part[1:] or part) for part in (mouths, sounds)))
+    return ClipEmbeddings(
+        starts=starts[:done],
+        mouths=np.concatenate(mouths[1:] or mouths),
+        sounds=np.concatenate(sounds[1:] or sounds),
+    )
 
 
 def _face_windows(faces: Iterable[np.ndarray], starts: np.ndarray, batch: int) -> Iterator[np.ndarray]:

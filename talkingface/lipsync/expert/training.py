@@ -65,11 +65,13 @@ def warn_of_other_crop(path: str | Path, crop: CropConfig) -> None:
     wanted = crop.model_dump()
     other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
     if other:
+        theirs, ours = (", ".join(f"{name} {values[name]}" for name in other) for values in (recorded, wanted))
         log.warning(
             "%s: this sync expert learnt on faces cut with %s, the model's are cut with %s; train one on the same crop,"
             " or set model.crop to the expert's",
             path,
-            *(", ".join(f"{name} {values[name]}" for name in other) for values in (recorded, wanted)),
+            theirs,
+            ours,
         )
 
 
