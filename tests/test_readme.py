@@ -315,7 +315,8 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     assert 0 < flicker < 20
 
 
-def test_the_code_of_data_layout_works(clip, capsys):
+def test_the_code_of_data_layout_works(clip, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it writes a landmark file
     page = run_blocks(ROOT / "docs" / "data_layout.md", CLIP=clip.path)
     assert page["track"].points_px.shape == (len(clip), 478, 2)
     assert page["mel"].shape[0] == 80 and capsys.readouterr().out.split() == [str(len(clip)), "ok", "25.0"]
