@@ -228,7 +228,20 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, opti
     if missing or unexpected or shapes:
         details = "; ".join(f"{len(keys)} {title}: {', '.join(keys)}" for title, keys in parts if keys)
         raise CheckpointError(f"{where} does not fit: {details}")
+    unusable = [f"{key} ({reason})" for key in own if key in state and (reason := _unusable(state[key], own[key]))]
+    if unusable:
+        more = f" and {len(unusable) - 3} more" if len(unusable) > 3 else ""
+        raise CheckpointError(f"{where} holds weights that cannot be used: {', '.join(unusable[:3])}{more}")
     network.load_state_dict({**own, **state})
+
+
+def _unusable(value: Tensor, own: Tensor) -> str | None:
+    """Why a stored tensor cannot stand for one of the network: torch would convert it, and draw black faces."""
+    if own.is_floating_point() != value.is_floating_point() or value.is_complex():
+        return f"{value.dtype}".removeprefix("torch.")
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        return "not finite"
+    return None
 
 
 def load_state_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import random
@@ -152,3 +153,28 @@ def test_files_of_before_lack_entries_and_still_load(tmp_path):
 def test_what_is_no_checkpoint_of_ours_is_not_recognised():
     for data in ({"state_dict": {}}, {"networks": 3}, [1], None):
         assert checkpoint.CheckpointContent.recognise(data) is None
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda weight: weight.index_fill(0, torch.tensor([0]), math.nan), "not finite"),
+        (lambda weight: weight * math.inf, "not finite"),
+        (lambda weight: weight.to(torch.complex64), "complex64"),
+        (lambda weight: weight.to(torch.int64), "int64"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(spoil, reason):
+    network = torch.nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state = {**before, "weight": spoil(before["weight"])}
+    with pytest.raises(CheckpointError, match=rf"x\.pt: net holds weights that cannot be used: weight \({reason}\)"):
+        checkpoint.load_state(network, state, "x.pt: net")
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_weights_of_another_precision_are_taken():
+    network = torch.nn.Linear(3, 2)
+    half = {key: value.half() for key, value in network.state_dict().items()}
+    checkpoint.load_state(network, half, "x.pt")
+    assert torch.equal(network.weight, half["weight"].float())
