@@ -85,8 +85,10 @@ class Pipeline:
         if any(key.split(".")[0] == "model" for key in overrides):
             spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
         model = spec.model(config.model)
-        load_experts(model, config, held=content.networks)
-        files.load_networks(model, content.networks, path)
+        load_experts(model, config, held=content.ready)
+        # What `experts:` gives now replaces what was only saved along as it was initialised.
+        held = {network: state for network, state in content.networks.items() if network not in model.given}
+        files.load_networks(model, held, path)
         _check_complete(model, config, content, path)
         model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
         place = Place(config.weights_dir, device)

@@ -73,6 +73,9 @@ class CheckpointContent:
         """The content of a file of ours that was read, or None where it is something else, say a published file."""
         if not isinstance(data, dict) or not isinstance(data.get("networks"), dict):
             return None
+        states, ready = data["networks"].values(), data.get("ready", [])
+        if not all(isinstance(state, dict) for state in states) or not isinstance(ready, list):
+            return None
         known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
         # What `import` wrote before it said so has nothing but ready networks; what is not in the file is not ready.
         ready = [name for name in data.get("ready", data["networks"]) if name in data["networks"]]
@@ -222,10 +225,11 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, opti
     shapes = [
         f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
         for k in own
-        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
+        if isinstance(state.get(k), Tensor) and tuple(state[k].shape) != tuple(own[k].shape)
     ]
-    parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
-    if missing or unexpected or shapes:
+    others = [k for k in own if k in state and not isinstance(state[k], Tensor)]
+    parts = [("missing", missing), ("unexpected", unexpected), ("no tensor", others), ("wrong shape", shapes)]
+    if missing or unexpected or others or shapes:
         details = "; ".join(f"{len(keys)} {title}: {', '.join(keys)}" for title, keys in parts if keys)
         raise CheckpointError(f"{where} does not fit: {details}")
     unusable = [f"{key} ({reason})" for key in own if key in state and (reason := _unusable(state[key], own[key]))]

@@ -273,6 +273,24 @@ def test_a_checkpoint_that_lacks_a_needed_network_is_refused(tmp_path, ear):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_is_named_now_fills_what_was_only_saved_along(tmp_path, ear):
+    run = train(tmp_path, "run", stage="coarse", **{"experts.ear": None})
+    pipeline = Pipeline.from_checkpoint("ToyPainter", run, "cpu", {"experts.ear": str(ear)})
+    assert_same(dict(pipeline.model.ear.state_dict()), checkpoint.load(ear / "ear/best.pt").networks["ear"])
+
+
+def test_a_ready_network_that_is_not_finite_makes_no_videos(tmp_path, ear):
+    run = train(tmp_path, "run", stage="coarse")
+    content = checkpoint.load(run / "coarse/best.pt")
+    content.networks["ear"]["bias"].fill_(torch.nan)
+    checkpoint.save(run / "coarse/best.pt", content)
+    with pytest.raises(
+        CheckpointError, match="best.pt: ear holds weights that cannot be used: bias .not finite"
+    ) as error:
+        frames_of(run)
+    assert "\n" not in str(error.value)
+
+
 def test_what_is_needed_to_speak_follows_from_the_settings(tmp_path, ear):
     unheard = {"experts.ear": None, "stages.coarse.max_steps": 1, "stages.fine.max_steps": 1}
     deaf = train(tmp_path, "deaf", **unheard, **{"model.listens": False})

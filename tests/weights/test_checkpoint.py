@@ -178,3 +178,16 @@ def test_weights_of_another_precision_are_taken():
     half = {key: value.half() for key, value in network.state_dict().items()}
     checkpoint.load_state(network, half, "x.pt")
     assert torch.equal(network.weight, half["weight"].float())
+
+
+def test_an_entry_that_is_no_tensor_is_refused():
+    with pytest.raises(CheckpointError, match="x.pt: net does not fit: 1 no tensor: bias"):
+        checkpoint.load_state(nn.Linear(3, 2), {"weight": torch.zeros(2, 3), "bias": [0.0, 0.0]}, "x.pt: net")
+
+
+@pytest.mark.parametrize("lie", [{"networks": {"a": 3}}, {"networks": {"a": {}}, "ready": "a"}])
+def test_a_file_whose_networks_are_none_is_refused_in_one_line(tmp_path, lie):
+    checkpoint.write(tmp_path / "lies.pt", content(**lie))
+    with pytest.raises(CheckpointError, match="lies.pt: not a talkingface checkpoint") as caught:
+        checkpoint.load(tmp_path / "lies.pt")
+    assert "\n" not in str(caught.value)
