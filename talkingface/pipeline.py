@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig
 from talkingface.devices import resolve_device
-from talkingface.errors import CheckpointError, OutputError
+from talkingface.errors import CheckpointError, DataError, OutputError
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, VideoWriter, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
@@ -124,6 +124,8 @@ class Pipeline:
         for given in (source, audio, reference):
             if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
                 raise OutputError(f"{output}: is also an input; choose another output file")
+        if landmarks is not None and not Path(landmarks).is_file():
+            raise DataError(f"{landmarks}: no such landmark file; check the path")
         check_writable(output)
         own_rate = self.model.keeps_frame_rate and not (info := probe(source)).is_image
         picture = Source.from_path(Path(source), info.fps if own_rate else FPS, landmarks)
@@ -148,8 +150,8 @@ class Pipeline:
         modes = {name: module.training for name, module in self.model.named_modules()}
         self.model.eval()
         self._set_provider(source)
-        bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=output.name, disable=not progress)
         frames = self.model.generate(source, audio)
+        bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=output.name, disable=not progress)
         heard = sound or audio
         sides = {"fps": source.fps, "audio": heard.samples, "sample_rate": heard.sample_rate}
         try:

@@ -25,7 +25,7 @@ from talkingface.plugin.assembly import lacking_to_speak, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import ModelSpec, get_spec
-from talkingface.preprocess.plan import named_artefacts
+from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
 from talkingface.training.trainer import Trainer
@@ -220,7 +220,9 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
     config = loaded.config
     model = get_spec(config.model_name).model
     artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts_for(config.model)
-    artefacts = named_artefacts(only, artefacts) if only else artefacts
+    if only:
+        artefacts = named_artefacts(only, artefacts)
+        plan_steps(artefacts, model.step_settings(config.model), config.preprocess)  # refuses a name before any work
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
             ensure_demo_corpus(config)
@@ -243,8 +245,10 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     artefacts = [name for name in artefacts if name not in model.trains_without]
     root = Path(config.preprocessed_root)
     clips: Clips = {}
+    named = 0
     for split in (*SPLITS, UNSEEN):
         ids = layout.split_ids(config, split) if split != UNSEEN else layout.listed_ids(config, UNSEEN) or []
+        named += len(ids)
         # What the layout says of speakers now, not what it said when the clips were prepared.
         found = (ClipFolder(root / i, clip_id=i, speaker=layout.speaker(i)) for i in ids)
         kept, dropped = usable_clips(found, artefacts)
@@ -253,6 +257,8 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
             more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
             log.warning("%s list: %d of %d clips left out: %s%s", split, len(dropped), len(ids), shown, more)
         clips[split] = kept
+    if not named and config.train_filelist and Path(config.train_filelist).is_file():
+        raise DataError(f"{config.train_filelist}: names no clip, nor do the other lists; write one clip name per line")
     if not any(clips.values()):
         raise DataError(
             f"{root}: no usable preprocessed clip; run `python run_talkingface.py preprocess"

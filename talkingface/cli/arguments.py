@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,9 @@ def parse(argv: Sequence[str], commands: Mapping[str, Command], default: str) ->
         raise ConfigError(f"command line: do not know what to do with '{out.words[0]}' (options look like --key=value)")
     for option in command.options:
         if option.required and out.options[option.name] is None and not out.options.get("help"):
-            raise ConfigError(f"`{name}` needs --{option.name}=...: {option.help}")
+            meant = difflib.get_close_matches(option.name, out.overrides, n=1)
+            hint = f"; there is no option --{meant[0]}" if meant else ""
+            raise ConfigError(f"`{name}` needs --{option.name}=...: {option.help}{hint}")
     return out
 
 

@@ -77,7 +77,8 @@ def published_files(
     for network, name in (use or {}).items():
         forms = [official for official in model.official if official.network == network]
         if not forms:
-            raise CheckpointError(unknown("published network", network, [o.network for o in model.official]))
+            known = {official.network for official in model.official}  # one may be published in several forms
+            raise CheckpointError(unknown("published network", network, known))
         if not Path(name).is_file():
             raise CheckpointError(f"{name}: no such file for '{network}'")
         named = [official for official in forms if official.file == Path(name).name]

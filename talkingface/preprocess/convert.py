@@ -73,15 +73,17 @@ def convert_legacy(
     report.worked, report.seconds = len(ids), time.perf_counter() - started
     log.info("conversion: %s", report.table())
     if report.ok_ids:
-        log.info("to train on them: --preprocessed_root=%s %s", out, converter.advice)
+        log.info("to train on them: %s", f"--preprocessed_root={out} {converter.advice}".rstrip())
     return report
 
 
 def _open(kind: str, roots: Mapping[str, Path], options: ConvertOptions) -> Converter:
     load_plugins()  # one of them may bring the converter
     cls = converter_for(kind)
-    if cls.main not in roots or not roots[cls.main].is_dir():
-        raise DataError(f"{roots.get(cls.main, cls.main)}: the folder with the {kind} {cls.main} does not exist")
+    if cls.main not in roots:
+        raise DataError(f"'{kind}' needs --{cls.main}=FOLDER: the folder with its {cls.main}")
+    if not roots[cls.main].is_dir():
+        raise DataError(f"{roots[cls.main]}: the folder with the {kind} {cls.main} does not exist")
     return cls(roots, options)
 
 

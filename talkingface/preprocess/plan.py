@@ -17,7 +17,7 @@ def plan_steps(
     """The steps that make `artefacts` and all they need, in an order that works.
 
     Args:
-        artefacts: names, for instance of `model.artefacts`.
+        artefacts: names, for instance of `model.artefacts_for()`.
         overrides: parameters by artefact name, from `model.step_settings`.
         settings: `preprocess:` of the configuration; the steps of its filters come first.
 

@@ -121,4 +121,4 @@ class StageStart:
             fresh = type(self.model)(self.config.model)
         states = {name: getattr(fresh, name).state_dict() for name in self.plan.restarts}
         checkpoint.load_networks(self.model, states, f"stage '{self.stage.name}'")
-        log.info("stage %s: %s start anew", self.stage.name, ", ".join(self.plan.restarts))
+        log.info("stage %s: begins with new weights for %s", self.stage.name, ", ".join(self.plan.restarts))

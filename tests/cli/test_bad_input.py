@@ -87,6 +87,7 @@ TABLE = [
     ({"checkpoint": "foreign.pth"}, "foreign.pth.*import"),
     ({"checkpoint": "other.pt"}, "other.pt.*Wav2Lip"),
     ({"reference": "no_face.mp4"}, "no_face.mp4"),
+    ({"landmarks": "missing.csv"}, "missing.csv: no such landmark file; check the path"),
     ({"output": "no/such/folder/out.mp4"}, "no/such/folder"),
     ({"output": "face.mp4"}, "face.mp4.*input"),
 ]
@@ -139,3 +140,38 @@ def test_an_error_while_generating_leaves_no_output(inputs, tmp_path, monkeypatc
     with pytest.raises(Exception, match="No space left"):
         pipeline(inputs / "face.mp4", inputs / "voice.wav", tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_option_is_named_beside_the_one_that_is_missing(capsys):
+    assert cli.main(["generate", "--model=Wav2Lip", "--sorce=face.mp4", "--audio=voice.wav"]) == 2
+    assert "needs --source=...: video or picture of the face; there is no option --sorce" in capsys.readouterr().err
+
+
+def test_an_artefact_that_nothing_makes_is_refused_before_the_demo_is_drawn(tmp_path, capsys):
+    keys = [f"--data_root={tmp_path}/data", f"--preprocessed_root={tmp_path}/prepared"]
+    assert cli.main(["preprocess", "--model=Wav2Lip", "--dataset=demo", "--only=landmark", *keys]) == 2
+    assert "no preprocessing step makes 'landmark'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_published_in_several_forms_is_listed_once(tmp_path, capsys):
+    assert cli.main(["import", "--model=Wav2Lip", f"--use=generatr={tmp_path}/any.pth"]) == 2
+    assert "(known: discriminator, generator, sync_expert)" in capsys.readouterr().err
+
+
+def test_a_model_without_videos_is_refused_without_a_progress_bar(inputs, tmp_path, capsys):
+    from talkingface.errors import ConfigError
+    from talkingface.pipeline import Pipeline
+
+    judge = Pipeline(get_spec("SyncNet").model(load_config("SyncNet", "demo").config.model), "SyncNet")
+    with pytest.raises(ConfigError, match="SyncNet makes no videos"):
+        judge(inputs / "face.mp4", inputs / "voice.wav", tmp_path / "out.mp4", progress=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_lists_that_name_no_clip_are_named(tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("# nothing yet\n")
+    lists = [f"--{split}_filelist={tmp_path}/empty.txt" for split in ("train", "val", "test")]
+    keys = [f"--data_root={tmp_path}", f"--preprocessed_root={tmp_path}/prepared", f"--saved_dir={tmp_path}/saved"]
+    assert cli.main(["train", "--model=Wav2Lip", "--dataset=lrs2", *lists, *keys]) == 2
+    assert "empty.txt: names no clip, nor do the other lists" in capsys.readouterr().err

@@ -170,6 +170,8 @@ def test_a_converter_of_a_plug_in_is_found(tmp_path, monkeypatch):
 def test_missing_and_empty_roots_are_named(tmp_path):
     with pytest.raises(DataError, match="nothing: the folder with the iplap landmarks does not exist"):
         convert_legacy("iplap", {"landmarks": tmp_path / "nothing"}, tmp_path / "out")
+    with pytest.raises(DataError, match="'wav2lip' needs --faces=FOLDER: the folder with its faces"):
+        convert_legacy("wav2lip", {}, tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no <speaker>/<clip> folders"):
         convert_legacy("wav2lip", {"faces": tmp_path / "empty"}, tmp_path / "out")

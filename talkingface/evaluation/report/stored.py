@@ -28,8 +28,9 @@ def find_metrics(path: str | Path) -> Path:
     for candidate in (path / "metrics.json", path / "eval" / "metrics.json"):
         if candidate.is_file():
             return candidate
-    what = "has no metrics.json; evaluate it first" if path.is_dir() else "no such file or folder"
-    raise DataError(f"{path}: {what}, or give the path of a run folder, its eval folder or its metrics.json")
+    if path.is_dir():
+        raise DataError(f"{path}: has no metrics.json; evaluate it first, or give another run")
+    raise DataError(f"{path}: no such file or folder; give a run folder, its eval folder or its metrics.json")
 
 
 def read_result(metrics: Path) -> EvalResult:

@@ -295,7 +295,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, capsys):
     cut = write_run(tmp_path, "cut", BASE)
     (cut / "eval" / "per_clip.json").write_text("[{}]")
     for path, words in (
-        (tmp_path / "nothing", "no such file or folder"),
+        (tmp_path / "nothing", "no such file or folder; give a run folder"),
         (tmp_path / "empty", "has no metrics.json; evaluate it first"),
         (damaged, "damaged, .*; evaluate again"),
         (foreign, "not a report of this toolkit"),
