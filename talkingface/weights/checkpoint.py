@@ -243,7 +243,8 @@ def _unusable(value: Tensor, own: Tensor) -> str | None:
     """Why a stored tensor cannot stand for one of the network: torch would convert it, and draw black faces."""
     if own.is_floating_point() != value.is_floating_point() or value.is_complex():
         return f"{value.dtype}".removeprefix("torch.")
-    if value.is_floating_point() and not torch.isfinite(value).all():
+    # A mask may be infinite on purpose; then it is so in a fresh network, too.
+    if value.is_floating_point() and not torch.isfinite(value).all() and torch.isfinite(own).all():
         return "not finite"
     return None
 

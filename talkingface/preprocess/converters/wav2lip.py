@@ -10,6 +10,7 @@ import numpy as np
 
 from talkingface.clips.folder import default_file
 from talkingface.faces.crop import CropConfig
+from talkingface.lipsync.expert.inputs import MEL, MEL_CONFIG, PUBLISHED_CROP
 from talkingface.media import FPS, SAMPLE_RATE
 from talkingface.preprocess.converters.base import (
     PICTURES,
@@ -22,12 +23,8 @@ from talkingface.preprocess.converters.base import (
     register_converter,
 )
 from talkingface.preprocess.step import Rejected
-from talkingface.sound.mel import MelConfig, melspectrogram
+from talkingface.sound.mel import melspectrogram
 
-MEL = "mel@reflect"
-"""What Wav2Lip and SyncNet read; the name of their faces follows from the crop."""
-
-MEL_CONFIG = MelConfig(pad_mode="reflect")  # of the published weights
 SPARE_FRAMES = 3  # by so many a clip may have more pictures than its sound lasts
 
 
@@ -38,7 +35,7 @@ class Wav2LipConverter(Converter):
     @property
     def crop(self) -> CropConfig:
         """How these pictures were cut: the detector's box of each frame, without margin."""
-        return CropConfig(size=self.options.size, margin_mode="relative", margin=0.0, box="frame", rule="mesh")
+        return PUBLISHED_CROP.model_copy(update={"size": self.options.size})
 
     @property
     def advice(self) -> str:

@@ -1,0 +1,39 @@
+"""Sound tracks as people have them: several, in antiphase, with broken time stamps."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from helpers.media_files import click, write_sound, write_video
+from talkingface import media
+from talkingface.errors import MediaError
+
+
+def test_the_sound_track_marked_as_default_is_taken(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        tracks = [container.add_stream("aac", rate=16000, layout="mono") for _ in range(2)]
+        tracks[1].disposition = av.stream.Disposition.default
+        tracks[0].disposition = av.stream.Disposition(0)
+        for track, level in zip(tracks, (0.0, 0.5), strict=True):
+            samples = (level * np.sin(np.arange(16000) * 0.3)).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate = 16000
+            container.mux([*track.encode(frame), *track.encode(None)])
+    assert np.abs(media.read_audio(path)).max() > 0.4
+
+
+def test_a_voice_in_antiphase_is_heard(tmp_path, caplog):
+    voice = 0.5 * np.sin(np.arange(16000) * 0.3).astype(np.float32)
+    path = write_sound(tmp_path / "a.wav", np.stack([voice, -voice]), 16000, "pcm_f32le")
+    np.testing.assert_allclose(media.read_audio(path), voice, atol=1e-4)
+    assert "a.wav: the channels of the sound cancel each other" in caplog.text
+
+
+def test_time_stamps_cannot_ask_for_more_silence_than_the_sound_justifies(tmp_path):
+    sound = click(1.0, at=0.5)[None]
+    path = write_video(tmp_path / "a.mkv", [0.0, 0.04], audio=sound, audio_start=5e6)
+    with pytest.raises(MediaError, match=r"a\.mkv: its time stamps ask for 5000000 s of silence beside 1 s of sound"):
+        media.read_audio(path)
