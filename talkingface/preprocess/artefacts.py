@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from talkingface.clips.folder import META_FILE
+from talkingface.files import write_text
 from talkingface.preprocess.step import ClipContext, Step
 
 SCRATCH = ".making-"
@@ -62,11 +63,12 @@ def has_files(folder: Path, record: Mapping[str, Any] | None) -> bool:
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    """Write `clip.json` by renaming."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{SCRATCH}{os.getpid()}.json"
-    temporary.write_text(json.dumps(meta, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / META_FILE)
+    """Write `clip.json`, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(folder / META_FILE, json.dumps(meta, indent=1, default=str) + "\n")
 
 
 def clean(folder: Path) -> None:
