@@ -65,3 +65,14 @@ def test_a_film_in_hlg_is_read_in_standard_colours(tmp_path):
         container.mux(stream.encode(None))
     (shown,) = media.VideoReader(path)
     assert abs(shown.mean() - 109) < 6
+
+
+@pytest.mark.parametrize("colour", [(142, 112, 88), (176, 198, 156), (60, 90, 150)])
+def test_colours_of_a_standard_film_come_back_from_hlg(colour):
+    """Forward as a converter goes: BT.1886, BT.2087 primaries, 203 of 1000 cd/m2, system gamma 1.2, ARIB STD-B67."""
+    light = (np.array(colour) / 255) ** 2.4
+    wide = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]) @ light
+    scene = (wide * 0.203) ** (1 / 1.2)
+    signal = np.where(scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(12 * scene - 0.28466892) + 0.55991073)
+    stored = np.tile(np.rint(255 * signal).astype(np.uint8), (1, 1, 1))
+    assert np.abs(to_standard(stored, HLG, BT2020)[0, 0].astype(int) - colour).max() <= 3
