@@ -208,8 +208,9 @@ class Layout(ABC):
             result[name] = part
             if len(part) == len(pool):
                 continue  # too few to hold any out; said already
-            where = getattr(config, f"{name}_filelist")
-            warn_once(f"no {name} list ({where}): holding out {len(part)} of {len(pool)} clips{left_out}")
+            file = getattr(config, f"{name}_filelist")
+            where = f"no {name} list at {file}" if file else f"no {name} list is named ({name}_filelist)"
+            warn_once(f"{where}: holding out {len(part)} of {len(pool)} clips{left_out}")
         return result
 
     def _of_other_speakers(self, pool: list[str], taken: set[str]) -> list[str]:

@@ -18,6 +18,7 @@ from talkingface.clips.source import Audio, Source
 from talkingface.errors import DataError, OutputError, TalkingFaceError, Unavailable
 from talkingface.evaluation.bootstrap import SEED
 from talkingface.evaluation.metric import Metric
+from talkingface.evaluation.report.evidence import TITLES, typical_clip
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line, safe_name
 from talkingface.evaluation.report.side_by_side import write_side_by_side
 from talkingface.evaluation.report.strip import write_strip
@@ -381,10 +382,12 @@ class _Job:
         return {"donors": donors, "donors_from_outside_the_list": sorted(strangers)}
 
     def write_samples(self) -> None:
-        """Side-by-side videos with the true sound, and picture strips, of the first clips."""
-        for clip in self.clips[: self.evaluator.settings.samples]:
+        """Side-by-side videos with the true sound, and picture strips, of the typical clip and of the first ones."""
+        most, typical = self.evaluator.settings.samples, typical_clip(self.result)
+        order = sorted(self.clips, key=lambda clip: clip.clip_id != typical)
+        for clip in order[:most]:
             videos = {"real": clip.video}
-            for row, title in (("generated", "generated"), ("shuffled", "other audio")):
+            for row, title in TITLES.items():
                 if (row, clip.clip_id) in self.videos:
                     videos[title] = self.videos[row, clip.clip_id]
             output = self.out / "samples" / safe_name(clip.clip_id)

@@ -218,7 +218,8 @@ def test_videos_are_written(whole):
 def test_the_page_shows_every_clip_and_why_figures_are_missing(clips, whole, tmp_path):
     out, _, _ = whole
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("<video ") == 3 and page.count("<img ") == 1
+    assert page.count("<video ") == 1 + 3, "the typical clip, then the best and worst"
+    assert page.count("<img ") == 1 + 1, "the picture strip of the typical clip, then of all samples"
     for words in ("best 1", "worst 1", "mouth_corr", "weights not found", "toy_l1_shuffled", "toy 1 ibug68 static"):
         assert words in page
     evaluate(clips[:1], tmp_path, ("PSNR",), rows=("generated",), html=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from talkingface.errors import DataError
 from talkingface.evaluation.report.comparison import Comparison, Difference, read_runs
 from talkingface.evaluation.report.html import write_comparison_html
-from talkingface.evaluation.report.numbers import interval, number
+from talkingface.evaluation.report.numbers import decimals, interval, number
 from talkingface.evaluation.report.write import as_json
 from talkingface.files import write_text
 
@@ -45,10 +45,11 @@ def remarks_and_verdicts(comparison: Comparison) -> list[str]:
 
 
 def _line(difference: Difference) -> str:
-    ends = interval(difference.interval95)
+    places = decimals([difference.mean, *(difference.interval95 or ())])
+    mean, ends = number(difference.mean, places), interval(difference.interval95, places)
     clips = f"on {difference.clips} common clips"
     return (
-        f"{difference.figure}: {difference.run} less {difference.base} {number(difference.mean)} {ends} {clips}: "
+        f"{difference.figure}: {difference.run} less {difference.base} {mean} {ends} {clips}: "
         f"{difference.verdict}" + (f", but no evidence: {difference.doubt}" if difference.doubt else "")
     )
 

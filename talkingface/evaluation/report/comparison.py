@@ -14,8 +14,8 @@ from talkingface.evaluation.bootstrap import mean_interval
 from talkingface.evaluation.metric import finite_only
 from talkingface.evaluation.report.numbers import number
 from talkingface.evaluation.report.result import ClipScore, EvalResult
+from talkingface.evaluation.report.results_table import all_figures, flatten
 from talkingface.evaluation.report.stored import find_metrics, read_result
-from talkingface.evaluation.report.views import all_figures, flatten
 
 GENERATED, SHUFFLED, REFERENCES = "generated", "shuffled", ("real", "still")
 DIFFERENT_CLIPS = "means over different clips"
@@ -132,6 +132,13 @@ class Comparison:
         known = self._known_videos(run)
         sets = {r.result.provenance.get("dataset") for r in (run, self.runs[0])} - {None}
         return {name for name in common if known.get(name, len(sets) < 2)}
+
+    def shared_clips(self, figure: str) -> dict[str, list[float]]:
+        """A figure of the clips that every run has and whose real video is the same: one value per run, by clip."""
+        scores = [run.result.per_clip(GENERATED, figure) for run in self.runs]
+        paired = [self.paired(run) for run in self.runs[1:]]
+        clips = [clip for clip in scores[0] if all(clip in one for one in (*scores, *paired))]
+        return {clip: [score[clip] for score in scores] for clip in clips}
 
     def _doubt(self, figures: Sequence[str], reason: str) -> None:
         for key in figures:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence, Sized
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from talkingface.clips.layouts import sound_beside
-from talkingface.errors import TalkingFaceError
-from talkingface.evaluation.report import plots, showcase, views
+from talkingface.evaluation.report import evidence, plots, showcase, views
 from talkingface.evaluation.report.comparison import GENERATED, Comparison, Difference
-from talkingface.evaluation.report.numbers import interval, number
-from talkingface.evaluation.report.result import ClipScore, EvalResult, safe_name
+from talkingface.evaluation.report.numbers import decimals, interval, number
+from talkingface.evaluation.report.result import EvalResult
+from talkingface.evaluation.report.results_table import Column, Group, flatten, groups, main_lines, shared_count
 from talkingface.evaluation.rows import ROWS
 from talkingface.files import write_text
 from talkingface.version import __version__
@@ -41,22 +41,27 @@ def write_html(result: EvalResult, folder: Path) -> None:
         OutputError: the folder cannot be written.
     """
     columns = [
-        views.Column(name, ROWS_ABOUT.get(name, ""), _style(name, index), result, name, name not in BACKGROUND)
+        Column(name, ROWS_ABOUT.get(name, ""), _style(name, index), result, name, name not in BACKGROUND)
         for index, name in enumerate(result.rows)
     ]
+    undefined, strange = _undefined(result), result.provenance.get("without_a_real_video") or []
+    lost = {"metric": result.unavailable, "clip": result.skipped, "undefined figure": undefined, "extra video": strange}
     page = environment().get_template("report.html.j2")
     text = page.render(
         result=result,
+        headline=headline(result),
         facts=facts(result),
         columns=columns,
-        groups=views.groups(columns),
+        table=_table(columns, groups(columns)),
         distributions=views.distributions(columns),
         curve_sets=views.curve_sets(columns),
+        evidence=evidence.of_result(result, folder),
         showcase=_showcase(result),
         strips=_strips(result, folder),
         skipped=result.skipped[:MAX_SKIPPED],
-        undefined=_undefined(result),
-        strange=result.provenance.get("without_a_real_video") or [],
+        undefined=undefined,
+        strange=strange,
+        left_out=_counted(lost),
         definitions=views.definitions(result),
     )
     write_text(folder / "report.html", text)
@@ -69,11 +74,11 @@ def write_comparison_html(comparison: Comparison, folder: Path) -> None:
         OutputError: the folder cannot be written.
     """
     columns = [
-        views.Column(run.name, run.result.date[:10], f"m{index % METHOD_COLOURS}", run.result, GENERATED)
+        Column(run.name, run.result.date[:10], f"m{index % METHOD_COLOURS}", run.result, GENERATED)
         for index, run in enumerate(comparison.runs)
     ]
     columns += [
-        views.Column(row, ROWS_ABOUT.get(row, ""), f"s-{row}", run.result, row, row == "real")
+        Column(row, ROWS_ABOUT.get(row, ""), f"s-{row}", run.result, row, row == "real")
         for row, run in comparison.references
     ]
     page = environment().get_template("comparison.html.j2")
@@ -81,13 +86,22 @@ def write_comparison_html(comparison: Comparison, folder: Path) -> None:
         runs=[(run, facts(run.result), views.definitions(run.result)) for run in comparison.runs],
         comparison=comparison,
         columns=columns,
-        groups=views.groups(columns, comparison.doubtful, comparison.notes),
+        table=_table(columns, groups(columns, comparison.doubtful, comparison.notes)),
         differences=_differences(comparison),
         distributions=views.distributions(columns),
         curve_sets=views.curve_sets(columns),
+        evidence=evidence.of_comparison(comparison),
         showcase=_compared_showcase(comparison),
     )
     write_text(folder / "report.html", text)
+
+
+def _table(columns: Sequence[Column], found: Sequence[Group]) -> dict[str, Any]:
+    """What the results table shows: its columns, all lines by metric, the few main ones, and on how many clips."""
+    figures = {key: figure for column in columns for key, figure in column.result.figures.items()}
+    main = main_lines(found, figures)
+    total = sum(len(group.lines) for group in found)
+    return {"columns": columns, "groups": found, "main": main, "total": total, "count": shared_count(columns)}
 
 
 @cache
@@ -95,7 +109,7 @@ def environment() -> Environment:
     """The templates; whatever is put into them is escaped."""
     loader = PackageLoader("talkingface.evaluation.report", "templates")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= {"number": number, "interval": interval, "flatten": views.flatten}
+    found.filters |= {"number": number, "interval": interval, "flatten": flatten}
     found.globals |= {
         "version": __version__,
         "film_size": showcase.SEEN_AS,
@@ -108,6 +122,14 @@ def environment() -> Environment:
 def _style(row: str, index: int) -> str:
     """Class of a row's colour: its own, or for a row of another name the next of the methods'."""
     return f"s-{row}" if row in ROWS else f"m{index % METHOD_COLOURS}"
+
+
+def headline(result: EvalResult) -> str:
+    """The line under the title: `2026-11-28 09:18, 6 clips, 25 frames a second`."""
+    known = dict(facts(result))
+    clips, rate = known.get("clips", ""), known.get("frame rate", "")
+    clips = f"{clips} clip{'' if clips == '1' else 's'}" if clips else ""
+    return ", ".join(filter(None, (known.get("date", "")[:16], clips, f"{rate} frames a second" if rate else "")))
 
 
 def facts(result: EvalResult) -> list[tuple[str, str]]:
@@ -141,19 +163,8 @@ def _showcase(result: EvalResult) -> dict[str, Any]:
     shown = []
     for rank, name in showcase.extremes(values, bool(result.figures[key].higher_is_better)):
         videos = {"real": clips[name].reference, "generated": clips[name].video}
-        shown.append(showcase.show(rank, name, values[name], videos, _sounds(result, clips[name])))
+        shown.append(showcase.show(rank, name, values[name], videos, showcase.sounds_of(result, clips[name])))
     return {"figure": key, "clips": shown, "signed": False}
-
-
-def _sounds(result: EvalResult, clip: ClipScore) -> list[Path]:
-    """Files that may hold the sound a generated video was judged by; the first one that has a sound does.
-
-    A pipeline writes that sound into its video. Videos of strangers are judged by the real video's sound if it has one.
-    """
-    real = [] if clip.reference is None else [sound_beside(clip.reference), clip.reference]
-    # `sound: real` is what an evaluation of plain video files writes, in `evaluation/folders.py`.
-    own_first = result.provenance.get("sound") != "real"
-    return [path for path in ([clip.video, *real] if own_first else [*real, clip.video]) if path is not None]
 
 
 def _compared_showcase(comparison: Comparison) -> dict[str, Any]:
@@ -162,42 +173,40 @@ def _compared_showcase(comparison: Comparison) -> dict[str, Any]:
     key = showcase.main_figure(results)
     if key is None:
         return {"figure": "", "clips": [], "signed": False}
-    first, *others = [result.per_clip(GENERATED, key) for result in results]
-    # Only clips that every run has, and whose real video is the same: others cannot be held against each other.
-    shared = [comparison.paired(run) for run in comparison.runs[1:]]
-    common = [clip for clip in first if all(clip in one for one in (*others, *shared))]
-    values = {clip: first[clip] for clip in common}
-    if others:
-        # With several runs a clip is remarkable by its difference to the first run, not by its own value.
-        values = {clip: sum(v[clip] for v in others) / len(others) - first[clip] for clip in common}
+    scores = comparison.shared_clips(key)
+    several = len(results) > 1
+    # With several runs a clip is remarkable by its difference to the first run, not by its own value.
+    values = {clip: sum(rest) / len(rest) - first if rest else first for clip, (first, *rest) in scores.items()}
     shown = []
     for rank, name in showcase.extremes(values, bool(results[0].figures[key].higher_is_better)):
         clips = [next(c for c in r.clips if (c.row, c.clip_id) == (GENERATED, name)) for r in results]
         videos = {"real": clips[0].reference} | {
             run.name: clip.video for run, clip in zip(comparison.runs, clips, strict=True)
         }
-        shown.append(showcase.show(rank, name, values[name], videos, _sounds(results[-1], clips[-1])))
-    return {"figure": key, "clips": shown, "signed": bool(others)}
+        shown.append(showcase.show(rank, name, values[name], videos, showcase.sounds_of(results[-1], clips[-1])))
+    return {"figure": key, "clips": shown, "signed": several}
 
 
-def _differences(comparison: Comparison) -> list[tuple[str, list[Difference | None]]]:
-    """One line per figure: (figure, the difference of every run but the first)."""
+def _differences(comparison: Comparison) -> list[tuple[str, list[Difference | None], int]]:
+    """One line per figure: (figure, the difference of every run but the first, digits behind the point)."""
     found = {(d.figure, d.run): d for d in comparison.differences}
     lines = [(key, [found.get((key, run.name)) for run in comparison.runs[1:]]) for key in comparison.figures]
-    return [(key, cells) for key, cells in lines if any(cells)]
+    return [(key, cells, decimals(cell.mean for cell in cells if cell)) for key, cells in lines if any(cells)]
 
 
 def _strips(result: EvalResult, folder: Path) -> list[tuple[str, str]]:
     """Picture strips that lie in `samples/`: (clip, address)."""
     strips = []
     for clip_id in dict.fromkeys(clip.clip_id for clip in result.clips):
-        path = folder / "samples" / f"{safe_name(clip_id)}.png"
-        if len(strips) < MAX_STRIPS and path.is_file():
-            try:
-                strips.append((clip_id, showcase.picture_address(path)))
-            except TalkingFaceError:
-                continue  # a damaged picture is no reason to have no report
+        if len(strips) < MAX_STRIPS:
+            strips += [(clip_id, address) for _, address in evidence.strips([("", folder)], clip_id)]
     return strips
+
+
+def _counted(things: Mapping[str, Sized]) -> str:
+    """`1 metric, 2 clips`, of what there is any."""
+    counts = {name: len(those) for name, those in things.items() if those}
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()) or "nothing"
 
 
 def _undefined(result: EvalResult) -> list[tuple[str, str, list[str]]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup
 
-from talkingface.evaluation.report.numbers import interval, number
+from talkingface.evaluation.report.numbers import decimals, interval, number
 
 WIDTH = 360  # of a plot, in its own units; the page scales it
 LANE = 50  # height of one row of a strip plot: a line of text, then the points
@@ -33,6 +33,7 @@ class Lane:
         values: the figure by clip.
         mean: average over clips.
         interval: its 95 % interval.
+        reference: whether it only shows how far the others could get; such a lane does not stretch the axis.
     """
 
     name: str
@@ -40,6 +41,12 @@ class Lane:
     values: Mapping[str, float] = field(default_factory=dict)
     mean: float | None = None
     interval: tuple[float, float] | None = None
+    reference: bool = False
+
+    @property
+    def span(self) -> list[float]:
+        """What its points, mean and interval reach; an interval may reach beyond all clips."""
+        return [*self.values.values(), *(v for v in (self.mean, *(self.interval or ())) if v is not None)]
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,12 @@ class Curve:
 def strip_plot(title: str, lanes: Sequence[Lane]) -> Markup:
     """One point per clip in a lane per row; below the points the mean (diamond) and its 95 % interval (bar).
 
-    The shaded box holds the middle half of the clips, its line is the median.
+    The shaded box holds the middle half of the clips, its line is the median. An arrow stands for a lane that lies
+    beyond the axis.
     """
     shown = [lane for lane in lanes if lane.values]
-    # An interval may reach beyond all clips, so it takes part in the range of the axis.
-    means = [v for lane in shown for v in (lane.mean, *(lane.interval or ())) if v is not None]
-    low, high = _range([*means, *(v for lane in shown for v in lane.values.values())])
+    low, high = _axis(shown)
+    places = decimals([lane.mean for lane in shown if not lane.reference] or [lane.mean for lane in shown])
     ticks = _ticks(low, high)
     bottom = LANE * len(shown) + 4
 
@@ -83,15 +90,60 @@ def strip_plot(title: str, lanes: Sequence[Lane]) -> Markup:
 
     parts = [Markup('<line class="grid" x1="{0}" x2="{0}" y1="0" y2="{1}"/>').format(_px(x(t)), bottom) for t in ticks]
     for index, lane in enumerate(shown):
-        parts += _lane(lane, LANE * index, x)
+        side = _beyond(lane, low, high)
+        if side:
+            parts += [*_heading(lane, LANE * index, places), _arrow(lane, LANE * index, side)]
+        else:
+            parts += [*_heading(lane, LANE * index, places), *_lane(lane, LANE * index, x)]
     for tick in ticks:
         # Numbers near an edge stand inside the plot: the picture is cut off there.
         anchor = "start" if x(tick) < 24 else "end" if x(tick) > WIDTH - 24 else "middle"
         place = Markup('<text class="tick" x="{}" y="{}" text-anchor="{}">{}</text>')
         parts.append(place.format(_px(x(tick)), bottom + 12, anchor, f"{tick:g}"))
     # What the eye sees, in words for screen readers.
-    about = "; ".join(f"{lane.name}: mean {number(lane.mean)} over {len(lane.values)} clips" for lane in shown)
+    about = "; ".join(f"{lane.name}: mean {number(lane.mean, places)} over {len(lane.values)} clips" for lane in shown)
     return _svg(parts, bottom + 16, f"{title}, one point per clip. {about}")
+
+
+def _axis(lanes: Sequence[Lane]) -> tuple[float, float]:
+    """The ends of the axis; a reference counts only where it leaves the others at least half of its length."""
+    judged = [v for lane in lanes if not lane.reference for v in lane.span]
+    if not judged:
+        return _range([v for lane in lanes for v in lane.span])
+    ends, most = _range(judged), 2 * (_range(judged)[1] - _range(judged)[0])
+    for lane in lanes:
+        with_lane = _range([*judged, *lane.span])
+        if lane.reference and with_lane[1] - with_lane[0] <= most:
+            judged += lane.span
+            ends = with_lane
+    return ends
+
+
+def _beyond(lane: Lane, low: float, high: float) -> int:
+    """-1 or 1 where a reference reaches beyond the left or right end of the axis; 0 where all fits in."""
+    short = {-1: low - min(lane.span), 1: max(lane.span) - high}
+    side = max(short, key=lambda end: short[end])
+    return side if lane.reference and short[side] > 0 else 0
+
+
+def _heading(lane: Lane, top: float, places: int) -> list[Markup]:
+    """Name of a lane on the left, its mean and interval on the right."""
+    text = f"{number(lane.mean, places)} {interval(lane.interval, places)}".strip()
+    return [
+        Markup('<text x="0" y="{}">{}</text>').format(top + 12, lane.name),
+        Markup('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>').format(WIDTH, top + 12, text),
+    ]
+
+
+def _arrow(lane: Lane, top: float, side: int) -> Markup:
+    """A mark at the end of the axis beyond which a reference lies."""
+    tip = WIDTH - EDGE if side > 0 else EDGE
+    back = tip - 9 * side
+    arrow = Markup('<path class="{} beyond" d="M{} {}L{} {}L{} {}z"/>')
+    text = Markup('<text class="tick" x="{}" y="{}" text-anchor="{}">beyond this axis</text>')
+    return arrow.format(lane.style, tip, top + 26, back, top + 21, back, top + 31) + text.format(
+        back - 6 * side, top + 30, "end" if side > 0 else "start"
+    )
 
 
 def _lane(lane: Lane, top: float, x: Axis) -> list[Markup]:
@@ -100,10 +152,7 @@ def _lane(lane: Lane, top: float, x: Axis) -> list[Markup]:
     # From the top of a lane: name and mean (baseline 12), points around 26, interval at 39.
     middle, foot = top + 26, top + 39
     first, median, third = (x(q) for q in np.quantile([v for _, v in values], (0.25, 0.5, 0.75)))
-    text = f"{number(lane.mean)} {interval(lane.interval)}".strip()
     parts = [
-        Markup('<text x="0" y="{}">{}</text>').format(top + 12, lane.name),
-        Markup('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>').format(WIDTH, top + 12, text),
         Markup('<g class="{}">').format(lane.style),
         Markup('<rect class="box" x="{}" y="{}" width="{}" height="14"/>').format(
             _px(first), middle - 7, _px(max(third - first, 1))

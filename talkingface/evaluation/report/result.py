@@ -13,7 +13,7 @@ from typing import Any
 from talkingface.clips.layouts import printable
 from talkingface.errors import TalkingFaceError
 from talkingface.evaluation.metric import Figure, finite_only
-from talkingface.evaluation.report.numbers import interval, label, number
+from talkingface.evaluation.report.numbers import decimals_of_line, interval, label, number
 
 SHOWN_SKIPS = 10  # lines below the printed table
 COLUMN = 12  # characters of a column, at least
@@ -204,8 +204,10 @@ def printed_table(result: EvalResult) -> str:
     lines = [result.title(), line("", list(result.rows))]
     for key, text in labels.items():
         if any(key in row.values for row in rows):
-            values = [number(row.values.get(key)) for row in rows]
-            lines.append(line(text, values, interval(intervals.get(key))))
+            values = {name: row.values.get(key) for name, row in result.rows.items()}
+            places = decimals_of_line(values)
+            cells = [number(value, places) for value in values.values()]
+            lines.append(line(text, cells, interval(intervals.get(key), places)))
     lines.append(line("clips", [row.clips for row in rows]))
     lines += ["[ ]: 95 % bootstrap interval of the mean over clips"] if intervals else []
     if result.stage_figures:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from talkingface.clips.layouts import sound_beside
 from talkingface.clips.source import Audio
 from talkingface.errors import MediaError, TalkingFaceError
-from talkingface.evaluation.report.result import EvalResult, one_line
+from talkingface.evaluation.report.result import ClipScore, EvalResult, one_line
 from talkingface.evaluation.report.side_by_side import write_side_by_side
 from talkingface.media import VideoReader, probe, read_image, write_image
 from talkingface.media.write import choose_encoder
@@ -119,6 +120,17 @@ def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = N
         write_side_by_side(videos, film, info.fps, audio, **limits)
         write_image(poster, next(iter(VideoReader(film))), quality=80)
         return data_address(film, "video/mp4"), data_address(poster, "image/jpeg")
+
+
+def sounds_of(result: EvalResult, clip: ClipScore) -> list[Path]:
+    """Files that may hold the sound a generated video was judged by; the first one that has a sound does.
+
+    A pipeline writes that sound into its video. Videos of strangers are judged by the real video's sound if it has one.
+    """
+    real = [] if clip.reference is None else [sound_beside(clip.reference), clip.reference]
+    # `sound: real` is what an evaluation of plain video files writes, in `evaluation/folders.py`.
+    own_first = result.provenance.get("sound") != "real"
+    return [path for path in ([clip.video, *real] if own_first else [*real, clip.video]) if path is not None]
 
 
 def _first_sound(paths: Sequence[Path]) -> np.ndarray | None:

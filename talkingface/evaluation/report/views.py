@@ -1,20 +1,17 @@
-"""What the pages show, made ready for the templates: tables, plots and definitions of any set of columns.
-
-A column is one row of one evaluation. A report has the rows of one result as columns; a comparison the generated rows
-of several, and reference rows beside them.
-"""
+"""What the pages show beside the table, made ready for the templates: plots and definitions of any set of columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from talkingface.evaluation.report.numbers import depends_on, direction, interval, number
+from talkingface.evaluation.report.comparison import REFERENCES
+from talkingface.evaluation.report.numbers import direction
 from talkingface.evaluation.report.plots import Curve, Lane, frames, mean_curve, offset_plot, strip_plot
-from talkingface.evaluation.report.result import EvalResult, RowResult
+from talkingface.evaluation.report.result import EvalResult
+from talkingface.evaluation.report.results_table import Column, all_figures, flatten, source_of
 
 MAX_CLIP_CURVES = 24  # clips that get a plot of their own
 MAX_FAINT_CURVES = 60  # thin lines behind the averages
@@ -25,147 +22,6 @@ JUDGES = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """One row of one evaluation.
-
-    Attributes:
-        name: its heading.
-        about: what stands under the heading.
-        style: class of the style sheet that gives its colour.
-        result: the evaluation.
-        row: the row in it.
-        compared: whether its curves are drawn clip by clip.
-    """
-
-    name: str
-    about: str
-    style: str
-    result: EvalResult
-    row: str
-    compared: bool = True
-
-    @property
-    def averages(self) -> RowResult:
-        """Its averages."""
-        return self.result.rows[self.row]
-
-    @property
-    def count(self) -> str:
-        """How many clips stand behind it: `8 of 9 clips`."""
-        clips, failed = self.averages.clips, len(self.result.failed(self.row))
-        total = f" of {clips + failed}" if failed else ""
-        return f"{clips}{total} clip{'' if clips + failed == 1 else 's'}"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the table, as text; `note` says what is special about it."""
-
-    mean: str
-    interval: str = ""
-    clips: int = 0
-    left_out: int = 0
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure of the table; `warning` says why its numbers do not compare."""
-
-    key: str
-    unit: str
-    direction: str
-    details: str
-    about: str
-    cells: list[Cell]
-    warning: str = ""
-
-
-@dataclass
-class Group:
-    """The figures of one metric; those that no column has are `absent`, for the reason given if there is one."""
-
-    metric: str
-    weights: list[str] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    reason: str = ""
-
-
-def groups(
-    columns: Sequence[Column],
-    warnings: Mapping[str, str] | None = None,
-    notes: Mapping[tuple[str, str], str] | None = None,
-) -> list[Group]:
-    """The table: metrics, their figures, one cell per column.
-
-    Args:
-        columns: what stands side by side.
-        warnings: by figure, why its numbers do not compare.
-        notes: by (column's name, figure), what is special about one number.
-    """
-    found: dict[str, Group] = {}
-    for key in all_figures([column.result for column in columns]):
-        # Columns may come from different evaluations: one may have a figure that another could not compute.
-        source = _source(columns, key)
-        metric = source.metric_of.get(key) or key
-        group = found.setdefault(metric, Group(metric, reason=source.unavailable.get(metric, "")))
-        cells = [_cell(column, key, (notes or {}).get((column.name, key), "")) for column in columns]
-        definition, figure = source.definitions.get(key, {}), source.figures[key]
-        group.weights += [text for text in _weights(definition) if text not in group.weights]
-        # A figure that no column has a number of is named below the table, with the reason, and takes no line in it.
-        if any(cell.clips or cell.left_out or cell.mean != "-" for cell in cells):
-            warning = (warnings or {}).get(key, "")
-            line = Line(
-                key=key,
-                unit=figure.unit,
-                direction=direction(figure),
-                details=depends_on(definition),
-                about=figure.about,
-                cells=cells,
-                warning=warning,
-            )
-            group.lines.append(line)
-        else:
-            group.absent.append(key)
-    return list(found.values())
-
-
-def _cell(column: Column, key: str, note: str) -> Cell:
-    row = column.averages
-    return Cell(
-        mean=number(row.values.get(key)),
-        interval=interval(row.intervals.get(key)),
-        clips=row.scored.get(key, 0),
-        left_out=len(column.result.left_out(column.row, key)),
-        note=note,
-    )
-
-
-def all_figures(results: Sequence[EvalResult]) -> list[str]:
-    """The figures of all results, in the order in which they come up."""
-    return list(dict.fromkeys(key for result in results for key in result.figures))
-
-
-def _source(columns: Sequence[Column], key: str) -> EvalResult:
-    """The evaluation that tells about a figure: the first that could compute it, else the first that knows it."""
-    knowing = [column.result for column in columns if key in column.result.figures]
-    able = [column.result for column in columns if key in column.averages.values]
-    return (able or knowing)[0]
-
-
-def _weights(definition: Mapping[str, Any]) -> list[str]:
-    """Weight files, or runs, of a definition with their hashes: `syncnet_v2.model sha256 961e8696f888`."""
-    flat = dict(flatten(definition))
-    # A definition names a file or run beside its hash: `file` and `sha256`, or `judge.run` and `judge.sha256`.
-    names = [name.removesuffix("sha256") for name in flat if name.endswith("sha256")]
-    return [
-        f"{flat.get(name + 'file') or flat.get(name + 'run') or ''} sha256 {flat[name + 'sha256'][:12]}".strip()
-        for name in names
-    ]
-
-
 def distributions(columns: Sequence[Column]) -> list[tuple[str, str, Markup]]:
     """A strip plot per figure that clips have values of: (figure, what stands beside its name, plot)."""
     plots = []
@@ -174,9 +30,18 @@ def distributions(columns: Sequence[Column]) -> list[tuple[str, str, Markup]]:
         for column in columns:
             values = column.result.per_clip(column.row, key)
             row = column.averages
-            lanes.append(Lane(column.name, column.style, values, row.values.get(key), row.intervals.get(key)))
+            lanes.append(
+                Lane(
+                    name=column.name,
+                    style=column.style,
+                    values=values,
+                    mean=row.values.get(key),
+                    interval=row.intervals.get(key),
+                    reference=column.row in REFERENCES,
+                )
+            )
         if any(lane.values for lane in lanes):
-            figure = _source(columns, key).figures[key]
+            figure = source_of(columns, key).figures[key]
             plots.append((key, ", ".join(filter(None, (figure.unit, direction(figure)))), strip_plot(key, lanes)))
     return plots
 
@@ -259,14 +124,3 @@ def definitions(result: EvalResult) -> list[tuple[list[tuple[str, str]], list[tu
         if key not in result.figures and not any(set(parts) <= set(known) for known in shared):
             shared[parts] = [(key, "")]
     return [(keys, list(parts)) for parts, keys in shared.items()]
-
-
-def flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as (`outer.inner`, text) pairs; yes and no for booleans."""
-    if isinstance(value, Mapping):
-        return [pair for key, part in value.items() for pair in flatten(part, f"{name}.{key}" if name else str(key))]
-    if isinstance(value, list | tuple):
-        return [(name, ", ".join(text for part in value for _, text in flatten(part)))]
-    if isinstance(value, bool):
-        return [(name, "yes" if value else "no")]
-    return [(name, "unknown" if value is None else str(value))]

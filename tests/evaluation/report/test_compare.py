@@ -211,7 +211,7 @@ def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path):
     two = write_run(tmp_path, "two", better, judge(True), model="Two", remarks=["judged by its own loss: no evidence"])
     lines = remarks_and_verdicts(compare_runs([one, two], tmp_path / "out"))
     assert lines[0] == "Two: judged by its own loss: no evidence"
-    verdict = "ssim: Two less One 0.1 [0.1, 0.1] on 4 common clips: better, but no evidence: the judge of"
+    verdict = "ssim: Two less One 0.1000 [0.1000, 0.1000] on 4 common clips: better, but no evidence: the judge of"
     assert any(line.startswith(verdict) for line in lines)
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert content["does_not_compare"] == {"ssim": "the judge of Two is also in its loss"}
@@ -249,7 +249,7 @@ def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
     assert main(["compare", str(one), str(two / "eval" / "metrics.json"), f"--output={out}"]) == 0
     printed = capsys.readouterr().out
     assert "Toy one" in printed.splitlines()[1] and "Toy two" in printed.splitlines()[1]
-    assert "ssim: Toy two less Toy one 0.1 [0.1, 0.1] on 4 common clips: better" in printed
+    assert "ssim: Toy two less Toy one 0.1000 [0.1000, 0.1000] on 4 common clips: better" in printed
     assert "warning: synthetic differs (Toy one: False, Toy two: True)" in printed
     assert f"Toy two: {remarks[0]}" in printed.splitlines()
     content = json.loads((out / "comparison.json").read_text())
@@ -264,7 +264,7 @@ def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
     line = next(line for line in lines if (line["figure"], line["row"]) == ("ssim", "Toy two"))
     assert (line["mean"], line["clips"], line["difference"], line["verdict"]) == ("0.75", "4", "0.1", "better")
     page = (out / "report.html").read_text()
-    for words in ("Toy one", "Toy two", "+0.1", "synthetic differs", "an unmoving face"):
+    for words in ("Toy one", "Toy two", "+0.1000", "synthetic differs", "an unmoving face"):
         assert words in page
     assert f"<b>Toy two</b>: {remarks[0]}" in page
 

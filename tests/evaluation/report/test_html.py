@@ -123,13 +123,13 @@ def test_it_shows_every_figure_row_interval_and_reason(page, result):
         *("Toy on toys", "some/best.pt", "2026-01-02", "mesh 1", "Synthetic data, no evidence of model quality."),
         *("generated", "real", "still", "ssim", "m_lmd", "lse_c", "px", "higher is better", "lower is better"),
         *("piq, frame", "structural similarity", "lips, Euclidean", "net.pth sha256 abababababab", "ab" * 32),
-        *("5 of 6 clips", "4 clips, 1 left out"),
+        *("n = 5 of 6 clips", "] n = 4, 1 left out"),
         *("c/9 generated all metrics the file is truncated", "a/2 still LMD no face found"),
         *("LSE lse_c: n/a, weights not found: <here>/syncnet.model", "m_lmd , generated: b/2", "toy_l1 0.125"),
     ):
         assert words in page.text, words
     low, high = result.rows["generated"].intervals["ssim"]
-    assert f"0.7 [{low:.4g}, {high:.4g}] 5 clips" in page.text
+    assert f"0.7000 [{low:.4f}, {high:.4f}] 1.0000" in page.text, "equal digits in a line, and no count in the cells"
     assert page.open == []
 
 
@@ -150,9 +150,9 @@ def test_names_of_clips_stay_text(page):
 def test_films_of_the_best_and_worst_clips_are_inside(page, tmp_path):
     films = page.all("video")
     assert [film["aria-label"].split(":")[0] for film in films] == [
-        *(f"{EVIL}, best 1", "a/1, best 2", "b/1, worst 2", "b/2, worst 1"),
+        *("a/2, typical", f"{EVIL}, best 1", "a/1, best 2", "b/1, worst 2", "b/2, worst 1"),
     ]
-    (tmp_path / "film.mp4").write_bytes(base64.b64decode(films[0]["src"].removeprefix("data:video/mp4;base64,")))
+    (tmp_path / "film.mp4").write_bytes(base64.b64decode(films[1]["src"].removeprefix("data:video/mp4;base64,")))
     info = probe(tmp_path / "film.mp4")
     assert (info.width, info.height, info.has_audio) == (640, 320 + 24, True)
     frame = next(iter(VideoReader(tmp_path / "film.mp4"))).astype(int)
@@ -165,7 +165,7 @@ def test_films_of_the_best_and_worst_clips_are_inside(page, tmp_path):
 def test_plots_and_tables_can_be_read_without_seeing_them(page):
     labels = [a["aria-label"] for a in page.all("svg")]
     assert all(a.get("role") == "img" for a in page.all("svg"))
-    assert any(label.startswith("ssim, one point per clip. generated: mean 0.7 over 5 clips") for label in labels)
+    assert any(label.startswith("ssim, one point per clip. generated: mean 0.7000 over 5 clips") for label in labels)
     assert any(label == "lse of a/2. generated best at +3 frames; real best at +3 frames" for label in labels)
     assert any(label == "expert of a/1. generated best at 0 frames; real best at 0 frames" for label in labels)
     assert any(label.startswith("lse, mean over clips. generated best at 0 frames") for label in labels)
@@ -303,7 +303,7 @@ def test_points_stand_in_order_of_their_values_and_many_clips_keep_both_ends(mon
     assert drawn == sorted(drawn)
     ends = {min(values, key=values.get), max(values, key=values.get)}
     assert all(f"<title>{clip}:" in svg for clip in ends)
-    assert 'aria-label="ssim, one point per clip. generated: mean 0 over 400 clips"' in svg
+    assert 'aria-label="ssim, one point per clip. generated: mean 0.000 over 400 clips"' in svg
 
 
 def test_the_mark_of_a_curve_stands_at_its_extreme():
