@@ -57,7 +57,10 @@ def test_missing_val_list_holds_out_the_same_clips_every_time(tmp_path, caplog):
     assert len(val) == 4 and not set(val) & set(train) and set(val) | set(train) == set(ids) - {"s0/000"}
     assert val == make_layout(settings).split_ids(settings, "val")
     assert "holding out 4 of 199 clips" in caplog.text
-    assert ("no val list at " in caplog.text) == bool(settings.val_filelist) and "None" not in caplog.text
+    assert f"no val list at {settings.val_filelist}" in caplog.text
+    settings.val_filelist = None
+    assert make_layout(settings).split_ids(settings, "val") == val
+    assert "no val list is named (val_filelist)" in caplog.text and "None" not in caplog.text
 
 
 def test_missing_data_says_what_where_and_how_to_try(tmp_path):
