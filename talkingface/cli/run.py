@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from talkingface.cli.arguments import Arguments, Command, Option
 from talkingface.cli.configuration import CONFIGURED, load, print_config
+from talkingface.cli.seeds import SEEDS, once_or_by_seed
+
+if TYPE_CHECKING:
+    from talkingface.plugin.configuration import LoadedConfig
 
 _RUN_KEPT = "what was finished is kept, --resume=auto goes on with a training run"
 
 
-def run(arguments: Arguments) -> None:
+def run(arguments: Arguments) -> int:
     """Everything that is missing; prints the table of the evaluation, if there is one."""
-    loaded = load(arguments)
-    if arguments["print_config"]:
-        return print_config(loaded)
+    return once_or_by_seed(arguments, _run)
+
+
+def _run(loaded: LoadedConfig) -> None:
     from talkingface.workflow import run_configured
 
     result = run_configured(loaded)
@@ -31,11 +38,12 @@ def preprocess(arguments: Arguments) -> None:
     prepare(loaded, always=True, only=[name for name in names if name])
 
 
-def train(arguments: Arguments) -> None:
+def train(arguments: Arguments) -> int:
     """Training on clips that are prepared already."""
-    loaded = load(arguments)
-    if arguments["print_config"]:
-        return print_config(loaded)
+    return once_or_by_seed(arguments, _train)
+
+
+def _train(loaded: LoadedConfig) -> None:
     from talkingface.workflow import train
 
     train(loaded)
@@ -43,7 +51,7 @@ def train(arguments: Arguments) -> None:
 
 RUN = Command(
     line="preprocess what is missing, train all stages, evaluate (the default command)",
-    options=CONFIGURED,
+    options=(SEEDS, *CONFIGURED),
     run=run,
     takes_keys=True,
     kept=_RUN_KEPT,
@@ -62,7 +70,7 @@ PREPROCESS = Command(
 
 TRAIN = Command(
     line="train only; preprocessing must have been done",
-    options=CONFIGURED,
+    options=(SEEDS, *CONFIGURED),
     run=train,
     takes_keys=True,
     kept=_RUN_KEPT,
