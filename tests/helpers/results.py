@@ -8,12 +8,15 @@ from pathlib import Path
 from talkingface.evaluation.bootstrap import mean_interval
 from talkingface.evaluation.metric import Figure
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult
+from talkingface.evaluation.report.write import write_report
 
 FIGURES = {
     "ssim": Figure("", True, "structural similarity"),
     "m_lmd": Figure("px", False, "lips, Euclidean"),
     "av_lag": Figure("frames", None, "shift"),
 }
+BASE = {"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8}
+"""A figure of four clips."""
 METRIC_OF = {"ssim": "SSIM", "m_lmd": "LMD", "av_lag": "MOUTH"}
 
 
@@ -51,3 +54,18 @@ def give_videos(result: EvalResult, videos: dict[str, Path]) -> EvalResult:
     for clip in result.clips:
         clip.video, clip.reference = videos.get(clip.row), videos.get("real")
     return result
+
+
+def write_run(root, name, ssim, change=None, **provenance):
+    """An evaluated run: `ssim` of the generated clips by name, lag of one frame, the same reference rows for all."""
+    rows = {
+        "generated": {"ssim": ssim, "m_lmd": {clip: 4 * (1 - v) for clip, v in ssim.items()}},
+        "real": {"ssim": dict.fromkeys(ssim, 1.0)},
+        "still": {"ssim": dict.fromkeys(ssim, 0.25)},
+        "shuffled": {"ssim": dict.fromkeys(ssim, 0.125), "av_lag": dict.fromkeys(ssim, 3.0)},
+    }
+    result = make_result(rows, **provenance)
+    if change:
+        change(result)
+    write_report(result, root / name / "eval")
+    return root / name

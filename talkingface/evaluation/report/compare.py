@@ -5,35 +5,74 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from talkingface.errors import DataError
 from talkingface.evaluation.report.comparison import Comparison, Difference, read_runs
 from talkingface.evaluation.report.html import write_comparison_html
 from talkingface.evaluation.report.numbers import decimals, interval, number
+from talkingface.evaluation.report.paper_table import paper_table, to_latex, to_markdown
+from talkingface.evaluation.report.seed_groups import SeedGroup, group_runs, group_to_json
 from talkingface.evaluation.report.write import as_json
 from talkingface.files import write_text
 
 
-def compare_runs(paths: Sequence[str | Path], output: str | Path) -> Comparison:
-    """Write `report.html`, `comparison.json` and `comparison.csv` about evaluated runs.
+@dataclass(frozen=True)
+class Wanted:
+    """What is written beside the report.
+
+    Attributes:
+        group: put runs together that differ in their seed only.
+        latex: `table.tex`.
+        markdown: `table.md`.
+        figures: columns of these tables; empty for the main ones.
+    """
+
+    group: bool = False
+    latex: bool = False
+    markdown: bool = False
+    figures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What `compare_runs` found and wrote."""
+
+    comparison: Comparison
+    groups: list[SeedGroup]
+    files: list[Path]
+
+
+def compare_runs(paths: Sequence[str | Path], output: str | Path, wanted: Wanted | None = None) -> Compared:
+    """Write `report.html`, `comparison.json` and `comparison.csv` about evaluated runs, and tables that are wanted.
 
     Args:
         paths: run folders, their `eval` folders, or `metrics.json` files; the first is what others are compared with.
         output: folder to write to.
+        wanted: what else.
 
     Raises:
-        DataError: no path, or one without a usable `metrics.json`.
+        DataError: no path, one without a usable `metrics.json`, or a figure that no run knows.
         OutputError: the folder cannot be written.
     """
     if not paths:
         raise DataError("nothing to compare: give run folders, as in `compare saved/A-demo/first saved/B-demo/first`")
+    wanted = wanted or Wanted()
     comparison = Comparison(read_runs(paths))
+    groups = group_runs(comparison.runs) if wanted.group else []
+    table = paper_table(comparison, groups, wanted.figures)
     folder = Path(output)
-    write_text(folder / "comparison.json", as_json(comparison.to_json()))
-    write_text(folder / "comparison.csv", _table(comparison))
-    write_comparison_html(comparison, folder)
-    return comparison
+    content = comparison.to_json()
+    if groups:
+        content["groups"] = [group_to_json(group, comparison.figures) for group in groups]
+    texts = {"comparison.json": as_json(content), "comparison.csv": _table(comparison)}
+    texts |= {"table.tex": to_latex(table)} if wanted.latex else {}
+    texts |= {"table.md": to_markdown(table)} if wanted.markdown else {}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    write_comparison_html(comparison, folder, groups)
+    return Compared(comparison, groups, [folder / name for name in ("report.html", *texts)])
 
 
 def remarks_and_verdicts(comparison: Comparison) -> list[str]:

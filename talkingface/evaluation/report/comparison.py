@@ -304,7 +304,7 @@ def _take_from_shuffled(result: EvalResult) -> None:
 
 
 def _names(files: Sequence[Path], results: Sequence[EvalResult]) -> list[str]:
-    folders = [_run_folder(file) for file in files]
+    folders = [run_folder(file).name for file in files]
     models = [str(result.provenance.get("model") or folder) for result, folder in zip(results, folders, strict=True)]
     names = []
     for model, folder in zip(models, folders, strict=True):
@@ -314,9 +314,10 @@ def _names(files: Sequence[Path], results: Sequence[EvalResult]) -> list[str]:
     return names
 
 
-def _run_folder(metrics: Path) -> str:
+def run_folder(metrics: Path) -> Path:
+    """The run that a `metrics.json` belongs to: its folder, or the one above where that is called `eval`."""
     folder = metrics.absolute().parent
-    return (folder.parent if folder.name == "eval" else folder).name
+    return folder.parent if folder.name == "eval" else folder
 
 
 def _computed(run: Run, key: str) -> bool:

@@ -14,6 +14,8 @@ from talkingface.evaluation.report.comparison import GENERATED, Comparison, Diff
 from talkingface.evaluation.report.numbers import decimals, interval, number
 from talkingface.evaluation.report.result import EvalResult
 from talkingface.evaluation.report.results_table import Column, Group, flatten, groups, main_lines, shared_count
+from talkingface.evaluation.report.seed_groups import SeedGroup
+from talkingface.evaluation.report.seed_table import GroupColumn, seed_columns, seed_lines
 from talkingface.evaluation.rows import ROWS
 from talkingface.files import write_text
 from talkingface.version import __version__
@@ -67,8 +69,13 @@ def write_html(result: EvalResult, folder: Path) -> None:
     write_text(folder / "report.html", text)
 
 
-def write_comparison_html(comparison: Comparison, folder: Path) -> None:
+def write_comparison_html(comparison: Comparison, folder: Path, seeds: Sequence[SeedGroup] = ()) -> None:
     """Write `report.html` about several evaluations.
+
+    Args:
+        comparison: the evaluations.
+        folder: where to write.
+        seeds: runs put together that differ in their seed only; they get a table of their own.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -87,6 +94,7 @@ def write_comparison_html(comparison: Comparison, folder: Path) -> None:
         comparison=comparison,
         columns=columns,
         table=_table(columns, groups(columns, comparison.doubtful, comparison.notes)),
+        seeds=_seed_table(comparison, seeds),
         differences=_differences(comparison),
         distributions=views.distributions(columns),
         curve_sets=views.curve_sets(columns),
@@ -96,12 +104,17 @@ def write_comparison_html(comparison: Comparison, folder: Path) -> None:
     write_text(folder / "report.html", text)
 
 
-def _table(columns: Sequence[Column], found: Sequence[Group]) -> dict[str, Any]:
+def _table(columns: Sequence[Column | GroupColumn], found: Sequence[Group]) -> dict[str, Any]:
     """What the results table shows: its columns, all lines by metric, the few main ones, and on how many clips."""
-    figures = {key: figure for column in columns for key, figure in column.result.figures.items()}
-    main = main_lines(found, figures)
     total = sum(len(group.lines) for group in found)
-    return {"columns": columns, "groups": found, "main": main, "total": total, "count": shared_count(columns)}
+    shared = shared_count(columns)
+    return {"columns": columns, "groups": found, "main": main_lines(found), "total": total, "count": shared}
+
+
+def _seed_table(comparison: Comparison, seeds: Sequence[SeedGroup]) -> dict[str, Any]:
+    """The table of runs put together by seed; empty without them."""
+    styles = [f"m{comparison.runs.index(group.runs[0]) % METHOD_COLOURS}" for group in seeds]
+    return _table(seed_columns(seeds, styles), [seed_lines(seeds, comparison)]) if seeds else {}
 
 
 @cache

@@ -19,5 +19,5 @@ def main_figures(known: Sequence[str], directed: Collection[str], most: int = MA
 
     Where no figure is better one way, the first ones.
     """
-    order = [*(key for key in ORDER if key in known), *(key for key in known if key in directed), *known]
-    return list(dict.fromkeys(order))[:most]
+    order = [*(key for key in ORDER if key in known), *(key for key in known if key in directed)]
+    return list(dict.fromkeys(order or known))[:most]

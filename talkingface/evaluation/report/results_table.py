@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from talkingface.evaluation.metric import Figure
 from talkingface.evaluation.report.main_figures import MAIN, main_figures
 from talkingface.evaluation.report.numbers import decimals_of_line, depends_on, direction, interval, number
 from talkingface.evaluation.report.result import EvalResult, RowResult
@@ -47,6 +46,15 @@ class Column:
         clips, failed = self.averages.clips, len(self.result.failed(self.row))
         total = f" of {clips + failed}" if failed else ""
         return f"n = {clips}{total} clip{'' if clips + failed == 1 else 's'}"
+
+
+class Counted(Protocol):
+    """A column that says on how many clips or runs it stands."""
+
+    @property
+    def count(self) -> str:
+        """`n = 6 clips`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -155,19 +163,18 @@ def _count(column: Column, key: str) -> str:
     return ", ".join([*parts, f"{left_out} left out"] if left_out else parts)
 
 
-def shared_count(columns: Sequence[Column]) -> str:
+def shared_count(columns: Sequence[Counted]) -> str:
     """`n = 6 clips` where all columns stand on equally many; empty otherwise."""
     counts = {column.count for column in columns}
     return counts.pop() if len(counts) == 1 else ""
 
 
-def main_lines(table: Sequence[Group], figures: Mapping[str, Figure]) -> list[Line]:
+def main_lines(table: Sequence[Group]) -> list[Line]:
     """The few lines that are shown unfolded; empty where the table is short enough to be shown as a whole."""
     lines = {line.key: line for group in table for line in group.lines}
     if len(lines) <= MAIN + 2:
         return []
-    chosen = main_figures(list(lines), [key for key in lines if figures[key].higher_is_better is not None])
-    return [lines[key] for key in chosen]
+    return [lines[key] for key in main_figures(list(lines), [key for key, line in lines.items() if line.direction])]
 
 
 def all_figures(results: Sequence[EvalResult]) -> list[str]:

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers.results import make_result
+from helpers.results import BASE, make_result, write_run
 from talkingface.cli.commands import main
 from talkingface.errors import DataError
 from talkingface.evaluation.bootstrap import mean_interval
@@ -18,22 +18,6 @@ from talkingface.evaluation.report.stored import read_result
 from talkingface.evaluation.report.write import write_report
 
 NAN = float("nan")
-BASE = {"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8}
-
-
-def write_run(root, name, ssim, change=None, **provenance):
-    """An evaluated run: `ssim` of the generated clips by name, lag of one frame, the same reference rows for all."""
-    rows = {
-        "generated": {"ssim": ssim, "m_lmd": {clip: 4 * (1 - v) for clip, v in ssim.items()}},
-        "real": {"ssim": dict.fromkeys(ssim, 1.0)},
-        "still": {"ssim": dict.fromkeys(ssim, 0.25)},
-        "shuffled": {"ssim": dict.fromkeys(ssim, 0.125), "av_lag": dict.fromkeys(ssim, 3.0)},
-    }
-    result = make_result(rows, **provenance)
-    if change:
-        change(result)
-    write_report(result, root / name / "eval")
-    return root / name
 
 
 def compared(*paths):
@@ -209,7 +193,7 @@ def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path):
     better = {clip: value + 0.1 for clip, value in BASE.items()}
     one = write_run(tmp_path, "one", BASE, judge(False), model="One")
     two = write_run(tmp_path, "two", better, judge(True), model="Two", remarks=["judged by its own loss: no evidence"])
-    lines = remarks_and_verdicts(compare_runs([one, two], tmp_path / "out"))
+    lines = remarks_and_verdicts(compare_runs([one, two], tmp_path / "out").comparison)
     assert lines[0] == "Two: judged by its own loss: no evidence"
     verdict = "ssim: Two less One 0.1000 [0.1000, 0.1000] on 4 common clips: better, but no evidence: the judge of"
     assert any(line.startswith(verdict) for line in lines)
@@ -270,7 +254,7 @@ def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
 
 
 def test_one_run_alone_is_a_report_too(tmp_path):
-    assert len(compare_runs([write_run(tmp_path, "one", BASE)], tmp_path / "out").runs) == 1
+    assert len(compare_runs([write_run(tmp_path, "one", BASE)], tmp_path / "out").comparison.runs) == 1
     assert "Differences to" not in (tmp_path / "out" / "report.html").read_text()
 
 
