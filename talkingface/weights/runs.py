@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.files import write_text
+from talkingface.files import HOST, write_text
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -38,8 +39,9 @@ class RunFolder:
             return "new"
 
     def set_status(self, status: str) -> None:
-        """Record that the run is under way or complete."""
-        write_text(self.path / "run.json", json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
+        """Record that the run is under way or complete, when, and which process says so."""
+        told = {"status": status, "time": time.strftime("%FT%T"), "host": HOST, "process": os.getpid()}
+        write_text(self.path / "run.json", json.dumps(told) + "\n")
 
     @classmethod
     def open(cls, config: Config) -> RunFolder:

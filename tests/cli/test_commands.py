@@ -104,7 +104,11 @@ def imported_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import talkingface", "from talkingface import cli; cli.main(['list'])", "from talkingface import list_models"],
+    [
+        "import talkingface",
+        "from talkingface import cli; cli.main(['list']); cli.main(['list', 'runs'])",
+        "from talkingface import list_models",
+    ],
 )
 def test_listing_loads_nothing_heavy(code):
     heavy = {"torch", "mediapipe", "librosa", "cv2", "av", "skimage", "matplotlib", "talkingface.models.iplap.model"}
