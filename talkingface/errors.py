@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 # Of these the next file fails as well; others (name too long, file too large) are about one file.
@@ -69,3 +70,39 @@ def unknown(what: str, name: str, names: Iterable[str], candidates: Iterable[str
     match = difflib.get_close_matches(name.lower(), list(pool), n=1, cutoff=0.5)
     hint = f", did you mean '{pool[match[0]]}'?" if match else ""
     return f"unknown {what} '{name}'{hint} (known: {', '.join(sorted(names))})"
+
+
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "bad allocation",
+    "Insufficient memory",
+)
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """What a user can do about an error that means too little memory; None for any other error.
+
+    Python, numpy, torch, OpenCV, FFmpeg and the system each say it in their own way, and none of them is imported here.
+    """
+    kind, text = type(error).__name__, str(error)
+    if kind == "OutOfMemoryError":
+        return "the GPU memory does not suffice; use a smaller batch or --device=cpu"
+    is_one = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if not is_one and not (
+        (isinstance(error, RuntimeError) or kind == "error") and any(part in text for part in _NO_MEMORY)
+    ):
+        return None
+    asked = re.search(r"\d[\d.]* ?(?:bytes|[KMGTPE]i?B)\b", text)
+    return (
+        f"the memory of this machine does not suffice{f' ({asked[0]} were asked for)' if asked else ''}; use a smaller"
+        " batch_size, fewer num_workers, or smaller and shorter input"
+    )
+
+
+def first_line(error: BaseException, most: int = 120) -> str:
+    """What an error of a library says, short enough for a part of one line."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -19,7 +19,7 @@ from talkingface.errors import CheckpointError, DataError, OutputError
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, VideoWriter, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
-from talkingface.plugin.assembly import lacking_to_speak, load_experts
+from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
 from talkingface.plugin.contract import Drawn, TalkingFaceModel
 from talkingface.plugin.registry import get_spec, model_file
@@ -84,7 +84,7 @@ class Pipeline:
         config = from_plain(content.config, overrides, str(path))
         if any(key.split(".")[0] == "model" for key in overrides):
             spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
-        model = spec.model(config.model)
+        model = build_for(spec.model, config.model, content.networks, path)
         load_experts(model, config, held=content.ready)
         # What `experts:` gives now replaces what was only saved along as it was initialised.
         held = {network: state for network, state in content.networks.items() if network not in model.given}

@@ -21,7 +21,7 @@ from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.assembly import lacking_to_speak, load_experts
+from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import ModelSpec, get_spec
@@ -447,7 +447,7 @@ def _imported_content(
     # The first file has the most to say: forms of one network exclude each other.
     settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
     config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
-    network = spec.model(config.model)
+    network = build_for(spec.model, config.model, {}, files[0].path)  # sizes may come from the file
     filled = import_official(network, files)
     return CheckpointContent(
         model=spec.name,

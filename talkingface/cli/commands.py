@@ -27,7 +27,7 @@ from talkingface.cli.generate import GENERATE
 from talkingface.cli.names import LIST
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
 from talkingface.cli.weights import IMPORT, WEIGHTS
-from talkingface.errors import TalkingFaceError
+from talkingface.errors import TalkingFaceError, out_of_memory
 
 COMMANDS: dict[str, Command] = {
     "run": RUN,
@@ -80,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        # torch is not imported here; its error is known by name.
-        if type(error).__name__ == "OutOfMemoryError":
-            print("error: the GPU memory does not suffice; use a smaller batch or --device=cpu", file=sys.stderr)
+        if advice := out_of_memory(error):
+            print(f"error: {advice}", file=sys.stderr)
             return 2
         if not isinstance(error, OSError) or error.errno is None:
             raise

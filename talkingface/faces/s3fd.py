@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from talkingface.errors import CheckpointError, DataError
+from talkingface.errors import DataError
 from talkingface.networks.precision import full_float32
 from talkingface.networks.s3fd import MEANS, S3FD, STRIDES
 from talkingface.weights import published as weights
-from talkingface.weights.checkpoint import load_state, read
+from talkingface.weights.checkpoint import load_state, named_tensors, read
 
 WEIGHTS = "s3fd"  # name in `talkingface.weights.published`
 CANDIDATE = 0.05  # score below which an anchor is not looked at
@@ -61,11 +61,8 @@ class S3FDDetector:
                 f"{path}: weights of the face detector S3FD not found (published at {file.url});"
                 f" {weights.how_to_get(WEIGHTS, folder)}"
             )
-        state = read(path)
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise CheckpointError(f"{path}: expected the weights of S3FD, found something else; download it again")
         network = S3FD()
-        load_state(network, state, f"{path}: S3FD")
+        load_state(network, named_tensors(read(path), path, "S3FD"), f"{path}: S3FD")
         return cls(network, device, batch)
 
     def detect(self, frames: Sequence[np.ndarray], least: float = 0.5, most: int | None = None) -> list[np.ndarray]:

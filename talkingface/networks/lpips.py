@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from talkingface.errors import CheckpointError
 from talkingface.networks.blocks import full_precision
-from talkingface.weights.checkpoint import load_state, read
+from talkingface.weights.checkpoint import load_state, named_tensors, read
 
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 STAGES = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
@@ -89,10 +88,18 @@ class LPIPS(nn.Module):
             CheckpointError: a file is missing, unreadable, or of another network.
         """
         # Two files, one network: the trunk of a classifier, and linear layers that weigh its channels.
-        trunk_state = {k.removeprefix("features."): v for k, v in _entries(trunk).items() if k.startswith("features.")}
+        trunk_state = {
+            k.removeprefix("features."): v
+            for k, v in named_tensors(read(trunk), trunk, "LPIPS's trunk").items()
+            if k.startswith("features.")
+        }
         load_state(self.features, trunk_state, f"{trunk}: {self.net} trunk of LPIPS")
         features = {key: value for key, value in self.state_dict().items() if key.startswith("features.")}
-        load_state(self, features | _entries(linear), f"{linear}: linear layers of LPIPS {self.net}")
+        load_state(
+            self,
+            features | named_tensors(read(linear), linear, "LPIPS's linear layers"),
+            f"{linear}: linear layers of LPIPS {self.net}",
+        )
         return self
 
 
@@ -136,10 +143,3 @@ def _vgg16() -> list[nn.Module]:
         modules += [nn.Conv2d(inputs, entry, 3, padding=1), nn.ReLU()]
         inputs = entry
     return modules
-
-
-def _entries(path: str | Path) -> dict[str, Tensor]:
-    content = read(path)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path}: expected plain weights, found something else")
-    return {str(key): value for key, value in content.items()}

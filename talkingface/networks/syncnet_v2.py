@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from talkingface.errors import CheckpointError
+from talkingface.weights.checkpoint import load_state_file
 
 FRAMES = 5  # frames in a lip window
 
@@ -80,16 +81,7 @@ class SyncNetV2(nn.Module):
         path = Path(path)
         if not path.is_file():
             raise CheckpointError(f"{path}: SyncNet weights not found; put the published syncnet_v2.model there")
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-            mismatch = self.load_state_dict(weights, strict=False)
-        except Exception as error:
-            raise CheckpointError(f"{path}: not the weights of syncnet_v2 ({str(error).splitlines()[0]})") from error
-        # Strict but for the counters, which only training reads.
-        wrong = [key for key in mismatch.missing_keys if not key.endswith("num_batches_tracked")]
-        wrong += mismatch.unexpected_keys
-        if wrong:
-            raise CheckpointError(f"{path}: not the weights of syncnet_v2 (first wrong key: {wrong[0]})")
+        load_state_file(self, path, what="the published syncnet_v2", optional=("num_batches_tracked",))
         return self
 
 

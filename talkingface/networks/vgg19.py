@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from talkingface.errors import CheckpointError
+from talkingface.weights.checkpoint import load_state, read
 
 PERCEPTUAL_LAYERS = (1, 6, 11, 20, 29)  # after relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1
 _CHANNELS = (64, 64, "pool", 128, 128, "pool", *(256,) * 4, "pool", *(512,) * 4, "pool", *(512,) * 4, "pool")
@@ -55,11 +55,7 @@ class VGG19Features(nn.Module):
         path = Path(path)
         if not path.is_file():
             raise CheckpointError(f"{path}: VGG19 weights not found; put torchvision's vgg19-dcbb9e9d.pth there")
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise CheckpointError(f"{path}: cannot be read as a file of weights ({error})".splitlines()[0]) from error
-        self.load_weights(content, str(path))
+        self.load_weights(read(path), str(path))
         logger.debug("VGG19 weights read from %s", path)
         return self
 
@@ -81,7 +77,7 @@ class VGG19Features(nn.Module):
             raise CheckpointError(
                 f"{what}: no VGG19 weights inside (missing or of another shape: {', '.join(bad[:3])})"
             )
-        self.load_state_dict({key: named[key] for key in own})
+        load_state(self, {key: named[key] for key in own}, what)
 
 
 def _stack() -> list[nn.Module]:

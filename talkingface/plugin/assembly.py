@@ -1,16 +1,85 @@
-"""From the files that `experts:` names to a model with their weights, and whether it can speak with them."""
+"""A model for stored weights, the experts that `experts:` names, and whether the model can speak with what it has."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from talkingface.errors import CheckpointError
+import torch
+from torch.overrides import TorchFunctionMode
+
+from talkingface.errors import CheckpointError, first_line
+from talkingface.weights.checkpoint import check_networks
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from talkingface.config.sections import Config, Section
     from talkingface.plugin.contract import TalkingFaceModel
+
+MOST_ELEMENTS = 2**28
+"""Numbers in all networks of a model that its checkpoint does not hold; 1 GiB."""
+
+MOST_CALLS = 50_000
+"""Calls of torch while a model is built, beside a hundred for each entry of the file; Wav2Lip needs 5 000."""
+
+
+def build_for(
+    model: type[TalkingFaceModel], settings: Section, networks: Mapping[str, Mapping[str, Tensor]], source: Path
+) -> TalkingFaceModel:
+    """Build a model with the settings that a checkpoint names, once its weights are known to fit.
+
+    A file of a few hundred bytes may name a model of terabytes, so it is first built without memory.
+
+    Args:
+        model: class of the model.
+        settings: its settings.
+        networks: network -> entries of the checkpoint.
+        source: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the entries do not fit, or the settings ask for networks beyond all measure.
+    """
+    most = MOST_CALLS + 100 * sum(map(len, networks.values()))
+    try:
+        with torch.device("meta"), _FewCalls(most):
+            sketch = model(settings)
+    except _TooManyCalls:
+        raise CheckpointError(f"{source}: its settings ask for a model of too many layers") from None
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        if "meta" in str(error):
+            return model(settings)  # a plug-in that computes with its first weights, which have no values there
+        raise CheckpointError(f"{source}: no model can be built with its settings ({first_line(error)})") from None
+    check_networks(sketch, networks, source)
+    held = sum(value.numel() for state in networks.values() for value in state.values())
+    whole = sum(tensor.numel() for tensor in (*sketch.parameters(), *sketch.buffers()))
+    if whole - held > MOST_ELEMENTS:
+        raise CheckpointError(
+            f"{source}: its settings ask for {whole:.2g} weights, of which the file holds {held}; it is not built"
+        )
+    return model(settings)
+
+
+class _TooManyCalls(Exception):
+    """A model of too many parts is being built."""
+
+
+class _FewCalls(TorchFunctionMode):
+    """Within: an error after many calls of torch; also layers without memory take some, and time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Count, and do what was asked for."""
+        self.left -= 1
+        if self.left < 0:
+            raise _TooManyCalls
+        return func(*args, **kwargs or {})
 
 
 def load_experts(

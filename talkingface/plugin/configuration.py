@@ -18,7 +18,7 @@ from talkingface.config.checks import check_model_parts, check_without_model, va
 from talkingface.config.former_keys import take_table, translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
-from talkingface.errors import ConfigError, closest, unknown
+from talkingface.errors import ConfigError, closest, first_line, unknown
 from talkingface.plugin.metrics import METRICS, default_metrics
 from talkingface.plugin.registry import dataset_file, get_spec, model_file
 
@@ -135,7 +135,10 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
         ConfigError: an override is unknown or of the wrong type.
     """
     merged = Merged()
-    merged.add(Layer(source, json.loads(json.dumps(data))))
+    try:
+        merged.add(Layer(source, json.loads(json.dumps(data))))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: its configuration is no plain data ({first_line(error)})") from None
     merged.add(Layer("command line", nest(overrides)))
     problems: list[str] = []
     _choose_metrics(merged)

@@ -51,7 +51,7 @@ class PublishedFile:
             return wanted
         try:
             return wanted(self.state())
-        except (LookupError, AttributeError, ValueError) as error:
+        except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{self.path}: not the published weights of '{self.official.network}': {type(error).__name__} {error}"
             ) from None
@@ -152,7 +152,7 @@ def official_state(official: Official, content: Any, path: Path) -> dict[str, Te
         if not isinstance(content, dict) or key not in content:
             raise CheckpointError(f"{path}: expected an entry '{key}', the file has another layout")
         content = content[key]
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(f"{path}: expected named tensors, the file has another layout")
     state = {}
     for key, value in content.items():

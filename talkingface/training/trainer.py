@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.devices import resolve_device, resolve_precision
-from talkingface.errors import ConfigError, TrainingDiverged
+from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, first_line
 from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.training.best import BestSoFar
@@ -388,7 +388,20 @@ class StageLoop:
         return pending
 
     def _restore(self, state: CheckpointContent) -> None:
-        """Put optimisers, averages, position and random numbers where the killed run had them."""
+        """Put optimisers, averages, position and random numbers where the killed run had them.
+
+        Raises:
+            CheckpointError: they are not those of this stage.
+        """
+        try:
+            self._take_over(state)
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.folder / 'last.pt'}: training cannot go on from it, its state is not that of this stage"
+                f" ({first_line(error)}); give best.pt with --stages.{self.stage.name}.init_from in a new run"
+            ) from error
+
+    def _take_over(self, state: CheckpointContent) -> None:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state.optimizers[name])
         for name, average in self.averages.items():

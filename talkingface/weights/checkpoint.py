@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 import pickle
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from talkingface.config.yaml_files import read_yaml
-from talkingface.errors import CheckpointError, ConfigError, OutputError
+from talkingface.errors import CheckpointError, ConfigError, OutputError, first_line, out_of_memory
 from talkingface.files import atomic_output
+from talkingface.weights import pickled
 
 log = logging.getLogger("talkingface")
 
 FORMAT = 1
+MOST_SETTINGS = 20_000  # values in the configuration of a checkpoint, as in a YAML file
+_UNREADABLE = (
+    RuntimeError, EOFError, ValueError, LookupError, OSError, AttributeError, TypeError, pickle.UnpicklingError
+)  # fmt: skip
 IMPORTED = "imported"  # "stage" of a checkpoint that `import` made
 
 
@@ -71,12 +77,12 @@ class CheckpointContent:
     @classmethod
     def recognise(cls, data: Any) -> CheckpointContent | None:
         """The content of a file of ours that was read, or None where it is something else, say a published file."""
-        if not isinstance(data, dict) or not isinstance(data.get("networks"), dict):
-            return None
-        states, ready = data["networks"].values(), data.get("ready", [])
-        if not all(isinstance(state, dict) for state in states) or not isinstance(ready, list):
+        if not isinstance(data, dict) or "networks" not in data:
             return None
         known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
+        wrong = {name for name, value in known.items() if _misfit(name, value)}
+        if wrong & {"model", "config", "networks", "stage", "trained", "ready"}:
+            return None
         # What `import` wrote before it said so has nothing but ready networks; what is not in the file is not ready.
         ready = [name for name in data.get("ready", data["networks"]) if name in data["networks"]]
         return cls(**{"model": "", "config": {}, **known, "ready": ready})
@@ -84,6 +90,27 @@ class CheckpointContent:
     def to_plain(self) -> dict[str, Any]:
         """The entries of the file."""
         return {"format": FORMAT, **{entry.name: getattr(self, entry.name) for entry in fields(self)}}
+
+
+@cache
+def _checker(name: str) -> TypeAdapter[Any]:
+    """What an entry of a file must be, from its type in `CheckpointContent`."""
+    settings = ConfigDict(arbitrary_types_allowed=True, strict=True)
+    hints = get_type_hints(CheckpointContent)
+    # Which of a network's entries are no tensors is told later, by name.
+    loose = {"networks": dict[str, dict[str, Any]], "training_networks": dict[str, dict[str, Any]]}
+    return TypeAdapter(loose.get(name, hints[name]), config=settings)
+
+
+def _misfit(name: str, value: Any) -> str | None:
+    """Why an entry of a file cannot be what its name says; None where it can."""
+    try:
+        _checker(name).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        inside = "".join(f".{part}" for part in first["loc"])
+        return f"'{name}{inside}' {first['msg'].removeprefix('Input ')}"
+    return None
 
 
 def save(path: Path, content: CheckpointContent) -> None:
@@ -124,22 +151,19 @@ def read(path: str | Path, mapped: bool = False) -> Any:
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
+    pickled.check(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        if _names_code(error):
-            raise CheckpointError(
-                f"{path}: refused: the file holds more than tensors and plain values (pickled code or classes)"
-            ) from None
-        raise CheckpointError(f"{path}: not a readable checkpoint, or damaged") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
-        reason = "cut short" if zipfile.is_zipfile(path) or "zip" in str(error) else "not a checkpoint, or damaged"
-        raise CheckpointError(f"{path}: cannot be read: {reason}; copy or download it again") from None
-
-
-def _names_code(error: Exception) -> bool:
-    text = str(error)
-    return "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text and "Unsupported" in text
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except _UNREADABLE as error:
+        if needs := out_of_memory(error):
+            raise CheckpointError(f"{path}: cannot be read: {needs}") from None
+        why = f"cut short, damaged or not a checkpoint ({first_line(error)})"
+        raise CheckpointError(f"{path}: cannot be read: {why}; copy or download it again") from None
+    try:
+        pickled.count_values(data)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: refused: {error}") from None
+    return data
 
 
 def load(path: str | Path, model: str | None = None) -> CheckpointContent:
@@ -161,6 +185,13 @@ def load(path: str | Path, model: str | None = None) -> CheckpointContent:
         )
     if not isinstance(data["format"], int) or not {"model", "config"} <= data.keys():
         raise CheckpointError(f"{path}: not a complete talkingface checkpoint")
+    wrong = [misfit for name, value in vars(content).items() if (misfit := _misfit(name, value))]
+    if wrong:
+        raise CheckpointError(f"{path}: its entry {wrong[0]}; the file is damaged, or somebody has changed it")
+    try:
+        pickled.count_values(content.config, MOST_SETTINGS)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its configuration is none ({error})") from None
     if data["format"] > FORMAT:
         raise CheckpointError(f"{path}: written by a newer talkingface (format {data['format']}); update this one")
     if model is not None and content.model != model:
@@ -201,13 +232,27 @@ def load_networks(model: nn.Module, networks: Mapping[str, Mapping[str, Tensor]]
     """Load the state of each named network strictly.
 
     Raises:
-        CheckpointError: names every missing, unexpected and misshapen entry.
+        CheckpointError: names missing, unexpected and misshapen entries.
     """
     for name, state in networks.items():
-        network = getattr(model, name, None)
-        if not isinstance(network, nn.Module):
-            raise CheckpointError(f"{source}: holds a network '{name}' that {type(model).__name__} does not have")
-        load_state(network, state, f"{source}: {name}")
+        load_state(_network(model, name, source), state, f"{source}: {name}")
+
+
+def check_networks(model: nn.Module, networks: Mapping[str, Mapping[str, Tensor]], source: str | Path) -> None:
+    """Compare names and shapes alone, also with a model on the device `meta`, whose tensors have no memory.
+
+    Raises:
+        CheckpointError: names missing, unexpected and misshapen entries.
+    """
+    for name, state in networks.items():
+        _check_fit(_network(model, name, source).state_dict(), state, f"{source}: {name}")
+
+
+def _network(model: nn.Module, name: str, source: str | Path) -> nn.Module:
+    network = getattr(model, name, None)
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{source}: holds a network '{name}' that {type(model).__name__} does not have")
+    return network
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, optional: Iterable[str] = ()) -> None:
@@ -218,10 +263,24 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, opti
         state: its entries.
         where: file and network, for the message.
         optional: suffixes of entries that old files may lack.
+
+    Raises:
+        CheckpointError: names missing, unexpected, misshapen and unusable entries.
     """
     own = network.state_dict()
+    _check_fit(own, state, where, optional)
+    unusable = [f"{key} ({reason})" for key in own if key in state and (reason := _unusable(state[key], own[key]))]
+    if unusable:
+        raise CheckpointError(f"{where} holds weights that cannot be used: {_first(unusable)}")
+    network.load_state_dict({**own, **state})
+
+
+def _check_fit(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str, optional: Iterable[str] = ()
+) -> None:
+    """Compare the names and shapes of a network with those of a file; the first misfits of each kind are named."""
     missing = [k for k in own if k not in state and not k.endswith(tuple(optional) or ("\0",))]
-    unexpected = [k for k in state if k not in own]
+    unexpected = [str(k) for k in state if k not in own]
     shapes = [
         f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
         for k in own
@@ -229,14 +288,15 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str, opti
     ]
     others = [k for k in own if k in state and not isinstance(state[k], Tensor)]
     parts = [("missing", missing), ("unexpected", unexpected), ("no tensor", others), ("wrong shape", shapes)]
-    if missing or unexpected or others or shapes:
-        details = "; ".join(f"{len(keys)} {title}: {', '.join(keys)}" for title, keys in parts if keys)
+    details = "; ".join(f"{len(keys)} {title}: {_first(keys)}" for title, keys in parts if keys)
+    if details:
         raise CheckpointError(f"{where} does not fit: {details}")
-    unusable = [f"{key} ({reason})" for key in own if key in state and (reason := _unusable(state[key], own[key]))]
-    if unusable:
-        more = f" and {len(unusable) - 3} more" if len(unusable) > 3 else ""
-        raise CheckpointError(f"{where} holds weights that cannot be used: {', '.join(unusable[:3])}{more}")
-    network.load_state_dict({**own, **state})
+
+
+def _first(entries: Sequence[str], count: int = 3) -> str:
+    """The first entries, and how many there are beside."""
+    more = f" and {len(entries) - count} more" if len(entries) > count else ""
+    return ", ".join(entries[:count]) + more
 
 
 def _unusable(value: Tensor, own: Tensor) -> str | None:
@@ -271,7 +331,23 @@ def load_state_file(
         if name not in ours.ready:
             raise CheckpointError(f"{path}: its '{name}' was never trained; it cannot serve as {what}")
         data = ours.networks[name]
-    state = data.get("state_dict", data) if isinstance(data, dict) else data
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: expected the weights of {what}, found something else")
+    state = named_tensors(data.get("state_dict", data) if isinstance(data, dict) else data, path, what)
     load_state(network, {k.removeprefix("module."): v for k, v in state.items()}, f"{path}: {what}", optional)
+
+
+def named_tensors(content: Any, path: str | Path, what: str) -> dict[str, Tensor]:
+    """What was read from a file, if it is a mapping of names to tensors as published files have.
+
+    Args:
+        content: what was read.
+        path: the file, for the message.
+        what: whose weights are expected, for the message.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise CheckpointError(f"{path}: expected the weights of {what}, found something else; is it the right file?")
+    return content

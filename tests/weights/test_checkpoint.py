@@ -156,6 +156,44 @@ def test_what_is_no_checkpoint_of_ours_is_not_recognised():
 
 
 @pytest.mark.parametrize(
+    ("entry", "value", "part"),
+    [
+        ("epoch", "7", r"'epoch' should be a valid integer"),
+        ("step", -1.5, r"'step' should be a valid integer"),
+        ("best", {"val/loss": "low"}, r"'best.val/loss' should be a valid number"),
+        ("optimizers", [1], r"'optimizers' should be a valid dictionary"),
+        ("rng", 5, r"'rng' should be a valid dictionary"),
+        ("finished", 1, r"'finished' should be a valid boolean"),
+        ("networks", {"a": 5}, "not a talkingface checkpoint"),
+        ("networks", {5: {}}, "not a talkingface checkpoint"),
+        ("networks", ["expert"], "not a talkingface checkpoint"),
+        ("ready", [["a"]], "not a talkingface checkpoint"),
+        ("model", 3, "not a talkingface checkpoint"),
+        ("config", [], "not a talkingface checkpoint"),
+        ("config", {"x": [0] * 30_000}, "its configuration is none .more than 20000 values"),
+    ],
+)
+def test_entries_of_another_type_are_named(tmp_path, entry, value, part):
+    checkpoint.write(tmp_path / "a.pt", content(**{entry: value}))
+    with pytest.raises(CheckpointError, match=rf"a\.pt: .*{part}") as caught:
+        checkpoint.load(tmp_path / "a.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_first_of_many_misfits_are_named():
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_state(nn.Linear(2, 3), {f"w{k}": torch.zeros(1) for k in range(1000)}, "f.pt: net")
+    assert str(caught.value).endswith("1000 unexpected: w0, w1, w2 and 997 more")
+
+
+@pytest.mark.parametrize("data", [{5: torch.zeros(1)}, {"state_dict": 5}, {"a": None}, {"state_dict": {"a": {}}}, [1]])
+def test_what_is_no_table_of_weights_is_refused_in_one_line(tmp_path, data):
+    torch.save(data, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"x\.pth: expected the weights of an ear, found something else"):
+        checkpoint.load_state_file(nn.Linear(2, 2), tmp_path / "x.pth", "an ear")
+
+
+@pytest.mark.parametrize(
     "spoil, reason",
     [
         (lambda weight: weight.index_fill(0, torch.tensor([0]), math.nan), "not finite"),

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
-from talkingface.errors import CheckpointError, DataError, Unavailable
+from talkingface.errors import CheckpointError, DataError, Unavailable, first_line
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.lipsync.expert.data import sync_starts
 from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip
@@ -196,16 +197,14 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
         raise CheckpointError(f"{file}: a checkpoint of {ours.model}, which holds no lip-sync expert")
     if ours is not None and EXPERT not in ours.ready:
         raise CheckpointError(f"{file}: its lip-sync expert was never trained; name one that was")
-    state = ours.networks[EXPERT] if ours else data.get("state_dict", data) if isinstance(data, dict) else None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file}: not a lip-sync expert")
+    found = ours.networks[EXPERT] if ours else data.get("state_dict", data) if isinstance(data, dict) else None
+    state = checkpoint.named_tensors(found, file, "a lip-sync expert")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     network = _shaped_like(state, file)
     checkpoint.load_state(network, state, str(file))
-    recorded = ours.config.get("model", {}).get("crop") if ours else None
     return Judge(
         network.requires_grad_(False).eval().to(device),
-        _crop_for(network, CropConfig(**recorded) if recorded else CROP if ours else PUBLISHED_CROP),
+        _crop_for(network, _recorded_crop(ours, file) if ours else PUBLISHED_CROP),
         str(path),
         _held_out_accuracy(file, ours) if ours else None,
         weights_hash(network),
@@ -274,6 +273,16 @@ def weights_hash(network: SyncExpert) -> str:
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _recorded_crop(content: CheckpointContent, file: Path) -> CropConfig:
+    """How the faces were cut on which an expert of ours learnt."""
+    settings = content.config.get("model")
+    recorded = settings.get("crop") if isinstance(settings, dict) else None
+    try:
+        return CropConfig.model_validate(recorded) if recorded else CROP
+    except ValidationError as error:
+        raise CheckpointError(f"{file}: its model.crop is none ({first_line(error)})") from None
 
 
 def _crop_for(network: SyncExpert, crop: CropConfig) -> CropConfig:

@@ -60,8 +60,9 @@ def warn_of_other_crop(path: str | Path, crop: CropConfig) -> None:
         crop: the model's. Another size does not matter, the faces are resized for the expert.
     """
     content = CheckpointContent.recognise(checkpoint.read(checkpoint.find_checkpoint(path)))
-    model = content.config.get("model", {}) if content else {}
-    recorded = {**(model.get("crop") or {}), "size": crop.size}
+    model = content.config.get("model") if content else None
+    crop_of_theirs = model.get("crop") if isinstance(model, dict) else None
+    recorded = {**(crop_of_theirs if isinstance(crop_of_theirs, dict) else {}), "size": crop.size}
     wanted = crop.model_dump()
     other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
     if other:

@@ -1,0 +1,291 @@
+"""What a file of `torch.save` asks for, told from its pickle without carrying it out.
+
+`torch.load(weights_only=True)` runs no code, but it believes sizes: 400 bytes may ask for a terabyte. Here the opcodes
+are read, not run: only what tensors and plain values need is admitted, and no more memory than the file can fill.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickletools
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from talkingface.errors import CheckpointError
+
+MOST_OPCODES = 2_000_000
+"""Of one pickle, each of which makes at most one small object; a large model with its optimisers has 200 000."""
+
+MOST_VALUES = 2_000_000
+"""Values in a file, each counted as often as it is referred to."""
+
+DEEPEST = 100
+"""Levels of nesting."""
+
+SHRUNK = 10
+"""Weights that were packed again hardly shrink; what grows more than this while unpacking is no checkpoint."""
+
+MOST_REPEATED = 2**26
+"""Elements of a tensor that repeats fewer, as `expand` makes it; the largest layer that we know of has 25 million."""
+
+_SMALL = 2**20  # bytes that need no reason
+
+_CALLS = {
+    "collections.OrderedDict", "collections.Counter", "builtins.set", "builtins.complex", "_codecs.encode",
+    "torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch._utils._rebuild_parameter",
+}  # fmt: skip
+_TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"}
+_ITEM_SIZES = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8,
+    "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
+}  # fmt: skip
+_FORMER = {"__builtin__": "builtins"}
+_DAMAGED = "cut short, damaged or not a checkpoint; copy or download it again"
+_BROKEN = (OSError, ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class _Global:
+    """A name that the pickle refers to, as `module.name`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Something that would be made by calling a name."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """A piece of memory that tensors lie in."""
+
+    elements: int
+
+
+class _Refused(Exception):
+    """Why the file is not read."""
+
+
+def check(path: Path) -> None:
+    """Refuse a file that asks for code, or for more memory than it holds.
+
+    Raises:
+        CheckpointError: with the reason.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"  # as torch tells its two formats apart
+            file.seek(0)
+            _check_archive(file, path.stat().st_size) if zipped else _check_stream(file, path.stat().st_size)
+    except _Refused as error:
+        raise CheckpointError(f"{path}: refused: {error}") from None
+    except (*_BROKEN, RuntimeError):  # zipfile has the last one for a password
+        raise CheckpointError(f"{path}: not a readable checkpoint: {_DAMAGED}") from None
+
+
+def _check_archive(file: BinaryIO, size: int) -> None:
+    """The format since torch 1.6: a zip with a pickle and one member per storage, none of them compressed."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        sizes = {member.filename.lower(): member.file_size for member in members}
+        if len(sizes) < len(members):
+            raise _Refused("two parts of the file have one name")
+        if sum(sizes.values()) > max(SHRUNK * size, _SMALL) or sum(m.compress_size for m in members) > size:
+            raise _Refused(f"{_amount(sum(sizes.values()))} would be unpacked from {_amount(size)}")
+        root = members[0].filename.partition("/")[0]
+        asks = _Asks()
+        asks.read(io.BytesIO(archive.read(f"{root}/data.pkl")))
+    for key, bytes_ in asks.storages.items():
+        there = sizes.get(f"{root}/data/{key}".lower(), 0)
+        if bytes_ > there:
+            raise _Refused(f"a tensor asks for {_amount(bytes_)} where the file holds {_amount(there)}")
+
+
+def _check_stream(file: BinaryIO, size: int) -> None:
+    """The format before: a row of pickles (mark, version, machine, content, storages), then the storages."""
+    asks = _Asks()
+    for _ in range(5):
+        asks.read(file)
+    if (wanted := sum(asks.storages.values())) > size:
+        raise _Refused(f"its tensors ask for {_amount(wanted)}, the whole file has {_amount(size)}")
+
+
+class _Asks:
+    """Goes through a pickle with stand-ins for all that it would make.
+
+    Attributes:
+        storages: bytes of each storage, by key.
+    """
+
+    def __init__(self) -> None:
+        self.storages: dict[str, int] = {}
+        self.opcodes = 0
+
+    def read(self, file: Any) -> None:
+        """Go through one pickle, to its end."""
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        for opcode, argument, _ in pickletools.genops(file):
+            self.opcodes += 1
+            if self.opcodes > MOST_OPCODES:
+                raise _Refused(f"more than {MOST_OPCODES} values in one file")
+            step = _STEPS.get(opcode.name)
+            if step is None:
+                raise _Refused("not written by torch.save, or holds more than tensors and plain values")
+            step(self, argument)
+
+    def push(self, value: Any) -> None:
+        """What an opcode leaves behind; containers need no content here."""
+        self.stack.append(value)
+
+    def name(self, text: str) -> None:
+        """A reference to a class or function."""
+        module, _, name = text.partition(" ")
+        full = f"{_FORMER.get(module, module)}.{name}"
+        value = getattr(torch, name, None) if module in ("torch", "torch.cuda") else None
+        known = full in _CALLS or full in _TENSORS or _item_size(full) is not None
+        if not (known or isinstance(value, torch.dtype) or _empty_tensor(full)):
+            raise _Refused(f"the file holds more than tensors and plain values (pickled code or classes: {full})")
+        self.push(_Global(full))
+
+    def pop_mark(self) -> tuple[Any, ...]:
+        """What was pushed since the last mark."""
+        items, self.stack = self.stack, self.marks.pop()
+        return tuple(items)
+
+    def mark(self) -> None:
+        """Begin to collect."""
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def take(self, count: int) -> tuple[Any, ...]:
+        """The last `count` values."""
+        if len(self.stack) < count:
+            raise IndexError
+        items = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        return items
+
+    def call(self) -> None:
+        """A function with arguments."""
+        function, arguments = self.take(2)
+        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+            raise _Refused("something is called that is no function")
+        if function.name in _TENSORS:
+            _check_tensor(arguments)
+        elif function.name == "_codecs.encode" and arguments[1:] != ("latin1",):
+            raise _Refused("text in an encoding that torch.save does not write")
+        elif function.name == "torch.nn.parameter.Parameter" and not isinstance(arguments[0], _Made):
+            raise _Refused("a parameter is made of something that is no tensor")
+        elif function.name not in _CALLS and not (_empty_tensor(function.name) and not arguments):
+            raise _Refused(f"{function.name} is called")
+        self.push(_Made(function.name))
+
+    def build(self) -> None:
+        """Attributes of an ordered mapping; the storage of a tensor as torch 0.1 wrote it."""
+        made, state = self.take(2)
+        if isinstance(made, _Made) and _empty_tensor(made.by) and isinstance(state, tuple):
+            _check_tensor(state)
+        elif made != _Made("collections.OrderedDict"):
+            raise _Refused("an object is filled that is no mapping")
+        self.push(made)
+
+    def storage(self) -> None:
+        """A reference to memory beside the pickle: ("storage", class, key, device, elements)."""
+        (reference,) = self.take(1)
+        kind, type_, key, _, elements = reference[:5]
+        item = _item_size(type_.name) if isinstance(type_, _Global) else None
+        if kind != "storage" or item is None or type(key) is not str or type(elements) is not int or elements < 0:
+            raise _Refused("a reference that is no storage")
+        self.storages[key] = max(elements * item, self.storages.get(key, 0))
+        self.push(_Storage(elements))
+
+
+def _check_tensor(arguments: tuple[Any, ...]) -> None:
+    """A tensor may not reach beyond its storage, nor repeat a small one into a giant one."""
+    storage, offset, shape, strides = arguments[:4]
+    numbers = (offset, *shape, *strides)
+    if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
+        raise _Refused("a tensor without a storage or of no size")
+    end = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + 1 if math.prod(shape) else 0
+    most = max(storage.elements, MOST_REPEATED)
+    if end > storage.elements or math.prod(shape) > most or max(shape, default=0) > most:
+        raise _Refused(f"a tensor of {' x '.join(map(str, shape))} lies in memory of {storage.elements} elements")
+
+
+def _item_size(name: str) -> int | None:
+    """Bytes of an element of a storage class; None for another name."""
+    module, _, last = name.rpartition(".")
+    if name == "torch.storage.UntypedStorage":
+        return 1
+    return _ITEM_SIZES.get(last.removesuffix("Storage")) if module in ("torch", "torch.cuda") else None
+
+
+def _empty_tensor(name: str) -> bool:
+    """Whether a name is a class of tensors, which torch 0.1 called without arguments."""
+    module, _, last = name.rpartition(".")
+    return module == "torch" and last.endswith("Tensor") and isinstance(getattr(torch, last, None), type)
+
+
+def _amount(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size} B"
+
+
+_STEPS: dict[str, Callable[[_Asks, Any], None]] = {
+    **dict.fromkeys(("PROTO", "STOP"), lambda asks, _: None),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1"), _Asks.push),
+    **dict.fromkeys(("BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"), _Asks.push),
+    **{name: lambda asks, _, v=v: asks.push(v) for name, v in (("NONE", None), ("NEWTRUE", True), ("NEWFALSE", False))},
+    "EMPTY_TUPLE": lambda asks, _: asks.push(()),
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"), lambda asks, _: asks.push(_Made("container"))),
+    "GLOBAL": _Asks.name,
+    "MARK": lambda asks, _: asks.mark(),
+    "TUPLE": lambda asks, _: asks.push(asks.pop_mark()),
+    **{f"TUPLE{n}": lambda asks, _, n=n: asks.push(asks.take(n)) for n in (1, 2, 3)},
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda asks, index: asks.memo.update({index: asks.stack[-1]})),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda asks, index: asks.push(asks.memo[index])),
+    "APPEND": lambda asks, _: asks.take(1),
+    "SETITEM": lambda asks, _: asks.take(2),
+    **dict.fromkeys(("APPENDS", "SETITEMS"), lambda asks, _: asks.pop_mark()),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda asks, _: asks.call()),
+    "BUILD": lambda asks, _: asks.build(),
+    "BINPERSID": lambda asks, _: asks.storage(),
+}
+
+
+def count_values(content: Any, most: int = MOST_VALUES) -> int:
+    """Values in plain data, each counted as often as it is referred to: a few hundred bytes can ask for 10^9 of them.
+
+    Raises:
+        ValueError: more than `most`, nested without end, or within itself.
+    """
+    return _count(content, {}, most, DEEPEST)
+
+
+def _count(value: Any, known: dict[int, int], most: int, levels: int) -> int:
+    if not isinstance(value, (Mapping, list, tuple, set)):
+        return 1
+    if known.setdefault(id(value), 0) or not value:
+        return known[id(value)] or 1
+    if not levels:
+        raise ValueError(f"nested too deeply, more than {DEEPEST} levels, or within itself")
+    parts = (part for item in value.items() for part in item) if isinstance(value, Mapping) else value
+    total = 1
+    for part in parts:
+        total += _count(part, known, most, levels - 1)
+        if total > most:
+            raise ValueError(f"more than {most} values")
+    known[id(value)] = total
+    return total
