@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.held_out import warn_once
 from talkingface.config.sections import Section
 from talkingface.errors import DataError
 
@@ -23,6 +25,7 @@ log = logging.getLogger("talkingface")
 
 MANY_CLIPS = 500  # from here on clips are looked at in threads, with a progress bar
 READERS = 8
+UNREADABLE_CLIPS = 10  # the first so many of those asked for: then it is not the clips, but the disk
 T = TypeVar("T")
 
 
@@ -113,9 +116,45 @@ class ClipDataset(ABC):
         return len(self.clips) * (self.options.repeats if self.training else self.options.val_windows)
 
     def __getitem__(self, key: int) -> dict[str, Any]:
-        """Item `key`: `epoch * len(self) + index` in training, `index` otherwise (the epoch is then ignored)."""
+        """Item `key`: `epoch * len(self) + index` in training, `index` otherwise (the epoch is then ignored).
+
+        Where a clip cannot be read after all, the next one serves (`of_readable`): the same for the same key.
+        """
         clip, rng = self.draw(int(key))
-        return self.sample(clip, rng)
+        try:
+            return self.sample(clip, rng)
+        except DataError:
+            return self.of_readable(lambda other: self.sample(other, self.draw(int(key))[1]), clip)
+
+    def of_readable(self, make: Callable[[ClipFolder], T], first: ClipFolder | None = None) -> T:
+        """`make` of the clip `first`, or of the next one that can be read, with a warning.
+
+        That a file is damaged inside shows only when that place is read, which may be after days of training: no
+        reason to end it.
+
+        Raises:
+            DataError: one clip after the other cannot be read.
+        """
+        start = 0 if first is None else self.clips.index(first)
+        return next(self.each_readable(make, (*self.clips[start:], *self.clips[:start])))
+
+    def each_readable(self, make: Callable[[ClipFolder], T], clips: Sequence[ClipFolder]) -> Iterator[T]:
+        """`make` of every clip that can be read; a warning names the others.
+
+        Raises:
+            DataError: so many in a row cannot be read that it is the disk rather than the clips, or none can.
+        """
+        failed = 0
+        for number, clip in enumerate(clips, start=1):
+            try:
+                value = make(clip)
+            except DataError as error:
+                failed += 1
+                if failed == number and number in (len(clips), UNREADABLE_CLIPS):
+                    raise
+                warn_once(f"{type(self).__name__} ({self.split}): {clip.clip_id} is passed over: {error}")
+            else:
+                yield value
 
     def draw(self, key: int) -> tuple[ClipFolder, np.random.Generator]:
         """Clip and random generator of item `key`: the same for the same seed, split and key in every process."""
@@ -166,7 +205,7 @@ class ClipDataset(ABC):
     def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
         """`usable` of every clip, in order."""
         if len(clips) < MANY_CLIPS:
-            yield from map(self.usable, clips)
+            yield from map(self._reason, clips)
             return
         from tqdm import tqdm
 
@@ -174,14 +213,23 @@ class ClipDataset(ABC):
         with ThreadPoolExecutor(READERS) as readers:
             name = f"{type(self).__name__} ({self.split})"
             yield from tqdm(
-                readers.map(self.usable, clips), desc=name, total=len(clips), unit="clip", disable=None, leave=False
+                readers.map(self._reason, clips), desc=name, total=len(clips), unit="clip", disable=None, leave=False
             )
+
+    def _reason(self, clip: ClipFolder) -> str | None:
+        """`usable`; files that cannot be read are a reason like any other, named below the clip's folder."""
+        try:
+            return self.usable(clip)
+        except DataError as error:
+            return str(error).replace(f"{clip.path}{os.sep}", "")
 
     def _report(self, given: int) -> None:
         if not self.rejected and self.clips:
             return
         counts = Counter(reason for _, reason in self.rejected).most_common()
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in counts[:5]) or "the list is empty"
+        first = {reason: clip_id for clip_id, reason in reversed(self.rejected)}
+        shown = (f"{count} x {reason} ({first[reason]}{', ...' if count > 1 else ''})" for reason, count in counts[:5])
+        reasons = "; ".join(shown) or "the list is empty"
         name = f"{type(self).__name__} ({self.split})"
         if not self.clips:
             raise DataError(f"{name}: none of {given} clips can be used: {reasons}")

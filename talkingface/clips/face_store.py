@@ -5,12 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from talkingface.clips.meta import clip_file
 from talkingface.errors import DataError
+from talkingface.stored.arrays import Header, Wanted, map_npy, npy_header, read_npz
+from talkingface.stored.jpeg import jpeg_size
+from talkingface.stored.jsons import parse_json
+from talkingface.stored.regular import REMEDY
+
+_ARRAYS = {"boxes": Wanted("f", ("frames", 4)), "offsets": Wanted("iu", ("offsets",)), "meta": Wanted("U", ())}
+_Pixels = Annotated[int, Field(ge=1, le=32767)]
+
+
+class _Meta(BaseModel):
+    """What every index says of its crops; the other parameters are compared with those asked for, whatever they are."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    size: Annotated[int, Field(ge=1, le=4096)]
+    frame_hw: Annotated[list[_Pixels], Field(min_length=2, max_length=2)]
+    storage: Literal["jpeg", "npy"] = "jpeg"
 
 
 class FaceStore:
@@ -25,17 +43,16 @@ class FaceStore:
     def __init__(self, folder: Path, key: str = "faces", index: Path | None = None):
         self.path = Path(folder)
         self.key = key
-        path = index or self.path / f"{key}.npz"
+        self._index = path = index or clip_file(self.path, f"{key}.npz")
         self._stem = path.stem  # of all its files; an artefact may lie under the name it had in an earlier version
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                self.boxes: np.ndarray = stored["boxes"]
-                self.offsets: np.ndarray = stored["offsets"]
-                self.meta: dict[str, Any] = json.loads(str(stored["meta"]))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DataError(f"{path}: unreadable face index ({error}); delete it and preprocess again") from None
+        stored = read_npz(path, _ARRAYS)
+        self.boxes: np.ndarray = stored["boxes"].astype(np.float32, copy=False)
+        self.offsets: np.ndarray = stored["offsets"].astype(np.int64, copy=False)
+        self.meta: dict[str, Any] = self._read_meta(str(stored["meta"]))
         self.valid: np.ndarray = np.isfinite(self.boxes).all(axis=1)
         self.storage: str = self.meta.get("storage", "jpeg")
+        self._check_boxes()
+        self._header = self._check_pictures()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -58,16 +75,17 @@ class FaceStore:
     def read(self, indices: Iterable[int]) -> np.ndarray:
         """Crops of several frames, (n, S, S, 3) uint8 RGB."""
         wanted = [self._checked(int(i)) for i in indices]
-        if self.storage == "npy":
-            return np.ascontiguousarray(
-                np.load(self.path / f"{self._stem}.npy", mmap_mode="r", allow_pickle=False)[wanted]
-            )
+        if self._header is not None:
+            return np.ascontiguousarray(map_npy(self._blob, self._header)[wanted])
         faces = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
-        # Opened per call, not kept: stores of 50 000 clips must not hold 50 000 handles, and pickle to loader workers.
-        with (self.path / f"{self._stem}.bin").open("rb") as blob:
-            for n, i in enumerate(wanted):
-                blob.seek(int(self.offsets[i]))
-                faces[n] = self._decode(blob.read(int(self.offsets[i + 1] - self.offsets[i])), i)
+        try:
+            # Opened per call, not kept: 50 000 clips must not hold 50 000 handles, and pickle to loader workers.
+            with self._blob.open("rb") as blob:
+                for n, i in enumerate(wanted):
+                    blob.seek(int(self.offsets[i]))
+                    faces[n] = self._decode(blob.read(int(self.offsets[i + 1] - self.offsets[i])), i)
+        except OSError as error:
+            raise DataError(f"{self._blob}: cannot be read ({error.strerror or error})") from None
         return faces
 
     def whole(self) -> np.ndarray:
@@ -80,12 +98,59 @@ class FaceStore:
     def _decode(self, data: bytes, index: int) -> np.ndarray:
         import cv2
 
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        # Only what the index announces is decoded: a small file may unfold into any number of pixels.
+        fits = jpeg_size(data) == (self.size, self.size)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if fits else None
         if picture is None or picture.shape[:2] != (self.size, self.size):
-            raise DataError(
-                f"{self.path / self._stem}.bin: face {index} is damaged; delete the file and preprocess again"
-            )
+            raise DataError(f"{self._blob}: face {index} is damaged; delete the file and preprocess again")
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+    @property
+    def _blob(self) -> Path:
+        """The file of the pictures."""
+        return self.path / f"{self._stem}.{'npy' if self.storage == 'npy' else 'bin'}"
+
+    def _read_meta(self, text: str) -> dict[str, Any]:
+        try:
+            meta = parse_json(text)
+            _Meta.model_validate(meta)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(map(str, problem["loc"])) or "meta"
+            raise DataError(f"{self._index}: unreadable ({where}: {problem['msg']}); {REMEDY}") from None
+        except ValueError as error:
+            raise DataError(f"{self._index}: unreadable ({error}); {REMEDY}") from None
+        return meta
+
+    def _check_boxes(self) -> None:
+        """See that the boxes lie in or beside a frame of the given size, and that there are as many pictures.
+
+        Raises:
+            DataError: they do not: sketches are drawn, and pictures cut, at the size of the boxes.
+        """
+        height, width = self.frame_hw
+        known = self.boxes[self.valid]
+        far = (known < [-width, -height, -width, -height]) | (known > [2 * width, 2 * height, 2 * width, 2 * height])
+        if far.any() or (known[:, :2] > known[:, 2:]).any():
+            raise DataError(f"{self._index}: holds boxes that are none, or far outside the frame; {REMEDY}")
+        if len(self.offsets) != len(self.boxes) + 1:
+            raise DataError(f"{self._index}: {len(self.offsets) - 1} faces for {len(self.boxes)} boxes; {REMEDY}")
+
+    def _check_pictures(self) -> Header | None:
+        """See that the file of the pictures is as long as the index says; returns the header of an array.
+
+        Raises:
+            DataError: it is missing or shorter. Better now than when training first draws from its end.
+        """
+        blob = clip_file(self.path, self._blob.name)
+        if self.storage == "npy":
+            return npy_header(blob, Wanted("u", (len(self), self.size, self.size, 3)))
+        first, last, size = int(self.offsets[0]), int(self.offsets[-1]), blob.stat().st_size
+        if first < 0 or (np.diff(self.offsets) < 0).any():
+            raise DataError(f"{self._index}: its offsets do not rise; {REMEDY}")
+        if last > size:
+            raise DataError(f"{blob}: ends at byte {size:,}, its index at {last:,}; delete both and preprocess again")
+        return None
 
     def _checked(self, index: int) -> int:
         index = index + len(self) if index < 0 else index

@@ -7,9 +7,7 @@ needs mediapipe, librosa or PyAV: training on prepared data works without them.
 
 from __future__ import annotations
 
-import json
 import os
-import wave
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from talkingface.clips.face_store import FaceStore
+from talkingface.clips.meta import META_FILE, clip_file, load_meta, number
 from talkingface.errors import DataError
 from talkingface.faces.crop import CropConfig
+from talkingface.sound import SAMPLE_RATE
+from talkingface.stored.arrays import Wanted, npy_header, read_npy
+from talkingface.stored.regular import REMEDY
+from talkingface.stored.waves import read_wav
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-META_FILE = "clip.json"
-FORMAT = 1
+MELS = 80  # bands of a mel spectrogram; all models hear the same ones
+_MEL = Wanted("f", (MELS, "columns"))
 
 
 def default_file(artefact: str) -> str:
@@ -61,6 +64,10 @@ class ClipFolder:
         video: source video; default is the one named in `clip.json`.
         clip_id: default is the one in `clip.json`.
         speaker: who speaks, as the data set's layout has it (empty: not known); default is the one in `clip.json`.
+
+    Attributes:
+        meta: content of `clip.json`, checked; empty where there is none, or none that can be read.
+        problem: why it cannot be read; empty where it can.
     """
 
     def __init__(
@@ -72,7 +79,12 @@ class ClipFolder:
     ):
         self.path = Path(path)
         self._video = Path(video) if video is not None else None
-        self.meta: dict[str, Any] = read_meta(self.path)
+        self.meta: dict[str, Any] = {}
+        self.problem = ""
+        try:
+            self.meta = load_meta(self.path)
+        except DataError as error:
+            self.problem = str(error)
         self.clip_id: str = clip_id or self.meta.get("clip_id", self.path.name)
         self.speaker: str = str(self.meta.get("speaker", "")) if speaker is None else speaker
 
@@ -91,7 +103,7 @@ class ClipFolder:
     @property
     def reason(self) -> str:
         """Why the clip is not usable; empty when it is."""
-        return str(self.meta.get("reason", ""))
+        return str(self.meta.get("reason", "")) or self.problem
 
     @property
     def imported(self) -> str:
@@ -115,8 +127,12 @@ class ClipFolder:
 
     def has(self, artefact: str) -> bool:
         """Whether the artefact was made and its files are there."""
-        made = find_record(self.meta.get("steps", {}), artefact) is not None
-        return made and all((self.path / name).exists() for name in self.files(artefact))
+        if find_record(self.meta.get("steps", {}), artefact) is None:
+            return False
+        try:
+            return all(clip_file(self.path, name) for name in self.files(artefact))
+        except DataError:
+            return False
 
     def lacks_crops(self, crop: CropConfig) -> str | None:
         """Why there are no face crops of these settings, or None; it names the settings of those that there are."""
@@ -140,60 +156,74 @@ class ClipFolder:
         """What preprocessing noted when it made an artefact: `params`, `files`, `facts`, `fingerprint`; else empty."""
         return dict(find_record(self.meta.get("steps", {}), artefact) or {})
 
+    def number(self, artefact: str, name: str, default: float) -> float:
+        """One of the `facts` of an artefact, a number; the default where there is none.
+
+        Raises:
+            DataError: it is no number.
+        """
+        try:
+            return number(self.facts(artefact), name, default)
+        except ValueError as error:
+            raise DataError(f"{self.path / META_FILE}: facts of {artefact}: {error}; {REMEDY}") from None
+
     def audio(self, key: str = "audio") -> np.ndarray:
         """(n,) float32 mono in [-1, 1] at 16 kHz."""
-        return read_wav(self._file(key))
+        return read_wav(self._file(key), SAMPLE_RATE)
 
     def mel(self, key: str = "mel") -> np.ndarray:
-        """(80, L) float32 log-mel, 80 columns per second."""
-        return self.array(key)
+        """(80, L) float32 log-mel, 80 columns per second; all numbers are finite."""
+        return read_npy(self._file(key), self._mel(key)).astype(np.float32, copy=False)
+
+    def mel_columns(self, key: str = "mel") -> int:
+        """L of `mel`, from the header of the file alone: for those who look at every clip before training."""
+        return npy_header(self._file(key), self._mel(key)).shape[1]
+
+    def _mel(self, key: str) -> Wanted:
+        bands = self.record(key).get("params", {}).get("n_mels", MELS)
+        return Wanted("f", (bands if isinstance(bands, int) else MELS, "columns"))
 
     def track(self, key: str = "landmarks") -> LandmarkTrack:
         """Landmarks of every frame, in pixels of the source."""
         from talkingface.faces.track import LandmarkTrack
 
-        return LandmarkTrack.load(self._file(key))
+        path = self._file(key)
+        track = LandmarkTrack.load(path)
+        self.check_rows(path, len(track))
+        return track
 
     def faces(self, key: str = "faces") -> FaceStore:
         """Face crops of every frame."""
-        return FaceStore(self.path, key, self._file(key))
-
-    def array(self, key: str) -> np.ndarray:
-        """A plain array artefact (`<key>.npy`)."""
         path = self._file(key)
-        try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: unreadable ({error}); delete it and preprocess again") from None
+        store = FaceStore(self.path, key, path)
+        self.check_rows(path, len(store))
+        return store
+
+    def array(self, key: str, wanted: Wanted | None = None) -> np.ndarray:
+        """A plain array artefact (`<key>.npy`): numbers, truth values or text.
+
+        Args:
+            key: the artefact.
+            wanted: kind and shape that it must have; None: any.
+        """
+        return read_npy(self._file(key), wanted or Wanted("biufU", None), finite=False)
+
+    def check_rows(self, path: Path, rows: int) -> None:
+        """See that a file has a row for each of the clip's frames.
+
+        Raises:
+            DataError: it has not.
+        """
+        if "frames" in self.meta and rows != len(self):
+            raise DataError(f"{path}: has {rows} frames, the clip has {len(self)}; {REMEDY}")
 
     def _file(self, artefact: str) -> Path:
-        path = self.path / self.files(artefact)[0]
-        if not path.exists():
+        name = self.files(artefact)[0]
+        if not os.path.lexists(self.path / name):
             raise DataError(
                 f"{self.path}: has no '{artefact}'; run `run_talkingface.py preprocess` for this model and data set"
             )
-        return path
-
-
-def read_wav(path: Path) -> np.ndarray:
-    """(n,) float32 of a mono PCM16 wave file, without PyAV."""
-    try:
-        with wave.open(os.fspath(path), "rb") as stream:
-            if stream.getsampwidth() != 2 or stream.getnchannels() != 1:
-                raise DataError(f"{path}: expected mono PCM16; delete it and preprocess again")
-            data = stream.readframes(stream.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        raise DataError(f"{path}: unreadable ({error}); delete it and preprocess again") from None
-    return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Content of `clip.json`; empty when there is none or it was cut off by a crash."""
-    try:
-        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else {}
+        return clip_file(self.path, name)
 
 
 def usable_clips(
@@ -205,7 +235,8 @@ def usable_clips(
     for clip in clips:
         missing = [name for name in artefacts if not clip.has(name)]
         if clip.status != "ok":
-            dropped.append((clip.clip_id, f"{clip.status}: {clip.reason}" if clip.status else "not preprocessed"))
+            unknown = clip.reason or "not preprocessed"
+            dropped.append((clip.clip_id, f"{clip.status}: {clip.reason}" if clip.status else unknown))
         elif missing:
             dropped.append((clip.clip_id, f"has no {', '.join(missing)}"))
         else:

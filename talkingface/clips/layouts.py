@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from talkingface.clips.folder import META_FILE, read_meta
 from talkingface.clips.held_out import hold_out, warn_once
 from talkingface.clips.lists import VIDEO_SUFFIXES, canonical, leave_out, read_lines, split_suffix
+from talkingface.clips.meta import META_FILE, read_meta
 from talkingface.errors import ConfigError, DataError
 from talkingface.faces.landmark_file import landmarks_beside
 

@@ -32,9 +32,9 @@ def known_columns(clip: ClipFolder, columns: int) -> range:
     Where filter `sync` has moved the sound into step with the picture, one end was filled with silence, which must not
     pass for the sound of a mouth that speaks.
     """
-    moved = clip.facts("audio").get("moved_frames", 0)
+    moved = clip.number("audio", "moved_frames", 0)
     if not moved:
         return range(columns)
-    rate = clip.facts("sync").get("fps", clip.fps)  # offsets count at the rate of the expert that measured them
+    rate = max(clip.number("sync", "fps", clip.fps), 1.0)  # offsets count at the rate of the expert that measured them
     filled = math.ceil(COLUMNS_PER_SECOND * abs(moved) / rate) + _BLURRED_COLUMNS
     return range(filled, columns) if moved > 0 else range(columns - filled)

@@ -12,16 +12,32 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 
 from talkingface.errors import DataError, NoFaceError
 from talkingface.faces import mesh as facemesh
+from talkingface.stored.arrays import Wanted, read_npz
+from talkingface.stored.regular import REMEDY
 
 Layout = Literal["mediapipe478", "ibug68", "box"]
 Pick = Literal["largest", "tracked", "first"]
 MAX_FACES = 4  # looked for in a frame, so that the largest or the tracked one can be picked; costs next to nothing
+
+_LONGEST_SIDE = 32767  # pixels
+_FARTHEST = 10  # sides of the frame by which a point may lie outside: of a face at its edge, some do
+_POINTS = {"box": (2,), "ibug68": (68,), "mediapipe478": (468, 478)}  # by layout
+_ARRAYS = {
+    "points_px": Wanted("f", ("frames", "points", 2)),
+    "found": Wanted("b", ("frames",)),
+    "valid": Wanted("b", ("frames",)),
+    "size": Wanted("iu", (2,)),
+    "layout": Wanted("U", ()),
+    "provider": Wanted("U", ()),
+    "version": Wanted("U", ()),
+    "depth_px": Wanted("f", ("frames", "points")),
+    "faces_seen": Wanted("iu", ("frames",)),
+}
 
 
 class LandmarkProvider(Protocol):
@@ -100,23 +116,35 @@ class LandmarkTrack:
         Raises:
             DataError: the file is missing or damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                height, width = (int(v) for v in stored["size"])
-                depth = stored["depth_px"].astype(np.float32) if "depth_px" in stored else None
-                return cls(
-                    points_px=stored["points_px"],
-                    found=stored["found"],
-                    valid=stored["valid"],
-                    size=(height, width),
-                    layout=str(stored["layout"]),  # type: ignore[arg-type]
-                    provider=str(stored["provider"]),
-                    version=str(stored["version"]),
-                    depth_px=depth,
-                    faces_seen=stored.get("faces_seen"),
-                )
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DataError(f"{path}: unreadable landmarks ({error}); delete it and preprocess again") from None
+        stored = read_npz(path, _ARRAYS, optional=("depth_px", "faces_seen"))
+        height, width = (int(side) for side in stored["size"])
+        depth = stored.get("depth_px")
+        track = cls(
+            points_px=stored["points_px"],
+            found=stored["found"],
+            valid=stored["valid"],
+            size=(height, width),
+            layout=str(stored["layout"]),  # type: ignore[arg-type]
+            provider=str(stored["provider"]),
+            version=str(stored["version"]),
+            depth_px=None if depth is None else depth.astype(np.float32),
+            faces_seen=stored.get("faces_seen"),
+        )
+        if problem := track._problem():
+            raise DataError(f"{path}: {problem}; {REMEDY}")
+        return track
+
+    def _problem(self) -> str:
+        """What cannot be right about a track from a file; empty where all can."""
+        points = self.points_px.shape[1]
+        if points not in _POINTS.get(self.layout, ()):
+            return f"holds {points} points, which are not '{self.layout[:20]}'"
+        if not all(1 <= side <= _LONGEST_SIDE for side in self.size):
+            return f"a frame of {self.size[1]} x {self.size[0]} pixels is none"
+        # NaN is a point that is not known; it fails no comparison.
+        if (np.abs(self.points_px) > _FARTHEST * max(self.size)).any():
+            return "holds points far outside the frame"
+        return ""
 
     def opening(self) -> np.ndarray:
         """(F,) mouth opening: distance of the inner lips over the height of the face; NaN without a face.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from talkingface.clips.folder import META_FILE
+from talkingface.clips.meta import META_FILE
 from talkingface.files import write_text
 from talkingface.preprocess.step import ClipContext, Step
 

@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from talkingface.clips.folder import FORMAT, find_record, read_meta
+from talkingface.clips.folder import find_record
 from talkingface.clips.layouts import ClipItem
+from talkingface.clips.meta import FORMAT, read_meta
 from talkingface.errors import NoFaceError, OutputError, TalkingFaceError
 from talkingface.files import output_error
 from talkingface.media import frame_count
@@ -47,7 +48,9 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
         return orphan_outcome(item, folder, meta, job)
     if job.force or meta.get("status") not in (OK, REJECTED):
         return None
-    source = meta.get("source", {})
+    source, stored = meta.get("source", {}), meta.get("steps", {})
+    if not all(_facts_fit(stored, step) for step in job.steps):
+        return None
     # Without its video a clip is taken as it is: nothing could be made again anyway.
     if item.video.exists() and not same_stat(item, source):
         return None
@@ -57,7 +60,6 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
         limits = {step.artefact: step.limits for step in job.steps}.get(by.get("artefact"))
         same = prints.get(by.get("artefact")) == by.get("fingerprint") and limits == by.get("limits", {})
         return _rejection(item, meta) if same else None
-    stored = meta.get("steps", {})
     if any(not _made(folder, stored, name, wanted) for name, wanted in prints.items()):
         return None
     if any(step.judge(_facts(stored, step)) for step in job.steps):
@@ -128,7 +130,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     source = describe_source(item, folder, old.get("source", {}))
     prints = job.fingerprints(source)
     meta = _base_meta(item, job) | {"source": source} | _kept(old, source)
-    todo = [s for s in job.steps if job.force or not _made(folder, meta["steps"], s.artefact, prints[s.artefact])]
+    todo = [step for step in job.steps if job.force or not _done(folder, meta["steps"], step, prints[step.artefact])]
     _set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)
     context = ClipContext(item, folder, scratch_folder(folder), job.settings, job.fps, video, job.cache_bytes)
@@ -197,6 +199,16 @@ def _base_meta(item: ClipItem, job: Job) -> dict[str, Any]:
 
 def _facts(steps: dict[str, Any], step: Step) -> dict[str, Any]:
     return (find_record(steps, step.artefact) or {}).get("facts", {})
+
+
+def _facts_fit(steps: dict[str, Any], step: Step) -> bool:
+    """Whether what is noted of a step, if anything, is of the form that it notes."""
+    return find_record(steps, step.artefact) is None or step.knows(_facts(steps, step))
+
+
+def _done(folder: Path, steps: dict[str, Any], step: Step, fingerprint: str) -> bool:
+    """Whether nothing is left to be done for a step."""
+    return _made(folder, steps, step.artefact, fingerprint) and _facts_fit(steps, step)
 
 
 def _made(folder: Path, steps: dict[str, Any], artefact: str, fingerprint: str) -> bool:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from talkingface.clips.folder import FORMAT, META_FILE
 from talkingface.clips.layouts import LRS2Layout
+from talkingface.clips.meta import FORMAT, META_FILE
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import writable_folder, write_text
 from talkingface.media import FPS

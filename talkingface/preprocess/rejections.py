@@ -36,7 +36,7 @@ def write_rejections(outcomes: Iterable[Outcome], root: Path) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(rejection_rows(outcomes))
-    content = text.getvalue().encode()
+    content = text.getvalue().encode(errors="backslashreplace")  # names may hold bytes that are no UTF-8
     try:
         if not path.is_file() or path.read_bytes() != content:
             with atomic_output(path) as temporary:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talkingface import media
 from talkingface.clips.folder import ClipFolder
@@ -138,6 +139,12 @@ class ClipContext:
         return self._audio
 
 
+class StepFacts(BaseModel):
+    """Base of what a step notes about a clip (`Step.Facts`): plain JSON values of exactly these types."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
 class Step(ABC):
     """Base of every step.
 
@@ -147,6 +154,8 @@ class Step(ABC):
         settings: `preprocess:` of the configuration.
 
     Attributes:
+        Facts: what `run` puts into `ctx.facts`, as a pydantic class; where what is stored is of another form, the
+            artefact is made again. None: not checked.
         needs: artefacts that must be there first; a step whose needs depend on the settings overrides `needs_of`.
         reads_video: whether `run` reads the frames.
         takes_landmark_file: whether it reads a landmark file beside the video (`item.landmarks`) where there is one,
@@ -158,6 +167,7 @@ class Step(ABC):
     """
 
     kind: ClassVar[str] = ""
+    Facts: ClassVar[type[BaseModel] | None] = None
     needs: tuple[str, ...] = ()
     reads_video: ClassVar[bool] = False
     takes_landmark_file: ClassVar[bool] = False
@@ -202,6 +212,13 @@ class Step(ABC):
         Raises:
             Rejected: the clip is not usable.
         """
+
+    def knows(self, facts: Mapping[str, Any]) -> bool:
+        """Whether stored facts are what this step notes; somebody may have changed the file."""
+        try:
+            return self.Facts is None or bool(self.Facts.model_validate(facts))
+        except ValidationError:
+            return False
 
     def judge(self, facts: Mapping[str, Any]) -> Rejected | None:
         """Why a clip with these `facts` is turned away, or None. Asked at every start, also when nothing is made."""

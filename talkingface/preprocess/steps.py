@@ -65,7 +65,7 @@ class AudioStep(Step):
         """The sound in step with the picture, of the same length."""
         clip = ctx.clip
         facts = clip.facts("sync")
-        ctx.facts["moved_frames"] = offset = int(facts["offset"])
+        ctx.facts["moved_frames"] = offset = facts["offset"]
         # A wave file holds x * 32767 but is read as n / 32768: without the factor loud samples would change by one.
         return move_sound(clip.audio("audio@raw").astype(np.float64) * (32768 / 32767), offset, facts["fps"])
 

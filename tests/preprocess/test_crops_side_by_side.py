@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from talkingface.clips.folder import ClipFolder, read_meta
+from talkingface.clips.folder import ClipFolder
+from talkingface.clips.meta import read_meta
 from talkingface.plugin.configuration import load_config
 from talkingface.workflow import prepare
 

@@ -12,7 +12,8 @@ import pytest
 from helpers.old_data import iplap_tree, wav2lip_tree
 from talkingface.cli import main
 from talkingface.clips.face_store import FaceStore
-from talkingface.clips.folder import ClipFolder, read_meta
+from talkingface.clips.folder import ClipFolder
+from talkingface.clips.meta import read_meta
 from talkingface.faces.crop import CropConfig
 from talkingface.faces.mesh import IPLAP_ORDER
 from talkingface.models.iplap.data import LandmarkWindows

@@ -15,8 +15,9 @@ import pytest
 
 from helpers.clips import face_frames, tone, write_clip
 from talkingface.cli.commands import main
-from talkingface.clips.folder import ClipFolder, read_meta
+from talkingface.clips.folder import ClipFolder
 from talkingface.clips.layouts import ClipItem
+from talkingface.clips.meta import read_meta
 from talkingface.config.sections import LandmarkConfig, PreprocessConfig
 from talkingface.errors import ConfigError, DataError, OutputError
 from talkingface.faces.landmark_file import write_landmarks

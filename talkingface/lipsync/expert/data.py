@@ -112,10 +112,10 @@ class SyncWindows(ClipDataset):
         """Why a clip cannot serve, or None."""
         if reason := super().usable(clip) or clip.lacks_crops(self.model_config.crop):
             return reason
-        faces, mel = clip.faces(self.model_config.crop.artefact), clip.mel(MEL)
+        faces, columns = clip.faces(self.model_config.crop.artefact), clip.mel_columns(MEL)
         if reason := self.model_config.crop.differs_from(faces.meta):
             return reason
-        if len(sync_starts(faces.valid, known_columns(clip, mel.shape[1]), clip.fps)) < self.options.windows:
+        if len(sync_starts(faces.valid, known_columns(clip, columns), clip.fps)) < self.options.windows:
             return f"fewer than {self.options.windows} windows of {FRAMES} frames with a face and sound"
         return None
 

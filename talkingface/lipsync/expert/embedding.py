@@ -107,8 +107,8 @@ def _face_windows(faces: Iterable[np.ndarray], starts: np.ndarray, batch: int) -
 
 
 def embed_clips(network: SyncExpert, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> list[ClipEmbeddings]:
-    """Embed all windows of some clips of a data set, the network being in eval mode."""
-    return [embed_clip(network, *dataset.whole(clip)) for clip in clips]
+    """Embed all windows of some clips of a data set that can be read, the network being in eval mode."""
+    return [embed_clip(network, *whole) for whole in dataset.each_readable(dataset.whole, clips)]
 
 
 @torch.no_grad()

@@ -225,7 +225,9 @@ class RenderWindows(ClipDataset):
 
     def stretch(self, count: int) -> list[dict[str, np.ndarray]]:
         """Items of up to `count` consecutive frames of the first clip, all with the same references, for a preview."""
-        clip = self.clips[0]
+        return self.of_readable(lambda clip: self._stretch(clip, count))
+
+    def _stretch(self, clip: ClipFolder, count: int) -> list[dict[str, np.ndarray]]:
         _, points, _, starts = self._arrays(clip)
         runs = np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1)
         run = next((run for run in runs if len(run) >= count), max(runs, key=len))[:count]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,12 +12,19 @@ from talkingface.errors import DataError, OutputError
 from talkingface.faces.crop import CropConfig, face_boxes, relative_landmarks
 from talkingface.faces.mesh import IPLAP_ORDER
 from talkingface.files import atomic_output
+from talkingface.stored.arrays import Wanted, read_npz
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.faces.track import LandmarkTrack
 
 POINTS_FILE = "landmarks131.npz"
+_ARRAYS = {
+    "points_px": Wanted("f", ("frames", len(IPLAP_ORDER), 2)),
+    "valid": Wanted("b", ("frames",)),
+    "size": Wanted("iu", (2,)),
+    "origin": Wanted("U", ()),
+}
 
 
 class MeshPoints(NamedTuple):
@@ -89,9 +95,12 @@ def stored_points(clip: ClipFolder) -> MeshPoints:
     Where the folder cannot be written, every start reads the whole mesh.
     """
     path, origin = clip.path / POINTS_FILE, _origin(clip)
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as stored:
-        if str(stored["origin"]) == origin:
-            height, width = stored["size"].tolist()
+    with suppress(DataError):
+        stored = read_npz(path, _ARRAYS)
+        height, width = stored["size"].tolist()
+        far = not (np.abs(stored["points_px"][stored["valid"]]) < np.inf).all()
+        if str(stored["origin"]) == origin and not far and min(height, width) > 0:
+            clip.check_rows(path, len(stored["valid"]))
             return MeshPoints(stored["points_px"], stored["valid"], (height, width))
     points = select_points(clip.track())
     with suppress(OutputError):

@@ -78,12 +78,13 @@ class FaceWindows(ClipDataset):
         """Why a clip cannot serve, or None."""
         if reason := super().usable(clip) or clip.lacks_crops(self.model_config.crop):
             return reason
-        arrays = self._read_arrays(clip)
-        if reason := self.model_config.crop.differs_from(arrays.faces.meta):
+        faces = clip.faces(self.model_config.crop.artefact)
+        if reason := self.model_config.crop.differs_from(faces.meta):
             return reason
-        if not len(arrays.starts):
+        starts, references = self._windows(clip, faces, clip.mel_columns(MEL))
+        if not len(starts):
             return f"no {self.options.frames} consecutive frames with a face and sound"
-        if not all(len(self._others(arrays, start)) for start in arrays.starts):
+        if not all(len(self._others(references, start)) for start in starts):
             return f"no second window of {self.options.frames} frames to take a reference from"
         return None
 
@@ -91,7 +92,7 @@ class FaceWindows(ClipDataset):
         """One item from a clip."""
         arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
         start = int(rng.choice(arrays.starts))
-        return self.window(clip, start, int(rng.choice(self._others(arrays, start))))
+        return self.window(clip, start, int(rng.choice(self._others(arrays.references, start))))
 
     def window(self, clip: ClipFolder, start: int, reference: int) -> dict[str, np.ndarray]:
         """The item whose windows begin at frames `start` and `reference`."""
@@ -108,7 +109,9 @@ class FaceWindows(ClipDataset):
 
         All have the same reference, the window furthest from the middle.
         """
-        clip = self.clips[0]
+        return self.of_readable(lambda clip: self._stretch(clip, count))
+
+    def _stretch(self, clip: ClipFolder, count: int) -> list[dict[str, np.ndarray]]:
         arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
         steps = -(-count // self.options.frames)
         run = np.split(arrays.starts, np.flatnonzero(np.diff(arrays.starts) > 1) + 1)[0]
@@ -118,10 +121,14 @@ class FaceWindows(ClipDataset):
 
     def _read_arrays(self, clip: ClipFolder) -> ClipArrays:
         faces, mel = clip.faces(self.model_config.crop.artefact), clip.mel(MEL)
-        windows, known = window_starts(faces.valid, self.options.frames), known_columns(clip, mel.shape[1])
-        return ClipArrays(faces, mel, sounding_starts(windows, self.options.frames, known, clip.fps), windows)
+        return ClipArrays(faces, mel, *self._windows(clip, faces, mel.shape[1]))
 
-    def _others(self, arrays: ClipArrays, start: int) -> np.ndarray:
+    def _windows(self, clip: ClipFolder, faces: FaceStore, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """First frames of the windows, and of the references, of a clip with so many columns of mel."""
+        windows, known = window_starts(faces.valid, self.options.frames), known_columns(clip, columns)
+        return sounding_starts(windows, self.options.frames, known, clip.fps), windows
+
+    def _others(self, references: np.ndarray, start: int) -> np.ndarray:
         """First frames of the windows that may be the reference of the one at `start`."""
         nearest = self.options.frames if self.options.exclude_overlap else 1
-        return arrays.references[np.abs(arrays.references - start) >= nearest]
+        return references[np.abs(references - start) >= nearest]

@@ -17,7 +17,7 @@ from talkingface.config.sections import Config, FiltersConfig, PreprocessConfig
 from talkingface.errors import ConfigError
 from talkingface.faces.crop import box_pixels
 from talkingface.faces.track import tight_boxes
-from talkingface.preprocess.step import ClipContext, Rejected, Step, register_step
+from talkingface.preprocess.step import ClipContext, Rejected, Step, StepFacts, register_step
 from talkingface.preprocess.steps import LandmarksStep
 
 NO_FILTERS = FiltersConfig()
@@ -67,6 +67,11 @@ class FilterStep(Step):
 class DurationStep(FilterStep):
     """Length of the video in seconds, from its header; decoded only when the header does not say."""
 
+    class Facts(StepFacts):
+        """See `measure`."""
+
+        seconds: float
+
     @staticmethod
     def limits_of(filters: FiltersConfig) -> dict[str, Any]:
         """`min` and `max` in seconds."""
@@ -93,6 +98,12 @@ class DurationStep(FilterStep):
 @register_step("scene_cut")
 class SceneCutStep(FilterStep):
     """Cuts inside the clip, where another shot begins."""
+
+    class Facts(StepFacts):
+        """See `measure`."""
+
+        cuts: list[int]
+        first: float | None
 
     reads_video = True
 
@@ -132,6 +143,11 @@ def _held_first(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 class FaceSizeStep(FilterStep):
     """Height of the face in pixels of the source."""
 
+    class Facts(StepFacts):
+        """See `measure`."""
+
+        height: float
+
     needs = ("landmarks",)
 
     @staticmethod
@@ -156,6 +172,12 @@ class FaceSizeStep(FilterStep):
 @register_step("single_face")
 class SingleFaceStep(FilterStep):
     """Share of the frames that show more than one face."""
+
+    class Facts(StepFacts):
+        """See `measure`."""
+
+        share: float
+        most: int
 
     needs = ("landmarks",)
 
@@ -192,6 +214,11 @@ class SingleFaceStep(FilterStep):
 @register_step("blur")
 class BlurStep(FilterStep):
     """Sharpness of the face: variance of the Laplacian of its grey picture at a fixed size."""
+
+    class Facts(StepFacts):
+        """See `measure`."""
+
+        sharpness: float
 
     needs = ("landmarks",)
     reads_video = True

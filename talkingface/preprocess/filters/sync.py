@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from talkingface.config.sections import Config, FiltersConfig, PreprocessConfig
 from talkingface.errors import ConfigError
 from talkingface.preprocess.filters.experts import ExpertSearch
 from talkingface.preprocess.filters.measured import FilterStep
 from talkingface.preprocess.filters.offsets import measure_offset, wanders
-from talkingface.preprocess.step import ClipContext, Rejected, process_resource, register_step
+from talkingface.preprocess.step import ClipContext, Rejected, StepFacts, process_resource, register_step
 
 if TYPE_CHECKING:
     from talkingface.preprocess.filters.experts import OffsetExpert
@@ -28,6 +30,16 @@ MOST_CONFIDENT = {"prominence": 1.0}  # by unit, where there is a largest value
 @register_step("sync")
 class SyncStep(FilterStep):
     """Offset between picture and sound, and how sure the expert is of it."""
+
+    class Facts(StepFacts):
+        """See `measure`."""
+
+        offset: Annotated[int, Field(ge=-1000, le=1000)]
+        confidence: Annotated[float, Field(allow_inf_nan=False)]
+        halves: Annotated[list[int | None], Field(min_length=2, max_length=2)]
+        expert: str
+        unit: str
+        fps: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
     needs = ("audio@raw", "landmarks")
     reads_video = True

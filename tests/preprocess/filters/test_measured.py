@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from helpers.clips import tone, write_clip
-from talkingface.clips.folder import ClipFolder, read_meta
+from talkingface.clips.folder import ClipFolder
 from talkingface.clips.layouts import ClipItem
+from talkingface.clips.meta import read_meta
 from talkingface.config.sections import FiltersConfig, PreprocessConfig
 from talkingface.errors import ConfigError
 from talkingface.faces.track import LandmarkTrack
