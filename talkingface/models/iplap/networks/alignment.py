@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.networks.blocks import Modulation, Spade, full_precision, scaled
+from talkingface.networks.blocks import full_precision, instance_norm, quick_layout, scaled
+from talkingface.networks.spade import Modulation, Spade
 
 # References per pass off the CPU; on a CPU one at a time is fastest (3.1x, all 25 at once 1.9x).
 AUTO_GROUP = 8
@@ -79,9 +80,9 @@ class AlignmentModule(nn.Module):
             encoded = [self._features(inputs[:, i]) for i in range(inputs.shape[1])]
             fine, coarse = (torch.stack(parts, dim=1) for parts in zip(*encoded))
         else:
-            encoded = self._features(inputs.flatten(0, 1))
+            encoded = self._features(quick_layout(inputs.flatten(0, 1)))
             fine, coarse = (part.unflatten(0, inputs.shape[:2]) for part in encoded)
-        normalised = F.instance_norm(coarse.flatten(0, 1)).unflatten(0, coarse.shape[:2])
+        normalised = instance_norm(coarse.flatten(0, 1)).unflatten(0, coarse.shape[:2])
         return References(images, fine, coarse, normalised)
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +91,7 @@ class AlignmentModule(nn.Module):
 
     def modulations(self, sketches: Tensor) -> list[tuple[Modulation, Modulation]]:
         """Scales and shifts of the three SPADE blocks for driving sketches (B, 3*T, S, S)."""
+        sketches = quick_layout(sketches)
         small = F.interpolate(sketches, scale_factor=0.5, mode="nearest")
         return [
             self.spade_layer_1.modulations(small),
@@ -102,9 +104,9 @@ class AlignmentModule(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Flow in pixels (B*G, 2, S, S), channel 0 = x, and weight in [0, 1] (B*G, 1, S, S), both float32."""
         x = self.spade_layer_1.apply_modulations(coarse_normalised, modulations[0])
-        x = self.spade_layer_2.apply_modulations(F.instance_norm(x), modulations[1])
+        x = self.spade_layer_2.apply_modulations(instance_norm(x), modulations[1])
         x = F.pixel_shuffle(x, 2)
-        x = self.spade_layer_4.apply_modulations(F.instance_norm(x), modulations[2])
+        x = self.spade_layer_4.apply_modulations(instance_norm(x), modulations[2])
         weight = torch.sigmoid(self.conv_5(x).float())
         with full_precision(x):  # bf16 knows a flow of 10 pixels only to 1/16 pixel
             flow = self.conv_4(x.float())

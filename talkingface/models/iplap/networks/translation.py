@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.models.iplap.networks.alignment import Aligned, feature_channels
-from talkingface.networks.blocks import AdaIN, Spade, mel_encoder, scaled
+from talkingface.networks.blocks import AdaIN, mel_encoder, quick_layout, scaled
+from talkingface.networks.spade import Spade
 
 
 class TranslationModule(nn.Module):
@@ -50,8 +51,9 @@ class TranslationModule(nn.Module):
         Returns:
             (B, 3, S, S) float32, unbounded.
         """
+        aligned = Aligned(*map(quick_layout, aligned))
         audio = self.audio_encoder(mel).flatten(1)
-        x = F.relu(self.conv1_bn(self.conv1(torch.cat([masked, sketches], dim=1))))
+        x = F.relu(self.conv1_bn(self.conv1(quick_layout(torch.cat([masked, sketches], dim=1)))))
         x = F.relu(self.conv2_bn(self.conv2(x)))
         x = self.adain_1(self.spade_1(x, aligned.coarse), audio)
         x = F.pixel_shuffle(x, 2)

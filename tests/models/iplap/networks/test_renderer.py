@@ -6,9 +6,10 @@ import torch.nn.functional as F
 
 from talkingface.models.iplap.networks.alignment import AlignmentModule, sampling_grid
 from talkingface.models.iplap.networks.renderer import Renderer
+from talkingface.networks.spade import SpadeLayer
 
 SIZE = 32
-SMALL = {"img_size": SIZE, "width": 0.25, "spade_hidden": 8}
+SMALL = {"img_size": SIZE, "width": 0.25, "spade_hidden": 64}
 
 
 def inputs(batch=2, references=3):
@@ -28,7 +29,10 @@ def renderer(**settings):
 
 
 def published_order_of_work(module: AlignmentModule, images, ref_sketches, drive):
-    """Alignment as the paper's code does it: every reference by itself, modulations computed anew each time."""
+    """Alignment as the paper's code does it: reference by reference, modulations anew and by two convolutions."""
+    for layer in module.modules():
+        if isinstance(layer, SpadeLayer):
+            layer.composes = False
     small = F.interpolate(drive, scale_factor=0.5, mode="nearest")
     sums, total = None, 0
     for i in range(images.shape[1]):
@@ -61,7 +65,7 @@ def test_hoisted_modulation_gives_the_published_numbers(training):
     network.load_state_dict(state)
     theirs = published_order_of_work(network.flow_module, *arguments)
     for a, b in zip(ours, theirs):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=0, atol=3e-6)
     for key, value in network.state_dict().items():  # the running statistics moved alike, once per reference
         torch.testing.assert_close(moved[key], value)
     assert int(moved["flow_module.conv1_bn.num_batches_tracked"]) == (3 if training else 0)
