@@ -28,6 +28,7 @@ from talkingface.cli.names import LIST
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
 from talkingface.cli.weights import IMPORT, WEIGHTS
 from talkingface.errors import TalkingFaceError, out_of_memory
+from talkingface.version import __version__
 
 COMMANDS: dict[str, Command] = {
     "run": RUN,
@@ -60,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_any_name()
     before = _end_as_by_ctrl_c()
     try:
+        if argv == ["--version"]:
+            print(f"talkingface {__version__}")
+            return 0
         arguments = parse(argv, COMMANDS, DEFAULT)
         if arguments["help"] or not argv:
             print(help_text(argv[0] if argv and not argv[0].startswith("-") else None))
@@ -138,7 +142,7 @@ def help_text(command: str | None = None) -> str:
             f"commands:\n{rows}\n\n"
             "Any configuration key can follow, as --key=value or --key value: --stage=landmark --seed=1\n"
             "--stages.render.batch_size=4 --train=False --evaluate_model_file=FILE --resume=auto. See\n"
-            "properties/overall.yaml for all keys, and `COMMAND --help` for the options of one command.\n\n"
+            "properties/overall.yaml for all keys, `COMMAND --help` for the options of one command, and --version.\n\n"
             "try now: python run_talkingface.py --model=IPLAP --dataset=demo"
         )
     chosen = COMMANDS[command]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
 from talkingface.errors import ConfigError
 from talkingface.plugin.metrics import METRICS
-from talkingface.plugin.registry import describe_datasets, describe_models
+from talkingface.plugin.registry import describe_datasets, describe_models, load_plugins
 
 if TYPE_CHECKING:
     from talkingface.evaluation.report.run_list import RunSummary
 
 
 def list_names(arguments: Arguments) -> None:
-    """Print models, data sets and metrics, or the runs; loads none of them.
+    """Print models, data sets and metrics, or the runs; loads none of them but plug-ins.
 
     Raises:
         ConfigError: something else is asked for.
@@ -28,6 +28,7 @@ def list_names(arguments: Arguments) -> None:
         )
     if arguments["json"]:
         raise ConfigError("command line: --json is for `list runs`")
+    load_plugins()
     metrics = {name: entry.line + ("" if entry.default else "; only if named") for name, entry in METRICS.items()}
     for title, rows in (("models", describe_models()), ("data sets", describe_datasets()), ("metrics", metrics)):
         print(title)

@@ -245,7 +245,8 @@ class DistributedConfig(Section):
 class Config(Section):
     """The whole configuration of one run, resolved and checked.
 
-    `metrics` is None only here: reading a configuration puts the names of `plugin.metrics` in its place.
+    `metrics` is None only here: reading a configuration puts the names of `plugin.metrics` in its place. `layout` is a
+    name that `clips.layouts` or a plug-in has registered.
     """
 
     model_name: str
@@ -291,7 +292,7 @@ class Config(Section):
     log_wandb: bool = False
     wandb_project: str = "talkingface"
 
-    layout: Literal["lrs2", "mead", "folder", "demo"] = "folder"
+    layout: str = "folder"
     data_root: str = ""
     preprocessed_root: str = ""
     train_filelist: str | None = None

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from talkingface.clips.layouts import LAYOUTS
 from talkingface.config.checks import check_model_parts, check_without_model, validate
 from talkingface.config.former_keys import take_table, translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
 from talkingface.errors import ConfigError, closest, first_line, unknown
 from talkingface.plugin.metrics import METRICS, default_metrics
-from talkingface.plugin.registry import dataset_file, get_spec, model_file
+from talkingface.plugin.registry import dataset_file, get_spec, load_plugins, model_file
 
 log = logging.getLogger("talkingface")
 
@@ -45,19 +47,46 @@ class LoadedConfig:
 
     def to_yaml(self, with_origins: bool = False) -> str:
         """The resolved configuration as YAML; with the origin of each value behind it as a comment."""
-        text = yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None, width=100)
-        return "\n".join(self._origin_lines()) if with_origins else text
+        if with_origins:
+            return "\n".join(self._commented())
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None, width=100)
 
-    def _origin_lines(self) -> list[str]:
-        rows = [(dotted(path), json.dumps(value), self._origin(path)) for path, value in leaves(self.as_dict())]
-        width = min(60, max(len(f"{key}: {value}") for key, value, _ in rows))
-        return [f"{f'{key}: {value}':<{width}}  # {origin}" for key, value, origin in rows]
+    def _commented(self) -> Iterator[str]:
+        """One line for each value, and one for each section around them."""
+        rows = list(_rows(self.as_dict()))
+        width = min(60, max(len(text) for text, _ in rows))
+        for text, path in rows:
+            yield text if path is None else f"{text:<{width}}  # {self._origin(path)}"
 
     def _origin(self, path: KeyPath) -> str:
         for end in range(len(path), 0, -1):
             if path[:end] in self.origins:
                 return self.origins[path[:end]]
         return "default"
+
+
+def _rows(value: Mapping[str, Any], at: KeyPath = (), indent: str = "") -> Iterator[tuple[str, KeyPath | None]]:
+    """Lines of block YAML for a mapping, each with the path of its value; None for the head of a section."""
+    for key, item in value.items():
+        here = (*at, key)
+        head = f"{indent}{_flow(key)}:"
+        if isinstance(item, dict) and item:
+            yield head, None
+            yield from _rows(item, here, f"{indent}  ")
+        elif named_list(item):
+            yield head, None
+            for index, entry in enumerate(item):
+                first, *rest = _rows(entry, (*here, index), f"{indent}    ")
+                yield f"{indent}  - {first[0].strip()}", first[1]
+                yield from rest
+        else:
+            yield f"{head} {_flow(item)}", here
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def load_config(
@@ -89,7 +118,7 @@ def load_config(
     _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
     config = check_model_parts(config, get_spec(spec_name).model, merged, problems)
-    problems += _metric_problems(merged)
+    problems += _name_problems(merged)
     _raise_all(problems)
     return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in upper[1:]))
 
@@ -108,6 +137,7 @@ def load_settings(
         ConfigError: every unknown key, wrong type and contradiction, one line each with file and key.
         RegistryError: unknown data set.
     """
+    load_plugins()
     layers = [Layer.from_file(properties_dir() / "overall.yaml")]
     name, path = dataset_file(dataset) if dataset else ("", None)
     layers += [Layer.from_file(path)] if path else []
@@ -118,7 +148,7 @@ def load_settings(
     _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
     check_without_model(merged, problems)
-    problems += _metric_problems(merged)
+    problems += _name_problems(merged)
     _raise_all(problems)
     return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in own))
 
@@ -144,7 +174,7 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
     _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
     config = check_model_parts(config, get_spec(str(data.get("model_name"))).model, merged, problems)
-    problems += _metric_problems(merged)
+    problems += _name_problems(merged)
     _raise_all(problems)
     return config
 
@@ -165,13 +195,15 @@ def _choose_metrics(merged: Merged) -> None:
         merged.data["metrics"] = default_metrics()
 
 
-def _metric_problems(merged: Merged) -> list[str]:
-    """Unknown metric names, found before anything is trained."""
-    names = merged.data["metrics"]
+def _name_problems(merged: Merged) -> list[str]:
+    """Unknown metrics and layouts, found before any work; plug-ins may have brought theirs."""
+    names, layout = merged.data["metrics"], merged.data.get("layout")
     problems = []
     for name in names if isinstance(names, (list, tuple)) else ():
         if str(name).upper() not in METRICS:
             problems.append(f"{merged.origin(('metrics',))}: metrics: {unknown('metric', str(name), METRICS)}")
+    if isinstance(layout, str) and layout not in LAYOUTS:
+        problems.append(f"{merged.origin(('layout',))}: layout: {unknown('layout', layout, LAYOUTS)}")
     return problems
 
 

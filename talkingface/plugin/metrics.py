@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from talkingface.errors import RegistryError, unknown
+from talkingface.plugin.registry import load_plugins
 
 
 class MetricEntry(NamedTuple):
@@ -86,6 +87,7 @@ def metric_class(name: str) -> type[Any]:
     Raises:
         RegistryError: unknown name; the message lists the names and the closest.
     """
+    load_plugins()  # one of them may bring it
     entry = METRICS.get(str(name).upper())
     if entry is None:
         raise RegistryError(unknown("metric", str(name), METRICS))

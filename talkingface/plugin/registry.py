@@ -8,6 +8,7 @@ found through the entry-point group `talkingface.models` (name = module) or the 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.config.layers import properties_dir
 from talkingface.config.yaml_files import read_yaml
-from talkingface.errors import RegistryError, unknown
+from talkingface.errors import ConfigError, RegistryError, unknown
 
 if TYPE_CHECKING:
     from talkingface.plugin.contract import TalkingFaceModel
+
+log = logging.getLogger("talkingface")
 
 ENTRY_POINTS = "talkingface.models"
 PLUGIN_VARIABLE = "TALKINGFACE_PLUGINS"
@@ -40,6 +43,7 @@ class ModelSpec:
 
 
 _SPECS: dict[str, ModelSpec] = {}
+_BROKEN: set[str] = set()  # plug-in modules that could not be imported, each told once
 
 
 def register(
@@ -56,6 +60,9 @@ def register(
     """
 
     def decorate(cls: type) -> type:
+        ours = _builtin_module(name)
+        if ours is not None and not cls.__module__.startswith("talkingface."):
+            raise RegistryError(f"model name '{name}' is already taken by {ours}")
         known = _SPECS.get(name)
         if known is not None and (known.model.__module__, known.model.__qualname__) != (
             cls.__module__,
@@ -82,18 +89,36 @@ def _builtin_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted((properties_dir() / "model").glob("*.yaml"))}
 
 
+def _builtin_module(name: str) -> str | None:
+    """Module of a built-in model, None where no such model is built in."""
+    path = _builtin_models().get(name)
+    return _header(path).get("plugin") if path else None
+
+
 def load_plugins() -> None:
-    """Import the third-party modules: their `@register` lines run."""
+    """Import the third-party modules: their `@register` lines run.
+
+    One that cannot be imported is named in a warning, once, and the rest works.
+    """
     modules = {e.value.partition(":")[0] for e in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     modules |= {m.strip() for m in os.environ.get(PLUGIN_VARIABLE, "").split(",") if m.strip()}
-    for module in sorted(modules):
+    for module in sorted(modules - _BROKEN):
         try:
             importlib.import_module(module)
-        except Exception as error:
-            raise RegistryError(
-                f"plug-in module '{module}' cannot be imported: {error}"
-                f" (named in {PLUGIN_VARIABLE} or by an installed package)"
-            ) from error
+        except (Exception, SystemExit) as error:  # whatever the code of others does
+            _BROKEN.add(module)
+            log.warning(
+                "plug-in module '%s' cannot be imported and is left out: %s (named in %s or by an installed package)",
+                module,
+                _reason(error),
+                PLUGIN_VARIABLE,
+            )
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an error says, with its type."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 @cache
@@ -104,7 +129,18 @@ def _header(path: Path) -> dict[str, Any]:
 def _models() -> dict[str, Path | None]:
     """Every known model name with its YAML file."""
     load_plugins()
-    return {**_builtin_models(), **{name: spec.yaml for name, spec in _SPECS.items()}}
+    return {**_builtin_models(), **{name: spec.yaml for name, spec in _SPECS.items() if _readable(spec)}}
+
+
+@cache
+def _readable(spec: ModelSpec) -> bool:
+    """Whether the YAML of a model can be read; what a plug-in brings is left out with a warning where it cannot."""
+    try:
+        _header(spec.yaml) if spec.yaml and spec.yaml.is_file() else None
+    except ConfigError as error:
+        log.warning("model '%s' is left out: %s", spec.name, _reason(error))
+        return False
+    return True
 
 
 def list_models() -> list[str]:
@@ -150,8 +186,8 @@ def get_spec(name: str) -> ModelSpec:
             raise RegistryError(f"{path}: `plugin:` must name the module of model '{canonical}'")
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise RegistryError(f"{path}: plugin '{module}' cannot be imported: {error}") from error
+        except ImportError as error:
+            raise RegistryError(f"{path}: plugin '{module}' cannot be imported: {_reason(error)}") from error
         if canonical not in _SPECS:
             raise RegistryError(f"{path}: module '{module}' does not register a model named '{canonical}'")
     return _SPECS[canonical]

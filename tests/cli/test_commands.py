@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+import talkingface
 from helpers import ROOT
 from talkingface import workflow as runner
 from talkingface.benchmark import speed as benchmark
@@ -134,6 +136,20 @@ def test_only_the_command_line_prints_and_knows_arguments_and_exit_codes():
             printing = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
             ending = isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.argv", "sys.exit", "sys.stdout")
             assert not (printing or ending), f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_version_is_told(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"talkingface {talkingface.__version__}\n"
+
+
+def test_a_configuration_that_was_shown_needs_no_names(capsys, tmp_path):
+    file = tmp_path / "mine.yaml"
+    assert cli.main(["--model=IPLAP", "--dataset=lrs2", "--print_config", "--seed=9"]) == 0
+    file.write_text(capsys.readouterr().out)
+    assert cli.main([f"--config_files={file}", "--print_config"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["model_name"], shown["dataset"], shown["seed"]) == ("IPLAP", "lrs2", 9)
 
 
 def test_print_config_shows_values_with_their_files(capsys):
