@@ -7,10 +7,9 @@ float64 and then float32, windows of five frames through the 3-D network in batc
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from talkingface.benchmark.timing import rate
+from talkingface.benchmark.timing import best, rate
 from talkingface.clips.source import Source
 from talkingface.evaluation.metrics.lse import SyncScore, score_embeddings
 from talkingface.faces.s3fd import S3FDDetector
@@ -46,11 +45,11 @@ def metric_speed(source: Path, seconds: float, device: torch.device) -> dict[str
     network = SyncNetV2().eval()
     whole = seconds >= 1
     length = 4.0 if whole else 1.0
-    tower = lip_tower(network, windows=40 if whole else 8, repeats=3 if whole else 1)
+    tower = lip_tower(network, windows=40 if whole else 8, seconds=seconds)
     groups: dict[str, Any] = {"LSE lip tower, CPU ms per window": tower}
     for height, width in SIZES if whole else SIZES[:1]:
         title = f"LSE of a clip of {length:g} s, {width}x{height}"
-        groups[title] = routes(network, source, (height, width), length, repeats=3 if whole else 1)
+        groups[title] = routes(network, source, (height, width), length, seconds)
     batches = (1, 4, 8) if whole else (1, 2)
     groups["S3FD on the CPU, frames/s at 320x180"] = detector_speed(batches, seconds)
     groups["MFCC, times real time"] = {"60 s": round(mfcc_speed(seconds), 1)}
@@ -59,37 +58,38 @@ def metric_speed(source: Path, seconds: float, device: torch.device) -> dict[str
     return groups
 
 
-def lip_tower(network: SyncNetV2, windows: int = 40, repeats: int = 3) -> dict[str, float]:
+def lip_tower(network: SyncNetV2, windows: int = 40, seconds: float = 5.0) -> dict[str, float]:
     """CPU time per window, from frames to embeddings: 3-D windows in batches of 20 and the folded 2-D form.
 
-    The best of `repeats`, both by turns, on one thread: threads that wait for each other count as busy.
+    The best of what fits into `seconds`, both by turns, on one thread: threads that wait for each other count as busy.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _lip_tower(network, windows, repeats)
+        return _lip_tower(network, windows, seconds)
     finally:
         torch.set_num_threads(threads)
 
 
-def _lip_tower(network: SyncNetV2, windows: int, repeats: int) -> dict[str, float]:
+def _lip_tower(network: SyncNetV2, windows: int, seconds: float) -> dict[str, float]:
     folded = network.fold()
     frames = np.random.default_rng(0).integers(0, 256, (windows + WINDOW - 1, 224, 224, 3), dtype=np.uint8)
-    slow, fast = math.inf, math.inf
-    for _ in range(repeats + 1):  # the first turn warms up
-        slow = min(slow, _cpu_seconds(lambda: _lips_in_3d(network, frames)))
-        fast = min(fast, _cpu_seconds(lambda: _lips_folded(folded, frames)))
+    times: list[tuple[float, float]] = []
+
+    def turn() -> None:
+        started = time.process_time()
+        _lips_in_3d(network, frames)
+        between = time.process_time()
+        _lips_folded(folded, frames)
+        times.append((between - started, time.process_time() - between))
+
+    best(turn, seconds)
+    slow, fast = (min(side) for side in zip(*times[1:], strict=True))  # the first turn warms up
     return {
         "3-D, batches of 20": round(1000 * slow / windows, 2),
         "folded 2-D, batches of 8": round(1000 * fast / windows, 2),
         "times faster": round(slow / fast, 2),
     }
-
-
-def _cpu_seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 @torch.inference_mode()
@@ -109,7 +109,7 @@ def _lips_folded(network: FoldedSyncNet, frames: np.ndarray) -> torch.Tensor:
 
 
 def routes(
-    network: SyncNetV2, source: Path, size: tuple[int, int], seconds: float, repeats: int = 3
+    network: SyncNetV2, source: Path, size: tuple[int, int], length: float, seconds: float = 5.0
 ) -> dict[str, float]:
     """Wall time from a video file to the score, published route against ours, and what the JPEG files do to it.
 
@@ -117,34 +117,24 @@ def routes(
         network: SyncNet in eval mode.
         source: where the pictures come from.
         size: height and width of the clip that is scored.
-        seconds: its length.
-        repeats: the fastest of so many counts.
+        length: its seconds.
+        seconds: for so long each route is repeated; the fastest counts.
     """
     folded = network.fold()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        video, sound = _make_clip(source, folder, size, seconds)
-        theirs, slow, slow_cpu = _timed(lambda: published_route(network, video, sound, folder), repeats)
-        ours, fast, fast_cpu = _timed(lambda: our_route(folded, video, sound), repeats)
+        video, sound = _make_clip(source, folder, size, length)
+        theirs, slow = best(lambda: published_route(network, video, sound, folder), seconds)
+        ours, fast = best(lambda: our_route(folded, video, sound), seconds)
         plain = score_embeddings(*embed_in_3d(network, _decoded(video), sound))
     return {
-        "published route s": round(slow, 2),
-        "in memory s": round(fast, 2),
-        "times faster": round(slow / fast, 2),
-        "times faster in CPU time": round(slow_cpu / fast_cpu, 2),
+        "published route s": round(slow.wall, 2),
+        "in memory s": round(fast.wall, 2),
+        "times faster": round(slow.wall / fast.wall, 2),
+        "times faster in CPU time": round(slow.cpu / fast.cpu, 2),
         "largest relative difference of a distance": _difference(ours, plain),
         "the same through JPEG files": _difference(theirs, plain),
     }
-
-
-def _timed(route: Callable[[], SyncScore], repeats: int) -> tuple[SyncScore, float, float]:
-    """What a route gives, and its wall and CPU seconds: the least of `repeats`, after one that warms up."""
-    score, wall, cpu = route(), math.inf, math.inf
-    for _ in range(repeats):
-        started = time.perf_counter(), time.process_time()
-        score = route()
-        wall, cpu = min(wall, time.perf_counter() - started[0]), min(cpu, time.process_time() - started[1])
-    return score, wall, cpu
 
 
 def our_route(network: FoldedSyncNet, video: Path, sound: np.ndarray) -> SyncScore:

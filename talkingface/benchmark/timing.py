@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+Result = TypeVar("Result")
 
 
 def rate(work: Callable[[], int], seconds: float, after: Callable[[], None] = lambda: None) -> float:
@@ -15,3 +19,24 @@ def rate(work: Callable[[], int], seconds: float, after: Callable[[], None] = la
         done += work()
     after()
     return done / (time.perf_counter() - started)
+
+
+class Timing(NamedTuple):
+    """Least wall and CPU seconds of a piece of work."""
+
+    wall: float
+    cpu: float
+
+
+def best(work: Callable[[], Result], seconds: float) -> tuple[Result, Timing]:
+    """What a piece of work gives, and its least times while it is repeated for `seconds`, at least once.
+
+    The first call warms up and does not count.
+    """
+    result, wall, cpu = work(), math.inf, math.inf
+    begun = time.perf_counter()
+    while not math.isfinite(wall) or time.perf_counter() - begun < seconds:
+        started = time.perf_counter(), time.process_time()
+        result = work()
+        wall, cpu = min(wall, time.perf_counter() - started[0]), min(cpu, time.process_time() - started[1])
+    return result, Timing(wall, cpu)

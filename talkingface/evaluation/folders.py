@@ -1,6 +1,7 @@
 """Scores videos that another system made, folder against folder. No model, no data set.
 
-A video belongs to the real one of the same path below its folder, whatever the two suffixes. It is read at the real
+A video belongs to the real one of the same path below its folder, whatever the two suffixes, or of the same path
+written otherwise (see `pairing`). It is read at the real
 video's frame rate, and judged against the real video's sound: encoding a sound again shifts it. A real video without a
 generated one is a clip that the system failed on.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +25,7 @@ from talkingface.devices import resolve_device
 from talkingface.errors import ConfigError, DataError, MediaError
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import Metric, MetricContext
+from talkingface.evaluation.pairing import pair, videos_of_run
 from talkingface.evaluation.rows import Reference
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.setup import EvaluationSetup, is_synthetic
@@ -62,15 +63,18 @@ def score_folders(loaded: LoadedConfig, generated: Path, reference: Path, output
     if "shuffled" in loaded.config.evaluation.rows:
         raise ConfigError("evaluation.rows: 'shuffled' needs a model that can be given another voice; leave it out")
     report = writable_folder(output)
-    pairs, unmade, strange = match(find_videos(generated, report), find_videos(reference, report))
-    if not pairs:
+    generated = videos_of_run(generated)
+    made, real = find_videos(generated, report), find_videos(reference, report)
+    pairing = pair(made, real)
+    if not pairing.partner:
         raise DataError(_no_pair(generated, reference, report))
-    evaluator = FolderEvaluator(None, _setup(loaded, generated, reference, strange))
-    evaluator.left_out = [("generated", name, "clip", "no generated video of this name") for name in unmade]
+    pairs = [(made[name], real[other]) for name, other in sorted(pairing.partner.items())]
+    evaluator = FolderEvaluator(None, _setup(loaded, generated, reference, pairing.strange))
+    evaluator.left_out = [("generated", name, "clip", "no generated video of this name") for name in pairing.unmade]
     rate = loaded.config.fps if loaded.asked("fps") else None
     with tempfile.TemporaryDirectory(prefix="talkingface-") as landmarks:
         cache = TrackCache(evaluator.tracker, Path(landmarks))
-        result = evaluator.run([FileClip(made.video, real, cache, rate) for made, real in pairs], report)
+        result = evaluator.run([FileClip(file.video, item, cache, rate) for file, item in pairs], report)
     log.info("the report is in %s", report)
     return result
 
@@ -118,25 +122,6 @@ def find_videos(folder: Path, output: Path) -> dict[str, ClipItem]:
     return {item.clip_id: item for item in items if not (inside and item.video.resolve().is_relative_to(own))}
 
 
-def match(
-    made: dict[str, ClipItem], real: dict[str, ClipItem]
-) -> tuple[list[tuple[ClipItem, ClipItem]], list[str], list[str]]:
-    """Who belongs to whom.
-
-    Returns:
-        Pairs (generated, real) of the same name, names of the other real videos, and of the other generated ones.
-    """
-    partner = {name: name for name in made.keys() & real.keys()}
-    # An accent may be a character of its own or part of the letter (macOS writes it so): one name in two spellings.
-    left = {unicodedata.normalize("NFC", name): name for name in sorted(real.keys() - partner.keys())}
-    for name in sorted(made.keys() - partner.keys()):
-        other = left.pop(unicodedata.normalize("NFC", name), None)
-        if other is not None:
-            partner[name] = other
-    pairs = [(made[name], real[partner[name]]) for name in sorted(partner)]
-    return pairs, sorted(real.keys() - set(partner.values())), sorted(made.keys() - partner.keys())
-
-
 def _no_pair(generated: Path, reference: Path, output: Path) -> str:
     shown = []
     for folder in (generated, reference):
@@ -147,7 +132,7 @@ def _no_pair(generated: Path, reference: Path, output: Path) -> str:
         shown.append(f"{folder} has {', '.join(names[:EXAMPLES])}{more}")
     return (
         f"no video has the same name in both folders: {'; '.join(shown)}. The path below the folder must be the same,"
-        " only the suffix may differ"
+        " only the suffix may differ, and _ may stand for the folders"
     )
 
 

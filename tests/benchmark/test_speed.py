@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 
+import pytest
+
+from talkingface.benchmark.timing import best
 from talkingface.cli.commands import main
 
 
@@ -22,4 +27,33 @@ def test_every_figure_is_measured(tiny_dataset, tmp_path, capsys):
         assert figures[group] and all(value > 0 for value in figures[group].values()), group
     assert {"landmark", "render"} == figures["training steps/s"].keys()
     assert {"network fps", "end to end fps"} <= figures["generation"].keys()
+    assert figures["generation"]["frames"] < 25, "a tenth of a second does not pay for a whole clip"
     assert figures["hardware"]["torch"] and "training steps/s: render" in capsys.readouterr().out
+
+
+def test_one_part_alone(tiny_dataset, tmp_path):
+    keys = [f"--{key}={json.dumps(value)}" for key, value in {**tiny_dataset, "device": "cpu"}.items()]
+    options = [f"--json={tmp_path / 'b.json'}", "--seconds=0.01", "--only=training", "--stage=landmark"]
+    assert main(["benchmark", "--model=IPLAP", *options, *keys]) == 0
+    figures = json.loads((tmp_path / "b.json").read_text())
+    assert list(figures) == [
+        *["hardware", "data loading items/s", "training steps/s", "batch size", "peak memory MiB"],
+    ]
+    assert figures["training steps/s"].keys() == {"landmark"}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--only=generatoin", "did you mean 'generation'"), ("--seconds=0", "--seconds must be a positive number")],
+)
+def test_what_cannot_be_measured_is_one_line(option, message, capsys):
+    assert main(["benchmark", "--model=IPLAP", "--dataset=demo", option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_work_is_repeated_for_as_long_as_is_asked_and_at_least_once():
+    for seconds, least in ((0.0, 2), (0.05, 4)):
+        calls = []
+        _, timing = best(lambda calls=calls: calls.append(time.sleep(0.005)), seconds)
+        assert len(calls) >= least and 0.005 <= timing.wall < math.inf
+    assert len(calls) <= 12

@@ -17,7 +17,7 @@ from talkingface.cli.commands import main
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import MediaError, NoFaceError
-from talkingface.evaluation.folders import FileClip, match
+from talkingface.evaluation.folders import FileClip
 from talkingface.evaluation.report.html import write_html
 from talkingface.evaluation.report.result import one_line
 from talkingface.evaluation.report.stored import read_result
@@ -269,23 +269,6 @@ def test_the_report_in_the_scored_folder_is_not_scored_next_time(tmp_path):
         assert main(["evaluate", *folders, f"--output={output}", *options]) == 0
         content = json.loads((output / "metrics.json").read_text())
         assert content["rows"]["generated"]["clips"] == 1 and content["skipped"] == []
-
-
-def test_names_match_below_the_folder_and_whoever_is_alone_is_named():
-    made = {name: ClipItem(name, f"made/{name}") for name in ("a/1", "b/1", "c")}
-    real = {name: ClipItem(name, f"real/{name}") for name in ("a/1", "b/2", "c")}
-    pairs, unmade, strange = match(made, real)
-    assert [(m.video, r.video) for m, r in pairs] == [("made/a/1", "real/a/1"), ("made/c", "real/c")]
-    assert (unmade, strange) == (["b/2"], ["b/1"])
-
-
-def test_a_name_with_an_accent_is_the_same_in_both_spellings():
-    composed, apart = "caf\u00e9", "cafe\u0301"
-    made, real = ({name: ClipItem(name, name) for name in names} for names in ([apart, "b"], [composed, "b"]))
-    assert [(m.clip_id, r.clip_id) for m, r in match(made, real)[0]] == [("b", "b"), (apart, composed)]
-    real[apart] = ClipItem(apart, apart)
-    pairs, unmade, strange = match(made, real)
-    assert (pairs[1][1].clip_id, unmade, strange) == (apart, [composed], []), "the same spelling comes first"
 
 
 def test_a_name_of_any_bytes_is_scored_and_reported(tmp_path):
