@@ -28,6 +28,7 @@ from talkingface.plugin.registry import ModelSpec, get_spec
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
+from talkingface.training.run_log import RunLog
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 Clips = dict[str, "list[ClipFolder]"]
+LOGGED_PICTURES = 4  # of an evaluation, in TensorBoard and wandb
 _WITHOUT_VIDEOS = (
     "the clips were converted from older code without their videos, from which videos are generated and with which they"
     " are compared; put the videos below data_root and preprocess"
@@ -102,6 +104,7 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
         return None
     checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
     result = _evaluate(loaded, clips, checkpoint, run_folder.path / "eval")
+    _log_evaluation(run_folder, config, result)
     _finish(run_folder, config)
     log.info("all done in %.1f minutes; everything is in %s", (time.monotonic() - started) / 60, run_folder.path)
     return result
@@ -143,7 +146,17 @@ def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult:
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
     out = writable_folder(output) if output else _report_folder(config, path)
-    return _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
+    result = _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
+    if out.name == "eval" and (out.parent / "run.json").is_file():
+        _log_evaluation(RunFolder(out.parent), config, result)
+    return result
+
+
+def _log_evaluation(run_folder: RunFolder, config: Config, result: EvalResult) -> None:
+    """The final figures, and a few pictures, beside the curves of the training."""
+    out = run_folder.path / "eval"
+    pictures = [*sorted((out / "samples").glob("*.png")), *sorted(out.glob("*.png"))]
+    RunLog(run_folder, config).evaluation(result.flat(), {file.stem: file for file in pictures[:LOGGED_PICTURES]})
 
 
 def _report_folder(config: Config, checkpoint: Path) -> Path:

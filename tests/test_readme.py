@@ -157,10 +157,12 @@ def test_every_yaml_block_is_yaml_with_known_top_level_keys(tmp_path):
 
 def test_the_example_model_learns_and_speaks_as_readme_says(example, tiny_dataset, monkeypatch):
     overrides = {**tiny_dataset, "saved_dir": str(example / "saved"), "run_name": "first", "log_every": 1}
+    overrides["tensorboard"] = True
     metrics = {"metrics": ["PSNR"], "evaluation.rows": ["generated"], "evaluation.max_clips": 1}
     result = runner.run("TinyLip", "demo", config_dict={**overrides, **metrics})
     assert result["rows"]["generated"]["psnr"] > 5
     run = example / "saved" / "TinyLip-demo" / "first"
+    assert {folder.name for folder in (run / "tensorboard").iterdir()} == {"lips", "evaluation"}
 
     # The API block, as printed but for the model's name: its files are laid out where it expects them.
     from talkingface.media import VideoReader, count_frames, probe, read_audio, write_image, write_wav

@@ -6,11 +6,13 @@ import io
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from talkingface.config.layers import to_plain
+from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.files import write_text
 
 if TYPE_CHECKING:
@@ -18,9 +20,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from talkingface.config.sections import Config
+    from talkingface.training.tensorboard_log import TensorBoardLog
+    from talkingface.training.wandb_log import WandbLog
     from talkingface.weights.runs import RunFolder
 
 log = logging.getLogger("talkingface")
+
+EVALUATION = "evaluation"
+"""Part of a run's logs beside its stages."""
 
 
 class RunLog:
@@ -28,35 +35,39 @@ class RunLog:
 
     def __init__(self, run: RunFolder, config: Config, active: bool = True) -> None:
         self.run, self.config, self.active = run, config, active
-        self._tensorboard: Any = None
-        self._wandb: Any = None
+        self._sinks: list[TensorBoardLog | WandbLog] = []
 
     def start_stage(self, stage: str, step: int) -> None:
         """Open the sinks of a stage; records later than `step` (of a run that was killed) are dropped."""
         if not self.active:
             return
-        self.close()
         self._forget_after(stage, step)
+        self._open(stage, step)
+
+    def _open(self, part: str, step: int) -> None:
+        """Open the sinks of a stage, or of the evaluation."""
+        self.close()
         if self.config.tensorboard:
             try:
-                from torch.utils.tensorboard import SummaryWriter
+                from talkingface.training.tensorboard_log import TensorBoardLog
             except ImportError:
                 log.warning("tensorboard is not installed: no TensorBoard files (pip install tensorboard)")
             else:
-                folder = self.run.path / "tensorboard" / stage
-                self._tensorboard = SummaryWriter(str(folder), purge_step=step or None)
+                self._sinks.append(TensorBoardLog(self.run.path / "tensorboard" / part, step))
         if self.config.log_wandb:
-            self._start_wandb(stage)
+            self._open_wandb(part)
 
-    def _start_wandb(self, stage: str) -> None:
+    def _open_wandb(self, part: str) -> None:
         try:
-            import wandb
+            from talkingface.training.wandb_log import WandbLog
         except ImportError:
             log.warning("log_wandb is on but wandb is not installed (pip install wandb); going on without")
             return
-
-        name = f"{self.config.model_name}-{self.run.path.name}-{stage}"
-        self._wandb = wandb.init(project=self.config.wandb_project, name=name, config=to_plain(self.config))
+        try:
+            self._sinks.append(WandbLog(self.run.path, self.config, part))
+        except Exception as error:
+            # No network, no login, a version that asks for something else: no reason to lose a training of days.
+            log.warning("wandb cannot be reached (%s: %s); going on without", type(error).__name__, error)
 
     def _forget_after(self, stage: str, step: int) -> None:
         """Drop what a killed run logged after its last checkpoint: these steps are made, and logged, again."""
@@ -83,14 +94,11 @@ class RunLog:
         self.run.path.mkdir(parents=True, exist_ok=True)
         with open(self.run.path / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
-        if self._tensorboard is not None:
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(dict(values), step=step)
+        for sink in self._sinks:
+            sink.scalars(values, step)
 
     def pictures(self, stage: str, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Images (3, H, W) and videos (T, 3, H, W) in [0, 1], to TensorBoard and to `<stage>/samples/`."""
+        """Images (3, H, W) and videos (T, 3, H, W) in [0, 1], to every sink and to `<stage>/samples/`."""
         if not self.active:
             return
         folder = self.run.stage(stage) / "samples"
@@ -99,26 +107,51 @@ class RunLog:
             array = (picture.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
             frames = array.reshape(-1, *array.shape[-3:]).transpose(0, 2, 3, 1)
             suffix = "png" if len(frames) == 1 else "gif"
-            data = _encode(frames)
-            (folder / f"{name.replace('/', '_')}_{step:07d}.{suffix}").write_bytes(data)
-            if self._tensorboard is not None:
-                self._add_picture(name, data, frames.shape[1:3], step)
+            file = folder / f"{name.replace('/', '_')}_{step:07d}.{suffix}"
+            file.write_bytes(_encode(frames))
+            for sink in self._sinks:
+                sink.picture(name, file, frames.shape[1:3], step)
 
-    def _add_picture(self, name: str, data: bytes, size: tuple[int, int], step: int) -> None:
-        # SummaryWriter.add_video would need moviepy; an animated GIF inside an image summary is what it writes anyway.
-        from tensorboard.compat.proto.summary_pb2 import Summary
+    def end_stage(self, step: int, best: Mapping[str, float]) -> None:
+        """The best validation values of the stage that is open, beside its hyper-parameters."""
+        figures = {f"best/{name}": value for name, value in best.items()}
+        for sink in self._sinks:
+            sink.results(hyperparameters(self.config), figures, step)
 
-        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=data)
-        self._tensorboard._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+    def evaluation(self, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
+        """The figures of the evaluated run, and picture files by name; those of an earlier evaluation make way."""
+        if not self.active:
+            return
+        shutil.rmtree(self.run.path / "tensorboard" / EVALUATION, ignore_errors=True)
+        self._open(EVALUATION, 0)
+        finals = {f"final/{name}": value for name, value in figures.items() if math.isfinite(value)}
+        for sink in self._sinks:
+            sink.results(hyperparameters(self.config), finals, 0)
+            for name, file in pictures.items():
+                sink.picture(name, file, _size(file), 0)
+        self.close()
 
     def close(self) -> None:
         """Flush and close the sinks."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-            self._tensorboard = None
-        if self._wandb is not None:
-            self._wandb.finish()
-            self._wandb = None
+        while self._sinks:
+            self._sinks.pop().close()
+
+
+def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
+    """What decides about the result, flat: `stages.render.optim.renderer.lr` -> 1e-4."""
+    plain = to_plain(config)
+    chosen = {key: plain[key] for key in ("model_name", "dataset", "profile", "seed", "precision", "model")}
+    chosen["stages"] = {stage["name"]: stage for stage in plain["stages"]}
+    flat = {dotted(path): value for path, value in leaves(chosen) if value is not None}
+    return {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat.items()}
+
+
+def _size(picture: Path) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        return image.height, image.width
 
 
 def _encode(frames: np.ndarray) -> bytes:

@@ -229,6 +229,7 @@ class StageLoop:
                 if not self.finished and self.step < self.data.total_steps:
                     self._train(bar)
                     self.model.stage_ended(self._context())
+                    self.log.end_stage(self.step, self.best.values)
         finally:
             for name, network in self.networks.items():
                 setattr(self.model, name, network)

@@ -178,17 +178,6 @@ def test_checkpoints_hold_plain_data_and_the_configuration(tmp_path):
     assert not list((tmp_path / "run/warm").glob("*.tmp"))
 
 
-def test_pictures_reach_tensorboard(tmp_path):
-    loaded = toy_config(tmp_path, epochs=1, stage="warm", tensorboard=True)
-    toy_trainer(loaded, tmp_path / "run").fit()
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "run/tensorboard/warm")).Reload()
-    assert {"picture", "video"} <= set(events.Tags()["images"])
-    assert "val/loss" in events.Tags()["scalars"]
-    assert {p.suffix for p in (tmp_path / "run/warm/samples").iterdir()} == {".png", ".gif"}
-
-
 def test_a_trainer_subclass_may_replace_the_loop_of_a_stage(tmp_path):
     class Quiet(Trainer):
         def fit(self):

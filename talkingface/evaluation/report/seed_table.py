@@ -24,10 +24,11 @@ class GroupColumn:
 
 def seed_columns(groups: Sequence[SeedGroup], styles: Sequence[str]) -> list[GroupColumn]:
     """The columns, each in the colour of its first run."""
-    return [
-        GroupColumn(group.name, group.about, style, f"n = {len(group.runs)} run{'' if len(group.runs) == 1 else 's'}")
-        for group, style in zip(groups, styles, strict=True)
-    ]
+    columns = []
+    for group, style in zip(groups, styles, strict=True):
+        runs, _, seeds = group.about.partition(", ")
+        columns.append(GroupColumn(group.name, seeds, style, f"n = {runs}"))
+    return columns
 
 
 def seed_lines(groups: Sequence[SeedGroup], comparison: Comparison) -> Group:

@@ -1,0 +1,45 @@
+"""A run's numbers and pictures in the files of TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+HParam = bool | int | float | str
+
+
+class TensorBoardLog:
+    """Writes to one folder of event files.
+
+    Args:
+        folder: of the part of the run.
+        step: where it goes on; what was written of later steps is not shown any more.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.folder = folder
+        self._writer = SummaryWriter(str(folder), purge_step=step or None)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers at one step."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def picture(self, name: str, file: Path, size: tuple[int, int], step: int) -> None:
+        """A PNG or animated GIF of (height, width)."""
+        # SummaryWriter.add_video would need moviepy; an animated GIF inside an image summary is what it writes anyway.
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=file.read_bytes())
+        self._writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def results(self, hyperparameters: Mapping[str, HParam], figures: Mapping[str, float], step: int) -> None:
+        """Hyper-parameters, and the figures that they led to: one line of the page HPARAMS."""
+        # By default each call would open a folder of its own, named by the time.
+        self._writer.add_hparams(dict(hyperparameters), dict(figures), run_name=".", global_step=step)
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        self._writer.close()
