@@ -71,7 +71,8 @@ def test_a_stage_leaves_its_hyperparameters_beside_its_best_values(tmp_path, toy
     values, metrics = hparams_of(written)
     assert (values["seed"], values["model_name"], values["stages.warm.optim.generator.lr"]) == (11, "ToyGAN", 0.01)
     assert "best/val/loss" in metrics and written.Scalars("best/val/loss")[0].value > 0
-    assert {"picture", "video"} <= set(written.Tags()["images"])
+    assert {"picture", "video"} <= set(written.Tags()["images"]) and "val/loss" in written.Tags()["scalars"]
+    assert {file.suffix for file in (tmp_path / "run/warm/samples").iterdir()} == {".png", ".gif"}
 
 
 def test_the_evaluation_leaves_final_figures_and_pictures_once(tmp_path, toys, strip):
