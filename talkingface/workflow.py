@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from talkingface.config.layers import to_plain
 from talkingface.config.yaml_files import read_yaml
 from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import limit_threads, seed_everything
-from talkingface.errors import CheckpointError, ConfigError, DataError, Unavailable
+from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.faces.detectors import Place
@@ -35,6 +36,8 @@ from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.runs import RunFolder
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from talkingface.config.sections import Config, StageConfig
     from talkingface.evaluation.report.result import EvalResult
     from talkingface.plugin.contract import TalkingFaceModel
@@ -87,14 +90,22 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
         raise ConfigError("--evaluate_model_file names a trained model: add --train=False, or leave it out to train")
     if config.evaluate_model_file:
         _check_checkpoint(config, config.evaluate_model_file)
+    with ExitStack() as held:
+        return _run(loaded, held)
+
+
+def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
+    """Prepare, train, evaluate; the run's folder is `held` all the while."""
+    config = loaded.config
     started = time.monotonic()
     if config.train:
         _check_metrics(config, config.evaluate)
-        clips, run_folder = _train(loaded, prepare)
+        clips, run_folder = _train(loaded, prepare, held)
         if run_folder is None:
             return None
     else:
-        clips, run_folder = prepare(loaded, evaluate_only=True), RunFolder.open(config)
+        clips = prepare(loaded, evaluate_only=True)
+        run_folder = held.enter_context(RunFolder.claimed(config))
     if not config.evaluate or not _makes_videos(config, run_folder):
         _finish(run_folder, config)
         return None
@@ -129,8 +140,9 @@ def train(loaded: LoadedConfig) -> RunFolder | None:
         The run's folder; None in the helper processes of distributed training.
     """
     _check_metrics(loaded.config, False)
-    _, run_folder = _train(loaded, lambda given: prepared_clips(given.config))
-    _finish(run_folder, loaded.config)
+    with ExitStack() as held:
+        _, run_folder = _train(loaded, lambda given: prepared_clips(given.config), held)
+        _finish(run_folder, loaded.config)
     return run_folder
 
 
@@ -145,8 +157,9 @@ def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult:
     config = loaded.config
     path = Path(config.evaluate_model_file or _latest_run(config))
     _check_checkpoint(config, path)
-    out = writable_folder(output) if output else _report_folder(config, path)
-    result = _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
+    with ExitStack() as held:
+        out = writable_folder(output) if output else _report_folder(config, path, held)
+        result = _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
     if out.name == "eval" and (out.parent / "run.json").is_file():
         _log_evaluation(RunFolder(out.parent), config, result)
     return result
@@ -159,13 +172,14 @@ def _log_evaluation(run_folder: RunFolder, config: Config, result: EvalResult) -
     RunLog(run_folder, config).evaluation(result.flat(), {file.stem: file for file in pictures[:LOGGED_PICTURES]})
 
 
-def _report_folder(config: Config, checkpoint: Path) -> Path:
+def _report_folder(config: Config, checkpoint: Path, held: ExitStack) -> Path:
     """`eval` in the run folder that a checkpoint belongs to, or in a new one where it belongs to none."""
     if checkpoint.is_dir():
         return checkpoint / "eval"
     if checkpoint.parent.name in _stage_names(config):
         return checkpoint.parent.parent / "eval"
-    return RunFolder.open(config.model_copy(update={"train": False, "resume": "none"})).path / "eval"
+    apart = config.model_copy(update={"train": False, "resume": "none"})
+    return held.enter_context(RunFolder.claimed(apart)).path / "eval"
 
 
 def _check_metrics(config: Config, afterwards: bool) -> None:
@@ -280,8 +294,14 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     return clips
 
 
-def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> tuple[Clips, RunFolder | None]:
-    """Train in a run folder; returns the clips and the folder, None in the helper processes of distributed training."""
+def _train(
+    loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips], held: ExitStack
+) -> tuple[Clips, RunFolder | None]:
+    """Train in a run folder, locked until `held` is left.
+
+    Returns:
+        The clips and the folder; None in the helper processes of distributed training.
+    """
     config = loaded.config
     limit_threads(config.threads)
     fabric = make_fabric(config)
@@ -299,7 +319,7 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
         fabric.launch()
     if not fabric.is_global_zero:
         log.setLevel(logging.ERROR)
-    run_folder = RunFolder(Path(fabric.broadcast(str(RunFolder.open(config).path))))
+    run_folder = _claim(config, fabric, held)
     seed_everything(config.seed, config.reproducibility)
     spec = get_spec(config.model_name)
     model = spec.model(config.model)
@@ -319,6 +339,20 @@ def _train(loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips]) -> 
     if not fabric.is_global_zero:
         return clips, None
     return clips, run_folder
+
+
+def _claim(config: Config, fabric: Fabric, held: ExitStack) -> RunFolder:
+    """The first process chooses a folder and locks it; all hear of it, or of why there is none."""
+    told: str | TalkingFaceError = ""
+    if fabric.is_global_zero:
+        try:
+            told = str(held.enter_context(RunFolder.claimed(config)).path)
+        except TalkingFaceError as error:
+            told = error
+    told = fabric.broadcast(told)
+    if isinstance(told, TalkingFaceError):
+        raise told
+    return RunFolder(Path(told))
 
 
 def _end_helpers(fabric: Any) -> None:

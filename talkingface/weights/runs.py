@@ -6,12 +6,15 @@ import json
 import logging
 import os
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.files import HOST, write_text
+from talkingface.files import HOST, output_error, write_text
+from talkingface.weights.lock import FolderLock, TakenError
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -35,7 +38,7 @@ class RunFolder:
         file = self.path / "run.json"
         try:
             return json.loads(file.read_text(encoding="utf-8"))["status"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return "new"
 
     def set_status(self, status: str) -> None:
@@ -44,17 +47,64 @@ class RunFolder:
         write_text(self.path / "run.json", json.dumps(told) + "\n")
 
     @classmethod
-    def open(cls, config: Config) -> RunFolder:
+    @contextmanager
+    def claimed(cls, config: Config) -> Iterator[RunFolder]:
+        """The run folder that `open` finds, for this process alone: nobody else trains there meanwhile.
+
+        A folder that was made here, and into which nothing was written, is gone afterwards.
+
+        Raises:
+            CheckpointError: `resume` names a folder that is not there, or somebody else trains in this one.
+            OutputError: it cannot be written.
+        """
+        run, lock, made = cls._lock(config)
+        try:
+            yield run
+        finally:
+            lock.withdraw() if made else lock.release()
+
+    @classmethod
+    def _lock(cls, config: Config) -> tuple[RunFolder, FolderLock, bool]:
+        """Find and lock a folder; two that start at once see each other's here, and look again."""
+        taken: set[Path] = set()
+        while True:
+            run = cls.open(config, taken)
+            made = not run.path.exists()
+            try:
+                run.path.mkdir(parents=True, exist_ok=not made)
+                lock = FolderLock.take(run.path)
+            except FileExistsError:
+                continue  # made by another process since `open`
+            except OSError as error:
+                raise output_error(run.path, error) from error
+            except TakenError as error:
+                if config.resume != "auto":
+                    advice = "wait until it has ended, or end it" if config.resume != "none" else "choose another name"
+                    raise CheckpointError(f"{run.path}: {error}; {advice}") from None
+                log.warning("resume=auto: %s is passed over: %s", run.path, error)
+                taken.add(run.path)
+                continue
+            if lock.current and (made or cls.open(config, taken).path == run.path):
+                return run, lock, made
+            lock.release()  # finished, or removed, between the look and the lock
+
+    @classmethod
+    def open(cls, config: Config, without: Collection[Path] = ()) -> RunFolder:
         """The run folder meant by `resume` and `run_name`: a new one, the latest unfinished one, or a named one.
+
+        Args:
+            config: the configuration.
+            without: folders that `resume=auto` does not consider.
 
         Raises:
             CheckpointError: `resume` names a folder that is not there.
+            ConfigError: there is a run of this name.
         """
         parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
         if config.resume == "auto":
             runs = sorted((p for p in parent.glob("*/run.json")), key=lambda p: p.stat().st_mtime, reverse=True)
             for file in runs:
-                if cls(file.parent).status == "running":
+                if file.parent not in without and cls(file.parent).status == "running":
                     return cls(file.parent)
             log.info("resume=auto: no unfinished run in %s, starting a new one", parent)
         elif config.resume != "none":
