@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from talkingface.cli.arguments import Arguments, Option
 from talkingface.cli.configuration import load, print_config
-from talkingface.errors import ConfigError, TalkingFaceError
+from talkingface.errors import ConfigError, TalkingFaceError, out_of_memory
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -71,9 +71,11 @@ def _series(runs: list[SeedRun], work: Callable[[LoadedConfig], object]) -> int:
             failed[run.seed] = str(error)
             print(f"error: seed {run.seed}: {error}", file=sys.stderr)
         except Exception as error:
-            # A bug, or no memory left: it is to be seen in full, and the other seeds are to be kept all the same.
             failed[run.seed] = type(error).__name__
-            traceback.print_exc()
+            if advice := out_of_memory(error):
+                print(f"error: seed {run.seed}: {advice}", file=sys.stderr)
+            else:  # a bug: it is to be seen in full, and the other seeds are to be kept all the same
+                traceback.print_exc()
     done = [str(run.folder) for run in runs if run.seed not in failed]
     if len(done) > 1:
         command = f"python run_talkingface.py compare --group {shlex.join(done)}"

@@ -52,11 +52,11 @@ def test_a_seed_that_fails_is_told_and_the_others_are_kept_and_can_be_finished(t
     begun = []
     real = workflow._train
 
-    def fails(loaded, get_clips):
+    def fails(loaded, get_clips, held):
         begun.append(loaded.config.seed)
         if loaded.config.seed == 2 and begun.count(2) == 1:
             raise DataError("clips.txt: gone")
-        return real(loaded, get_clips)
+        return real(loaded, get_clips, held)
 
     monkeypatch.setattr(workflow, "_train", fails)
     assert train("--seeds=1,2,3") == 2
@@ -75,8 +75,8 @@ def test_a_seed_that_fails_is_told_and_the_others_are_kept_and_can_be_finished(t
 def test_a_bug_in_one_seed_is_shown_in_full_and_the_others_run(train, monkeypatch, capsys):
     real = workflow._train
 
-    def fails(loaded, get_clips):
-        return 1 / 0 if loaded.config.seed == 1 else real(loaded, get_clips)
+    def fails(loaded, get_clips, held):
+        return 1 / 0 if loaded.config.seed == 1 else real(loaded, get_clips, held)
 
     monkeypatch.setattr(workflow, "_train", fails)
     assert train("--seeds=1,2", "--run_name=x") == 2
