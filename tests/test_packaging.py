@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+import yaml
 
 from helpers import ROOT
 from talkingface import __version__
@@ -51,3 +52,12 @@ def test_the_wheel_carries_the_yaml_files_and_lists_models(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "IPLAP" in done.stdout and "demo" in done.stdout
     assert wheel.name.startswith(f"talkingface-{__version__}-")
+
+
+def test_the_citation_is_whole_and_of_this_version():
+    citation = yaml.safe_load((ROOT / "docs" / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert (citation["cff-version"], citation["version"], citation["license"]) == ("1.2.0", __version__, "Apache-2.0")
+    for entry in [citation, *citation["references"]]:
+        assert entry["title"] and entry["type"] in ("software", "conference-paper")
+        assert entry["authors"] and all("name" in author or "family-names" in author for author in entry["authors"])

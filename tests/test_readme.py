@@ -132,6 +132,15 @@ def write_yaml_examples(folder: Path) -> list[Path]:
 def test_commands_are_found_in_readme_and_docs():
     pages = [page for page, _ in commands()]
     assert pages.count("README.md") > 20 and {"configuration.md", "evaluation.md", "benchmarks.md"} <= set(pages)
+    assert pages.count("README.zh.md") > 10 and "lrs2.md" in pages
+
+
+def test_the_chinese_page_is_named_first_and_knows_every_former_key():
+    assert "(docs/README.zh.md)" in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[0]
+    text = (ROOT / "docs" / "README.zh.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([\w.]+)`", text, re.M))
+    assert {old: rows.get(old) for old in RENAMED} == RENAMED
+    assert [key for key in IGNORED if f"`{key}`" not in text] == []
 
 
 def test_yaml_examples_are_valid_configurations(tmp_path, monkeypatch):
@@ -197,6 +206,22 @@ def test_the_example_model_is_listed_and_its_profiles_load(example):
     for profile in (None, "demo", "tiny"):
         loaded = load_config("tinylip", "folder", (), {"profile": profile})
         assert loaded.config.stages[0].name == "lips"
+
+
+def test_every_bibtex_entry_is_whole():
+    keys = []
+    for page in PAGES:
+        for _, body in blocks(page, "bibtex"):
+            entries = re.findall(r"^@(\w+)\{(\w+),\n(.*?)^\}$", body, re.M | re.S)
+            assert "".join(f"@{kind}{{{key},\n{fields}}}\n" for kind, key, fields in entries) == body, page.name
+            for _, key, fields in entries:
+                lines = fields.splitlines()
+                assert all(re.fullmatch(r"  \w+ = \{.+\},?", line) for line in lines), key
+                assert all(line.endswith(",") for line in lines[:-1]) and not lines[-1].endswith(","), key
+                assert all(line.count("{") == line.count("}") for line in lines), key
+                assert {"title", "author", "year"} <= {line.split()[0] for line in lines}, key
+                keys.append(key)
+    assert len(keys) == len(set(keys)) > 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
