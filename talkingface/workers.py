@@ -32,7 +32,7 @@ class WorkerDied(Exception):
 
 
 def map_in_processes(
-    function: Callable[[A], R], items: Sequence[A], workers: int
+    function: Callable[[A], R], items: Sequence[A], workers: int, began: Callable[[A], bool] | None = None
 ) -> Iterator[tuple[A, R | BaseException]]:
     """Call `function` on every item in `workers` processes.
 
@@ -42,6 +42,8 @@ def map_in_processes(
         function: importable (a module-level function or a `functools.partial` of one).
         items: its arguments.
         workers: number of processes.
+        began: whether a process died while it worked on an item; None: not known. Where it is, only those items are
+            tried by themselves, and their deaths are theirs, not those of processes that cannot even start.
 
     Yields:
         (item, result) in order of completion; the result is the exception when the call raised, `WorkerDied` when its
@@ -54,17 +56,20 @@ def map_in_processes(
     answered = died = 0
     while waiting:
         before = len(waiting)
-        suspects = yield from _batch(function, waiting, workers)
-        answered += before - len(waiting) - len(suspects)
+        lost = yield from _batch(function, waiting, workers)
+        answered += before - len(waiting) - len(lost)
+        suspects = [item for item in lost if began is None or began(item)] or list(lost)
+        waiting.extendleft(reversed([item for item in lost if item not in suspects]))
         for suspect in suspects:
-            lost = yield from _batch(function, deque([suspect]), 1)
-            answered, died = answered + 1 - len(lost), died + len(lost)
+            dead = yield from _batch(function, deque([suspect]), 1)
+            answered += not dead
+            died += bool(dead) and not (began and began(suspect))
             if died > 2 and not answered:
                 raise DataError(
                     "worker processes die at once; a script that calls this needs `if __name__ == '__main__':`, "
                     "otherwise set preprocess.workers=0"
                 )
-            for item in lost:
+            for item in dead:
                 yield item, WorkerDied("the worker process died on this clip (crash in native code, or out of memory)")
 
 

@@ -171,9 +171,14 @@ class FiltersConfig(Section):
 
 
 class PreprocessConfig(Section):
-    """Preprocessing of clips, shared by all models."""
+    """Preprocessing of clips, shared by all models.
+
+    `workers: 0` works in the process of the command itself; `retry_crashed` tries clips again whose work has ended a
+    process.
+    """
 
     workers: int | None = Field(None, ge=0)
+    retry_crashed: bool = False
     storage: Literal["jpeg", "npy"] = "jpeg"
     jpeg_quality: int = Field(95, ge=1, le=100)
     max_missing: float = Field(0.5, ge=0, le=1)

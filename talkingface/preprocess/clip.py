@@ -20,10 +20,11 @@ from typing import Any
 from talkingface.clips.folder import find_record
 from talkingface.clips.layouts import ClipItem
 from talkingface.clips.meta import FORMAT, read_meta
-from talkingface.errors import NoFaceError, OutputError, TalkingFaceError
+from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
 from talkingface.files import output_error
 from talkingface.media import frame_count
 from talkingface.preprocess.artefacts import clean, has_files, run_step, scratch_folder, write_meta
+from talkingface.preprocess.at_work import MOST_DEATHS, at_work, deaths, forget
 from talkingface.preprocess.imported import complete_orphan, is_orphan, orphan_outcome
 from talkingface.preprocess.job import Job
 from talkingface.preprocess.original import describe_source, same_stat
@@ -31,6 +32,14 @@ from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome,
 from talkingface.preprocess.step import ClipContext, Rejected, Step
 
 log = logging.getLogger("talkingface")
+
+CRASHED = "crashed"
+"""Key in `clip.json` of a clip whose work has ended a process; its value: what was to be made (`Job.digest`)."""
+
+CRASH = (
+    "the process that worked on this clip died, every time (crash in native code, or out of memory); it is passed over"
+    " unless --preprocess.retry_crashed=True"
+)
 
 # What would befall every clip: it ends the run instead of failing them one by one.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -46,6 +55,8 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     meta = read_meta(folder)
     if is_orphan(item, meta):
         return orphan_outcome(item, folder, meta, job)
+    if meta.get("status") == FAILED and not (job.force or job.settings.retry_crashed):
+        return _passed_over(item, meta, job)
     if job.force or meta.get("status") not in (OK, REJECTED):
         return None
     source, stored = meta.get("source", {}), meta.get("steps", {})
@@ -67,6 +78,13 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     return Outcome(item.clip_id, OK, frames=int(meta.get("frames", 0)), facts=facts_of(meta))
 
 
+def _passed_over(item: ClipItem, meta: dict[str, Any], job: Job) -> Outcome | None:
+    """The outcome of a clip whose work has ended a process; None where the clip, or what is to be made, is another."""
+    source = meta.get("source", {})
+    same = CRASHED in meta and (not item.video.exists() or same_stat(item, source))
+    return Outcome(item.clip_id, FAILED, meta["reason"]) if same and meta[CRASHED] == job.digest(source) else None
+
+
 def _rejection(item: ClipItem, meta: dict[str, Any]) -> Outcome:
     """The outcome of a clip whose `clip.json` says that it was rejected."""
     by = meta.get("rejected_by", {})
@@ -86,8 +104,11 @@ def prepare_clip(item: ClipItem, job: Job) -> Outcome:
     """Make what is missing or outdated of one clip. Runs in a worker process; every error becomes an `Outcome`."""
     folder = job.root / item.clip_id
     try:
-        meta = read_meta(folder)
-        return complete_orphan(item, folder, meta, job) if is_orphan(item, meta) else _prepare(item, job, folder)
+        if deaths(folder) >= MOST_DEATHS and not job.settings.retry_crashed:
+            return record_crash(item, job)
+        with at_work(folder):
+            meta = read_meta(folder)
+            return complete_orphan(item, folder, meta, job) if is_orphan(item, meta) else _prepare(item, job, folder)
     except SetupError as error:
         return Outcome(item.clip_id, ABORT, str(error))
     except OSError as error:
@@ -113,14 +134,29 @@ def _give_up(item: ClipItem, job: Job, folder: Path, reason: str) -> Outcome:
         return Outcome(item.clip_id, ABORT, str(output_error(folder, error)), output_error=True)
 
 
-def record_failure(item: ClipItem, job: Job, reason: str) -> Outcome:
+def record_failure(item: ClipItem, job: Job, reason: str, **more: Any) -> Outcome:
     """Note in `clip.json` that a clip failed; what was converted from older code cannot be made again, and stays."""
     folder = job.root / item.clip_id
     clean(folder)
     meta = read_meta(folder)
     if not is_orphan(item, meta):
-        write_meta(folder, {**_base_meta(item, job), **meta, "status": FAILED, "reason": reason})
+        write_meta(folder, {**_base_meta(item, job), **meta, **more, "status": FAILED, "reason": reason})
     return Outcome(item.clip_id, FAILED, reason)
+
+
+def record_crash(item: ClipItem, job: Job) -> Outcome:
+    """Note that the work on a clip ends its process, so that the next start passes over it.
+
+    The verdict holds for this file and what was to be made of it; another one is tried.
+    """
+    folder = job.root / item.clip_id
+    forget(folder)
+    old = read_meta(folder).get("source", {})
+    try:
+        source = describe_source(item, folder, old)
+    except MediaError as error:
+        return record_failure(item, job, str(error))
+    return record_failure(item, job, CRASH, source=source, **{CRASHED: job.digest(source)})
 
 
 def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:

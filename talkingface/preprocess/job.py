@@ -46,3 +46,7 @@ class Job:
             text = json.dumps(parts, sort_keys=True, default=str)
             prints[step.artefact] = hashlib.sha256(text.encode()).hexdigest()[:20]
         return prints
+
+    def digest(self, source: Mapping[str, Any]) -> str:
+        """What is to be made of a source with these hashes, in one word."""
+        return hashlib.sha256(json.dumps(self.fingerprints(source)).encode()).hexdigest()[:20]

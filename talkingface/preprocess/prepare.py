@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,8 @@ from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_id
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError, OutputError
 from talkingface.files import writable_folder
-from talkingface.preprocess.clip import current_outcome, prepare_clip, record_failure
+from talkingface.preprocess.at_work import deaths
+from talkingface.preprocess.clip import CRASH, current_outcome, prepare_clip, record_crash, record_failure
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
 from talkingface.preprocess.job import Job
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
 log = logging.getLogger("talkingface")
+
+MOST_CRASHES = 5  # of the first clips, all of them: then it is not the clips
+_ALL_CRASH = (
+    f"the first {MOST_CRASHES} clips all ended the process that worked on them: rather the installation or the memory"
+    " than the clips; `doctor` looks at the installation, --preprocess.retry_crashed=True tries these clips again"
+)
 
 
 class Preprocessor:
@@ -76,6 +83,7 @@ class Preprocessor:
         started = time.perf_counter()
         known = {item.clip_id: current_outcome(item, self.job) for item in items}
         todo = [item for item in items if known[item.clip_id] is None]
+        _report_passed_over(known)
         if todo:
             writable_folder(self.job.root)
         fresh = {outcome.clip_id: outcome for outcome in self._work(todo)}
@@ -109,28 +117,69 @@ class Preprocessor:
                 yield outcome
 
     def _outcomes(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
+        """Work on the clips, in worker processes unless none are wanted.
+
+        Without them, a clip that was at work when an earlier run died still gets a process of its own.
+        """
         workers = worker_count(self.job.settings.workers, len(items))
         job = replace(self.job, cache_bytes=cache_budget(workers))
         work: Callable[[ClipItem], Outcome] = partial(prepare_clip, job=job)
-        if workers <= 1:
-            yield from map(work, items)
-            return
+        apart = items if workers else [item for item in items if self._began(item)]
+        left = {item.clip_id: item for item in items}
+        for outcome in self._in_processes(work, apart, max(1, workers)):
+            del left[outcome.clip_id]
+            yield outcome
+        yield from map(work, left.values())
 
-        for item, result in map_in_processes(work, items, workers):
-            if isinstance(result, WorkerDied):
-                yield record_failure(item, self.job, str(result))
-            elif isinstance(result, BaseException):
-                raise result
-            else:
+    def _in_processes(
+        self, work: Callable[[ClipItem], Outcome], items: Sequence[ClipItem], workers: int
+    ) -> Iterator[Outcome]:
+        """Outcomes of clips worked on in worker processes; ends early where no process can be started here."""
+        crashed = answered = 0
+        for item, result in map_in_processes(work, items, workers, self._began):
+            if isinstance(result, Outcome):
+                answered += 1
                 yield result
+            elif not isinstance(result, WorkerDied):
+                raise result
+            elif self._began(item):
+                crashed += 1
+                yield record_crash(item, self.job)
+                if crashed == MOST_CRASHES and not answered:
+                    raise DataError(_ALL_CRASH)
+            elif workers == 1:
+                # It died before it began. A script without `if __name__ == "__main__":` is run again by each process.
+                log.warning("no worker process can be started here, so this process does the work")
+                return
+            else:
+                yield record_failure(item, self.job, str(result))
+
+    def _began(self, item: ClipItem) -> bool:
+        return deaths(self.job.root / item.clip_id) > 0
+
+
+def _report_passed_over(known: Mapping[str, Outcome | None]) -> None:
+    """Say which clips are not tried because their work has ended a process."""
+    names = [name for name, outcome in known.items() if outcome and outcome.reason == CRASH]
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        log.warning(
+            "%d clips are passed over, whose work ended its process in an earlier run (%s);"
+            " --preprocess.retry_crashed=True tries them again",
+            len(names),
+            shown,
+        )
 
 
 def worker_count(wanted: int | None, items: int) -> int:
-    """Processes to use: as many as asked for, else one per core, but none that would get fewer than four clips."""
+    """Processes to use: as many as asked for, else one per core, but no second one that would get under four clips.
+
+    One is still a process of its own: a crash in native code ends it, not the command.
+    """
     if wanted is not None:
         return min(wanted, items)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, items // 4)
+    return min(cores, max(1, items // 4), items)
 
 
 def cache_budget(workers: int) -> int:
