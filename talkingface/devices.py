@@ -43,6 +43,18 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("amx_tile"))
 
 
+def has_bf16_matrix_units(device: torch.device) -> bool:
+    """Whether bf16 is much faster than float32: a GPU from Ampere on, or a CPU with AMX.
+
+    Networks that draw take 0.3 of the time with AMX; with avx512_bf16 alone they take 1.5 times as long (the renderer
+    of IPLAP, 3 references, the same CPU kept from using AMX).
+    """
+    if device.type != "cpu":
+        return has_fast_bf16(device)
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16"))
+
+
 def resolve_precision(name: str, device: torch.device) -> str:
     """`32`, `bf16` or `16`; `bf16-auto` becomes bf16 where it is fast.
 
@@ -53,6 +65,13 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return "bf16" if has_fast_bf16(device) else "32"
     if name == "16" and device.type == "cpu":
         raise ConfigError("precision=16: fp16 training needs a GPU; use bf16 or 32 on a CPU")
+    return name
+
+
+def resolve_inference_precision(name: str, device: torch.device) -> str:
+    """`32` or `bf16` for networks that draw; `bf16-auto` becomes bf16 where the device has matrix units for it."""
+    if name == "bf16-auto":
+        return "bf16" if has_bf16_matrix_units(device) else "32"
     return name
 
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig
-from talkingface.devices import resolve_device
+from talkingface.devices import keep_freed_memory, resolve_device
 from talkingface.errors import CheckpointError, DataError, OutputError
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, VideoWriter, probe, read_audio
@@ -131,6 +131,7 @@ class Pipeline:
         picture = Source.from_path(Path(source), info.fps if own_rate else FPS, landmarks)
         picture.reference = Source.from_path(Path(reference)) if reference is not None else None
         voice = Audio.load(Path(audio))
+        log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
         # The networks hear 16 kHz; people get the full band.
         sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
         return self.generate_file(picture, voice, output, progress, sound)
@@ -149,6 +150,8 @@ class Pipeline:
         """
         modes = {name: module.training for name, module in self.model.named_modules()}
         self.model.eval()
+        if self.model.device.type == "cpu":
+            keep_freed_memory()
         self._set_provider(source)
         frames = self.model.generate(source, audio)
         bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=output.name, disable=not progress)
@@ -204,6 +207,10 @@ def check_writable(output: Path) -> None:
         raise OutputError(f"{output}: is a folder; give the name of a video file")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{output}: the folder {folder} is read-only; choose another --output")
+
+
+def _spelt(precision: str) -> str:
+    return {"32": "float32"}.get(precision, precision)
 
 
 def _imported(name: str | None, weights_dir: str) -> Path:

@@ -7,6 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from talkingface.devices import resolve_inference_precision, resolve_precision
+from talkingface.models.iplap.config import IPLAPConfig
+from talkingface.models.wav2lip.config import Wav2LipConfig
+from talkingface.plugin.contract import TalkingFaceModel
 
 MAPPED = """
 import ctypes, sys, torch
@@ -40,3 +46,44 @@ def test_large_tensors_come_from_memory_that_is_kept_instead_of_fresh_pages():
     )
     assert usual >= 20 * 2**20
     assert kept == 0
+
+
+def processor(monkeypatch, *abilities):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(abilities, True), raising=False)
+    return torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("abilities", "training", "drawing"),
+    [
+        (("avx512_bf16", "amx_tile", "amx_bf16"), "bf16", "bf16"),
+        (("avx512_bf16",), "bf16", "32"),  # bf16 without matrix units draws slower than float32
+        ((), "32", "32"),
+    ],
+)
+def test_bf16_auto_goes_by_the_processor(monkeypatch, abilities, training, drawing):
+    cpu = processor(monkeypatch, *abilities)
+    assert resolve_precision("bf16-auto", cpu) == training
+    assert resolve_inference_precision("bf16-auto", cpu) == drawing
+    for wanted in ("32", "bf16"):
+        assert resolve_inference_precision(wanted, cpu) == wanted
+
+
+@pytest.mark.parametrize(("generation", "drawing"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "32")])
+def test_bf16_auto_goes_by_the_generation_of_a_gpu(monkeypatch, generation, drawing):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: generation)
+    assert resolve_inference_precision("bf16-auto", torch.device("cuda")) == drawing
+
+
+@pytest.mark.parametrize("config", [IPLAPConfig(), Wav2LipConfig()])
+def test_a_model_says_how_precisely_it_draws(monkeypatch, config):
+    """`bf16-auto` unless something else is asked for."""
+    model = TalkingFaceModel()
+    assert model.inference_precision == "32"
+    model.config = config
+    for abilities, precision in ((("amx_bf16",), "bf16"), ((), "32")):
+        processor(monkeypatch, *abilities)
+        assert model.inference_precision == precision
+    asked = config.inference.model_copy(update={"precision": "bf16"})
+    model.config = config.model_copy(update={"inference": asked})
+    assert model.inference_precision == "bf16"

@@ -32,6 +32,9 @@ def _text(value: Any) -> Any:
 Precision = Annotated[Literal["32", "bf16", "16", "bf16-auto"], BeforeValidator(_text)]
 """Arithmetic of training; `bf16-auto` is bf16 where the device is fast at it."""
 
+DrawingPrecision = Annotated[Literal["32", "bf16", "bf16-auto"], BeforeValidator(_text)]
+"""Arithmetic of networks that draw; `bf16-auto` is bf16 where the device has matrix units for it."""
+
 ScoringPrecision = Annotated[Literal["32", "bf16"], BeforeValidator(_text)]
 """Arithmetic of networks that score."""
 

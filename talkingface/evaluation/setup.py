@@ -62,6 +62,8 @@ class EvaluationSetup:
         checkpoint = getattr(pipeline, "checkpoint", None)
         identity = {"model": config.model_name, "dataset": config.dataset}
         identity |= {"checkpoint": str(checkpoint)} if checkpoint else {}
+        precision = getattr(pipeline.model, "inference_precision", None)
+        identity |= {"inference_precision": precision} if precision else {}
         return cls(
             metrics=config.metrics,
             settings=config.evaluation,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from talkingface.config.sections import Section
+from talkingface.devices import resolve_inference_precision
 from talkingface.errors import ConfigError
 from talkingface.weights.checkpoint import load_state_file
 
@@ -258,6 +259,15 @@ class TalkingFaceModel(nn.Module):
     def keeps_frame_rate(self) -> bool:
         """Whether `generate` wants its source at the source's own frame rate instead of 25 fps."""
         return False
+
+    @property
+    def inference_precision(self) -> str:
+        """How precisely `generate` draws on this device, `32` or `bf16`; logs and reports say so.
+
+        The setting `inference.precision` resolved, where the model has one; a model that decides otherwise says how.
+        """
+        inference = getattr(getattr(self, "config", None), "inference", None)
+        return resolve_inference_precision(getattr(inference, "precision", "32"), self.device)
 
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source.

@@ -455,8 +455,10 @@ def test_configuration_and_manifest_reach_the_evaluator(clips, tmp_path):
     )  # fmt: skip
     pipeline = ToyPipeline()
     pipeline.checkpoint = tmp_path / "best.pt"
+    pipeline.model.inference_precision = "bf16"
     result = Evaluator.from_config(config, pipeline, clips).run(clips[2:] + clips, tmp_path / "out")
     assert result.provenance["checkpoint"].endswith("best.pt")
+    assert result.content["inference_precision"] == "bf16"
     assert (result.provenance["synthetic"], result.provenance["clips"]) == (True, 1)
     assert result.definitions["psnr"]["variant"] == "skimage"
     assert str(tmp_path / "w") in result.unavailable["LSE"]

@@ -42,8 +42,10 @@ class GenerationPromises:
         with pytest.raises(NoFaceError, match="no face found in any"):
             list(model().generate(DrawnSource(3, gone=(0, 1, 2)), Speech(0.2)))
 
-    def test_the_batch_size_does_not_matter(self, model):
-        first, second = (list(model(batch=size).generate(DrawnSource(9), Speech(0.6))) for size in (2, 7))
+    @pytest.mark.parametrize("precision", ["32", "bf16"])
+    def test_the_batch_size_does_not_matter(self, model, precision):
+        models = (model(batch=size, precision=precision) for size in (2, 7))
+        first, second = (list(each.generate(DrawnSource(9), Speech(0.6))) for each in models)
         for a, b in zip(first, second, strict=True):
             assert np.abs(a.astype(int) - b).max() <= 1
 

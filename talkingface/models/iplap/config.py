@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from talkingface.config.sections import Section
+from talkingface.config.sections import DrawingPrecision, Section
 from talkingface.faces.crop import CropConfig
 
 
@@ -119,7 +119,8 @@ class InferenceConfig(Section):
         smooth_window: frames of the smoothing filter, odd.
         silence: `close` draws the mouth towards its most closed reference while the audio is silent.
         silence_db: level below the audio's loud parts at which it counts as silent.
-        precision: of the renderer: `32`, `bf16`, or `bf16-auto`, which is bf16 where the device computes it fast.
+        precision: of the renderer: `32` (published), `bf16`, or `bf16-auto`, which is bf16 on devices with matrix
+            units for it (GPUs from Ampere on, CPUs with AMX) and 32 elsewhere.
         no_face: frames without a face `pass` through unchanged, or are an `error`.
         fps: 25 converts the source to 25 frames per second, as in training; `keep` makes the video at the source's own
             rate, and every frame takes the landmarks and the sound nearest to its time.
@@ -139,7 +140,7 @@ class InferenceConfig(Section):
     smooth_window: int = Field(7, ge=5)
     silence: Literal["none", "close"] = "none"
     silence_db: float = Field(-35.0, lt=0)
-    precision: Literal["32", "bf16", "bf16-auto"] = "32"
+    precision: DrawingPrecision = "bf16-auto"
     no_face: Literal["pass", "error"] = "pass"
     fps: Literal[25, "keep"] = 25
     save_debug_video: bool = False

@@ -18,7 +18,6 @@ from torch import Tensor
 from talkingface.clips.redraw import frame_batches
 from talkingface.clips.references import Lender, lenders
 from talkingface.clips.source import report_missing
-from talkingface.devices import resolve_precision
 from talkingface.errors import NoFaceError
 from talkingface.faces.crop import box_pixels, contour_mask, crop_faces, paste_face, polygon_mask
 from talkingface.faces.mesh import JAWLINE
@@ -40,8 +39,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("talkingface")
 
 # Frames per pass. At 128 px one map of the published size is 4.2 MB per frame (256 x 64 x 64 x 4 bytes) and the twelve
-# SPADE modulations alone are 50 MB: 16 frames need 0.8 GB for them, and 2.7 GB for the references (`AUTO_ITEMS`).
-CPU_BATCH, GPU_BATCH = 8, 16
+# SPADE modulations alone are 50 MB: 16 frames need 0.8 GB for them, and 2.7 GB for the references (`AUTO_ITEMS`). On a
+# CPU larger batches gain nothing, and maps of 32 MB and more are fresh memory every time (`keep_freed_memory`).
+CPU_BATCH, GPU_BATCH = 2, 16
 # Bridge of the nose between the ears: upper edge of the `lower` mask.
 NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 
@@ -243,7 +243,7 @@ def render(
     faces = network_images(torch.from_numpy(crops).to(model.device))
     spoken = torch.from_numpy(cut_mel(mel, timeline.columns(rows, window // 2))).to(model.device)
     drive = torch.from_numpy(sketches).to(model.device)
-    half = resolve_precision(model.config.inference.precision, model.device) == "bf16"
+    half = model.inference_precision == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
         generated, _ = model.renderer.forward_with_references(faces, drive, group.frames, spoken)
     return Rendered(from_network(generated), sketches[:, window // 2, 0], crops)

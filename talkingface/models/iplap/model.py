@@ -57,6 +57,7 @@ PUBLISHED_SETTINGS = {
     "inference.margin": 25.0,
     "inference.margin_mode": "px",
     "inference.blur": 21,
+    "inference.precision": "32",
 }
 SMALL_CORPUS = 100  # training clips; with fewer, people report lips that do not fit the face
 POOR_L1 = 1e-2  # of the landmark stage on held-out clips; the published run ends at 6e-3

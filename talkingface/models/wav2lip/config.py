@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from talkingface.config.sections import Section
+from talkingface.config.sections import DrawingPrecision, Section
 from talkingface.faces.crop import CropConfig
 from talkingface.lipsync.expert.config import SyncExpertConfig
 from talkingface.lipsync.expert.inputs import CROP
@@ -79,7 +79,8 @@ class InferenceConfig(Section):
         feather: width of the soft edge, as a share of the box; 0 is the published hard edge.
         resize: interpolation from the generated face to the frame. Published: `linear`.
         batch: frames per pass; 0 chooses by device (published: 128).
-        precision: of the generator: `32`, `bf16`, or `bf16-auto`, which is bf16 where the device computes it fast.
+        precision: of the generator: `32` (published), `bf16`, or `bf16-auto`, which is bf16 on devices with matrix
+            units for it (GPUs from Ampere on, CPUs with AMX) and 32 elsewhere.
         no_face: frames without a face `pass` through unchanged, or are an `error` (published).
         fps: `keep` makes the video at the source's own rate, as published; 25 converts it.
     """
@@ -94,7 +95,7 @@ class InferenceConfig(Section):
     feather: float = Field(0.08, ge=0, le=0.5)
     resize: Literal["linear", "cubic", "lanczos"] = "lanczos"
     batch: int = Field(0, ge=0)
-    precision: Literal["32", "bf16", "bf16-auto"] = "32"
+    precision: DrawingPrecision = "bf16-auto"
     no_face: Literal["pass", "error"] = "pass"
     fps: Literal[25, "keep"] = "keep"
 

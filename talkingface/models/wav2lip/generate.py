@@ -15,7 +15,6 @@ import torch
 from talkingface.clips.redraw import frame_batches
 from talkingface.clips.references import lenders
 from talkingface.clips.source import report_missing
-from talkingface.devices import resolve_precision
 from talkingface.errors import MediaError, NoFaceError
 from talkingface.faces.blend import blend_mask
 from talkingface.faces.boxes import padded_boxes, smoothed_boxes
@@ -186,7 +185,7 @@ def redraw(
         shown[reference.serves[frames]] = reference.face
     target, others = (torch.from_numpy(each).to(model.device)[:, None] for each in (faces, shown))
     inputs = network_input(target, others)[:, :, 0]
-    half = resolve_precision(model.config.inference.precision, model.device) == "bf16"
+    half = model.inference_precision == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
         drawn = model.generator(torch.from_numpy(mel).to(model.device), inputs)
     return from_network(drawn)

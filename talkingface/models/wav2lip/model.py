@@ -49,6 +49,7 @@ PUBLISHED_SETTINGS = {
     "inference.pads": [0, 10, 0, 0],
     "inference.smooth": "published",
     "inference.mel_offset": 0,
+    "inference.precision": "32",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,20 @@ def test_the_source_keeps_its_frame_rate_on_request(saved, video, tmp_path, fps,
     assert made.fps == pytest.approx(30 if fps == "keep" else 25, abs=0.01)
     assert round(made.duration * made.fps) == pytest.approx(frames, abs=1)
     assert not list(tmp_path.glob("*_debug*"))
+
+
+@pytest.mark.parametrize(("precision", "spelt"), [("32", "float32"), ("bf16", "bf16")])
+def test_generation_says_how_it_computes_and_keeps_its_memory(
+    saved, video, tmp_path, caplog, monkeypatch, precision, spelt
+):
+    kept = []
+    monkeypatch.setattr("talkingface.pipeline.keep_freed_memory", lambda: kept.append(1))
+    file = saved("landmark_generator", "renderer")
+    pipeline = Pipeline.from_checkpoint("IPLAP", file, "cpu", {"model.inference.precision": precision})
+    with caplog.at_level(logging.INFO, "talkingface"):
+        pipeline(video, tmp_path / "voice.wav", tmp_path / "out.mp4")
+    assert f"IPLAP draws on cpu in {spelt}" in caplog.text
+    assert kept == [1]
 
 
 def test_the_debug_video_lies_beside_the_result(saved, video, tmp_path):

@@ -382,7 +382,12 @@ def test_what_was_not_imported_is_not_ready(tmp_path):
     imported = import_checkpoints("Wav2Lip", str(tmp_path), str(tmp_path / "imported.pt"), narrow)
     assert imported.networks == ("generator",)
     assert imported.missing == {"sync_expert": "lipsync_expert.pth", "discriminator": "visual_quality_disc.pth"}
-    assert checkpoint.load(tmp_path / "imported.pt").ready == ["generator"]
+    content = checkpoint.load(tmp_path / "imported.pt")
+    assert content.ready == ["generator"]
+    assert content.config["model"]["inference"]["precision"] == "32"  # the published numbers
+    asked = {**narrow, "model.inference.precision": "bf16"}
+    import_checkpoints("Wav2Lip", str(tmp_path), str(tmp_path / "imported.pt"), asked)
+    assert checkpoint.load(tmp_path / "imported.pt").config["model"]["inference"]["precision"] == "bf16"
 
 
 def test_of_two_generators_the_plain_one_counts(tmp_path):
