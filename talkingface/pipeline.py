@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from talkingface.weights.checkpoint import CheckpointContent
 
 log = logging.getLogger("talkingface")
+REFERENCE_FRAMES = int(60 * FPS)  # of a reference video that identity frames are chosen from, at least
 SOUND_RATE = 44100  # Hz, of the sound in generated files
 
 
@@ -129,9 +130,13 @@ class Pipeline:
         check_writable(output)
         own_rate = self.model.keeps_frame_rate and not (info := probe(source)).is_image
         picture = Source.from_path(Path(source), info.fps if own_rate else FPS, landmarks)
-        picture.reference = Source.from_path(Path(reference)) if reference is not None else None
         voice = Audio.load(Path(audio))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
+        shown = voice.n_frames(picture.fps)
+        picture.limit(shown)
+        if reference is not None:
+            picture.reference = Source.from_path(Path(reference))
+            picture.reference.limit(max(shown, REFERENCE_FRAMES))
         # The networks hear 16 kHz; people get the full band.
         sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
         return self.generate_file(picture, voice, output, progress, sound)

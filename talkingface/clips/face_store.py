@@ -17,7 +17,12 @@ from talkingface.stored.jpeg import jpeg_size
 from talkingface.stored.jsons import parse_json
 from talkingface.stored.regular import REMEDY
 
-_ARRAYS = {"boxes": Wanted("f", ("frames", 4)), "offsets": Wanted("iu", ("offsets",)), "meta": Wanted("U", ())}
+_ARRAYS = {
+    "boxes": Wanted("f", ("frames", 4)),
+    "offsets": Wanted("iu", ("offsets",)),
+    "meta": Wanted("U", ()),
+    "found": Wanted("b", ("frames",)),
+}
 _Pixels = Annotated[int, Field(ge=1, le=32767)]
 
 
@@ -37,6 +42,7 @@ class FaceStore:
     Attributes:
         boxes: (F, 4) float32 x1, y1, x2, y2 in pixels of the source; NaN where there is no face.
         valid: (F,) bool, frames that have a crop.
+        found: (F,) bool, those whose face was detected, not bridged; all of `valid` where that was not recorded.
         meta: parameters the crops were made with (`size`, `margin`, `box`, ...) and `frame_hw`.
     """
 
@@ -45,11 +51,13 @@ class FaceStore:
         self.key = key
         self._index = path = index or clip_file(self.path, f"{key}.npz")
         self._stem = path.stem  # of all its files; an artefact may lie under the name it had in an earlier version
-        stored = read_npz(path, _ARRAYS)
+        stored = read_npz(path, _ARRAYS, optional=("found",))
         self.boxes: np.ndarray = stored["boxes"].astype(np.float32, copy=False)
         self.offsets: np.ndarray = stored["offsets"].astype(np.int64, copy=False)
         self.meta: dict[str, Any] = self._read_meta(str(stored["meta"]))
+        detected = stored.get("found")
         self.valid: np.ndarray = np.isfinite(self.boxes).all(axis=1)
+        self.found: np.ndarray = self.valid if detected is None else self.valid & detected
         self.storage: str = self.meta.get("storage", "jpeg")
         self._check_boxes()
         self._header = self._check_pictures()
@@ -177,12 +185,13 @@ class FaceWriter:
         else:
             self._parts.append(b"" if face is None else encode_jpeg(face, self.quality))
 
-    def close(self, boxes: np.ndarray, meta: dict[str, Any]) -> tuple[str, ...]:
+    def close(self, boxes: np.ndarray, meta: dict[str, Any], found: np.ndarray | None = None) -> tuple[str, ...]:
         """Write the files; returns their names.
 
         Args:
             boxes: (F, 4) float32, NaN where a frame has no face.
             meta: recorded with the crops; must hold `size` and `frame_hw`.
+            found: (F,) bool, frames whose face was detected, where that is known.
         """
         count = len(self._faces) or len(self._parts)
         if count != len(boxes):
@@ -195,7 +204,8 @@ class FaceWriter:
             blank = np.zeros((meta["size"], meta["size"], 3), np.uint8)
             np.save(self.folder / self.files[1], np.stack([blank if f is None else f for f in self._faces]))
         described = np.array(json.dumps({**meta, "storage": self.storage}, sort_keys=True))
-        np.savez(self.folder / self.files[0], boxes=boxes.astype(np.float32), offsets=offsets, meta=described)
+        known = {} if found is None else {"found": found}
+        np.savez(self.folder / self.files[0], boxes=boxes.astype(np.float32), offsets=offsets, meta=described, **known)
         return self.files
 
 

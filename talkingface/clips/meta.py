@@ -45,6 +45,7 @@ class _Record(_Part):
     params: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     fingerprint: str = ""
+    serves: str = ""
 
 
 def _path(value: Any) -> Any:

@@ -27,30 +27,31 @@ class Lender(NamedTuple):
 
 
 def lenders(
-    source: Source, valid: np.ndarray, lending: np.ndarray | None = None, *, apart: bool = False
+    source: Source, found: np.ndarray, lending: np.ndarray | None = None, *, apart: bool = False
 ) -> list[Lender]:
     """Who lends to whom.
 
-    All frames with a face lend to all, unless the output is compared with this very video (`source.held_out`): then the
-    references come from `source.reference`, or for each half of the video from the other half.
+    All frames whose face was detected lend to all, unless the output is compared with this very video
+    (`source.held_out`): then the references come from `source.reference`, or for each half of the video from the other
+    half.
 
     Args:
         source: what is redrawn.
-        valid: (F,) bool, its frames with a face.
+        found: (F,) bool, its frames whose face was detected; what was bridged between them may show anything.
         lending: (G,) bool, the same of `source.reference`, where there is one; None: the source lends to itself.
         apart: halves also where nothing is compared.
 
     Returns:
         Groups that together serve every frame once.
     """
-    frames = np.arange(len(valid))
-    everyone = np.ones(len(valid), bool)
+    frames = np.arange(len(found))
+    everyone = np.ones(len(found), bool)
     if lending is not None:
         return [Lender(everyone, np.flatnonzero(lending))]
-    usable = np.flatnonzero(valid)
+    usable = np.flatnonzero(found)
     if not (source.held_out or apart):
         return [Lender(everyone, usable)]
-    halves = _halves(frames < (len(valid) + 1) // 2, usable)
+    halves = _halves(frames < (len(found) + 1) // 2, usable)
     if len(usable) > 1 and not all(len(half.candidates) for half in halves):
         # All faces lie in one half of the film: then that half is halved.
         halves = _halves(frames < usable[(len(usable) + 1) // 2], usable)

@@ -15,7 +15,7 @@ from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import MediaError, NoFaceError
 from talkingface.faces.detectors import DEFAULT_PLACE, make_provider
 from talkingface.faces.landmark_file import read_landmarks
-from talkingface.faces.track import track_faces
+from talkingface.faces.track import RIVALS_SHARE, track_faces
 from talkingface.media.audio import check_finite, read_audio
 from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
 from talkingface.media.probe import probe
@@ -23,7 +23,7 @@ from talkingface.media.read import VideoReader, count_frames
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
-    from talkingface.faces.track import LandmarkProvider, LandmarkTrack
+    from talkingface.faces.track import LandmarkProvider, LandmarkTrack, Rivals
 
 log = logging.getLogger("talkingface")
 
@@ -127,7 +127,7 @@ class Source:
         self.landmark_config = LandmarkConfig()
         self.place = DEFAULT_PLACE
         self.held_out = False
-        self._length = count_frames(self.path, fps)
+        self._total = self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
 
@@ -142,8 +142,12 @@ class Source:
         return cls(clip.video, clip.fps, clip=clip)
 
     def __len__(self) -> int:
-        """Number of frames at `fps`."""
+        """Number of frames at `fps`, or as many of them as are wanted (`limit`)."""
         return self._length
+
+    def limit(self, frames: int) -> None:
+        """Forget all but the first `frames` frames: for an output of that many, no face is looked for beyond them."""
+        self._length = max(1, min(self._total, frames))
 
     def order(self, n: int) -> np.ndarray:
         """Frame indices of an output of `n` frames: trimmed, or played to and fro 0..F-1, F-1..0 until it suffices.
@@ -242,7 +246,10 @@ class Source:
         """
         if self._landmarks is None:
             if self.landmark_file is not None:
-                self._landmarks = read_landmarks(self.landmark_file, len(self), self.size, self._max_gap, self.fps)
+                track = read_landmarks(
+                    self.landmark_file, self._total, self.size, self._max_gap, self.fps, self.frames()
+                )
+                self._landmarks = track.slice(0, len(self))
             elif self.clip is not None and self.clip.has("landmarks"):
                 self._landmarks = self.clip.track()
             else:
@@ -251,7 +258,7 @@ class Source:
 
     @property
     def _max_gap(self) -> int:
-        """Gaps of up to a second are bridged here; training data are bridged more cautiously (`max_gap`)."""
+        """Gaps of up to a second are bridged here where the picture goes on; in training data, shorter ones."""
         return round(self.fps)
 
     def _find_landmarks(self, provider: LandmarkProvider | None) -> LandmarkTrack:
@@ -265,9 +272,11 @@ class Source:
             place=self.place,
         )
         try:
-            return track_faces(self.frames(), provider, wanted.pick, self._max_gap)
+            track = track_faces(self.frames(), provider, wanted.pick, self._max_gap)
         except NoFaceError as error:
             raise NoFaceError(f"{self.path}: {error}") from None
+        report_rivals(track.rivals, wanted.pick, str(self.path))
+        return track
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
@@ -289,6 +298,22 @@ def _split_at_gaps(ascending: Sequence[int]) -> Iterator[Sequence[int]]:
     """Cut rising indices where a seek is cheaper than decoding what lies between."""
     for first, last, _ in _runs(ascending):
         yield ascending[first:last]
+
+
+def report_rivals(rivals: Rivals | None, pick: str, name: str) -> None:
+    """Say in one line that there are two people, and who of them will speak."""
+    if rivals is None or rivals.share < RIVALS_SHARE:
+        return
+    seen = f"{name}: two faces of like size in {rivals.share:.0%} of the frames"
+    if pick == "tracked":
+        log.warning(
+            "%s; the one on the %s, the largest at first, is followed; for another person, crop the video or give"
+            " --landmarks",
+            seen,
+            rivals.side,
+        )
+    else:
+        log.warning("%s; --preprocess.landmarks.pick=tracked stays with one of them", seen)
 
 
 def report_missing(valid: np.ndarray, order: np.ndarray, name: str, policy: str) -> None:

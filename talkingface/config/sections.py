@@ -129,7 +129,7 @@ class LandmarkConfig(Section):
 
     provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment", "s3fd"] = "mediapipe"
     mode: Literal["static", "tracking"] = "static"
-    pick: Literal["largest", "tracked", "first"] = "largest"
+    pick: Literal["largest", "tracked", "first"] = "tracked"
     max_gap: int = Field(12, ge=0)
     min_detection: float = Field(0.5, gt=0, lt=1)
     model_path: str | None = None

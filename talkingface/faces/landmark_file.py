@@ -16,6 +16,7 @@ import numpy as np
 
 from talkingface.errors import DataError
 from talkingface.faces import mesh as facemesh
+from talkingface.faces.gaps import bridge_gaps
 from talkingface.faces.track import LandmarkTrack, Layout, fill_gaps
 from talkingface.files import atomic_output
 
@@ -33,7 +34,12 @@ def landmarks_beside(video: Path) -> Path | None:
 
 
 def read_landmarks(
-    path: str | Path, frames: int, size: tuple[int, int], max_gap: int = 12, rate: float = 25.0
+    path: str | Path,
+    frames: int,
+    size: tuple[int, int],
+    max_gap: int = 12,
+    rate: float = 25.0,
+    pictures: Iterable[np.ndarray] | None = None,
 ) -> LandmarkTrack:
     """The landmarks of a video from a file.
 
@@ -43,6 +49,8 @@ def read_landmarks(
         size: height and width of the video.
         max_gap: longest run of frames without landmarks that is bridged.
         rate: frames per second at which the rows count, for messages.
+        pictures: the video's frames, (H, W, 3) uint8 RGB: gaps are then bridged only where the picture goes on. They
+            are not read where there is no gap.
 
     Returns:
         A track of `frames` frames. Its provider is `file`, its version the file's name.
@@ -62,18 +70,20 @@ def read_landmarks(
     if not found.any():
         raise DataError(f"{path}: has no frame with a face")
     _check_pixels(path, points, found, size)
-    valid = fill_gaps(points, found, max_gap)
-    if depth is not None:
-        fill_gaps(depth[..., None], found, max_gap)
+    whole = points if depth is None else np.concatenate([points, depth[..., None]], axis=2)
+    if pictures is None:
+        valid = fill_gaps(whole, found, max_gap)
+    else:
+        valid = bridge_gaps(whole, found, max_gap, pictures)
     return LandmarkTrack(
-        points_px=points,
+        points_px=np.ascontiguousarray(whole[..., :2]),
         found=found,
         valid=valid,
         size=size,
         layout=LAYOUTS[points.shape[1]],
         provider="file",
         version=path.name,
-        depth_px=depth,
+        depth_px=None if depth is None else np.ascontiguousarray(whole[..., 2]),
     )
 
 

@@ -11,17 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from talkingface.errors import DataError, NoFaceError
 from talkingface.faces import mesh as facemesh
+from talkingface.faces.follow import Follower, Pick
+from talkingface.faces.gaps import EDGE, GapBridge, fill_in
 from talkingface.stored.arrays import Wanted, read_npz
 from talkingface.stored.regular import REMEDY
 
 Layout = Literal["mediapipe478", "ibug68", "box"]
-Pick = Literal["largest", "tracked", "first"]
+RIVALS_SHARE = 0.1  # of the frames with two faces of like size, from which on that is said: fewer are passers-by
 MAX_FACES = 4  # looked for in a frame, so that the largest or the tracked one can be picked; costs next to nothing
 
 _LONGEST_SIDE = 32767  # pixels
@@ -61,6 +63,18 @@ class LandmarkProvider(Protocol):
         ...
 
 
+class Rivals(NamedTuple):
+    """A second face beside the chosen one.
+
+    Attributes:
+        share: of the frames in which another face of like size was seen.
+        side: `left` or `right`, where the chosen face stood; empty when there was no other.
+    """
+
+    share: float
+    side: str
+
+
 @dataclass
 class LandmarkTrack:
     """Landmarks of one face through a clip.
@@ -76,6 +90,7 @@ class LandmarkTrack:
         depth_px: (F, K) float32 depth in pixels, growing towards the viewer, or None.
         faces_seen: (F,) number of faces detected in each frame, or None where it was not counted (tracks written before
             it was recorded, or made from other files).
+        rivals: what is known of a second person; None where nobody looked. It is not stored.
     """
 
     points_px: np.ndarray
@@ -87,6 +102,7 @@ class LandmarkTrack:
     version: str = ""
     depth_px: np.ndarray | None = None
     faces_seen: np.ndarray | None = None
+    rivals: Rivals | None = None
 
     def __len__(self) -> int:
         return len(self.points_px)
@@ -215,7 +231,7 @@ def tight_boxes(track: LandmarkTrack) -> np.ndarray:
 def track_faces(
     frames: Iterable[np.ndarray],
     provider: LandmarkProvider,
-    pick: Pick = "largest",
+    pick: Pick = "tracked",
     max_gap: int = 25,
 ) -> LandmarkTrack:
     """Landmarks of one face through a clip, from one pass over its frames.
@@ -223,28 +239,26 @@ def track_faces(
     Args:
         frames: (H, W, 3) uint8 RGB, consumed once.
         provider: the detector.
-        pick: `largest` takes the largest face of each frame; `tracked` starts with the largest and then stays with the
-            face that overlaps the last one, until it has been gone for more than `max_gap` frames; `first` takes the
-            detector's first, which is the surest one of `s3fd` (as Wav2Lip does).
-        max_gap: longest run of frames without a face, in frames, that is bridged: linearly between two detections, by
-            the nearest one at the ends of the clip.
+        pick: `tracked` starts with the largest face and stays with the one that overlaps the last one, until a cut, or
+            until it has been gone for more than `max_gap` frames; `largest` takes the largest face of each frame, which
+            may be another person every time; `first` takes the detector's first, which is the surest one of `s3fd` (as
+            Wav2Lip does).
+        max_gap: longest run of frames without a face, in frames, that is bridged where the picture goes on (see
+            `gaps.py`): linearly between two detections, by the nearest one for a few frames at the ends of the clip.
 
     Raises:
         NoFaceError: there are no frames, or no face in any of them.
     """
     chosen: list[np.ndarray | None] = []
     seen: list[int] = []
-    last: np.ndarray | None = None
-    lost = 0  # frames since `last`
+    follower, bridge = Follower(pick, max_gap), GapBridge(max_gap)
     size = (0, 0)
     for frame, faces in _detections(frames, provider):
         size = (frame.shape[0], frame.shape[1])
         seen.append(len(faces))
-        # After a gap too long to bridge the same person may be anywhere: begin again with the largest face.
-        followed = last if pick == "tracked" and lost <= max_gap else None
-        face = _pick(faces[:1] if pick == "first" else faces, followed)
-        last, lost = (last, lost + 1) if face is None else (face, 0)
-        chosen.append(face)
+        chosen.append(follower.choose(frame, faces))
+        bridge.feed(frame, chosen[-1])
+    bridge.close()
     found = np.array([face is not None for face in chosen], dtype=bool)
     if not found.any():
         raise NoFaceError(f"no face found in any of {len(chosen)} frames" if chosen else "the video has no frames")
@@ -252,7 +266,7 @@ def track_faces(
     points = np.full((len(chosen), *shape), np.nan, dtype=np.float32)
     for index in np.flatnonzero(found):
         points[index] = chosen[index]
-    valid = fill_gaps(points, found, max_gap)
+    valid = fill_in(points, found, bridge)
     depth = np.ascontiguousarray(points[..., 2]) if shape[1] > 2 else None
     return LandmarkTrack(
         points_px=np.ascontiguousarray(points[..., :2]),
@@ -264,6 +278,7 @@ def track_faces(
         version=provider.version,
         depth_px=depth,
         faces_seen=np.array(seen, np.uint8),
+        rivals=Rivals(float(np.mean(follower.alike)), follower.side),
     )
 
 
@@ -281,7 +296,10 @@ def _detections(
 
 
 def fill_gaps(points: np.ndarray, found: np.ndarray, max_gap: int) -> np.ndarray:
-    """Bridge gaps of at most `max_gap` frames in `points` (F, K, D), in place; returns which frames have points."""
+    """Bridge gaps of at most `max_gap` frames in `points` (F, K, D), in place; returns which frames have points.
+
+    For tracks without pictures; where there are some, `gaps.bridge_gaps` looks at them.
+    """
     valid = found.copy()
     known = np.flatnonzero(found)
     if not len(known):
@@ -289,32 +307,13 @@ def fill_gaps(points: np.ndarray, found: np.ndarray, max_gap: int) -> np.ndarray
     edges = np.concatenate([[-1], known, [len(found)]])  # gaps lie between neighbours, also at both ends
     for before, after in zip(edges[:-1], edges[1:], strict=True):
         gap = after - before - 1
-        if not 0 < gap <= max_gap:
+        at_end = before < 0 or after == len(found)
+        if not 0 < gap <= (min(max_gap, EDGE) if at_end else max_gap):
             continue
-        if before < 0 or after == len(found):
+        if at_end:
             points[before + 1 : after] = points[after if before < 0 else before]  # one neighbour alone: held
         else:
             share = (np.arange(1, gap + 1) / (gap + 1)).astype(points.dtype)[:, None, None]
             points[before + 1 : after] = points[before] * (1 - share) + points[after] * share
         valid[before + 1 : after] = True
     return valid
-
-
-def _pick(faces: list[np.ndarray], last: np.ndarray | None) -> np.ndarray | None:
-    """The largest face, or with `last` the one that overlaps it most (None when no face does)."""
-    if not faces:
-        return None
-    if last is None:
-        return max(faces, key=lambda face: float(np.prod(np.ptp(face[:, :2], axis=0))))
-    overlaps = [_overlap(face, last) for face in faces]
-    best = int(np.argmax(overlaps))
-    return faces[best] if overlaps[best] > 0 else None
-
-
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of the boxes around two point sets."""
-    low = np.maximum(first[:, :2].min(axis=0), second[:, :2].min(axis=0))
-    high = np.minimum(first[:, :2].max(axis=0), second[:, :2].max(axis=0))
-    common = float(np.prod(np.maximum(high - low, 0.0)))
-    areas = sum(float(np.prod(np.ptp(points[:, :2], axis=0))) for points in (first, second))
-    return common / max(areas - common, 1e-9)

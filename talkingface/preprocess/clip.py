@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from talkingface.clips.folder import find_record
+from talkingface.clips.folder import ClipFolder, find_record
 from talkingface.clips.layouts import ClipItem
 from talkingface.clips.meta import FORMAT, read_meta
 from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
@@ -65,7 +65,8 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     # Without its video a clip is taken as it is: nothing could be made again anyway.
     if item.video.exists() and not same_stat(item, source):
         return None
-    prints = job.fingerprints(source)
+    stored = meta.get("steps", {})
+    prints = job.fingerprints(source, stored)
     if meta["status"] == REJECTED:
         by = meta.get("rejected_by", {})
         limits = {step.artefact: step.limits for step in job.steps}.get(by.get("artefact"))
@@ -164,8 +165,8 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     clean(folder)
     old = read_meta(folder)
     source = describe_source(item, folder, old.get("source", {}))
-    prints = job.fingerprints(source)
     meta = _base_meta(item, job) | {"source": source} | _kept(old, source)
+    prints = job.fingerprints(source, meta["steps"], ClipFolder(folder))
     todo = [step for step in job.steps if job.force or not _done(folder, meta["steps"], step, prints[step.artefact])]
     _set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)

@@ -81,6 +81,13 @@ class Report:
         ]
         if self.rejected_by:
             lines.append("  rejected by " + ", ".join(f"{name}: {count}" for name, count in self.rejected_by.items()))
+        if two := [
+            name for name, outcome in self.outcomes.items() if outcome.facts.get("landmarks", {}).get("two_faces")
+        ]:
+            lines.append(
+                f"  two faces of like size in {len(two)} clips, one of which is used (preprocess.landmarks.pick);"
+                f" preprocess.filters.single_face rejects such clips  [{', '.join(two[:3])}{', ...' * (len(two) > 3)}]"
+            )
         for status, group in self._groups():
             names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
             lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")

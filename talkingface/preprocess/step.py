@@ -199,6 +199,14 @@ class Step(ABC):
     def bind(self, config: Config) -> None:  # noqa: B027, a hook that may stay empty
         """Take what else is needed of the resolved configuration, say a folder of weights. It is no parameter."""
 
+    def former(self) -> list[tuple[int, dict[str, Any]]]:
+        """Earlier versions and parameters that may have given the same result for a clip; see `still_right`."""
+        return []
+
+    def still_right(self, clip: ClipFolder) -> bool:
+        """Whether what a `former` version made of this clip is what this one would make. Asked once per clip."""
+        return False
+
     def setup(self) -> None:  # noqa: B027, the same
         """Build what is shared by all clips (detector, network). An error here ends the whole run."""
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from talkingface import media
 from talkingface.clips.face_store import FaceWriter
-from talkingface.clips.folder import default_file
+from talkingface.clips.folder import ClipFolder, default_file
 from talkingface.config.sections import Config, PreprocessConfig
-from talkingface.errors import MediaError
+from talkingface.errors import DataError, MediaError
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
 from talkingface.faces.landmark_file import read_landmarks
-from talkingface.faces.track import MAX_FACES, LandmarkTrack, track_faces
+from talkingface.faces.track import MAX_FACES, RIVALS_SHARE, LandmarkTrack, track_faces
 from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
 from talkingface.sound.mel import MelConfig, melspectrogram
 from talkingface.sound.shift import move_sound
@@ -96,6 +96,7 @@ class LandmarksStep(Step):
 
     reads_video = True
     takes_landmark_file = True
+    version = 2
 
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
         super().__init__(artefact, overrides, settings)
@@ -109,6 +110,21 @@ class LandmarksStep(Step):
             "max_missing": settings.max_missing,
             "min_seconds": settings.min_seconds,
         }
+
+    def former(self) -> list[tuple[int, dict[str, Any]]]:
+        """Version 1 bridged gaps without looking at the picture, and picked the largest face of each frame."""
+        pick = self.params["pick"]
+        return [(1, {**self.params, "pick": name}) for name in {pick, "largest" if pick == "tracked" else pick}]
+
+    def still_right(self, clip: ClipFolder) -> bool:
+        """Whether nothing was bridged, and there was nobody else to pick."""
+        try:
+            track = clip.track()
+        except DataError:
+            return False
+        alone = track.faces_seen is not None and int(track.faces_seen.max(initial=0)) <= 1
+        same_pick = clip.record("landmarks").get("params", {}).get("pick") == self.params["pick"] != "tracked"
+        return bool((track.valid == track.found).all()) and (alone or same_pick or track.provider == "file")
 
     def bind(self, config: Config) -> None:
         """Take where the detector's weights lie and where it runs; neither changes anything about the landmarks."""
@@ -129,6 +145,8 @@ class LandmarksStep(Step):
             raise Rejected(f"no face in {missing:.0%} of the frames (more than {most:.0%})", round(missing, 4), most)
         name = default_file(self.artefact)
         track.save(ctx.scratch / name)
+        if track.rivals is not None and track.rivals.share >= RIVALS_SHARE:
+            ctx.facts["two_faces"] = round(track.rivals.share, 3)
         return [name]
 
     def provider(self) -> Any:
@@ -146,7 +164,7 @@ class LandmarksStep(Step):
         """Landmarks that were brought along; how many frames they must have is known once these are decoded."""
         sizes = [frame.shape[:2] for frame in ctx.frames()]
         ctx.facts["file"] = file.name
-        return read_landmarks(file, len(sizes), sizes[0], self.params["max_gap"], ctx.fps)
+        return read_landmarks(file, len(sizes), sizes[0], self.params["max_gap"], ctx.fps, ctx.frames())
 
 
 @register_step("faces")
@@ -173,4 +191,4 @@ class FacesStep(Step):
                 writer.add(crop_face(frame, boxes[count - 1], crop.size) if track.valid[count - 1] else None)
         if count != len(boxes):
             raise MediaError(f"{ctx.item.video}: {count} frames, but landmarks of {len(boxes)}; preprocess with force")
-        return writer.close(boxes, {**crop.model_dump(), "frame_hw": list(track.size)})
+        return writer.close(boxes, {**crop.model_dump(), "frame_hw": list(track.size)}, track.found)

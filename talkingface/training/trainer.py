@@ -76,6 +76,7 @@ class Trainer:
         Afterwards the model has the best weights of the last stage.
         """
         before = None  # file of the stage before
+        longer: list[str] = []  # stages that go on after their end
         for stage in self.config.stages:
             chosen = self.config.stage in (None, stage.name)
             if self.is_given(stage):
@@ -86,9 +87,12 @@ class Trainer:
             last = self.run.stage(stage.name) / "last.pt"
             state = checkpoint.load(last, self.config.model_name) if last.is_file() else None
             finished = state is not None and state.finished
-            if chosen and finished:
-                log.info("stage %s: already finished in %s", stage.name, self.run.path)
-            elif chosen:
+            goes_on = finished and chosen and goes_longer(stage, state)
+            if goes_on:
+                longer.append(stage.name)
+            elif chosen and finished:
+                log.info("stage %s: already finished in %s%s", stage.name, self.run.path, _began_before(longer))
+            if chosen and (goes_on or not finished):
                 StageLoop(self, stage, state, before).run_to_end()
             before = last if finished or chosen else before
         self._take_best()
@@ -107,6 +111,35 @@ class Trainer:
                 checkpoint.load_networks(self.model, checkpoint.load(path).networks, path)
                 self.model.stage = stage
                 return
+
+
+def goes_longer(stage: StageConfig, state: CheckpointContent) -> bool:
+    """Whether a finished stage is to go on because it may last longer now; says so where patience forbids it."""
+    old = next((former for former in state.config.get("stages", ()) if former.get("name") == stage.name), {})
+    limits = [(old.get(name), getattr(stage, name)) for name in ("epochs", "max_steps")]
+    if not any(before is not None and (now is None or now > before) for before, now in limits):
+        return False
+    if stage.patience is not None and state.waited >= stage.patience:
+        log.warning(
+            "stage %s: ended because %s had not improved for %d validations; for more steps raise"
+            " --stages.%s.patience as well, or set it to null",
+            stage.name,
+            stage.monitor,
+            state.waited,
+            stage.name,
+        )
+        return False
+    return True
+
+
+def _began_before(longer: Sequence[str]) -> str:
+    """What to know of a finished stage after earlier ones have gone on."""
+    if not longer:
+        return ""
+    return (
+        f"; it began from {' and '.join(longer)} as they were before this, and stays as it is: for a new one, move its"
+        " folder away and resume again"
+    )
 
 
 class StageLoop:

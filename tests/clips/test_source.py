@@ -161,6 +161,44 @@ def test_landmarks_are_computed_once(film):
     assert video.landmarks(provider) is track and provider.calls == 120
 
 
+def test_no_face_is_looked_for_beyond_what_is_shown(film):
+    video, provider = Source.from_path(film), _Provider()
+    video.limit(30)
+    assert len(video.landmarks(provider)) == len(video) == provider.calls == 30
+    np.testing.assert_array_equal(video.order(30), np.arange(30))
+    video = Source.from_path(film)
+    video.limit(500)
+    assert len(video) == 120
+
+
+def test_landmarks_of_a_whole_video_serve_its_beginning(film, tmp_path):
+    points = np.full((120, 68, 2), 32, np.float32)
+    file = write_landmarks(
+        LandmarkTrack(points, np.ones(120, bool), np.ones(120, bool), SIZE, "ibug68"), tmp_path / "a.csv"
+    )
+    video = Source.from_path(film, landmark_file=file)
+    video.limit(30)
+    assert len(video.landmarks()) == 30
+
+
+class _Two(_Provider):
+    def detect(self, frame):
+        ring = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+        ring = np.stack([np.cos(ring), np.sin(ring)], 1).astype(np.float32)
+        return [12 + 8 * ring, 45 + 9 * ring]
+
+
+def test_two_people_are_said_in_one_line(film, caplog):
+    Source.from_path(film).landmarks(_Two())
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "two faces of like size in 100% of the frames; the one on the right" in line and "crop the video" in line
+    caplog.clear()
+    video = Source.from_path(film)
+    video.landmark_config = LandmarkConfig(pick="largest")
+    video.landmarks(_Two())
+    assert "--preprocess.landmarks.pick=tracked stays with one of them" in caplog.text
+
+
 def test_landmarks_of_a_clip_come_from_its_folder(film):
     class Clip:
         video, fps = film, 25.0

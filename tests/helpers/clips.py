@@ -16,11 +16,19 @@ def portrait() -> np.ndarray:
     return astronaut()[10 : 10 + SIDE + 24, 120 : 120 + SIDE + 24]
 
 
-def face_frames(count: int = 8, blank: tuple[int, ...] = ()) -> list[np.ndarray]:
-    """A face that drifts one pixel per frame; no face in the frames `blank`."""
+def face_frames(count: int = 8, blank: tuple[int, ...] = (), blurred: tuple[int, ...] = ()) -> list[np.ndarray]:
+    """A face that drifts one pixel per frame; no face in the frames `blank`, none that is detected in `blurred`."""
     picture = portrait()
     frames = [np.ascontiguousarray(picture[k % 20 : k % 20 + SIDE, 12 : 12 + SIDE]) for k in range(count)]
+    frames = [box_blur(frame) if k in blurred else frame for k, frame in enumerate(frames)]
     return [np.full_like(frame, 90) if k in blank else frame for k, frame in enumerate(frames)]
+
+
+def box_blur(frame: np.ndarray, width: int = 41) -> np.ndarray:
+    """A frame as if the camera had been turned while it was taken."""
+    from scipy.ndimage import uniform_filter1d
+
+    return uniform_filter1d(frame, width, axis=1, mode="reflect")
 
 
 def tone(seconds: float, hertz: float = 220.0) -> np.ndarray:

@@ -105,7 +105,7 @@ class DrawnSource:
         self.pictures = [picture(p, k) for k, p in enumerate(points)]
         valid = ~np.isin(np.arange(count), gone)
         points[~valid] = np.nan
-        self.track = LandmarkTrack(points, valid, valid, (HEIGHT, WIDTH))
+        self.track = LandmarkTrack(points, valid.copy(), valid, (HEIGHT, WIDTH))
         self.held, self.most_held = 0, 0
 
     def __len__(self) -> int:

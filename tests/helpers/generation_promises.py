@@ -42,6 +42,19 @@ class GenerationPromises:
         with pytest.raises(NoFaceError, match="no face found in any"):
             list(model().generate(DrawnSource(3, gone=(0, 1, 2)), Speech(0.2)))
 
+    def test_frames_that_were_bridged_are_redrawn_but_lend_no_face(self, model):
+        made = []
+        for shade in (0, 250):
+            source = DrawnSource(20)
+            source.held_out = True
+            source.track.found = ~np.isin(np.arange(20), (3, 4, 15, 16))
+            for index in np.flatnonzero(~source.track.found):
+                source.pictures[index][:] = shade
+            made.append(list(model().generate(source, Speech(0.8))))
+        assert (made[0][3] != 0).any(), "drawn, though nothing was found there"
+        for index in np.flatnonzero(source.track.found):
+            np.testing.assert_array_equal(made[0][index], made[1][index])
+
     @pytest.mark.parametrize("precision", ["32", "bf16"])
     def test_the_batch_size_does_not_matter(self, model, precision):
         models = (model(batch=size, precision=precision) for size in (2, 7))

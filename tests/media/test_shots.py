@@ -7,7 +7,7 @@ import pytest
 
 from helpers.media_files import write_video
 from talkingface.media import VideoReader
-from talkingface.media.shots import CutFinder, find_cuts, shots
+from talkingface.media.shots import THRESHOLD, CutFinder, content_change, find_cuts, shots
 
 COLOURS = ((200, 40, 40), (30, 160, 220), (240, 240, 60))
 
@@ -27,6 +27,14 @@ def test_cuts_are_the_first_frames_of_the_shots():
     assert find_cuts(frames) == [20, 50]
     assert find_cuts(shot(COLOURS[0], 40)) == []
     assert find_cuts([]) == []
+
+
+def test_two_frames_alone_show_a_cut_by_the_same_measure():
+    frames = [frame for colour in COLOURS for frame in shot(colour, 3, (480, 640))]
+    changes = [content_change(a, b) for a, b in zip(frames, frames[1:])]
+    assert [k + 1 for k, change in enumerate(changes) if change > THRESHOLD] == [3, 6]
+    grey = [np.full((64, 64, 3), value, np.uint8) for value in (60, 110)]
+    assert content_change(*grey) == pytest.approx(50 / 3)
 
 
 def test_the_threshold_decides():

@@ -26,6 +26,7 @@ from talkingface.clips.meta import read_meta
 from talkingface.config.sections import LandmarkConfig, PreprocessConfig
 from talkingface.errors import ConfigError, DataError, OutputError
 from talkingface.faces.landmark_file import write_landmarks
+from talkingface.files import write_text
 from talkingface.models.syncnet.model import SyncNet, SyncNetConfig
 from talkingface.preprocess import prepare as preprocess
 from talkingface.preprocess.at_work import NOTE, at_work, deaths
@@ -53,13 +54,19 @@ def item(path: Path, name: str = "s/1") -> ClipItem:
 
 
 @pytest.fixture(scope="module")
+def slide(tmp_path_factory) -> Path:
+    """A face, then a picture without one, then the face again."""
+    return write_clip(tmp_path_factory.mktemp("slide") / "slide.mp4", face_frames(12, blank=(4, 5)))
+
+
+@pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> dict[str, Path]:
     """One video of each kind."""
     root = tmp_path_factory.mktemp("videos")
     (root / "broken.mp4").write_bytes(b"not a video" * 50)
     (root / "empty.mp4").write_bytes(b"")
     return {
-        "good": write_clip(root / "good.mp4", face_frames(12, blank=(4, 5))),
+        "good": write_clip(root / "good.mp4", face_frames(12, blurred=(4, 5))),
         "faceless": write_clip(root / "faceless.mp4", face_frames(6, blank=tuple(range(6)))),
         "half": write_clip(root / "half.mp4", face_frames(10, blank=tuple(range(3, 10)))),
         "mute": write_clip(root / "mute.mp4", face_frames(6), audio=None),
@@ -90,7 +97,57 @@ def test_good_clip_gets_every_artefact(videos, tmp_path):
     )
 
 
-def test_fingerprints_are_those_of_the_first_releases(tmp_path):
+def test_slides_are_no_faces_however_short(slide, tmp_path):
+    assert run([item(slide)], tmp_path).ok_ids == ["s/1"]
+    clip = ClipFolder(tmp_path / "s/1")
+    seen = np.array([k not in (4, 5) for k in range(12)])
+    np.testing.assert_array_equal(clip.track().valid, seen)
+    np.testing.assert_array_equal(clip.faces().valid, seen)
+
+
+def as_version_1(folder, job, points=None):
+    """Make a prepared clip what commit e143258 would have left: other fingerprints, gaps bridged, no `found`."""
+    meta = read_meta(folder)
+    landmarks, faces = (next(s for s in job.steps if s.artefact == name) for name in ("landmarks", "faces"))
+    old = {**landmarks.params, "pick": "largest"}
+    first = job._fingerprint(landmarks, 1, old, meta["source"], [])
+    meta["steps"]["landmarks"] |= {"version": 1, "params": old, "fingerprint": first}
+    meta["steps"]["faces"]["fingerprint"] = job._fingerprint(faces, 1, faces.params, meta["source"], [first])
+    write_text(folder / "clip.json", json.dumps(meta))
+    if points is not None:
+        track = ClipFolder(folder).track()
+        points(track)
+        track.save(folder / "landmarks.npz")
+    with np.load(folder / "faces.npz") as stored:
+        kept = {name: stored[name] for name in stored.files if name != "found"}
+    np.savez(folder / "faces.npz", **kept)
+
+
+def bridge_all(track):
+    track.points_px[~track.found], track.valid = track.points_px[0], np.ones(len(track), bool)
+
+
+def see_two(track):
+    track.faces_seen[:] = 2
+
+
+def test_clips_of_earlier_versions_are_made_again_only_where_that_gives_something_else(videos, slide, tmp_path):
+    items = [item(videos["half"], "s/1"), item(slide, "s/2"), item(videos["mute"], "s/3")]
+    settings = PreprocessConfig(workers=0, max_missing=0.9)
+    artefacts = ("landmarks", "faces")
+    job = Job(tmp_path, tuple(steps_with(artefacts, settings)), settings, 25.0)
+    run(items, tmp_path, artefacts, settings)
+    for name, change in {"s/1": None, "s/2": bridge_all, "s/3": see_two}.items():
+        as_version_1(tmp_path / name, job, change)
+    assert ClipFolder(tmp_path / "s/1").faces().found.sum() == 3, "crops of before say so"
+    report = run(items, tmp_path, artefacts, settings)
+    assert [outcome.made for outcome in report.outcomes.values()] == [(), artefacts, artefacts]
+    assert run(items, tmp_path, artefacts, settings).worked == 0, "what was found right is noted"
+    other = PreprocessConfig(workers=0, max_missing=0.9, landmarks=LandmarkConfig(max_gap=3))
+    assert run(items[:1], tmp_path, artefacts, other).outcomes["s/1"].made == artefacts
+
+
+def test_fingerprints_of_sound_are_those_of_the_first_releases(tmp_path):
     settings = PreprocessConfig(workers=0)
     steps = steps_with(settings=settings)
     for step in steps:
@@ -99,8 +156,8 @@ def test_fingerprints_are_those_of_the_first_releases(tmp_path):
     assert prints == {  # of commit e143258: what it has prepared is not made again
         "audio": "7be89d6e3bf4d81f4c85",
         "mel": "01e238108884b2e053a0",
-        "landmarks": "c2816c92ca15d30867f1",
-        "faces": "990dc0d2ba0a9d1186e8",
+        "landmarks": "54d740ca5a0edd7e445b",  # of version 2; earlier ones are made again only where they differ
+        "faces": "45cd6038deef8148712c",
     }
 
 

@@ -68,6 +68,41 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch, stage, 
     assert [(r["stage"], r["step"]) for r in whole] == [(r["stage"], r["step"]) for r in parts]
 
 
+def stage_of(tmp_path: Path, name: str, **settings):
+    """A configuration of the toy whose stage `name` has other settings; `warm` has no schedule over its length."""
+    return toy_config(tmp_path, **{f"stages.{name}.{key}": value for key, value in settings.items()})
+
+
+def test_a_finished_stage_goes_on_when_its_limit_is_raised(tmp_path, caplog):
+    run = tmp_path / "run"
+    toy_trainer(stage_of(tmp_path, "warm", max_steps=6, epochs=None), run).fit()
+    rendered = weights(run / "gan/last.pt")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        toy_trainer(stage_of(tmp_path, "warm", max_steps=9, epochs=None), run).fit()
+    assert "stage warm: resumed at step 6 of 9" in caplog.text
+    assert "stage gan: already finished" in caplog.text and "it began from warm as they were before this" in caplog.text
+    assert_same(rendered, weights(run / "gan/last.pt"))
+    toy_trainer(stage_of(tmp_path, "warm", max_steps=9, epochs=None), tmp_path / "at once").fit()
+    assert_same(weights(tmp_path / "at once/warm/last.pt"), weights(run / "warm/last.pt"))
+
+
+def test_a_finished_stage_stays_finished_at_its_old_limit_and_after_patience(tmp_path, caplog):
+    run = tmp_path / "run"
+    toy_trainer(stage_of(tmp_path, "gan", epochs=2), run).fit()
+    before = weights(run / "gan/last.pt")
+    for settings in ({"epochs": 2}, {"epochs": 1}, {"epochs": 4, "patience": 1}):
+        if "patience" in settings:
+            state = checkpoint.load(run / "gan/last.pt", "ToyGAN")
+            state.waited = 1
+            checkpoint.save(run / "gan/last.pt", state)
+        toy_trainer(stage_of(tmp_path, "gan", **settings), run).fit()
+        assert_same(before, weights(run / "gan/last.pt"))
+    assert "raise --stages.gan.patience as well" in caplog.text
+    toy_trainer(stage_of(tmp_path, "gan", epochs=4, patience=3), run).fit()
+    assert checkpoint.load(run / "gan/last.pt", "ToyGAN").epoch >= 3
+
+
 def test_a_models_own_validation_figures_are_logged_and_can_be_monitored(tmp_path, monkeypatch, toys):
     seen = []
 

@@ -38,21 +38,21 @@ def box_shapes(boxes: np.ndarray) -> np.ndarray:
     return np.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], axis=1)
 
 
-def pick_references(valid: np.ndarray, start: int, frames: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def pick_references(found: np.ndarray, start: int, frames: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw distinct reference frames outside a window; a clip with too few of them gives repeats.
 
     Args:
-        valid: (F,) bool, frames with a face.
+        found: (F,) bool, frames whose face was detected.
         start: first frame of the window.
         frames: length of the window; 0 admits every frame.
         count: references wanted.
         rng: source of randomness.
     """
-    allowed = valid.copy()
+    allowed = found.copy()
     allowed[start : start + frames] = False
     others = np.flatnonzero(allowed)
     if not len(others):
-        others = np.flatnonzero(valid)
+        others = np.flatnonzero(found)
     return rng.choice(others, size=count, replace=len(others) < count)
 
 
@@ -87,6 +87,7 @@ class LandmarkWindows(ClipDataset):
         self._number = {clip.clip_id: number for number, clip in enumerate(self.clips)}
         loaded = [self._loaded[clip.clip_id] for clip in self.clips]
         self._valid = [points.valid for points, _, _ in loaded]
+        self._found = [points.found for points, _, _ in loaded]
         self._starts = [starts for _, _, starts in loaded]
         self._first_frame = np.cumsum([0, *(len(valid) for valid in self._valid)])
         self._first_column = np.cumsum([0, *(len(mel) for _, mel, _ in loaded)])
@@ -164,7 +165,7 @@ class LandmarkWindows(ClipDataset):
         number = self._number[clip.clip_id]
         starts = self._starts[number]
         start = int(starts[rng.integers(len(starts))])
-        return number, start, pick_references(self._valid[number], start, self.frames, self.options.references, rng)
+        return number, start, pick_references(self._found[number], start, self.frames, self.options.references, rng)
 
 
 class RenderWindowOptions(DatasetOptions):
@@ -221,7 +222,7 @@ class RenderWindows(ClipDataset):
         _, points, _, starts = self._arrays(clip)
         start = int(starts[rng.integers(len(starts))])
         hidden = self.frames if self.options.exclude_target_from_refs else 0
-        return self._window(clip, start, pick_references(points.valid, start, hidden, self.options.references, rng))
+        return self._window(clip, start, pick_references(points.found, start, hidden, self.options.references, rng))
 
     def stretch(self, count: int) -> list[dict[str, np.ndarray]]:
         """Items of up to `count` consecutive frames of the first clip, all with the same references, for a preview."""
@@ -232,7 +233,7 @@ class RenderWindows(ClipDataset):
         runs = np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1)
         run = next((run for run in runs if len(run) >= count), max(runs, key=len))[:count]
         shown, rng = len(run) + self.frames - 1, np.random.default_rng(0)
-        references = pick_references(points.valid, int(run[0]), shown, self.options.references, rng)
+        references = pick_references(points.found, int(run[0]), shown, self.options.references, rng)
         return [self._window(clip, int(start), references) for start in run]
 
     def _window(self, clip: ClipFolder, start: int, references: np.ndarray) -> dict[str, np.ndarray]:

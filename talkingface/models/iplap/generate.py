@@ -50,8 +50,8 @@ NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
     """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio; with panes for `save_debug_video`.
 
-    Frames without a face (gaps longer than a second; shorter ones are interpolated) pass through as they are and are
-    reported once. Outside the mask every frame equals the source exactly.
+    Frames without a face pass through as they are and are reported once; a face that was missed for up to a second is
+    interpolated where the picture goes on. Outside the mask every frame equals the source exactly.
 
     Raises:
         NoFaceError: the source or its reference shows no face, or some frames do not and `no_face` is `error`.
@@ -150,8 +150,8 @@ def reference_groups(model: IPLAPNetworks, source: Source, scene: Scene) -> list
     other = scene if origin is source else Scene.look(model, origin)
     groups = lenders(
         source,
-        scene.points.valid,
-        None if origin is source else other.points.valid,
+        scene.points.found,
+        None if origin is source else other.points.found,
         apart=settings.reference_policy == "other_half",
     )
     if not all(len(group.candidates) for group in groups):
@@ -160,7 +160,7 @@ def reference_groups(model: IPLAPNetworks, source: Source, scene: Scene) -> list
                 f"{source.path}: a face in one frame only, which would be its own reference; name another clip of this"
                 " person with --reference"
             )
-        groups = [Lender(np.ones(len(scene.points.valid), bool), np.flatnonzero(other.points.valid))]
+        groups = [Lender(np.ones(len(scene.points.valid), bool), np.flatnonzero(other.points.found))]
     return [encode_group(model, origin, other, group.serves, group.candidates) for group in groups]
 
 

@@ -22,6 +22,7 @@ POINTS_FILE = "landmarks131.npz"
 _ARRAYS = {
     "points_px": Wanted("f", ("frames", len(IPLAP_ORDER), 2)),
     "valid": Wanted("b", ("frames",)),
+    "found": Wanted("b", ("frames",)),
     "size": Wanted("iu", (2,)),
     "origin": Wanted("U", ()),
 }
@@ -33,11 +34,13 @@ class MeshPoints(NamedTuple):
     Attributes:
         points_px: (F, 131, 2) float32, network order; NaN where there is no face.
         valid: (F,) bool, frames with a face.
+        found: (F,) bool, those in which it was detected, not bridged.
         size: height and width of the frames.
     """
 
     points_px: np.ndarray
     valid: np.ndarray
+    found: np.ndarray
     size: tuple[int, int]
 
 
@@ -48,11 +51,13 @@ class ClipPoints(NamedTuple):
         relative: (F, 2, 131) float32, relative to the face box, network order; 0 where there is no face.
         boxes: (F, 4) float32 in pixels of the source.
         valid: (F,) bool, frames with a face.
+        found: (F,) bool, those in which it was detected, not bridged: only they show what a reference must show.
     """
 
     relative: np.ndarray
     boxes: np.ndarray
     valid: np.ndarray
+    found: np.ndarray
 
 
 def clip_points(track: LandmarkTrack | MeshPoints, crop: CropConfig, boxes: np.ndarray | None = None) -> ClipPoints:
@@ -71,7 +76,7 @@ def clip_points(track: LandmarkTrack | MeshPoints, crop: CropConfig, boxes: np.n
         boxes = face_boxes(mesh.points_px, mesh.size, crop)
     valid = mesh.valid & np.isfinite(boxes).all(axis=1)
     relative = np.where(valid[:, None, None], relative_landmarks(mesh.points_px, boxes), np.float32(0))
-    return ClipPoints(relative.astype(np.float32), boxes, valid)
+    return ClipPoints(relative.astype(np.float32), boxes, valid, mesh.found & valid)
 
 
 def select_points(track: LandmarkTrack) -> MeshPoints:
@@ -85,7 +90,8 @@ def select_points(track: LandmarkTrack) -> MeshPoints:
             f"IPLAP needs face-mesh landmarks, these are '{track.layout}' (from {track.provider or 'unknown'});"
             " preprocess with --preprocess.landmarks.provider=mediapipe"
         )
-    return MeshPoints(track.points_px[:, list(IPLAP_ORDER), :2].astype(np.float32), track.valid, track.size)
+    points = track.points_px[:, list(IPLAP_ORDER), :2].astype(np.float32)
+    return MeshPoints(points, track.valid, track.found, track.size)
 
 
 def stored_points(clip: ClipFolder) -> MeshPoints:
@@ -101,7 +107,7 @@ def stored_points(clip: ClipFolder) -> MeshPoints:
         far = not (np.abs(stored["points_px"][stored["valid"]]) < np.inf).all()
         if str(stored["origin"]) == origin and not far and min(height, width) > 0:
             clip.check_rows(path, len(stored["valid"]))
-            return MeshPoints(stored["points_px"], stored["valid"], (height, width))
+            return MeshPoints(stored["points_px"], stored["valid"], stored["found"], (height, width))
     points = select_points(clip.track())
     with suppress(OutputError):
         _save(path, points, origin)
@@ -120,4 +126,4 @@ def _origin(clip: ClipFolder) -> str:
 def _save(path: Path, points: MeshPoints, origin: str) -> None:
     # Processes of one training may write it at once; each has a temporary file of its own.
     with atomic_output(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, points_px=points.points_px, valid=points.valid, size=points.size, origin=origin)
+        np.savez(stream, **points._asdict(), origin=origin)

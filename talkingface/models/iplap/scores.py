@@ -84,14 +84,14 @@ def _groups(
     """Reference landmarks of one clip, from a peer or from its other half."""
     count = len(points[index].valid)
     if peer is not None:
-        choices = [(np.ones(count, bool), peer, np.flatnonzero(points[peer].valid))]
+        choices = [(np.ones(count, bool), peer, np.flatnonzero(points[peer].found))]
     else:
-        first, usable = np.arange(count) < (count + 1) // 2, np.flatnonzero(points[index].valid)
+        first, usable = np.arange(count) < (count + 1) // 2, np.flatnonzero(points[index].found)
         choices = [(first, index, usable[~first[usable]]), (~first, index, usable[first[usable]])]
     groups = []
     for serves, origin, candidates in choices:
         if not len(candidates):
-            candidates = np.flatnonzero(points[origin].valid)
+            candidates = np.flatnonzero(points[origin].found)
         openness = mouth_openness(tracks[origin].points_px, tracks[origin].size)
         chosen = points[origin].relative[select_references(openness, model.config.inference.nl, candidates)]
         groups.append(ReferenceGroup(serves, encode_landmarks(model, chosen), None, chosen[0]))

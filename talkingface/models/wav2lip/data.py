@@ -126,7 +126,8 @@ class FaceWindows(ClipDataset):
     def _windows(self, clip: ClipFolder, faces: FaceStore, columns: int) -> tuple[np.ndarray, np.ndarray]:
         """First frames of the windows, and of the references, of a clip with so many columns of mel."""
         windows, known = window_starts(faces.valid, self.options.frames), known_columns(clip, columns)
-        return sounding_starts(windows, self.options.frames, known, clip.fps), windows
+        starts = sounding_starts(windows, self.options.frames, known, clip.fps)
+        return starts, window_starts(faces.found, self.options.frames)
 
     def _others(self, references: np.ndarray, start: int) -> np.ndarray:
         """First frames of the windows that may be the reference of the one at `start`."""

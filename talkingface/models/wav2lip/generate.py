@@ -37,8 +37,8 @@ SHORTEST = 3200  # samples, 0.2 s: less has no whole mel window
 def generate(model: Wav2LipNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray]:
     """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio.
 
-    Frames without a face (gaps longer than a second; shorter ones are interpolated) pass through as they are and are
-    reported once. Outside the pasted region every frame equals the source exactly.
+    Frames without a face pass through as they are and are reported once; a face that was missed for up to a second is
+    interpolated where the picture goes on. Outside the pasted region every frame equals the source exactly.
 
     Raises:
         NoFaceError: the source or its reference shows no face, or some frames do not and `no_face` is `error`.
@@ -88,11 +88,13 @@ class Scene:
     Attributes:
         boxes: (F, 4) x1, y1, x2, y2 in pixels; NaN where there is no face.
         valid: (F,) bool, frames with a box.
+        found: (F,) bool, those whose face was detected, not bridged: only they show what a reference must show.
         track: the landmarks, None where the user gave the box.
     """
 
     boxes: np.ndarray
     valid: np.ndarray
+    found: np.ndarray
     track: LandmarkTrack | None
 
     @classmethod
@@ -101,14 +103,15 @@ class Scene:
         settings = config.inference
         if box is not None:
             boxes = np.tile(_given_box(box, source), (len(source), 1))
-            return cls(boxes, np.ones(len(source), bool), None)
+            everywhere = np.ones(len(source), bool)
+            return cls(boxes, everywhere, everywhere, None)
         track = source.landmarks()
         boxes = padded_boxes(face_boxes(track.points_px, track.size, config.crop), settings.pads, track.size)
         boxes[~track.valid] = np.nan
         valid = np.isfinite(boxes).all(axis=1)
         if not valid.any():
             raise NoFaceError(f"{source.path}: no face found in any of its {len(valid)} frames")
-        return cls(smoothed_boxes(boxes, valid, settings.smooth), valid, track)
+        return cls(smoothed_boxes(boxes, valid, settings.smooth), valid, valid & track.found, track)
 
     @property
     def knows_mouths(self) -> bool:
@@ -150,14 +153,14 @@ def choose_references(config: Wav2LipConfig, source: Source, scene: Scene) -> li
     if policy == "same" and origin is source and not source.held_out:
         return []
     other = scene if origin is source else Scene.look(config, origin)
-    groups = lenders(source, scene.valid, None if origin is source else other.valid)
+    groups = lenders(source, scene.found, None if origin is source else other.found)
     return [Reference(group.serves, _reference_face(config, origin, other, group.candidates)) for group in groups]
 
 
 def _reference_face(config: Wav2LipConfig, origin: Source, scene: Scene, frames: np.ndarray) -> np.ndarray:
     """The reference face among some frames of a video; without any it shows no mouth."""
     size, alone = config.crop.size, not len(frames)
-    frames = np.flatnonzero(scene.valid) if alone else frames
+    frames = np.flatnonzero(scene.found) if alone else frames
     index = int(frames[0]) if config.inference.reference == "first" else scene.typical(frames)
     face = crop_face(next(iter(origin.read([index]))), scene.boxes[index], size)
     if alone:  # no frame but those to be redrawn: what is hidden in them stays hidden
