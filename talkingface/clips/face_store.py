@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from talkingface.clips.meta import clip_file
 from talkingface.errors import DataError
 from talkingface.stored.arrays import Header, Wanted, map_npy, npy_header, read_npz
-from talkingface.stored.jpeg import jpeg_size
 from talkingface.stored.jsons import parse_json
+from talkingface.stored.pictures import jpeg_size
 from talkingface.stored.regular import REMEDY
 
 _ARRAYS = {

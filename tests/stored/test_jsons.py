@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from talkingface.errors import DataError
-from talkingface.stored.jpeg import jpeg_size
 from talkingface.stored.jsons import parse_json, read_json
+from talkingface.stored.pictures import jpeg_size, png_size
 from talkingface.stored.waves import read_wav
 
 
@@ -45,7 +45,8 @@ def test_the_size_of_a_jpeg_is_read_from_its_header(options):
     data = cv2.imencode(".jpg", np.zeros((30, 50, 3), np.uint8), options)[1].tobytes()
     assert jpeg_size(data) == (30, 50)
     assert all(jpeg_size(data[:cut]) in (None, (30, 50)) for cut in range(len(data)))
-    assert jpeg_size(cv2.imencode(".png", np.zeros((30, 50, 3), np.uint8))[1].tobytes()) is None
+    png = cv2.imencode(".png", np.zeros((30, 50, 3), np.uint8))[1].tobytes()
+    assert (jpeg_size(png), png_size(png), png_size(data), png_size(png[:20])) == (None, (30, 50), None, None)
 
 
 def write(path, rate=16000, channels=1, width=2, data=b"\1\0" * 100):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,8 +17,14 @@ from talkingface.clips.folder import default_file
 from talkingface.errors import DataError, unknown
 from talkingface.faces.crop import CropConfig
 from talkingface.preprocess.imported import IMPORTED
+from talkingface.stored.pictures import jpeg_size, png_size
+from talkingface.stored.regular import read_bytes
 
 PICTURES = (".png", ".jpg", ".jpeg")
+_SPARSE_FRAMES = 1000
+_MOST_PER_FILE = 10  # frames for every file, beyond those
+_LONGEST_SIDE = 4096  # pixels, of a face
+_MOST_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,18 @@ def numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     return dict(sorted(named.items()))
 
 
+def frame_total(files: Mapping[int, Path]) -> int:
+    """Number of frames of a clip with these numbered files; a missing one is a frame without a face.
+
+    Raises:
+        DataError: the numbers run far beyond the files: room is made for every frame.
+    """
+    count = max(files) + 1
+    if count > _SPARSE_FRAMES + _MOST_PER_FILE * len(files):
+        raise DataError(f"{files[count - 1]}: is number {count - 1} of only {len(files)} files; it belongs to none")
+    return count
+
+
 def copy_audio(path: Path, target: Path) -> tuple[dict[str, Any], np.ndarray]:
     """The sound track as artefact `audio`: its record, and the samples as they read back."""
     media.write_wav(target / default_file("audio"), media.read_audio(path))
@@ -139,14 +156,28 @@ def pack_faces(pictures: Mapping[int, Path], count: int, target: Path, crop: Cro
         if index not in pictures:
             writer.add(None)
             continue
-        picture = cv2.imread(os.fspath(pictures[index]), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise DataError(f"{pictures[index]}: not a readable picture")
         boxes[index] = (0, 0, side, side)
+        picture = read_face(pictures[index])
         resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
         writer.add(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
     params = crop.model_dump()
     return record(writer.close(boxes, {**params, "frame_hw": [side, side]}), **params)
+
+
+def read_face(path: Path) -> np.ndarray:
+    """A face picture, (H, W, 3) uint8 BGR.
+
+    Raises:
+        DataError: it is damaged, or of no size that faces have: it may unfold into any number of pixels.
+    """
+    data = read_bytes(path, _MOST_BYTES)
+    size = jpeg_size(data) or png_size(data)
+    if size is not None and max(size) > _LONGEST_SIDE:
+        raise DataError(f"{path}: {size[1]} x {size[0]} pixels are no crop of a face")
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if size else None
+    if picture is None:
+        raise DataError(f"{path}: not a readable picture")
+    return picture
 
 
 def crop_options(crop: CropConfig) -> str:

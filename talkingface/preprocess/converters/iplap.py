@@ -17,6 +17,7 @@ from talkingface.preprocess.converters.base import (
     Converter,
     copy_audio,
     crop_options,
+    frame_total,
     numbered,
     pack_faces,
     record,
@@ -25,6 +26,7 @@ from talkingface.preprocess.converters.base import (
 from talkingface.preprocess.converters.plain import load_plain
 from talkingface.preprocess.step import Rejected
 
+_FARTHEST = 10  # sides of the crop
 CROP = CropConfig(size=128, margin_mode="px", margin=5.0, box="frame", rule="iplap")  # as published
 
 
@@ -48,7 +50,7 @@ class IPLAPConverter(Converter):
         frames = numbered(self.roots["landmarks"] / clip_id, (".npy",))
         if not frames:
             raise Rejected("no landmark files")
-        count = max(frames) + 1
+        count = frame_total(frames)
         self._track(frames, count).save(target / default_file("landmarks"))
         steps = {"landmarks": record([default_file("landmarks")])}
         if "faces" in self.roots:
@@ -79,9 +81,11 @@ class IPLAPConverter(Converter):
 def _sound(folder: Path, target: Path) -> dict[str, Any]:
     """Records of the mel, and of the sound track where it was kept."""
     mel = load_plain(folder / "audio.npy")
-    if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != 80:
+    if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != 80 or mel.dtype.kind not in "fiu":
         shape = getattr(mel, "shape", type(mel).__name__)
         raise DataError(f"{folder / 'audio.npy'}: expected a mel spectrogram (frames, 80), found {shape}")
+    if not np.isfinite(mel).all():
+        raise DataError(f"{folder / 'audio.npy'}: holds numbers that are not finite")
     np.save(target / default_file("mel"), np.ascontiguousarray(mel.T, dtype=np.float32))
     steps = {"mel": record([default_file("mel")])}
     if (folder / "audio.wav").is_file():
@@ -104,11 +108,26 @@ def read_iplap_landmarks(path: str | Path) -> np.ndarray:
     """
     stored = load_plain(path)
     try:
-        rows = np.array([*stored["pose_landmarks"], *stored["content_landmarks"]], dtype=np.float64)
-        points = np.full((facemesh.N_POINTS, 2), np.nan, dtype=np.float32)
-        points[rows[:, 0].astype(int)] = rows[:, 1:3]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        rows = [row for part in ("pose_landmarks", "content_landmarks") for row in map(_row, stored[part])]
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"{path}: not a landmark file of IP_LAP ({type(error).__name__}: {error})") from None
+    points = np.full((facemesh.N_POINTS, 2), np.nan, dtype=np.float32)
+    for index, x, y in rows:
+        points[index] = x, y
     if np.isnan(points[list(facemesh.IPLAP_ORDER)]).any():
         raise DataError(f"{path}: has {len(rows)} points, but not all 131 that IP_LAP uses")
     return points
+
+
+def _row(row: Any) -> tuple[int, float, float]:
+    """One landmark: number, x and y relative to the crop.
+
+    Raises:
+        ValueError: it is none.
+    """
+    index, x, y = row[:3]
+    if not isinstance(index, (int, float, np.number)) or not 0 <= int(index) < facemesh.N_POINTS:
+        raise ValueError("a landmark has a number that the mesh does not have")
+    if not all(isinstance(value, (int, float, np.number)) for value in (x, y)) or max(abs(x), abs(y)) > _FARTHEST:
+        raise ValueError("a landmark lies nowhere near the crop")
+    return int(index), float(x), float(y)

@@ -1,16 +1,41 @@
-"""Reading old pickles safely: plain containers, numbers, strings and numpy arrays, and nothing else."""
+"""Reading old pickles safely: plain containers, numbers, strings and numpy arrays, and nothing else.
+
+No constructor of numpy is ever called with what the file says: a pickle could otherwise make arrays of pointers, or ask
+for any amount of memory. Stand-ins take down what was asked for, and arrays are made of the bytes that are there.
+"""
 
 from __future__ import annotations
 
-import importlib
 import io
+import math
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from talkingface.errors import DataError
+from talkingface.stored.arrays import Wanted, read_npy
+from talkingface.stored.regular import read_bytes
+
+MOST_BYTES = 2**28
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ImportError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+)
 
 
 def load_plain(path: str | Path) -> Any:
@@ -19,23 +44,64 @@ def load_plain(path: str | Path) -> Any:
     Raises:
         DataError: the file is missing or damaged, or names anything else (which could run code).
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this file ({error.strerror})") from None
+    data = read_bytes(path, MOST_BYTES)
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         _, _, dtype = read_header(stream)
-        if not dtype.hasobject:
-            return np.load(io.BytesIO(data), allow_pickle=False)
-        value = _PlainUnpickler(stream).load()
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: {error}") from None
-    except (ValueError, EOFError, AttributeError, IndexError, KeyError, TypeError, ImportError) as error:
-        raise DataError(f"{path}: not a readable .npy file ({type(error).__name__}: {error})") from None
-    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        if dtype.hasobject:
+            value = _plain(_PlainUnpickler(stream).load(), {})
+            return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    except _UNREADABLE as error:
+        refused = isinstance(error, pickle.UnpicklingError) and str(error).startswith("refused")
+        what = f"{error}" if refused else f"not a readable .npy file ({type(error).__name__}: {error})"
+        raise DataError(f"{path}: {' '.join(what.split())[:300]}") from None
+    return read_npy(path, Wanted("biufcSU", None), finite=False)
+
+
+class _Dtype:
+    """What a pickle says of the type of an array: plain numbers, text, bytes or objects, no structures."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"[biufcOSU]\d{1,4}", code):
+            raise pickle.UnpicklingError("refused: an array of a type that is not plain")
+        self.dtype = np.dtype("O") if code[0] == "O" else np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, order, subtype, names, fields = state[:5]
+        if (subtype, names, fields) != (None, None, None):
+            raise pickle.UnpicklingError("refused: an array of a type that is not plain")
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """What a pickle says of an array."""
+
+    value: np.ndarray | None = None
+    objects: list[Any] | None = None
+    shape: tuple[int, ...] = ()
+
+    def __init__(self, *_: Any) -> None:
+        """A pickle first makes an empty one."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, content = state
+        if not all(isinstance(side, int) and 0 <= side <= MOST_BYTES for side in shape):
+            raise ValueError("the shape of an array is none")
+        self.shape = tuple(shape)
+        if dtype.dtype.hasobject:
+            if not isinstance(content, list) or len(content) != math.prod(self.shape):
+                raise ValueError("an array has another number of elements than it says")
+            self.objects = content
+        else:
+            order = "F" if fortran else "C"
+            self.value = np.frombuffer(content, dtype.dtype).reshape(self.shape, order=order).copy()
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> Any:
+    return np.frombuffer(content, dtype.dtype, count=1)[0]
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -45,19 +111,70 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Knows numpy's array, dtype and scalar constructors; every other name is refused."""
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("_codecs", "encode"): _latin1,
+}
+
+
+class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Knows stand-ins of numpy's array, dtype and scalar constructors; every other name is refused.
+
+    Python's own implementation, since that in C makes room for as many objects as a pickle numbers.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def find_class(self, module: str, name: str) -> Any:
         """Resolve a name in the pickle."""
         plain = module.replace("numpy._core", "numpy.core")
-        if (plain, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
-            return getattr(np, name)
-        if plain == "numpy.core.multiarray" and name in ("_reconstruct", "scalar"):
-            home = (
-                "numpy.core.multiarray" if np.lib.NumpyVersion(np.__version__) < "2.0.0" else "numpy._core.multiarray"
-            )
-            return getattr(importlib.import_module(home), name)
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        raise pickle.UnpicklingError(f"refused: the file holds code ({module}.{name}); only plain data are read")
+        if (plain, name) not in _KNOWN:
+            raise pickle.UnpicklingError(f"refused: the file holds code ({module}.{name}); only plain data are read")
+        return _KNOWN[plain, name]
+
+    def load_build(self) -> None:
+        """Give an array or its type what it consists of; nothing else has a state."""
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], (_Array, _Dtype)):
+            raise pickle.UnpicklingError("refused: only plain data are read")
+        self.stack[-1].__setstate__(state)
+
+    def load_bytearray8(self) -> None:
+        """Not plain, and made before its bytes are seen."""
+        raise pickle.UnpicklingError("refused: only plain data are read")
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+
+def _plain(value: Any, made: dict[int, Any]) -> Any:
+    """The value with arrays in the place of their stand-ins; `made`: what is made already, by the id of its origin.
+
+    Raises:
+        UnpicklingError: something in it is not plain.
+    """
+    if isinstance(value, _PLAIN):
+        return value
+    if id(value) in made:
+        return made[id(value)]
+    if isinstance(value, list):
+        made[id(value)] = result = []
+        result += [_plain(each, made) for each in value]
+    elif isinstance(value, dict):
+        made[id(value)] = result = {}
+        result |= {key: _plain(each, made) for key, each in value.items() if isinstance(key, _PLAIN)}
+    elif isinstance(value, (tuple, set, frozenset)):
+        made[id(value)] = result = tuple(_plain(each, made) for each in value)
+    elif isinstance(value, _Array):
+        made[id(value)] = result = value.value
+        if value.objects is not None:
+            made[id(value)] = result = np.empty(len(value.objects), object)
+            for index, each in enumerate(value.objects):
+                result[index] = _plain(each, made)
+            made[id(value)] = result = result.reshape(value.shape)
+    else:
+        raise pickle.UnpicklingError("refused: only plain data are read")
+    return result

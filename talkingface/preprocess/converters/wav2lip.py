@@ -17,6 +17,7 @@ from talkingface.preprocess.converters.base import (
     Converter,
     copy_audio,
     crop_options,
+    frame_total,
     numbered,
     pack_faces,
     record,
@@ -48,7 +49,7 @@ class Wav2LipConverter(Converter):
         pictures = numbered(folder, PICTURES)
         if not pictures:
             raise Rejected("no face pictures")
-        count = max(pictures) + 1
+        count = frame_total(pictures)
         audio, samples = copy_audio(folder / "audio.wav", target)
         _check_rate(count, len(samples) / SAMPLE_RATE)
         np.save(target / default_file(MEL), melspectrogram(samples, MEL_CONFIG).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The size of a JPEG picture, from its header: before a decoder makes room for what the header asks for."""
+"""The size of JPEG and PNG pictures, from their headers: before a decoder makes room for what these ask for."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
             return data[place + 5] << 8 | data[place + 6], data[place + 7] << 8 | data[place + 8]
         place += 2 + max(2, data[place + 2] << 8 | data[place + 3])
     return None
+
+
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a PNG picture, None where the data are none."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
+        return None
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
