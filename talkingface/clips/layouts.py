@@ -96,7 +96,7 @@ class Layout(ABC):
         file = self._files.get(clip_id)
         if file is None:
             return None
-        return next((path for folder in (*self.folders, "") if (path := root / folder / file).exists()), None)
+        return next((path for folder in (*self.folders, "") if os.path.exists(path := root / folder / file)), None)
 
     def find(self, config: Config) -> list[ClipItem]:
         """Clips of all splits. Listed clips whose video is missing are included; preprocessing reports them.
@@ -112,7 +112,7 @@ class Layout(ABC):
             raise DataError(self.missing_message(config))
         if listed and self.listed_ids(config, "train") is not None:
             items = [self.item(root, clip_id) for clip_id in listed]
-            if not any(item.video.exists() for item in items):
+            if not any(os.path.exists(item.video) for item in items):
                 raise DataError(f"none of the {len(items)} listed clips is there. {self.missing_message(config)}")
             return items
         names = {self.clip_key(clip_id): clip_id for clip_id in listed}
@@ -156,17 +156,19 @@ class Layout(ABC):
         if not name or not (path := Path(name)).is_file():
             return None
         ids: dict[str, None] = {}
+        without: list[tuple[int, str, str]] = []
         lines = read_lines(path)
         for number, line in lines:
             try:
                 written = canonical(self.parse_line(line), self.folders)
             except ValueError as reason:
-                leave_out(path, number, line, str(reason))
+                without.append((number, line, str(reason)))
                 continue
             clip_id, suffix = split_suffix(written)
             ids[clip_id] = None
             if suffix:
                 self._files.setdefault(clip_id, written)
+        leave_out(path, without)
         if lines and not ids:
             raise DataError(f"{path}: no line names a clip below the data root; a line is <speaker>/<clip>")
         return list(ids)
@@ -361,7 +363,7 @@ class MEADLayout(Layout):
 
     def item(self, root: Path, clip_id: str) -> ClipItem:
         """The clip of a list entry."""
-        cut = next((path for path in self._cut_places(root, clip_id) if path.exists()), None)
+        cut = next((path for path in self._cut_places(root, clip_id) if os.path.exists(path)), None)
         person, _, rest = clip_id.partition("/")
         view, _, rest = rest.partition("_")
         emotion, _, rest = rest.partition("_")
@@ -402,7 +404,7 @@ class MEADLayout(Layout):
         person, _, view, emotion, level, _ = video.relative_to(root).parts
         sound = root / person / "audio" / emotion / level / video.with_suffix(".m4a").name
         clip_id = printable(f"{person}/{view}_{emotion}_{level}_{video.stem}")
-        sound = sound if sound.exists() else sound_beside(video)
+        sound = sound if os.path.exists(sound) else sound_beside(video)
         return ClipItem(clip_id, video, self.speaker(clip_id), sound, landmarks_beside(video))
 
 
@@ -476,7 +478,7 @@ def _name(video: Path, base: Path) -> str:
 
 
 def _first_there(candidates: list[Path]) -> Path:
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return next((path for path in candidates if os.path.exists(path)), candidates[0])
 
 
 def printable(name: str) -> str:
@@ -486,4 +488,5 @@ def printable(name: str) -> str:
 
 def sound_beside(video: Path) -> Path | None:
     """A sound file of the same name next to the video, when there is one."""
-    return next((path for path in (video.with_suffix(suffix) for suffix in AUDIO_SUFFIXES) if path.exists()), None)
+    places = (video.with_suffix(suffix) for suffix in AUDIO_SUFFIXES)
+    return next((path for path in places if os.path.exists(path)), None)

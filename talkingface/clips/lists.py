@@ -10,13 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from talkingface.clips.held_out import warn_once
 from talkingface.errors import DataError
+from talkingface.stored.regular import read_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts")
 _LONGEST_NAME = 255  # bytes of a file or folder name, on all common file systems
+_LONGEST_PATH = 1024  # bytes of a name with its folders: with the root before it, what every system can take
+_MOST_BYTES = 2**28  # of a list: ten million clips
+_SHOWN = 5  # lines left out that are named one by one; a binary file has thousands
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 log = logging.getLogger("talkingface")
@@ -30,9 +35,9 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     """
     try:
         # A byte order mark, which Windows programs write, would become part of the first clip's name.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read this file list: {error}") from None
+        text = read_bytes(path, _MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot read this file list: it is not UTF-8 text (byte {error.start})") from None
     # Not `splitlines`, which also breaks at characters that names may hold.
     lines = ((number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
@@ -56,7 +61,7 @@ def canonical(name: str, prefixes: tuple[str, ...] = ()) -> str:
         raise ValueError("names no clip")
     if _UNPRINTABLE.search(name):
         raise ValueError("holds control characters")
-    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
+    if any(len(_bytes(part)) > _LONGEST_NAME for part in parts) or len(_bytes(name)) > _LONGEST_PATH:
         raise ValueError("is longer than a file name can be")
     if len(parts) > 2 and parts[0] in prefixes:
         parts = parts[1:]
@@ -69,8 +74,20 @@ def split_suffix(name: str) -> tuple[str, str]:
     return (stem, suffix) if suffix.lower() in VIDEO_SUFFIXES else (name, "")
 
 
-def leave_out(path: Path, number: int, name: str, reason: str) -> None:
-    """Say that a line was left out; the others are used."""
-    shown = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    warn_once(f"{path}:{number}: left out, '{shown}' {reason}")
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def leave_out(path: Path, lines: Sequence[tuple[int, str, str]]) -> None:
+    """Say that lines were left out; the others are used.
+
+    Args:
+        path: the list.
+        lines: their numbers, what stands there, and the reasons.
+    """
+    for number, name, reason in lines[:_SHOWN]:
+        shown = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        warn_once(f"{path}:{number}: left out, '{shown}' {reason}")
+    if len(lines) > _SHOWN:
+        warn_once(f"{path}: {len(lines) - _SHOWN} further lines are left out, which name no clip")

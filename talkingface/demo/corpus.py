@@ -17,10 +17,11 @@ from talkingface.demo.identity import build_identity
 from talkingface.demo.performance import ClipDrawer, plan_clip
 from talkingface.demo.portrait import list_portraits, load_portrait
 from talkingface.demo.splits import check_lists, clip_id, split_corpus, write_lists
-from talkingface.demo.truth import save_truth
+from talkingface.demo.truth import TRUTH_BYTES, save_truth
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import file_sha256, write_text
 from talkingface.media import FPS, SAMPLE_RATE, VideoWriter, frame_count, write_wav
+from talkingface.stored.jsons import read_json
 from talkingface.workers import WorkerDied, map_in_processes
 
 if TYPE_CHECKING:
@@ -214,11 +215,11 @@ def _stem(root: Path, layout: str, identity: int, clip: int) -> Path:
 def _is_current(job: _Job) -> bool:
     """The json is written last, so a clip with a matching json is complete."""
     try:
-        data = json.loads(job.target.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = read_json(job.target.with_suffix(".json"), TRUTH_BYTES)
+    except DataError:
         return False
     files = (job.target.with_suffix(suffix) for suffix in (".mp4", ".wav", ".txt"))
-    return data.get("parameters") == job.parameters and all(f.is_file() for f in files)
+    return isinstance(data, dict) and data.get("parameters") == job.parameters and all(f.is_file() for f in files)
 
 
 def _worker_count(workers: int | None, todo: list[_Job]) -> int:

@@ -53,7 +53,7 @@ def check_lists(folder: Path, root: Path, splits: dict[str, list[str]]) -> None:
         return
     for name, lines in splits.items():
         path = folder / f"{name}.txt"
-        if path.is_file() and path.read_text(encoding="utf-8").split() not in ([], lines):
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace").split() not in ([], lines):
             raise DataError(f"{path}: this list is not one of a demo corpus; choose another folder for the corpus")
 
 

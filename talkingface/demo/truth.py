@@ -11,6 +11,10 @@ import numpy as np
 from talkingface.demo.visemes import MouthTracks
 from talkingface.errors import DataError
 from talkingface.files import write_text
+from talkingface.stored.jsons import read_json
+
+TRUTH_BYTES = 2**28
+"""Of a file of ground truth: some hours of film."""
 
 _TRACKS = ("jaw", "width", "press", "tuck", "blink", "pose", "opening", "mouth_width")
 
@@ -39,14 +43,14 @@ def load_tracks(video_path: Path | str) -> MouthTracks:
         DataError: there is no such file, or it is not one of ours.
     """
     path = Path(video_path).with_suffix(".json")
+    if not path.exists():
+        raise DataError(f"{path}: no ground truth beside this video; only demo clips have it")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, TRUTH_BYTES)
         tracks = {name: np.array(values, np.float64) for name, values in data["tracks"].items()}
         phonemes = [(float(start), str(name)) for start, name in data["phonemes"]]
         return MouthTracks(fps=float(data["fps"]), phonemes=phonemes, **tracks)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no ground truth beside this video; only demo clips have it") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{path}: not the ground truth of a demo clip ({error}); make the corpus again") from error
 
 
@@ -55,5 +59,9 @@ def load_lips(video_path: Path | str) -> np.ndarray:
 
     20 outer points, then 20 inner ones; each loop goes from the left corner over the upper lip and back over the lower.
     """
-    data = json.loads(Path(video_path).with_suffix(".json").read_text(encoding="utf-8"))
-    return np.array(data["lips"], np.float32).reshape(-1, 40, 2)
+    path = Path(video_path).with_suffix(".json")
+    data = read_json(path, TRUTH_BYTES)
+    try:
+        return np.array(data["lips"], np.float32).reshape(-1, 40, 2)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the ground truth of a demo clip ({error}); make the corpus again") from error

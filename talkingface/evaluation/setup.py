@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.config.sections import EvaluationConfig, LandmarkConfig
+from talkingface.errors import DataError
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
 from talkingface.evaluation.tracking import Tracker
 from talkingface.faces.detectors import Place
+from talkingface.stored.jsons import read_json
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -98,7 +99,7 @@ class EvaluationSetup:
 def is_synthetic(data_root: Path) -> bool | None:
     """What the corpus' manifest says, None without one."""
     try:
-        manifest = json.loads((data_root / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest = read_json(data_root / "manifest.json")
+    except DataError:
         return None
     return bool(manifest.get("synthetic")) if isinstance(manifest, dict) else None

@@ -7,6 +7,7 @@ the video, optionally `success`. Other columns are ignored. `write_landmarks` ma
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ _COORDINATE = re.compile(r"([xyz])_(\d+)")
 
 def landmarks_beside(video: Path) -> Path | None:
     """The landmark file next to a video, `<clip>.landmarks.csv` or `.npz`, when there is one."""
-    return next((path for suffix in SUFFIXES if (path := video.with_suffix(suffix)).is_file()), None)
+    return next((path for suffix in SUFFIXES if os.path.isfile(path := video.with_suffix(suffix))), None)
 
 
 def read_landmarks(

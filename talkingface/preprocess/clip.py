@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     if not all(_facts_fit(stored, step) for step in job.steps):
         return None
     # Without its video a clip is taken as it is: nothing could be made again anyway.
-    if item.video.exists() and not same_stat(item, source):
+    if os.path.exists(item.video) and not same_stat(item, source):
         return None
     stored = meta.get("steps", {})
     prints = job.fingerprints(source, stored)
@@ -82,7 +83,7 @@ def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
 def _passed_over(item: ClipItem, meta: dict[str, Any], job: Job) -> Outcome | None:
     """The outcome of a clip whose work has ended a process; None where the clip, or what is to be made, is another."""
     source = meta.get("source", {})
-    same = CRASHED in meta and (not item.video.exists() or same_stat(item, source))
+    same = CRASHED in meta and (not os.path.exists(item.video) or same_stat(item, source))
     return Outcome(item.clip_id, FAILED, meta["reason"]) if same and meta[CRASHED] == job.digest(source) else None
 
 

@@ -6,6 +6,7 @@ clip (a mel from the sound); what training does without they may lack.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ IMPORTED = "imported"
 
 def is_orphan(item: ClipItem, meta: Mapping[str, Any]) -> bool:
     """Whether a clip was converted from older code and its video is not there."""
-    return bool(meta.get(IMPORTED)) and not item.video.exists()
+    return bool(meta.get(IMPORTED)) and not os.path.exists(item.video)
 
 
 def orphan_outcome(item: ClipItem, folder: Path, meta: Mapping[str, Any], job: Job) -> Outcome | None:

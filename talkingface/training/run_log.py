@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.files import write_text
+from talkingface.stored.jsons import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,13 +76,13 @@ class RunLog:
         if not file.is_file():
             return
         kept = []
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # a line cut short when the process was killed
-            if record.get("stage") != stage or record.get("step", 0) <= step:
-                kept.append(line)
+                record = parse_json(line)
+                if record.get("stage") != stage or record.get("step", 0) <= step:
+                    kept.append(line)
+            except (ValueError, AttributeError, TypeError):
+                continue  # a line cut short when the process was killed, or none of ours
         write_text(file, "".join(line + "\n" for line in kept))
 
     def record(self, stage: str, epoch: int, step: int, values: Mapping[str, float]) -> None:

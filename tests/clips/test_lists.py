@@ -66,12 +66,35 @@ def test_marks_and_line_ends_of_windows_do_no_harm(tmp_path, mark, end):
     assert made.listed_ids(settings, "train") == ["spk1/00001", "spk1/00002"]
 
 
-@pytest.mark.parametrize("line", ["/", ".", "./", "a/../../b", "C:/films/a", "a/\x00b", "a/\x1b[2J", "a/" + "x" * 300])
+@pytest.mark.parametrize(
+    "line", ["/", ".", "./", "a/../../b", "C:/films/a", "a/\x00b", "a/\x1b[2J", "a/" + "x" * 300, "a/" * 900 + "b"]
+)
 def test_a_line_that_names_no_clip_is_left_out_and_the_others_are_used(tmp_path, caplog, line):
     made, settings = layout(tmp_path, "folder", f"one\n{line}\ntwo\n", ["one.mp4", "two.mp4"])
     assert [item.clip_id for item in made.find(settings)] == ["one", "two"]
     assert "train.txt:2: left out, '" in caplog.text and len(caplog.text) < 500
     assert not set(caplog.text) & {"\x00", "\x1b"}
+
+
+def test_the_lines_of_a_binary_file_are_counted_and_not_all_shown(tmp_path, caplog):
+    binary = "".join(f"\0{number}\n" for number in range(1000))
+    made, settings = layout(tmp_path, "folder", f"one\n{binary}", ["one.mp4"])
+    assert [item.clip_id for item in made.find(settings)] == ["one"]
+    assert caplog.text.count("left out, '") == 5 and "995 further lines are left out" in caplog.text
+
+
+@pytest.mark.parametrize("data", [b"\x93NUMPY\x01\x00v\x00{", b"\xff\xfeo\0n\0e\0", bytes(range(256))])
+def test_another_file_than_a_list_is_one_line(tmp_path, data):
+    made, settings = layout(tmp_path, "folder", data, ["one.mp4"])
+    with pytest.raises(DataError, match=r"train\.txt: cannot read this file list: it is not UTF-8 text \(byte \d+\)$"):
+        made.find(settings)
+
+
+def test_names_as_long_as_the_system_allows_are_found(tmp_path):
+    name = "n" * 251
+    made, settings = layout(tmp_path, "folder", f"{name}\n{name}xxxx\n", [f"{name}.mp4"])
+    assert [item.video.exists() for item in made.find(settings)[:1]] == [True]
+    assert len(made.scan(tmp_path / "data")) == 1
 
 
 def test_a_list_without_any_clip_is_an_error(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from talkingface.faces import mesh as facemesh
 from talkingface.faces.crop import relative_landmarks
 from talkingface.preprocess.convert import convert_legacy
 from talkingface.preprocess.converters import base
+from talkingface.preprocess.converters.base import read_face
 from talkingface.preprocess.converters.iplap import read_iplap_landmarks
 from talkingface.preprocess.converters.plain import load_plain
 
@@ -84,6 +87,82 @@ def test_landmark_file_that_lacks_points_is_named(tmp_path):
     np.save(tmp_path / "2.npy", {"other": 1})
     with pytest.raises(DataError, match=r"2\.npy: not a landmark file of IP_LAP"):
         read_iplap_landmarks(tmp_path / "2.npy")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [999, 0.5, 0.5],
+        [-1, 0.5, 0.5],
+        ["1", 0.5, 0.5],
+        [1, "a", 0.5],
+        [1, 1e9, 0.5],
+        [1, float("inf"), 0.5],
+        [1],
+        7,
+        {},
+    ],
+)
+def test_landmarks_that_are_none_are_named(tmp_path, row):
+    np.save(tmp_path / "1.npy", {"pose_landmarks": [row], "content_landmarks": []})
+    with pytest.raises(DataError, match=r"1\.npy: not a landmark file of IP_LAP") as caught:
+        read_iplap_landmarks(tmp_path / "1.npy")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_number_far_beyond_the_files_makes_no_room_for_what_is_between(tmp_path):
+    iplap_tree(tmp_path)
+    iplap_tree(tmp_path, "s1/002")
+    folder = tmp_path / "landmarks/s1/002"
+    (folder / "1.npy").rename(folder / "99999999999.npy")
+    report = convert_legacy("iplap", roots(tmp_path), tmp_path / "out", progress=False)
+    assert "99999999999.npy: is number 99999999999 of only" in report.failed["s1/002"]
+
+
+def test_a_picture_that_would_unfold_is_not_decoded(tmp_path, monkeypatch):
+    data = cv2.imencode(".png", np.zeros((8, 5000), np.uint8))[1].tobytes()
+    (tmp_path / "0.png").write_bytes(data)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(DataError, match=r"0\.png: 5000 x 8 pixels are no crop of a face"):
+        read_face(tmp_path / "0.png")
+
+
+def pickled(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+    return stream.getvalue() + data
+
+
+NDARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b".", id="a byte array of a terabyte"),
+        pytest.param(b"\x80\x03Nr" + (2**31 - 1).to_bytes(4, "little") + b".N.", id="two thousand million objects"),
+        pytest.param(b"(" * 10 + b"cnumpy\nndarray\n(I999999999999\ntR.", id="an array of terabytes"),
+        pytest.param(b"cnumpy\ndtype\n(S'V8'\ntR.", id="a structure"),
+        pytest.param(
+            b"cnumpy\ndtype\n(S'f8'\ntR(I3\nS'|'\nN(S'a'\nt}S'a'\n(cnumpy\ndtype\n(S'O8'\ntRI0\ntsI8\nI1\nI0\ntb.",
+            id="numbers that are pointers",
+        ),
+        pytest.param(NDARRAY + b"(I1\n(I9\ntcnumpy\ndtype\n(S'f8'\ntRI00\nS'short'\ntb.", id="too few bytes"),
+        pytest.param(NDARRAY + b"(I1\n(I-1\ntcnumpy\ndtype\n(S'f8'\ntRI00\nS'12345678'\ntb.", id="negative"),
+        pytest.param(b"c_codecs\nencode\n}S'__doc__'\nS'x'\nsb.", id="the state of a function"),
+        pytest.param(b"]" * 10_000 + b"a" * 9999 + b".", id="nested without end"),
+        pytest.param(b"I" + b"9" * 10_000 + b"\n.", id="a number without end"),
+    ],
+)
+def test_a_pickle_made_to_do_harm_does_none(tmp_path, data):
+    (tmp_path / "1.npy").write_bytes(pickled(data))
+    tracemalloc.start()
+    try:
+        assert load_plain(tmp_path / "1.npy") is None
+    except DataError as error:
+        assert str(error).startswith(f"{tmp_path / '1.npy'}: ") and "\n" not in str(error)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 class Code:

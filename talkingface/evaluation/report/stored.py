@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 from talkingface.errors import DataError
 from talkingface.evaluation.metric import Figure
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult
+from talkingface.stored.jsons import read_json
 
+_MOST_BYTES = 2**30  # per_clip.json of a large data set, with sync curves
 _OWN = {"rows", "details", "stage_figures", "figures", "definitions", "unavailable", "skipped", "date"}
 """Keys of metrics.json that are not provenance."""
 
@@ -53,11 +54,9 @@ def read_result(metrics: Path) -> EvalResult:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged, {error}; evaluate again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read, {error.strerror}") from error
+        return read_json(path, _MOST_BYTES)
+    except DataError as error:
+        raise DataError(f"{error}; evaluate again") from error
 
 
 def _result(content: Mapping[str, Any]) -> EvalResult:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talkingface.errors import TalkingFaceError
+from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import write_text
 from talkingface.lipsync.expert.causes import Finding, check_averages, find_causes
 from talkingface.lipsync.expert.config import SyncAlarmConfig
 from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clips, embed_mixed
 from talkingface.lipsync.expert.scores import Sweep, clip_figures, mean_figures, sweep_of
+from talkingface.stored.jsons import read_json
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -103,7 +104,7 @@ class Alarm:
 
         What keeps the alarm from looking is a warning as well: training goes on without it.
         """
-        least, rung = self.options.windows, _read(self.folder / FILE).get("windows") or 0
+        least, rung = self.options.windows, _windows_at_last_ring(self.folder / FILE)
         seen = windows_seen(self.ctx, self.train)
         if least is None or seen < max(least, AGAIN * rung) or not held.at_chance(self.options):
             return
@@ -169,9 +170,11 @@ def _describe(name: str, standing: Standing) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _windows_at_last_ring(path: Path) -> int:
+    """Windows seen when the alarm last rang in this folder; 0 if it has not, or its file is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        content = read_json(path)
+    except DataError:
+        return 0
+    windows = content.get("windows") if isinstance(content, dict) else 0
+    return windows if isinstance(windows, int) else 0

@@ -6,7 +6,6 @@ Whoever was trained to please an expert pleases it: such a judge is marked, by i
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from talkingface.lipsync.expert.inputs import CROP, MEL_CONFIG, PUBLISHED_CROP
 from talkingface.networks.sync_expert import FRAMES, SIZES, SyncExpert
 from talkingface.sound import SAMPLE_RATE
 from talkingface.sound.mel import melspectrogram
+from talkingface.stored.jsons import parse_json
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.published import FILES, is_published, locate, sha256_of
@@ -328,8 +328,9 @@ def _held_out_accuracy(file: Path, content: CheckpointContent) -> float | None:
     """What `log.jsonl` of the run says about the step that a checkpoint was written at."""
     try:
         lines = (file.parent.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines if '"val/accuracy"' in line]
+        records = [parse_json(line) for line in lines if '"val/accuracy"' in line]
     except (OSError, ValueError):
         return None
+    records = [record for record in records if isinstance(record, dict)]
     at = [r for r in records if (r.get("stage"), r.get("step")) == (content.stage, content.step)]
     return at[-1]["val/accuracy"] if at else None

@@ -281,7 +281,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, capsys):
     for path, words in (
         (tmp_path / "nothing", "no such file or folder; give a run folder"),
         (tmp_path / "empty", "has no metrics.json; evaluate it first"),
-        (damaged, "damaged, .*; evaluate again"),
+        (damaged, "is not JSON .*; evaluate again"),
         (foreign, "not a report of this toolkit"),
         (listed, "not a report of this toolkit"),
         (other, "has no `generated` row"),
