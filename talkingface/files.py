@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,6 +139,22 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         raise output_error(folder, error) from error
     return folder
+
+
+def check_can_be_made(folder: str | Path) -> None:
+    """See that a folder can be written, or made where it is not there yet; makes nothing.
+
+    Raises:
+        OutputError: it cannot; the message names what is in the way.
+    """
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise output_error(there, error) from error
 
 
 def file_sha256(path: str | Path) -> str:

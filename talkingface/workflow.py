@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
 from talkingface.config.layers import to_plain
-from talkingface.config.yaml_files import read_yaml
 from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import limit_threads, seed_everything
-from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError, Unavailable
+from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError
 from talkingface.evaluation.evaluator import Evaluator
-from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
@@ -28,6 +26,7 @@ from talkingface.plugin.official import PublishedFile, alternatives, import_offi
 from talkingface.plugin.registry import ModelSpec, get_spec
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
+from talkingface.readiness import changed_settings, check_training, on_the_data_of
 from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
 from talkingface.training.run_log import RunLog
 from talkingface.training.trainer import Trainer
@@ -89,7 +88,7 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
     if config.train and config.evaluate_model_file:
         raise ConfigError("--evaluate_model_file names a trained model: add --train=False, or leave it out to train")
     if config.evaluate_model_file:
-        _check_checkpoint(config, config.evaluate_model_file)
+        loaded = on_the_data_of(loaded, config.evaluate_model_file)
     with ExitStack() as held:
         return _run(loaded, held)
 
@@ -99,7 +98,8 @@ def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
     config = loaded.config
     started = time.monotonic()
     if config.train:
-        _check_metrics(config, config.evaluate)
+        if not is_child_process():
+            check_training(config, config.evaluate)
         clips, run_folder = _train(loaded, prepare, held)
         if run_folder is None:
             return None
@@ -139,7 +139,8 @@ def train(loaded: LoadedConfig) -> RunFolder | None:
     Returns:
         The run's folder; None in the helper processes of distributed training.
     """
-    _check_metrics(loaded.config, False)
+    if not is_child_process():
+        check_training(loaded.config, False)
     with ExitStack() as held:
         _, run_folder = _train(loaded, lambda given: prepared_clips(given.config), held)
         _finish(run_folder, loaded.config)
@@ -154,14 +155,13 @@ def _finish(run_folder: RunFolder | None, config: Config) -> None:
 
 def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult:
     """Score a trained model; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
-    config = loaded.config
-    path = Path(config.evaluate_model_file or _latest_run(config))
-    _check_checkpoint(config, path)
+    path = Path(loaded.config.evaluate_model_file or _latest_run(loaded.config))
+    loaded = on_the_data_of(loaded, path)
     with ExitStack() as held:
-        out = writable_folder(output) if output else _report_folder(config, path, held)
+        out = writable_folder(output) if output else _report_folder(loaded.config, path, held)
         result = _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
     if out.name == "eval" and (out.parent / "run.json").is_file():
-        _log_evaluation(RunFolder(out.parent), config, result)
+        _log_evaluation(RunFolder(out.parent), loaded.config, result)
     return result
 
 
@@ -180,38 +180,6 @@ def _report_folder(config: Config, checkpoint: Path, held: ExitStack) -> Path:
         return checkpoint.parent.parent / "eval"
     apart = config.model_copy(update={"train": False, "resume": "none"})
     return held.enter_context(RunFolder.claimed(apart)).path / "eval"
-
-
-def _check_metrics(config: Config, afterwards: bool) -> None:
-    """With `metrics_strict`, fail before the long work for want of a weight file.
-
-    Args:
-        config: the configuration.
-        afterwards: whether the trained model is evaluated; otherwise metrics may still be asked for while it trains.
-
-    Raises:
-        DataError: a metric cannot be computed here.
-    """
-    if not config.evaluation.strict:
-        return  # training alone must not load what scoring needs
-    steps = [config.eval_step if stage.eval_step is None else stage.eval_step for stage in config.stages]
-    scores_by_metrics = issubclass(get_spec(config.model_name).evaluator or Evaluator, Evaluator)
-    if not scores_by_metrics or not (afterwards or any(steps)):
-        return
-    context = MetricContext(config.saved_dir, config.dataset)
-    for name in config.metrics:
-        metric = make_metric(name, config.evaluation, config.weights_dir, context=context)
-        if metric.may_come_from_this_run:
-            continue
-        try:
-            metric.prepare()
-        except Unavailable as error:
-            raise DataError(f"metric {name} is not available: {error}") from error
-
-
-def _check_checkpoint(config: Config, path: str | Path) -> None:
-    """Fail before the long work when the checkpoint to evaluate cannot be used."""
-    checkpoint.load(checkpoint.find_checkpoint(path), config.model_name)
 
 
 def _stage_names(config: Config) -> list[str]:
@@ -252,8 +220,7 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
         plan_steps(artefacts, model.step_settings(config.model), config.preprocess)  # refuses a name before any work
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
-            ensure_demo_corpus(config)
-
+            ensure_demo_corpus(config, redraw=not evaluate_only)
         ensure(config, model, config.model, force=config.preprocess.force, artefacts=artefacts)
     return prepared_clips(config, artefacts)
 
@@ -323,8 +290,8 @@ def _train(
     seed_everything(config.seed, config.reproducibility)
     spec = get_spec(config.model_name)
     model = spec.model(config.model)
-
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
+    made = fabric.is_global_zero and run_folder.status == "new"
     if fabric.is_global_zero:
         _open_run(run_folder, loaded)
     evaluate_videos = _video_scorer(config, clips)
@@ -335,6 +302,8 @@ def _train(
         fabric.barrier()
     except BaseException:
         _end_helpers(fabric)
+        if made:
+            run_folder.forget_untrained()
         raise
     if not fabric.is_global_zero:
         return clips, None
@@ -363,27 +332,11 @@ def _end_helpers(fabric: Any) -> None:
 
 def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
     """Write the resolved configuration into the run folder; a resumed run must have the same model."""
-    file = run_folder.path / "config.yaml"
-    if file.is_file():
-        old, new = read_yaml(file)[0], loaded.as_dict()
-        if old.get("model") != new["model"]:
-            raise ConfigError(
-                f"{run_folder.path}: was trained with other `model:` settings; they cannot change on resume"
-            )
-        changed = [key for key in ("seed", "precision", "stages", "dataset") if not _same(old.get(key), new[key])]
-        if changed:
-            log.warning("%s: resumed with changed %s", run_folder.path, ", ".join(changed))
-    write_text(file, loaded.to_yaml())
+    changed = changed_settings(run_folder, loaded.config)
+    if changed:
+        log.warning("%s: resumed with changed %s", run_folder.path, ", ".join(changed))
+    write_text(run_folder.path / "config.yaml", loaded.to_yaml())
     run_folder.set_status("running")
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Whether settings are those of before; keys that were not known yet when `old` was written do not count."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old.keys() <= new.keys() and all(_same(value, new[key]) for key, value in old.items())
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(_same, old, new))
-    return old == new
 
 
 def _video_scorer(config: Config, clips: Clips) -> Any:

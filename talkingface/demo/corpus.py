@@ -276,8 +276,22 @@ def _make_clip(job: _Job) -> None:
     save_truth(truth, drawer.tracks, drawer.lips, facts)
 
 
-def ensure_demo_corpus(config: Config) -> None:
-    """Write the synthetic corpus unless it is there already with the same parameters."""
+def ensure_demo_corpus(config: Config, redraw: bool = True) -> None:
+    """Write the synthetic corpus unless it is there already with the same parameters.
+
+    Args:
+        config: the configuration.
+        redraw: whether a corpus of other parameters may be replaced.
+
+    Raises:
+        DataError: the folder holds another corpus, which may not be replaced.
+    """
+    other = [] if redraw else _other_parameters(Path(config.data_root), config.demo)
+    if other:
+        raise DataError(
+            f"{config.data_root}: holds a demo corpus of other settings ({', '.join(other)}), which is not drawn over"
+            " here; draw the wanted one elsewhere with `demo-data` and name it with --data_root and --preprocessed_root"
+        )
     make_corpus(
         config.data_root,
         config.demo,
@@ -285,3 +299,13 @@ def ensure_demo_corpus(config: Config) -> None:
         workers=config.preprocess.workers,
         progress=config.show_progress,
     )
+
+
+def _other_parameters(root: Path, demo: DemoConfig) -> list[str]:
+    """`seconds 1.6 instead of 4.0` for everything in which the corpus below `root`, if there is one, differs."""
+    try:
+        found = json.loads((root / "manifest.json").read_text(encoding="utf-8"))["parameters"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    wanted = {**demo.model_dump(), "portraits": [Path(name).name for name, _ in _portrait_names(demo.portraits)]}
+    return [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value]

@@ -22,6 +22,13 @@ from talkingface.weights.runs import RunFolder
 log = logging.getLogger("talkingface")
 
 
+def is_given(config: Config, model: TalkingFaceModel, stage: StageConfig) -> bool:
+    """Whether `experts:` names weights of all that a stage would train, and later stages only use them."""
+    trains = model.plans[stage.kind].trains
+    used = {name for plan in model.plans.values() for name in plan.uses}
+    return config.stage != stage.name and all(name in used and config.experts.get(name) for name in trains)
+
+
 class StageStart:
     """Fills a model with the weights that a stage starts from.
 
@@ -62,6 +69,19 @@ class StageStart:
                 self._take(origin)
         self._restart()
         return self.ready
+
+    def check(self, coming: Collection[str]) -> None:
+        """Look for every source that is not a stage still to come, and fill the model from it.
+
+        Args:
+            coming: names of stages that are trained before this one.
+
+        Raises:
+            CheckpointError: see `fill`.
+        """
+        for origin in map(Origin.parse, self.stage.init_from):
+            if origin.place not in (*self.skipped, *coming):
+                self._take(origin)
 
     def _go_on_after(self, path: Path) -> None:
         """Model and random numbers as the stage before left them, also in a process that did not train it.

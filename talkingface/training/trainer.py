@@ -30,7 +30,7 @@ from talkingface.training.optimizers import AveragedWeights, lr_factor, make_opt
 from talkingface.training.processes import explained_errors, make_fabric
 from talkingface.training.rng import restore_rng, rng_state
 from talkingface.training.run_log import RunLog
-from talkingface.training.start import StageStart
+from talkingface.training.start import StageStart, is_given
 from talkingface.training.validation import Evaluate, Validation
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
@@ -79,7 +79,7 @@ class Trainer:
         longer: list[str] = []  # stages that go on after their end
         for stage in self.config.stages:
             chosen = self.config.stage in (None, stage.name)
-            if self.is_given(stage):
+            if is_given(self.config, self.model, stage):
                 if chosen:
                     names = ", ".join(self.model.plans[stage.kind].trains)
                     log.info("stage %s: not trained, `experts:` names the weights of %s", stage.name, names)
@@ -96,12 +96,6 @@ class Trainer:
                 StageLoop(self, stage, state, before).run_to_end()
             before = last if finished or chosen else before
         self._take_best()
-
-    def is_given(self, stage: StageConfig) -> bool:
-        """Whether `experts:` names weights of all that a stage would train, and later stages only use them."""
-        trains = self.model.plans[stage.kind].trains
-        used = {name for plan in self.model.plans.values() for name in plan.uses}
-        return self.config.stage != stage.name and all(n in used and self.config.experts.get(n) for n in trains)
 
     def _take_best(self) -> None:
         """The best weights of the last stage that was asked for and has some."""
@@ -200,7 +194,7 @@ class StageLoop:
 
     def _start(self, before: Path | None) -> set[str]:
         """Weights of a fresh stage; returns the networks that were trained or given."""
-        skipped = [stage.name for stage in self.config.stages if self.trainer.is_given(stage)]
+        skipped = [stage.name for stage in self.config.stages if is_given(self.config, self.model, stage)]
         ready = StageStart(self.config, self.model, self.stage, self.trainer.run, skipped).fill(before)
         self.model.initialise(self.data.train, self._context())
         return ready

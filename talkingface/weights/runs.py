@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkingface.errors import CheckpointError, ConfigError
 from talkingface.files import HOST, output_error, write_text
+from talkingface.weights.lock import FILE as LOCK
 from talkingface.weights.lock import FolderLock, TakenError
 
 if TYPE_CHECKING:
@@ -45,6 +47,17 @@ class RunFolder:
         """Record that the run is under way or complete, when, and which process says so."""
         told = {"status": status, "time": time.strftime("%FT%T"), "host": HOST, "process": os.getpid()}
         write_text(self.path / "run.json", json.dumps(told) + "\n")
+
+    def forget_untrained(self) -> None:
+        """Remove what a start has written that failed before the first record of a step; there is nothing to go on."""
+        log_file = self.path / "log.jsonl"
+        if any(self.path.rglob("*.pt")) or (log_file.is_file() and log_file.stat().st_size):
+            return
+        for path in self.path.iterdir():
+            if path.name == LOCK:
+                continue  # whoever holds it removes it, with the folder
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     @classmethod
     @contextmanager

@@ -190,7 +190,7 @@ def no_work(monkeypatch):
     """What evaluation would do is only noted: where the report goes."""
     places = []
     empty = EvalResult(rows={"generated": RowResult()})
-    monkeypatch.setattr(runner, "_check_checkpoint", lambda config, path: None)
+    monkeypatch.setattr(runner, "on_the_data_of", lambda loaded, path: loaded)
     monkeypatch.setattr(runner, "prepare", lambda loaded, **_: {"test": []})
     monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out: places.append(out) or empty)
     return places
@@ -264,7 +264,13 @@ def test_threads_are_limited_before_videos_are_scored(monkeypatch):
 def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypatch, tmp_path, action):
     trained = []
     monkeypatch.setattr(runner, "_train", lambda *_: trained.append(1) or ({}, None))
-    given = {"metrics": ["PSNR", "LSE"], "metrics_strict": True, "weights_dir": str(tmp_path), "eval_step": 1}
+    given = {
+        "metrics": ["PSNR", "LSE"],
+        "metrics_strict": True,
+        "weights_dir": str(tmp_path),
+        "eval_step": 1,
+        "profile": "tiny",
+    }
     with pytest.raises(DataError, match="metric LSE is not available: weights not found"):
         action(load_config("IPLAP", "folder", (), given))
     assert not trained
