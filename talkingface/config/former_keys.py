@@ -12,10 +12,12 @@ from talkingface.config.layers import Layer
 from talkingface.config.sections import Config
 from talkingface.errors import ConfigError
 
+COMMAND_LINE = "command line"
+"""Name of the layer that is no file."""
+
 RENAMED: dict[str, str] = {
     "checkpoint_dir": "saved_dir",
     "worker": "num_workers",
-    "train_batch_size": "batch_size",
     "resume_checkpoint_path": "resume",
     "lse_checkpoint_path": "evaluation.lse_checkpoint",
     "state": "log_level",
@@ -32,6 +34,7 @@ IGNORED: dict[str, str] = {
     "gpu_id": "choose the GPU with --device=cuda:N or the CUDA_VISIBLE_DEVICES environment variable",
     "shuffle": "training clips are always shuffled, from the seed",
     "saved": "checkpoints are always written to the run folder",
+    "train_batch_size": "nothing ever read it; the batch size is `batch_size`, or that of each stage",
     "evaluate_batch_size": "metrics choose their own batch size; results do not depend on it",
     "eval_batch_size": "metrics choose their own batch size; results do not depend on it",
     "temp_dir": "everything a run makes lies in its run folder",
@@ -45,6 +48,42 @@ IGNORED: dict[str, str] = {
     "metric_decimal_place": "metrics.json holds full precision",
     "reg_weight": "give weight_decay of the optimiser in the stage",
 }
+
+
+OF_OVERALL = frozenset(
+    {
+        *("gpu_id", "worker", "use_gpu", "checkpoint_dir", "train_batch_size", "evaluate_batch_size", "temp_dir"),
+        *("lse_reference_dir", "valid_metric_bigger", "saved", "shuffle", "lse_checkpoint_path"),
+    }
+)
+"""Keys that its `overall.yaml` had and none of its other files."""
+
+OF_EVERY_STAGE = (
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "learner",
+    "learning_rate",
+    "weight_decay",
+    "eval_step",
+    "stopping_step",
+)
+
+
+def is_former_overall(data: Mapping[str, Any]) -> bool:
+    """Whether a file is the `overall.yaml` of the earlier toolkit: its values were the weakest of all."""
+    return len(OF_OVERALL & data.keys()) >= 5
+
+
+def take_defaults(layer: Layer) -> list[str]:
+    """Drop from such a file what was said of training in general: here every stage has values of its own.
+
+    Returns:
+        What to tell.
+    """
+    dropped = [key for key in OF_EVERY_STAGE if layer.data.pop(key, None) is not None]
+    told = f"{layer.name}: an overall.yaml of the earlier toolkit; its values are the weakest, as they were there"
+    return [told + (f", and {', '.join(dropped)} stay those of each stage" if dropped else "")]
 
 
 def take_table(layer: Layer) -> dict[str, str]:
@@ -90,6 +129,10 @@ def translate(
     ignored = {key: why for key, why in IGNORED.items() if key not in table} | sentences
     out = {k: v for k, v in data.items() if k not in (*renamed, *ignored, "use_gpu")}
     warnings: list[str] = []
+    if out.get("resume") is True and where != COMMAND_LINE and not data.get("resume_checkpoint_path"):
+        # As there: the switch alone does nothing. On the command line somebody means it.
+        del out["resume"]
+        warnings.append(f"{where}: resume: true without a path is ignored; go on with --resume=auto or --resume=RUN")
     for key, value in data.items():
         if key in ignored:
             warnings.append(f"{where}: {key} is ignored: {ignored[key]}")

@@ -328,6 +328,13 @@ class Config(Section):
     def _resume_switch(cls, value: Any) -> Any:
         return {True: "auto", False: "none", None: "none"}.get(value, value) if not isinstance(value, str) else value
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return {"critical": "error", "warn": "warning"}.get(value.lower(), value.lower())
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:

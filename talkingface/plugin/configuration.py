@@ -17,7 +17,7 @@ import yaml
 
 from talkingface.clips.layouts import LAYOUTS
 from talkingface.config.checks import check_model_parts, check_without_model, validate
-from talkingface.config.former_keys import take_table, translate
+from talkingface.config.former_keys import COMMAND_LINE, is_former_overall, take_defaults, take_table, translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
 from talkingface.errors import ConfigError, closest, first_line, unknown
@@ -107,10 +107,10 @@ def load_config(
     spec_name, spec_path = model_file(model)
     layers = [Layer.from_file(properties_dir() / "overall.yaml"), Layer.from_file(spec_path)]
     dataset_name, dataset_path = dataset_file(dataset)
-    upper = [Layer.from_file(dataset_path), *(Layer.from_file(Path(f)) for f in files)]
-    upper.append(Layer("command line", nest(overrides or {})))
+    own, weakest = _own_files(files)
+    upper = [Layer.from_file(dataset_path), *own, Layer(COMMAND_LINE, nest(overrides or {}))]
     former = take_table(layers[1])
-    layers[1:] = _with_profile(layers[1], upper)
+    layers[1:] = [*weakest, *_with_profile(layers[1], upper)]
     problems: list[str] = []
     merged = _merge(layers, former)
     merged.data |= {"model_name": spec_name, "dataset": dataset_name}
@@ -141,7 +141,9 @@ def load_settings(
     layers = [Layer.from_file(properties_dir() / "overall.yaml")]
     name, path = dataset_file(dataset) if dataset else ("", None)
     layers += [Layer.from_file(path)] if path else []
-    own = [*(Layer.from_file(Path(f)) for f in files), Layer("command line", nest(overrides or {}))]
+    given, weakest = _own_files(files)
+    own = [*given, Layer(COMMAND_LINE, nest(overrides or {}))]
+    layers[1:1] = weakest
     problems: list[str] = []
     merged = _merge([*layers, *own])
     merged.data |= {"model_name": "", "dataset": name}
@@ -169,7 +171,7 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
         merged.add(Layer(source, json.loads(json.dumps(data))))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{source}: its configuration is no plain data ({first_line(error)})") from None
-    merged.add(Layer("command line", nest(overrides)))
+    merged.add(Layer(COMMAND_LINE, nest(overrides)))
     problems: list[str] = []
     _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)
@@ -177,6 +179,18 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
     problems += _name_problems(merged)
     _raise_all(problems)
     return config
+
+
+def _own_files(files: Sequence[str | Path]) -> tuple[list[Layer], list[Layer]]:
+    """The user's files, and apart from them those that stand below all models, as they did in the earlier toolkit."""
+    own: list[Layer] = []
+    weakest: list[Layer] = []
+    for layer in (Layer.from_file(Path(file)) for file in files):
+        former = is_former_overall(layer.data)
+        for warning in take_defaults(layer) if former else ():
+            log.warning("%s", warning)
+        (weakest if former else own).append(layer)
+    return own, weakest
 
 
 def _merge(layers: Sequence[Layer], former: Mapping[str, str] | None = None) -> Merged:
@@ -223,7 +237,7 @@ def _with_profile(model_layer: Layer, upper: list[Layer]) -> list[Layer]:
     if selected is None:
         return [model_layer, *upper]
     if not isinstance(selected, str) or selected not in profiles:
-        if asked_by == "command line" or not asked_by.startswith("properties"):
+        if asked_by == COMMAND_LINE or not asked_by.startswith("properties"):
             raise ConfigError(
                 f"{asked_by}: profile '{selected}' is not defined in {model_layer.name}"
                 f"{closest(str(selected), list(profiles))} (profiles: {', '.join(profiles) or 'none'})"

