@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from talkingface.config.yaml_files import MOST_BYTES, parse_value, read_yaml
@@ -40,11 +38,9 @@ BAD = {
 def test_a_file_that_holds_no_configuration_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
-    started = time.monotonic()
     with pytest.raises(ConfigError, match=BAD[text]) as caught:
         read_yaml(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
-    assert time.monotonic() - started < 5
 
 
 def test_a_file_of_megabytes_is_not_even_read(tmp_path):
