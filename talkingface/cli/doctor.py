@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
-from talkingface.errors import TalkingFaceError
+from talkingface.cli.task import report_task
+from talkingface.errors import ConfigError, TalkingFaceError
 from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
 from talkingface.weights.published import FILES, how_to_get, status
 
@@ -38,8 +39,12 @@ PACKAGES = [
 OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
 
 
-def doctor(arguments: Arguments) -> None:
-    """Print the report."""
+def doctor(arguments: Arguments) -> int | None:
+    """Print the report, or that about one model on one data set."""
+    if arguments["model"] or arguments["dataset"] or arguments["config_files"]:
+        return report_task(arguments)
+    if arguments.overrides:
+        raise ConfigError("give --model=NAME and --dataset=NAME with configuration keys")
     print(report(arguments["weights_dir"]))
 
 
@@ -121,6 +126,13 @@ def _datasets() -> list[str]:
 
 DOCTOR = Command(
     line="versions, devices, weight files, data sets: what is there and what is wrong",
-    options=(Option("weights_dir", "folder of the weight files", "checkpoints"), HELP),
+    options=(
+        Option("weights_dir", "folder of the weight files", "checkpoints"),
+        Option("model", "with --dataset: what is there and what is missing for this task, with disk and hours"),
+        Option("dataset", "data set name, see `list`"),
+        Option("config_files", 'more YAML files, blank-separated: "a.yaml b.yaml"'),
+        HELP,
+    ),
     run=doctor,
+    takes_keys=True,
 )
