@@ -15,8 +15,7 @@ from pathlib import Path
 from talkingface.errors import OutputError
 
 _TEMPORARY = ".talkingface-"
-HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-"""This machine; a folder may be shared by several."""
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # a folder may be shared by several machines
 _SWEPT: set[Path] = set()
 
 
@@ -69,7 +68,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
 
 def _new_file(folder: Path, suffix: str) -> Path:
     while True:
-        file = folder / f"{_TEMPORARY}{HOST}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
+        file = folder / f"{_TEMPORARY}{_HOST}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
         with suppress(FileExistsError):
             # O_EXCL also refuses a link of that name.
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -94,15 +93,14 @@ def sweep(folder: Path) -> None:
     if folder in _SWEPT:
         return
     _SWEPT.add(folder)
-    for file in folder.glob(f"{_TEMPORARY}{HOST}-*"):
-        owner = file.name.removeprefix(f"{_TEMPORARY}{HOST}-").partition("-")[0]
-        if owner.isdecimal() and not alive(int(owner)):
+    for file in folder.glob(f"{_TEMPORARY}{_HOST}-*"):
+        owner = file.name.removeprefix(f"{_TEMPORARY}{_HOST}-").partition("-")[0]
+        if owner.isdecimal() and not _alive(int(owner)):
             with suppress(OSError):
                 file.unlink()
 
 
-def alive(process: int) -> bool:
-    """Whether a process of this machine is still there, as far as can be told."""
+def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -30,9 +30,37 @@ def pytest_xdist_auto_num_workers(config):
     return min(4, os.cpu_count() or 1)
 
 
+LONG = (
+    "test_every_model.py",
+    "lipsync/expert/test_alarm.py",
+    "models/wav2lip/test_model.py",
+    "compat/test_written_before.py",
+    "parity/test_iplap.py",
+    "models/iplap/test_model.py",
+    "training/test_trainer.py",
+    "test_readme.py",
+    "demo/test_corpus.py",
+    "preprocess/test_imported.py",
+    "preprocess/test_crashes.py",
+    "preprocess/test_prepare.py",
+    "preprocess/filters/test_sync.py",
+    "test_workers.py",
+    "models/iplap/test_generate.py",
+    "cli/test_bad_input.py",
+)
+"""Files that take longest. They begin first: a long one at the end would leave the other processes without work."""
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # by the number of tests, which says nothing of their length
+
+
 def pytest_collection_modifyitems(config, items):
     import torch
 
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
     chosen = config.getoption("--slow") or "slow" in config.getoption("-m", default="")
     named = any("::" in argument for argument in config.args)
     for item in items:

@@ -33,7 +33,7 @@ def test_temporary_names_differ_and_links_in_their_place_are_not_followed(tmp_pa
     (tmp_path / "mine.txt").write_text("mine")
     tokens = iter(["taken", "free"])
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: next(tokens))
-    name = f"{files._TEMPORARY}{files.HOST}-{os.getpid()}-taken.txt"
+    name = f"{files._TEMPORARY}{files._HOST}-{os.getpid()}-taken.txt"
     (tmp_path / name).symlink_to(tmp_path / "mine.txt")
     with atomic_output(tmp_path / "a.txt") as temporary:
         assert "free" in temporary.name
@@ -58,7 +58,7 @@ def test_what_a_killed_process_left_behind_goes_at_the_next_start(tmp_path):
     (left,) = names(tmp_path)
     assert left.startswith(files._TEMPORARY)
     others = tmp_path / f"{files._TEMPORARY}00000000-1-abc.mp4"  # of another machine that shares the folder
-    own = tmp_path / f"{files._TEMPORARY}{files.HOST}-{os.getpid()}-abc.mp4"  # of a process that is at work
+    own = tmp_path / f"{files._TEMPORARY}{files._HOST}-{os.getpid()}-abc.mp4"  # of a process that is at work
     others.touch(), own.touch()
     with atomic_output(tmp_path / "b.mp4"):
         assert left not in names(tmp_path)

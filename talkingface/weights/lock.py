@@ -85,6 +85,27 @@ class FolderLock:
         self.release()
 
 
+def is_held(folder: Path) -> bool | None:
+    """Whether somebody trains in a folder; None where nobody can say, as in folders from before there were locks."""
+    if folder.resolve() in _HELD:
+        return True  # not to be asked: closing the file would give the lock away
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder / FILE, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return None
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _locked(descriptor: int, folder: Path) -> bool:
     """Lock an open file; False where somebody else has."""
     if fcntl is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Collection, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.files import HOST, output_error, write_text
+from talkingface.files import output_error, write_text
 from talkingface.weights.lock import FILE as LOCK
 from talkingface.weights.lock import FolderLock, TakenError
 
@@ -44,9 +43,8 @@ class RunFolder:
             return "new"
 
     def set_status(self, status: str) -> None:
-        """Record that the run is under way or complete, when, and which process says so."""
-        told = {"status": status, "time": time.strftime("%FT%T"), "host": HOST, "process": os.getpid()}
-        write_text(self.path / "run.json", json.dumps(told) + "\n")
+        """Record that the run is under way or complete."""
+        write_text(self.path / "run.json", json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
 
     def forget_untrained(self) -> None:
         """Remove what a start has written that failed before the first record of a step; there is nothing to go on."""

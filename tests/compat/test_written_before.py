@@ -94,7 +94,8 @@ def test_a_converted_folder_is_trained_on():
     options = [option for option in make.options("IPLAP") if not option.startswith(own)]
     options += ["--preprocessed_root=converted", *(f"{name}=two.txt" for name in own[1:4]), "--run_name=converted"]
     options += ["--model.crop.size=128", "--model.crop.margin_mode=px", "--model.crop.margin=5"]  # as IP_LAP cut them
-    short = [f"--stages.{stage}.max_steps=2" for stage in ("landmark", "render")]
+    short = [f"--stages.{stage}.{k}" for stage in ("landmark", "render") for k in ("max_steps=1", "val_batches=1")]
+    short += ["--stages.render.batch_size=2"]
     assert main(["train", *options, *short]) == 0
     assert Path("saved/IPLAP-demo/converted/render/last.pt").is_file()
     assert artefacts("converted").items() >= before.items()

@@ -12,7 +12,7 @@ from typing import Any
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import ConfigError
 from talkingface.evaluation.report.main_figures import main_figures
-from talkingface.files import HOST, alive
+from talkingface.weights.lock import is_held
 
 TAIL = 2**16  # bytes at the end of log.jsonl: the last records, however long the training was
 LARGEST = 2**26  # bytes of a JSON file that is read
@@ -106,17 +106,17 @@ def _json(file: Path, problems: list[str]) -> dict[str, Any]:
 def _state(folder: Path, told: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     status = told.get("status")
     if status == "running":
-        return "running" if _works(folder, told) else "stopped"
+        return "running" if _works(folder) else "stopped"
     if status == "finished":
         return "finished"
     return "evaluated" if evaluation else "unknown"
 
 
-def _works(folder: Path, told: Mapping[str, Any]) -> bool:
-    """Whether a process still trains it: the one that said so, where it can be asked; else by the last sign of life."""
-    process = told.get("process")
-    if told.get("host") == HOST and isinstance(process, int) and process > 0:
-        return alive(process)
+def _works(folder: Path) -> bool:
+    """Whether a process trains there: as its lock says, else by the last sign of life."""
+    held = is_held(folder)
+    if held is not None:
+        return held
     times = [file.stat().st_mtime for file in (folder / "log.jsonl", folder / "run.json") if file.is_file()]
     return time.time() - max(times, default=0.0) < SILENT
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 import yaml
 
+from helpers import ROOT
 from talkingface.cli.commands import main
 from talkingface.evaluation.report.run_list import SILENT, list_runs, summary_of
-from talkingface.files import HOST
-from talkingface.weights.runs import RunFolder
+from talkingface.weights.lock import FolderLock
 
 CONFIG = {
     "model_name": "Toy-Model",
@@ -57,25 +59,24 @@ def test_a_run_is_told_with_stage_state_and_main_figures(saved):
     assert list(run.figures.items()) == [("mouth_corr", 0.25), ("ssim", 0.5)]
 
 
-def test_running_and_stopped_are_told_apart(saved):
-    log = [{"stage": "warm", "epoch": 0, "step": 7}]
-    here = saved("here", log, told("running", host=HOST, process=os.getpid()))
-    assert (summary_of(here).state, summary_of(here).progress) == ("running", "warm 7/10 (stage 1 of 2)")
-    assert summary_of(saved("killed", log, told("running", host=HOST, process=2**22 + 5))).state == "stopped"
-    elsewhere = saved("elsewhere", log, told("running", host="another", process=1))
-    assert summary_of(elsewhere).state == "running", "its log has just been written"
+def test_running_and_stopped_are_told_apart_by_the_lock(saved):
+    folder = saved("one", [{"stage": "warm", "epoch": 0, "step": 7}], told("running"))
+    lock = FolderLock.take(folder)
+    assert (summary_of(folder).state, summary_of(folder).progress) == ("running", "warm 7/10 (stage 1 of 2)")
+    asked = "from talkingface.weights.lock import *; print(is_held(Path(sys.argv[1])))"
+    seen = [sys.executable, "-c", f"import sys; {asked}", str(folder)]
+    assert subprocess.run(seen, capture_output=True, text=True, cwd=ROOT).stdout == "True\n", "by another process, too"
+    lock.release()
+    assert summary_of(folder).state == "stopped"
+
+
+def test_without_a_lock_the_last_sign_of_life_counts(saved):
+    folder = saved("one", [{"stage": "warm", "step": 7}], told("running"))
+    assert summary_of(folder).state == "running", "its log has just been written"
     past = time.time() - SILENT - 60
     for name in ("log.jsonl", "run.json"):
-        os.utime(elsewhere / name, (past, past))
-    assert summary_of(elsewhere).state == "stopped"
-
-
-def test_what_a_run_says_of_itself_tells_its_process(saved):
-    folder = saved("one")
-    RunFolder(folder).set_status("running")
-    assert summary_of(folder).state == "running" and RunFolder(folder).status == "running"
-    RunFolder(folder).set_status("finished")
-    assert summary_of(folder).state == "finished"
+        os.utime(folder / name, (past, past))
+    assert summary_of(folder).state == "stopped"
 
 
 def test_broken_folders_are_listed_with_what_is_broken(saved, capsys):
