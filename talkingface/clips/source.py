@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import MediaError, NoFaceError
 from talkingface.faces.detectors import DEFAULT_PLACE, make_provider
 from talkingface.faces.landmark_file import read_landmarks
-from talkingface.faces.track import RIVALS_SHARE, track_faces
+from talkingface.faces.track import RIVALS_SHARE
+from talkingface.faces.zoom import Again, find_track
 from talkingface.media.audio import check_finite, read_audio
 from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
 from talkingface.media.probe import probe
@@ -263,16 +264,14 @@ class Source:
 
     def _find_landmarks(self, provider: LandmarkProvider | None) -> LandmarkTrack:
         wanted = self.landmark_config
-        mode = "static" if self.is_image else "tracking"
-        provider = provider or make_provider(
-            wanted.provider,
-            mode,
-            wanted.min_detection,
-            model_path=wanted.model_path,
-            place=self.place,
-        )
+
+        def make(mode: Literal["static", "tracking"]) -> LandmarkProvider:
+            options = {"model_path": wanted.model_path, "place": self.place}
+            return make_provider(wanted.provider, mode, wanted.min_detection, **options)
+
+        provider = provider or make("static" if self.is_image else "tracking")
         try:
-            track = track_faces(self.frames(), provider, wanted.pick, self._max_gap)
+            track = find_track(Again(self.frames), provider, lambda: make("static"), wanted.pick, self._max_gap)
         except NoFaceError as error:
             raise NoFaceError(f"{self.path}: {error}") from None
         report_rivals(track.rivals, wanted.pick, str(self.path))

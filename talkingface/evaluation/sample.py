@@ -12,6 +12,7 @@ import numpy as np
 
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.faces.regions import region_boxes
+from talkingface.faces.zoom import Again
 from talkingface.media import FPS, VideoReader, read_audio
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class EvalSample:
     def _track(self, path: Path) -> LandmarkTrack:
         if self.tracker is None:
             raise Unavailable("no landmark provider")
-        return self.tracker(path, self._read(path))
+        return self.tracker(path, Again(lambda: self._read(path)))
 
     def _read(self, path: Path, fps: float | None = None) -> Iterator[np.ndarray]:
         key = (path, fps or self.fps)

@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import NoFaceError, TalkingFaceError, Unavailable
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
-from talkingface.faces.track import MAX_FACES, LandmarkTrack, track_faces
+from talkingface.faces.track import MAX_FACES, LandmarkTrack
+from talkingface.faces.zoom import find_track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,9 @@ class Tracker:
             )
 
     def __call__(self, path: Path, frames: Iterable[np.ndarray]) -> LandmarkTrack:
-        """Landmarks of a video, from one pass over its frames (H, W, 3) uint8 RGB; `path` is named in errors.
+        """Landmarks of a video, from its frames (H, W, 3) uint8 RGB; `path` is named in errors.
+
+        Frames that can be read again (`zoom.Again`) are, where the face is too small to be found at once.
 
         Raises:
             NoFaceError: no face in any frame.
@@ -69,7 +72,7 @@ class Tracker:
         fresh = self._given is None and self.settings.mode == "tracking"
         provider = self._make() if fresh else self._provider
         try:
-            return track_faces(frames, provider, pick=self.settings.pick, max_gap=self.settings.max_gap)
+            return find_track(frames, provider, self._closer, self.settings.pick, self.settings.max_gap)
         except NoFaceError as error:
             raise NoFaceError(f"{path}: {error}") from None
 
@@ -85,11 +88,15 @@ class Tracker:
             "mode": self.settings.mode,
         }
 
-    def _make(self) -> LandmarkProvider:
+    def _closer(self) -> LandmarkProvider:
+        """A detector that looks at every frame by itself."""
+        return self._provider if self._given or self.settings.mode == "static" else self._make("static")
+
+    def _make(self, mode: Literal["static", "tracking"] | None = None) -> LandmarkProvider:
         try:
             return make_provider(
                 self.settings.provider,
-                self.settings.mode,
+                mode or self.settings.mode,
                 min_detection=self.settings.min_detection,
                 max_faces=MAX_FACES,
                 model_path=self.settings.model_path,

@@ -86,6 +86,7 @@ class MediaPipeProvider:
     """MediaPipe's face mesh with refined lips, eyes and irises: 478 points, models inside the wheel (up to 0.10.21)."""
 
     name = "mediapipe"
+    short_range = True
     layout: Layout = "mediapipe478"
 
     def __init__(self, settings: DetectorSettings):
@@ -115,6 +116,7 @@ class MediaPipeTasksProvider:
     """MediaPipe's FaceLandmarker task, which newer releases offer in place of the face mesh; needs a `.task` file."""
 
     name = "mediapipe_tasks"
+    short_range = True
     layout: Layout = "mediapipe478"
 
     def __init__(self, settings: DetectorSettings):

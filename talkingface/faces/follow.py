@@ -41,7 +41,7 @@ class Follower:
         if self.pick == "first":
             face = faces[0] if faces else None
         elif self.pick == "largest":
-            face = _largest(faces)
+            face = largest_face(faces)
         else:
             face = self._follow(frame, faces)
         self._note(face, faces)
@@ -52,7 +52,7 @@ class Follower:
         face = None if self._last is None else _nearest(faces, self._last)
         # One face in its place is the same person, or all that a new shot has: whether it is one matters only else.
         if (face is None or len(faces) > 1) and self._begins_anew(frame, faces):
-            face, self._rivals = _largest(faces), len(faces) > 1
+            face, self._rivals = largest_face(faces), len(faces) > 1
         elif face is None and len(faces) == 1 and not self._rivals:
             face = faces[0]  # nobody else has been seen: the same person after a fast move, or who came instead
         self._last, self._gone = (self._last, self._gone + 1) if face is None else (face, 0)
@@ -69,7 +69,7 @@ class Follower:
 
     def _note(self, face: np.ndarray | None, faces: list[np.ndarray]) -> None:
         others = [other for other in faces if other is not face]
-        rival = _largest(others)
+        rival = largest_face(others)
         alike = face is not None and rival is not None and _ALIKE <= _area(rival) / max(_area(face), 1e-9) <= 1 / _ALIKE
         self.alike.append(alike)
         if alike and not self.side:
@@ -88,7 +88,8 @@ def _area(face: np.ndarray) -> float:
     return float(np.prod(np.ptp(face[:, :2], axis=0)))
 
 
-def _largest(faces: list[np.ndarray]) -> np.ndarray | None:
+def largest_face(faces: list[np.ndarray]) -> np.ndarray | None:
+    """The face with the largest box; None without any."""
     return max(faces, key=_area, default=None)
 
 

@@ -50,6 +50,7 @@ class LandmarkProvider(Protocol):
         version: of the package or model; recorded with the landmarks.
         layout: meaning of the points; `box` is the two corners of a box.
 
+    One that misses small faces in large pictures says so by `short_range = True` (see `zoom.py`).
     One that is faster on several frames at once also has `batch`, how many it likes to get, and
     `detect_batch(frames)`, which gives what `detect` gives for each of them.
     """

@@ -17,7 +17,8 @@ from talkingface.errors import DataError, MediaError
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
 from talkingface.faces.landmark_file import read_landmarks
-from talkingface.faces.track import MAX_FACES, RIVALS_SHARE, LandmarkTrack, track_faces
+from talkingface.faces.track import MAX_FACES, RIVALS_SHARE, LandmarkTrack
+from talkingface.faces.zoom import Again, find_track
 from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
 from talkingface.sound.mel import MelConfig, melspectrogram
 from talkingface.sound.shift import move_sound
@@ -151,14 +152,18 @@ class LandmarksStep(Step):
 
     def provider(self) -> Any:
         """The detector: one per process, or a fresh one where it remembers the last frame."""
+        return self._provider(self.params["mode"])
+
+    def _provider(self, mode: str) -> Any:
         p = self.params
-        arguments = (p["provider"], p["mode"], p["min_detection"], MAX_FACES, p["model_path"], self.place)
-        if p["mode"] == "tracking":
+        arguments = (p["provider"], mode, p["min_detection"], MAX_FACES, p["model_path"], self.place)
+        if mode == "tracking":
             return make_provider(*arguments)
         return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))
 
     def _detect(self, ctx: ClipContext) -> LandmarkTrack:
-        return track_faces(ctx.frames(), self.provider(), self.params["pick"], self.params["max_gap"])
+        frames, look_closer = Again(ctx.frames), lambda: self._provider("static")
+        return find_track(frames, self.provider(), look_closer, self.params["pick"], self.params["max_gap"])
 
     def _read(self, ctx: ClipContext, file: Path) -> LandmarkTrack:
         """Landmarks that were brought along; how many frames they must have is known once these are decoded."""
