@@ -14,7 +14,7 @@ from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
 from talkingface.config.layers import to_plain
 from talkingface.demo.corpus import ensure_demo_corpus
-from talkingface.devices import limit_threads, seed_everything
+from talkingface.devices import allow_tf32, limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.faces.detectors import Place
@@ -288,6 +288,7 @@ def _train(
         log.setLevel(logging.ERROR)
     run_folder = _claim(config, fabric, held)
     seed_everything(config.seed, config.reproducibility)
+    allow_tf32(config.tf32)
     spec = get_spec(config.model_name)
     model = spec.model(config.model)
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
@@ -373,6 +374,7 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     """Generate and score the test clips."""
     config = loaded.config
     limit_threads(config.threads)
+    allow_tf32(config.tf32)
     if not clips["test"]:
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
     test = _scorable(config, clips["test"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from talkingface.devices import resolve_inference_precision, resolve_precision
+from talkingface import devices
+from talkingface.devices import limit_threads, resolve_inference_precision, resolve_precision, take_threads_of
 from talkingface.models.iplap.config import IPLAPConfig
 from talkingface.models.wav2lip.config import Wav2LipConfig
 from talkingface.plugin.contract import TalkingFaceModel
@@ -87,3 +89,56 @@ def test_a_model_says_how_precisely_it_draws(monkeypatch, config):
     asked = config.inference.model_copy(update={"precision": "bf16"})
     model.config = config.model_copy(update={"inference": asked})
     assert model.inference_precision == "bf16"
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """What torch is set to, of 4 at the beginning on 4 cores; nobody has fixed their number."""
+    known = [4]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(devices.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: known[-1])
+    monkeypatch.setattr(torch, "set_num_threads", known.append)
+    return known
+
+
+@pytest.mark.parametrize(("busy", "left"), [(0.0, 4), (0.4, 4), (1.0, 3), (2.6, 1), (7.0, 1)])
+def test_threads_leave_busy_cores_to_others(threads, monkeypatch, busy, left):
+    monkeypatch.setattr(devices, "cores_in_use", lambda: busy)
+    limit_threads(None)
+    assert threads[-1] == left
+    limit_threads(2)
+    assert threads[-1] == 2
+
+
+def test_a_number_of_threads_in_the_environment_stays(threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setattr(devices, "cores_in_use", lambda: 3.0)
+    limit_threads(None)
+    take_threads_of(2, None)
+    assert threads == [4]
+
+
+def test_a_resumed_run_takes_its_own_number_of_threads_unless_asked(threads):
+    take_threads_of(None, None)
+    take_threads_of(-7, None)
+    take_threads_of(2, 3)
+    assert threads == [4]
+    take_threads_of(1, None)
+    take_threads_of(64, None)
+    assert threads[-2:] == [1, 4]
+
+
+def test_own_work_does_not_count_as_that_of_others(monkeypatch, tmp_path):
+    ticks = devices.os.sysconf("SC_CLK_TCK") if hasattr(devices.os, "sysconf") else 100
+    file = tmp_path / "stat"
+    file.write_text(f"cpu  {3 * ticks} {ticks} {ticks} {90 * ticks} {ticks} 0 0 {ticks} 0 0\ncpu0 1 2 3\n")
+    monkeypatch.setattr(devices, "_STAT", file)
+    assert devices._busy_seconds() == 6
+    clocks = {"monotonic": [0.0, 2.0], "process_time": [5.0, 6.5]}
+    clock = SimpleNamespace(sleep=lambda _: None, **{name: iter(values).__next__ for name, values in clocks.items()})
+    monkeypatch.setattr(devices, "time", clock)
+    monkeypatch.setattr(devices, "_busy_seconds", iter([10.0, 13.5]).__next__)
+    assert devices.cores_in_use(0.0) == 1.0
+    monkeypatch.setattr(devices, "_STAT", tmp_path / "absent")
+    assert devices.cores_in_use(0.0) == 0.0

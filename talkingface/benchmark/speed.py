@@ -17,7 +17,7 @@ from talkingface.benchmark.metrics import metric_speed
 from talkingface.benchmark.timing import best, rate
 from talkingface.clips.layouts import make_layout
 from talkingface.clips.source import Audio, Source
-from talkingface.devices import has_fast_bf16, resolve_device, seed_everything
+from talkingface.devices import allow_tf32, has_fast_bf16, resolve_device, seed_everything
 from talkingface.faces.detectors import Place
 from talkingface.media import samples_of
 from talkingface.pipeline import Pipeline
@@ -52,6 +52,7 @@ def measure(loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = 
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
     clips = prepare(loaded)
     seed_everything(config.seed, config.reproducibility)
+    allow_tf32(config.tf32)
     figures: dict[str, Any] = {"hardware": hardware(config)}
     if "preprocessing" in only:
         figures["preprocessing frames/s"] = preprocessing(config, clips)

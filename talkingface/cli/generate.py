@@ -10,13 +10,14 @@ from talkingface.cli.configuration import MODEL
 
 def generate(arguments: Arguments) -> None:
     """Make the video with the weights of a run, or with the imported published ones."""
-    from talkingface.devices import limit_threads
+    from talkingface.devices import allow_tf32, limit_threads
     from talkingface.pipeline import Pipeline
 
     overrides = {key: value for key, value in arguments.overrides.items() if key != "log_level"}
     device = str(overrides.pop("device", "auto"))
     pipeline = Pipeline.from_checkpoint(arguments["model"], arguments["checkpoint"], device, overrides)
     limit_threads(overrides.get("threads"))  # checked with the other keys
+    allow_tf32(overrides.get("tf32"))
     output = pipeline(
         arguments["source"],
         arguments["audio"],

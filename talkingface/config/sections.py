@@ -269,6 +269,8 @@ class Config(Section):
     precision: Precision = "32"
     num_workers: int | None = Field(None, ge=0)
     reproducibility: bool = True
+    compile: Literal["none", "default", "reduce-overhead"] = "none"
+    tf32: bool | None = None
     threads: int | None = Field(None, gt=0)
     distributed: DistributedConfig = DistributedConfig()
 

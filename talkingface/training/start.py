@@ -12,6 +12,7 @@ from pathlib import Path
 
 from talkingface.config.sections import Config, StageConfig
 from talkingface.config.stages import Origin
+from talkingface.devices import take_threads_of
 from talkingface.errors import CheckpointError
 from talkingface.plugin.contract import Plan, TalkingFaceModel
 from talkingface.training.rng import isolated_rng, restore_rng, seed_of
@@ -96,6 +97,7 @@ class StageStart:
             checkpoint.load_networks(self.model, kept, path)
         if before.rng is not None:
             restore_rng(before.rng)
+            take_threads_of(before.threads, self.config.threads)
 
     def _take(self, origin: Origin) -> None:
         """Load what one entry of `init_from` names."""

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
-from talkingface.devices import resolve_device, resolve_precision
+from talkingface.devices import begin_compiled_step, compiled, resolve_device, resolve_precision, take_threads_of
 from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, first_line
 from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
@@ -215,7 +215,8 @@ class StageLoop:
         for name in self.plan.trains:
             network = getattr(self.model, name).requires_grad_(True).train()
             self.networks[name] = network
-            wrapped, optimizer = self.fabric.setup(network, make_optimizer(network, self.stage.optim[name]))
+            fast = compiled(network, self.config.compile, self.fabric.device)
+            wrapped, optimizer = self.fabric.setup(fast, make_optimizer(network, self.stage.optim[name]))
             self.optimizers[name] = optimizer
             setattr(self.model, name, wrapped)
             if self.stage.optim[name].ema:
@@ -294,6 +295,8 @@ class StageLoop:
         last = self.step % k == k - 1
         if self.step % k == 0:
             self.accumulated.clear()
+            if self.config.compile == "reduce-overhead":
+                begin_compiled_step()
         with ExitStack() as unsynchronised:
             for name in self.networks if not last else ():
                 unsynchronised.enter_context(self.fabric.no_backward_sync(getattr(self.model, name)))
@@ -399,6 +402,7 @@ class StageLoop:
                 gradients=gradients,
                 precision=self.fabric.strategy.precision.state_dict(),
                 rng=rng_state(),
+                threads=torch.get_num_threads(),
             ),
         )
 
@@ -442,4 +446,5 @@ class StageLoop:
         self.epoch, self.step, self.batch_in_epoch = state.epoch, state.step, state.batch_in_epoch
         self.best.values, self.best.waited = dict(state.best), state.waited
         restore_rng(state.rng)
+        take_threads_of(state.threads, self.config.threads)
         log.info("stage %s: resumed at step %d of %d", self.stage.name, self.step, self.data.total_steps)

@@ -54,6 +54,7 @@ class CheckpointContent:
         gradients: network -> parameter -> gradient, where batches are being accumulated.
         precision: state of the gradient scaler.
         rng: state of every global random source.
+        threads: of torch on the CPU; another number adds in another order.
     """
 
     model: str
@@ -73,6 +74,7 @@ class CheckpointContent:
     gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     precision: dict[str, Any] = field(default_factory=dict)
     rng: dict[str, Any] | None = None
+    threads: int | None = None
 
     @classmethod
     def recognise(cls, data: Any) -> CheckpointContent | None:
