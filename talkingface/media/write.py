@@ -15,6 +15,7 @@ from talkingface.errors import OutputError
 from talkingface.files import atomic_output, output_error
 from talkingface.media.info import FPS, SAMPLE_RATE, logger
 from talkingface.media.pixels import ROUNDING_FLAGS, is_high_definition
+from talkingface.packages import install
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # in order of preference; PyAV's wheels carry the first
@@ -270,4 +271,6 @@ def choose_encoder() -> str:
                 if name == "mpeg4":
                     logger.warning("this PyAV build has no H.264 encoder; videos are written as MPEG-4 part 2")
                 return name
-    raise OutputError("this PyAV build has no video encoder (libx264, libopenh264, mpeg4); pip install --upgrade av")
+    raise OutputError(
+        f"this PyAV build has no video encoder (libx264, libopenh264, mpeg4); run: {install('--force-reinstall', 'av')}"
+    )

@@ -24,6 +24,7 @@ from talkingface.clips.meta import FORMAT, read_meta
 from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
 from talkingface.files import output_error
 from talkingface.media import frame_count
+from talkingface.packages import import_failure
 from talkingface.preprocess.artefacts import clean, has_files, run_step, scratch_folder, write_meta
 from talkingface.preprocess.at_work import MOST_DEATHS, at_work, deaths, forget
 from talkingface.preprocess.imported import complete_orphan, is_orphan, orphan_outcome
@@ -122,6 +123,8 @@ def prepare_clip(item: ClipItem, job: Job) -> Outcome:
     except TalkingFaceError as error:
         return _give_up(item, job, folder, str(error))
     except Exception as error:
+        if reason := import_failure(error):
+            return Outcome(item.clip_id, ABORT, reason)
         log.debug("%s failed", item.clip_id, exc_info=True)
         return _give_up(item, job, folder, f"{type(error).__name__}: {error}")
     finally:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.files import write_text
+from talkingface.packages import install
 from talkingface.stored.jsons import parse_json
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RunLog:
             try:
                 from talkingface.training.tensorboard_log import TensorBoardLog
             except ImportError:
-                log.warning("tensorboard is not installed: no TensorBoard files (pip install tensorboard)")
+                log.warning("tensorboard is not installed: no TensorBoard files (%s)", install("tensorboard"))
             else:
                 self._sinks.append(TensorBoardLog(self.run.path / "tensorboard" / part, step))
         if self.config.log_wandb:
@@ -62,7 +63,7 @@ class RunLog:
         try:
             from talkingface.training.wandb_log import WandbLog
         except ImportError:
-            log.warning("log_wandb is on but wandb is not installed (pip install wandb); going on without")
+            log.warning("log_wandb is on but wandb is not installed (%s); going on without", install("wandb"))
             return
         try:
             self._sinks.append(WandbLog(self.run.path, self.config, part))

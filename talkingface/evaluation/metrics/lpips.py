@@ -31,6 +31,7 @@ from talkingface.faces.regions import crop
 from talkingface.networks.lpips import LPIPS as Network
 from talkingface.networks.lpips import SMALLEST
 from talkingface.networks.precision import judging, precision_on
+from talkingface.packages import install
 
 CROP_SIDE = {"face": 256, "mouth": 128}
 """Pixels a side to which crops are resized."""
@@ -106,7 +107,7 @@ class LPIPS(Metric):
             path = Path(*folders[:1]) / "functional" / "image" / "lpips_models" / f"{net}.pth"
         digest = hash_of(path)
         if digest is None:
-            raise Unavailable(f"linear layers of LPIPS not found: {path} (pip install torchmetrics, or lpips_linear)")
+            raise Unavailable(f"linear layers of LPIPS not found: {path} ({install('torchmetrics')}, or lpips_linear)")
         return Weights(path, {"file": path.name, "sha256": digest})
 
     def _distances(self, pairs: Sequence[Pair | None]) -> list[float]:
