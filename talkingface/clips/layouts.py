@@ -370,15 +370,22 @@ class MEADLayout(Layout):
         level, _, number = rest.rpartition("_")
         in_tree = all((person, view, emotion, level, number)) and "/" not in f"{view}{emotion}{level}{number}"
         if in_tree and cut is None:
-            return self._from_tree(root / person / "video" / view / emotion / level / f"{number}.mp4", root)
+            below = Path(view, emotion, level, f"{number}.mp4")
+            places = [root / person / folder / below for folder in ("video", f"{person}/video", "video/video")]
+            return self._from_tree(_first_there(places), root)
         # A name of neither form is a clip that is not there, which preprocessing reports like any other.
         return _clip_item(self, clip_id, cut or root / f"{clip_id}.mp4")
 
     def scan(self, root: Path) -> list[ClipItem]:
         """All clips of the chosen views, or the clips cut already when there is no such tree."""
-        videos = sorted(path for view in self.views for path in root.glob(f"*/video/{view}/*/*/*.mp4"))
-        if videos:
-            return [self._from_tree(path, root) for path in videos]
+        # Archives that were unpacked into a folder of their own name lie a level deeper.
+        items: dict[str, ClipItem] = {}
+        for depth in ("*/video", "*/*/video"):
+            for path in sorted(path for view in self.views for path in root.glob(f"{depth}/{view}/*/*/*.mp4")):
+                item = self._from_tree(path, root)
+                items.setdefault(item.clip_id, item)
+        if items:
+            return list(items.values())
         cut = sorted([*root.glob("*.mp4"), *root.glob("*/*.mp4")])
         return [_clip_item(self, _name(path, root), path) for path in cut]
 
@@ -401,8 +408,9 @@ class MEADLayout(Layout):
         return self._folders[root]
 
     def _from_tree(self, video: Path, root: Path) -> ClipItem:
-        person, _, view, emotion, level, _ = video.relative_to(root).parts
-        sound = root / person / "audio" / emotion / level / video.with_suffix(".m4a").name
+        person, *_, view, emotion, level, _ = video.relative_to(root).parts
+        below = Path(emotion, level, video.with_suffix(".m4a").name)
+        sound = _first_there([root / person / folder / below for folder in ("audio", f"{person}/audio", "audio/audio")])
         clip_id = printable(f"{person}/{view}_{emotion}_{level}_{video.stem}")
         sound = sound if os.path.exists(sound) else sound_beside(video)
         return ClipItem(clip_id, video, self.speaker(clip_id), sound, landmarks_beside(video))

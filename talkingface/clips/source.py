@@ -16,8 +16,10 @@ from talkingface.errors import MediaError, NoFaceError
 from talkingface.faces.detectors import DEFAULT_PLACE, make_provider
 from talkingface.faces.landmark_file import read_landmarks
 from talkingface.faces.track import RIVALS_SHARE
+from talkingface.faces.turned import MOST as MOST_TURNED
+from talkingface.faces.turned import turn_of
 from talkingface.faces.zoom import Again, find_track
-from talkingface.media.audio import check_finite, read_audio
+from talkingface.media.audio import check_finite, other_tracks, read_audio
 from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
 from talkingface.media.probe import probe
 from talkingface.media.read import VideoReader, count_frames
@@ -68,7 +70,7 @@ class Audio:
         """
         audio = cls(read_audio(path), SAMPLE_RATE, Path(path))
         if audio.is_silent and not allow_silence:
-            raise MediaError(f"{path}: the sound track is silent; give a recording of speech")
+            raise MediaError(f"{path}: the sound track{other_tracks(path)} is silent; give a recording of speech")
         return audio
 
     @property
@@ -275,7 +277,22 @@ class Source:
         except NoFaceError as error:
             raise NoFaceError(f"{self.path}: {error}") from None
         report_rivals(track.rivals, wanted.pick, str(self.path))
+        if track.layout == "mediapipe478":
+            self._report_turn(track, provider if self.is_image else make("static"))
         return track
+
+    def _report_turn(self, track: LandmarkTrack, detector: LandmarkProvider) -> None:
+        """Say in one line that the face lies on its side or stands on its head, judged by one frame."""
+        found = np.flatnonzero(track.found)
+        index = int(found[len(found) // 2])
+        degrees = turn_of(track, index, self.read([index])[0], detector)
+        if abs(degrees) > MOST_TURNED:
+            log.warning(
+                "%s: the face is turned by about %d degrees, so the mouth will be drawn in a wrong place; turn the"
+                " video upright first",
+                self.path,
+                abs(degrees),
+            )
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("talkingface")
 
 EXAMPLES = 3
+LEAST_LENGTH = 0.5  # of the real video: figures of a shorter one would stand beside whole clips as if it were one
 SAME_SOUND = 0.6
 """Correlation of two loudness curves from which on two tracks are taken for the same speech; a copy has about 1."""
 
@@ -229,6 +230,9 @@ class FolderEvaluator(Evaluator):
         """Decode both videos to their ends, and find the faces and the sound that any of the metrics needs."""
         for _ in sample.pairs():
             pass
+        made, real = sample.lengths or (0, 0)
+        if made < LEAST_LENGTH * real:
+            raise DataError(f"{sample.generated}: {made} frames, but the real video has {real}: too short to be scored")
         sample.notes += _rate_note(sample)
         listening = [metric.name for metric in metrics if metric.needs_sound]
         if listening:

@@ -178,6 +178,20 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     return samples
 
 
+def other_tracks(path: str | Path) -> str:
+    """Which of several sound tracks was taken and what the others are, for messages; empty where there is one."""
+    with open_media(path) as container:
+        chosen = audio_stream(container)
+        tracks = {number: track for number, track in enumerate(container.streams.audio, start=1)}
+        others = [
+            " ".join(filter(None, (f"{number}", track.metadata.get("language"), track.metadata.get("title"))))
+            for number, track in tracks.items()
+            if track is not chosen
+        ]
+        own = next((number for number, track in tracks.items() if track is chosen), 0)
+    return f" {own} (there are others: {', '.join(others)})" if others else ""
+
+
 def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
     """Write a mono waveform as 16-bit PCM; the file appears complete or not at all.
 

@@ -93,6 +93,22 @@ def test_mead_takes_the_front_view_with_its_sound_and_holds_out_speakers(tmp_pat
     assert sum(map(len, found)) == 8 and sum(map(len, speakers)) == 4
 
 
+def test_mead_archives_may_lie_in_a_folder_of_their_own_name(tmp_path):
+    for person, deeper in (("M003", ""), ("W011", "W011/"), ("M005", "")):
+        video = "video/video" if person == "M005" else f"{deeper}video"
+        audio = "audio/audio" if person == "M005" else f"{deeper}audio"
+        touch(tmp_path, f"{person}/{video}/front/angry/level_2/001.mp4", f"{person}/{audio}/angry/level_2/001.m4a")
+    touch(tmp_path, "M003/video/video/front/angry/level_2/001.mp4")
+    settings = config(tmp_path, "mead")
+    layout, root = make_layout(settings), tmp_path / "data"
+    items = {item.clip_id: item for item in layout.find(settings)}
+    assert sorted(items) == [f"{person}/front_angry_level_2_001" for person in ("M003", "M005", "W011")]
+    assert items["M003/front_angry_level_2_001"].video == root / "M003/video/front/angry/level_2/001.mp4"
+    assert items["W011/front_angry_level_2_001"].audio == root / "W011/W011/audio/angry/level_2/001.m4a"
+    for name, item in items.items():
+        assert item.audio.exists() and layout.item(root, name) == item
+
+
 ACTORS = ("M003", "M005", "M009", "M012", "W009", "W011")
 CUT = [f"mead/{person}-{number:03d}" for person in ACTORS for number in range(1, 4)]
 

@@ -13,6 +13,7 @@ from talkingface.config.sections import LandmarkConfig
 from talkingface.errors import DataError, MediaError
 from talkingface.faces.detectors import Place
 from talkingface.faces.landmark_file import write_landmarks
+from talkingface.faces.mesh import CHIN, FOREHEAD
 from talkingface.faces.track import LandmarkTrack
 from talkingface.pipeline import Pipeline
 
@@ -197,6 +198,21 @@ def test_two_people_are_said_in_one_line(film, caplog):
     video.landmark_config = LandmarkConfig(pick="largest")
     video.landmarks(_Two())
     assert "--preprocess.landmarks.pick=tracked stays with one of them" in caplog.text
+
+
+class _Lying(_Provider):
+    layout = "mediapipe478"
+
+    def detect(self, frame):
+        points = np.random.default_rng(0).uniform(20, 40, (478, 2)).astype(np.float32)
+        points[FOREHEAD], points[CHIN] = (50, 32), (14, 32)
+        return [points]
+
+
+def test_a_face_that_lies_is_said_in_one_line(film, caplog, monkeypatch):
+    monkeypatch.setattr(source, "make_provider", lambda *_, **__: _Lying())
+    Source.from_path(film).landmarks()
+    assert "the face is turned by about 90 degrees" in caplog.text and "turn the video upright first" in caplog.text
 
 
 def test_landmarks_of_a_clip_come_from_its_folder(film):

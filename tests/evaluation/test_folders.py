@@ -326,3 +326,14 @@ def test_a_face_is_searched_once_in_a_file_found_or_not(tmp_path):
         with pytest.raises(NoFaceError, match=r"b\.mp4: no face found in any of 2 frames"):
             cache(tmp_path / "b.mp4", iter(blank))
     assert ToyProvider.calls == 5
+
+
+def test_a_film_of_a_few_frames_does_not_stand_beside_whole_clips(tmp_path):
+    for folder in ("made", "real"):
+        (tmp_path / folder).mkdir()
+    for name, count in (("whole", FRAMES), ("stub", 1), ("most", 20)):
+        film(tmp_path / "real" / f"{name}.mp4", mouth(1))
+        film(tmp_path / "made" / f"{name}.mp4", mouth(1)[:count])
+    assert evaluate(tmp_path, metrics="[PSNR]") == 0
+    assert "1 frames, but the real video has 30: too short to be scored" in reasons(tmp_path)["generated", "stub"]
+    assert not {("generated", "whole"), ("generated", "most")} & reasons(tmp_path).keys()

@@ -8,21 +8,33 @@ import pytest
 
 from helpers.media_files import click, write_sound, write_video
 from talkingface import media
+from talkingface.clips.source import Audio
 from talkingface.errors import MediaError
 
 
-def test_the_sound_track_marked_as_default_is_taken(tmp_path):
-    path = tmp_path / "a.mkv"
+def two_tracks(path, levels, default):
+    """A file with two sound tracks of these levels, of which one is marked as default."""
     with av.open(str(path), "w") as container:
-        tracks = [container.add_stream("aac", rate=16000, layout="mono") for _ in range(2)]
-        tracks[1].disposition = av.stream.Disposition.default
-        tracks[0].disposition = av.stream.Disposition(0)
-        for track, level in zip(tracks, (0.0, 0.5), strict=True):
+        tracks = [container.add_stream("aac", rate=16000, layout="mono") for _ in levels]
+        tracks[0].metadata["language"] = "fre"
+        for number, (track, level) in enumerate(zip(tracks, levels, strict=True)):
+            track.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
             samples = (level * np.sin(np.arange(16000) * 0.3)).astype(np.float32)[None]
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
             frame.sample_rate = 16000
             container.mux([*track.encode(frame), *track.encode(None)])
+    return path
+
+
+def test_the_sound_track_marked_as_default_is_taken(tmp_path):
+    path = two_tracks(tmp_path / "a.mkv", (0.0, 0.5), 1)
     assert np.abs(media.read_audio(path)).max() > 0.4
+
+
+def test_a_silent_track_names_the_others(tmp_path):
+    path = two_tracks(tmp_path / "a.mkv", (0.5, 0.0), 1)
+    with pytest.raises(MediaError, match=r"the sound track 2 \(there are others: 1 fre\) is silent; give a recording"):
+        Audio.load(path)
 
 
 def test_a_voice_in_antiphase_is_heard(tmp_path, caplog):
