@@ -17,8 +17,9 @@ def two_tracks(path, levels, default):
     with av.open(str(path), "w") as container:
         tracks = [container.add_stream("aac", rate=16000, layout="mono") for _ in levels]
         tracks[0].metadata["language"] = "fre"
-        for number, (track, level) in enumerate(zip(tracks, levels, strict=True)):
+        for number, track in enumerate(tracks):
             track.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+        for track, level in zip(tracks, levels, strict=True):
             samples = (level * np.sin(np.arange(16000) * 0.3)).astype(np.float32)[None]
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
             frame.sample_rate = 16000
