@@ -18,6 +18,8 @@ VECTORS = Path(__file__).parent / "parity" / "vectors"
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--cases", type=int, default=300, help="damaged files that tests/fuzz tries")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="the first of their seeds")
     parser.addoption(
         "--vectors",
         default=None,

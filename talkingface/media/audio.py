@@ -24,6 +24,10 @@ _MOST_SILENCE_SECONDS = 600.0
 _CANCELLED = 10 ** (-20 / 20)
 
 
+# Beyond these, minutes pass over the filter between the rates, or a few samples become hours.
+_LOWEST_RATE, _HIGHEST_RATE = 1000, 12_000_000  # Hz
+
+
 class AudioCollector:
     """Gathers the decoded frames of one sound track as float32 at one rate; 64 kB per second and channel at 16 kHz.
 
@@ -72,6 +76,11 @@ class AudioCollector:
         # Mono is averaged by hand: swresample sums floats to mono with a gain of 3 dB. More than two channels go
         # through its stereo mix, where the centre, which carries the dialogue, keeps its level.
         layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+        if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
+            raise MediaError(
+                f"{self.name}: its sound has {frame.sample_rate} samples per second, which no recording has; export the"
+                " file again"
+            )
         if self._resampler is None:
             self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
         try:

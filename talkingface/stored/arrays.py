@@ -25,7 +25,7 @@ from talkingface.stored.regular import REMEDY, size_of
 _FREE_BYTES = 32 * 2**20  # of content, whatever the size of the file
 _MOST_PER_BYTE = 50  # of content beyond that, for every byte of the file
 
-_BROKEN = (
+BROKEN = (
     OSError,
     EOFError,
     ValueError,
@@ -42,6 +42,7 @@ _BROKEN = (
     zlib.error,
     BadZipFile,
 )
+"""What readers of numpy's files raise at damaged ones."""
 
 
 class Wanted(NamedTuple):
@@ -80,7 +81,7 @@ def npy_header(path: str | os.PathLike[str], wanted: Wanted) -> Header:
     try:
         with open(path, "rb") as stream:
             return _checked(stream, size, wanted, {})
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unreadable(path, error) from None
 
 
@@ -100,7 +101,7 @@ def read_npy(path: str | os.PathLike[str], wanted: Wanted, finite: bool = True) 
         with open(path, "rb") as stream:
             header = _checked(stream, size, wanted, {})
             array = _array(stream, header)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unreadable(path, error) from None
     if finite and header.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError(f"{path}: holds numbers that are not finite; {REMEDY}")
@@ -141,7 +142,7 @@ def read_npz(
         with ZipFile(path) as archive:
             members = _members(archive, wanted, optional, size)
             return {name: _member(archive, info, name, wanted[name], lengths) for name, info in members.items()}
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unreadable(path, error) from None
 
 
@@ -164,7 +165,7 @@ def _member(archive: ZipFile, info: ZipInfo, name: str, wanted: Wanted, lengths:
     try:
         with archive.open(info) as stream:
             return _array(stream, _checked(stream, info.file_size, wanted, lengths))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(f"'{name}': {_reason(error)}") from None
 
 
@@ -172,7 +173,7 @@ def _checked(stream: IO[bytes], size: int, wanted: Wanted, lengths: dict[str, in
     """Read the header of an array of `size` bytes in all, and see that it is what is wanted.
 
     Raises:
-        ValueError: it is not, or any other of `_BROKEN`.
+        ValueError: it is not, or any other of `BROKEN`.
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

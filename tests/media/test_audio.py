@@ -50,3 +50,10 @@ def test_time_stamps_cannot_ask_for_more_silence_than_the_sound_justifies(tmp_pa
     path = write_video(tmp_path / "a.mkv", [0.0, 0.04], audio=sound, audio_start=5e6)
     with pytest.raises(MediaError, match=r"a\.mkv: its time stamps ask for 5000000 s of silence beside 1 s of sound"):
         media.read_audio(path)
+
+
+@pytest.mark.parametrize("rate", [10, 989_871_744])
+def test_a_rate_that_no_recording_has_is_refused_at_once(tmp_path, rate):
+    media.write_wav(tmp_path / "a.wav", np.zeros(16000, np.float32), rate)
+    with pytest.raises(MediaError, match=rf"a\.wav: its sound has {rate} samples per second"):
+        media.read_audio(tmp_path / "a.wav")

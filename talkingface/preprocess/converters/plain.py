@@ -17,25 +17,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from talkingface.errors import DataError
-from talkingface.stored.arrays import Wanted, read_npy
+from talkingface.stored.arrays import BROKEN, Wanted, read_npy
 from talkingface.stored.regular import read_bytes
 
 MOST_BYTES = 2**28
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    ValueError,
-    EOFError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ImportError,
-    MemoryError,
-    OverflowError,
-    RecursionError,
-    NotImplementedError,
-)
+_UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, *BROKEN)
 
 
 def load_plain(path: str | Path) -> Any:
