@@ -25,7 +25,16 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of a PNG picture, None where the data are none."""
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
+    """Height and width of a whole PNG picture, None where the data are none.
+
+    Every part must be as long as it says: OpenCV makes room for parts of any length before it reads them.
+    """
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
         return None
-    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    place = 8
+    while place + 12 <= len(data):
+        kind = data[place + 4 : place + 8]
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        if kind == b"IEND" and place <= len(data):
+            return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    return None

@@ -46,6 +46,8 @@ def test_the_size_of_a_jpeg_is_read_from_its_header(options):
     assert jpeg_size(data) == (30, 50)
     assert all(jpeg_size(data[:cut]) in (None, (30, 50)) for cut in range(len(data)))
     png = cv2.imencode(".png", np.zeros((30, 50, 3), np.uint8))[1].tobytes()
+    assert all(png_size(png[:cut]) is None for cut in range(len(png)))
+    assert png_size(png[:8] + b"\xb2" + png[9:]) is None, "a part that is longer than the file"
     assert (jpeg_size(png), png_size(png), png_size(data), png_size(png[:20])) == (None, (30, 50), None, None)
 
 
