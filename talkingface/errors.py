@@ -72,6 +72,18 @@ def unknown(what: str, name: str, names: Iterable[str], candidates: Iterable[str
     return f"unknown {what} '{name}'{hint} (known: {', '.join(sorted(names))})"
 
 
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def printable(text: str) -> str:
+    r"""A text as a terminal may show it: what would steer it, or turn its writing round, is written as `\x1b`.
+
+    Names of files, clips and networks are somebody else's; one of them may clear the screen or rewrite a line. Line
+    ends and tabs stay.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 _NO_MEMORY = (
     "DefaultCPUAllocator",
     "allocate memory",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from talkingface.errors import OutputError
 
@@ -32,8 +35,36 @@ def output_error(path: Path, error: OSError) -> OutputError:
         errno.EEXIST: "a part of this path is a file, not a folder; choose another folder",
         errno.EISDIR: "this is a folder; give a file name",
     }
-    reason = advice.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
+    number = errno.ENOSPC if _is_short_write(error) else error.errno or 0
+    reason = advice.get(number, f"{error.strerror or error}; choose another folder")
     return OutputError(f"{path}: cannot be written, {reason}")
+
+
+def _is_short_write(error: OSError) -> bool:
+    """Whether numpy says so of an array: on a full disk it gives no error number."""
+    return error.errno is None and " requested and " in str(error)
+
+
+# What would befall every file in this place.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+def is_unwritable(error: OSError) -> bool:
+    """Whether the next file fails as well: the disk is full, the folder read-only or forbidden."""
+    return error.errno in _UNWRITABLE or _is_short_write(error)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, for a file that is written in place: errors of the system name it.
+
+    Raises:
+        OutputError: it cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 @contextmanager
@@ -162,3 +193,26 @@ def file_sha256(path: str | Path) -> str:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV. Text that a spreadsheet would carry out, a clip named `=cmd()` say, gets a `'` in front.
+
+    Numbers stay as they are, negative ones too.
+    """
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\\r")  # the writer would leave it bare, and readers end the line there
+    if not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(value)
+    except ValueError:
+        return f"'{text}"
+    return text

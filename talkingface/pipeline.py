@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig
 from talkingface.devices import keep_freed_memory, resolve_device
-from talkingface.errors import CheckpointError, DataError, OutputError
+from talkingface.errors import CheckpointError, DataError, OutputError, printable
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, VideoWriter, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
@@ -159,7 +159,7 @@ class Pipeline:
             keep_freed_memory()
         self._set_provider(source)
         frames = self.model.generate(source, audio)
-        bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=output.name, disable=not progress)
+        bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=printable(output.name), disable=not progress)
         heard = sound or audio
         sides = {"fps": source.fps, "audio": heard.samples, "sample_rate": heard.sample_rate}
         try:

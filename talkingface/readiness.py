@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.config.yaml_files import read_yaml
-from talkingface.errors import ConfigError, DataError, Unavailable
+from talkingface.errors import ConfigError, DataError, Unavailable, closest
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.files import check_can_be_made
 from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.configuration import LoadedConfig, from_plain
+from talkingface.plugin.metrics import metric_class
 from talkingface.plugin.registry import get_spec
 from talkingface.training.start import StageStart, is_given
 from talkingface.weights import checkpoint
@@ -51,6 +52,7 @@ def check_training(config: Config, afterwards: bool) -> None:
         DataError: a metric cannot be computed here, and `evaluation.strict` is on.
         OutputError: a folder cannot be written.
     """
+    check_monitors(config)
     run = RunFolder.open(config)
     changed_settings(run, config)
     check_can_be_made(run.path)
@@ -60,6 +62,24 @@ def check_training(config: Config, afterwards: bool) -> None:
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
     check_origins(config, model, run)
     check_metrics(config, afterwards)
+
+
+def check_monitors(config: Config) -> None:
+    """Refuse a stage that waits for a figure which none of the metrics has.
+
+    Raises:
+        ConfigError: with the figures that there are.
+    """
+    if get_spec(config.model_name).evaluator is not None:
+        return  # it has figures of its own
+    known = {figure for name in config.metrics or () for figure in metric_class(name).figures}
+    for stage in config.stages:
+        kind, _, figure = stage.monitor.partition("/")
+        if kind == "eval" and figure not in known:
+            raise ConfigError(
+                f"stage '{stage.name}': monitor '{stage.monitor}' is a figure of none of the metrics; there are"
+                f" {', '.join(sorted(known)) or 'none'}{closest(figure, known)}"
+            )
 
 
 def changed_settings(run: RunFolder, config: Config) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from talkingface import files
@@ -69,3 +73,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="a part of this path is a file"), atomic_output(tmp_path / "file" / "a.txt"):
         pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("count", [10, 10**6])
+def test_an_array_that_does_not_fit_on_the_disk_is_a_full_disk(count):
+    full = Path("/dev/full")
+    with pytest.raises(OutputError, match="/dev/full: cannot be written, the disk is full"), files.writing(full):
+        try:
+            with full.open("wb") as stream:
+                np.save(stream, np.zeros(count))
+        except OSError as error:
+            assert files.is_unwritable(error)
+            raise
+
+
+def test_a_cell_that_a_spreadsheet_would_carry_out_is_text():
+    names = ["=1+1", "+1-cmd", "-x", "@sum", "\ttab", "\rreturn", "-1.5", "+2", "plain", 7, -0.5, None]
+    (row,) = csv.reader(io.StringIO(files.csv_text([names]), newline=""))
+    assert row[:6] == ["'=1+1", "'+1-cmd", "'-x", "'@sum", "'\ttab", "'\\rreturn"]
+    assert row[6:] == ["-1.5", "+2", "plain", "7", "-0.5", ""]

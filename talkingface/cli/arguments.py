@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,7 +136,10 @@ def _read(tokens: list[str], command: Command, out: Arguments) -> None:
 
 def _converted(option: Option, text: str) -> Any:
     try:
-        return option.type(home(text))
+        value = option.type(home(text))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
         what = {int: "a whole number", float: "a number"}.get(option.type, option.type.__name__)
         raise ConfigError(f"command line: --{option.name} must be {what}, got '{text}'") from None

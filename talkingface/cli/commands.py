@@ -27,7 +27,7 @@ from talkingface.cli.generate import GENERATE
 from talkingface.cli.names import LIST
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
 from talkingface.cli.weights import IMPORT, WEIGHTS
-from talkingface.errors import TalkingFaceError, out_of_memory
+from talkingface.errors import TalkingFaceError, out_of_memory, printable
 from talkingface.packages import import_failure
 from talkingface.version import __version__
 
@@ -62,17 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_any_name()
     before = _end_as_by_ctrl_c()
     try:
-        if argv == ["--version"]:
-            print(f"talkingface {__version__}")
-            return 0
-        arguments = parse(argv, COMMANDS, DEFAULT)
-        if arguments["help"] or not argv:
-            print(help_text(argv[0] if argv and not argv[0].startswith("-") else None))
-            return 0
-        _set_up_logging(str(arguments.overrides.get("log_level", "info")))
-        return COMMANDS[arguments.command].run(arguments) or 0
+        with contextlib.redirect_stdout(_Shown(sys.stdout)):
+            return _run(argv)
     except TalkingFaceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         kept, number = COMMANDS[_command(argv)].kept, getattr(interrupt, "signal", signal.SIGINT)
@@ -91,11 +84,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, OSError) or error.errno is None:
             raise
         what = f"{error.filename}: " if error.filename else ""
-        print(f"error: {what}{os.strerror(error.errno)}", file=sys.stderr)
+        print(f"error: {printable(what)}{os.strerror(error.errno)}", file=sys.stderr)
         return 2
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _run(argv: Sequence[str]) -> int:
+    if argv == ["--version"]:
+        print(f"talkingface {__version__}")
+        return 0
+    arguments = parse(argv, COMMANDS, DEFAULT)
+    if arguments["help"] or not argv:
+        print(help_text(argv[0] if argv and not argv[0].startswith("-") else None))
+        return 0
+    _set_up_logging(str(arguments.overrides.get("log_level", "info")))
+    code = COMMANDS[arguments.command].run(arguments) or 0
+    sys.stdout.flush()  # what waits there may not fit on the disk
+    return code
+
+
+class _Shown:
+    """Standard output on which names cannot steer the terminal; in all else it is the stream that it stands for."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, with escapes for what would not be seen."""
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _ShownLines(logging.Formatter):
+    """Log lines in which names cannot steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return printable(super().format(record))
 
 
 class _Ended(KeyboardInterrupt):
@@ -160,7 +189,7 @@ def _set_up_logging(level: str) -> None:
     logger = logging.getLogger("talkingface")
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_ShownLines("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
     logger.setLevel(level.upper() if level in ("debug", "info", "warning", "error") else "INFO")

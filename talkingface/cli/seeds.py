@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from talkingface.cli.arguments import Arguments, Option
 from talkingface.cli.configuration import load, print_config
-from talkingface.errors import ConfigError, TalkingFaceError, out_of_memory
+from talkingface.errors import ConfigError, TalkingFaceError, out_of_memory, printable
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -69,7 +69,7 @@ def _series(runs: list[SeedRun], work: Callable[[LoadedConfig], object]) -> int:
                 work(run.loaded)
         except TalkingFaceError as error:
             failed[run.seed] = str(error)
-            print(f"error: seed {run.seed}: {error}", file=sys.stderr)
+            print(f"error: seed {run.seed}: {printable(str(error))}", file=sys.stderr)
         except Exception as error:
             failed[run.seed] = type(error).__name__
             if advice := out_of_memory(error):

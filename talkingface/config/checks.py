@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ def check_model_parts(config: Config | None, model: type, merged: Merged, proble
     listed = merged.data.get("stages")
     listed = listed if isinstance(listed, list) else []
     stages = config.stages if config else [_stage_or_none(data, merged) for data in listed]
+    # As they are written: a stage in which something else is wrong has its name all the same.
+    names = [str(data.get("name", "")) if isinstance(data, dict) else "" for data in listed]
     checked = []
     for index, stage in enumerate(stages):
         if stage is None:
@@ -39,18 +42,30 @@ def check_model_parts(config: Config | None, model: type, merged: Merged, proble
                 f" {', '.join(model.plans)}{closest(stage.kind, list(model.plans))}"
             )
             continue
-        problems += _stage_problems(stage, plan, at, [s.name for s in stages if s], merged)
-        problems += _origin_problems(stage, model, at, [s.name for s in stages if s], merged)
-        if section is not None and stage.monitor.startswith("eval/"):
+        problems += _stage_problems(stage, plan, at, names, merged)
+        problems += _origin_problems(stage, model, at, names, merged)
+        if section is not None and all(stages[:index]) and stage.monitor.startswith("eval/"):
             problems += _monitor_problems(stage, model, section, stages, at, merged)
         data = validate(plan.dataset.Options, stage.data or {}, (*at, "data"), merged, problems)
         options = validate(plan.options, stage.options or {}, (*at, "options"), merged, problems)
         checked.append(stage.model_copy(update={"data": data, "options": options}))
+    problems += _expert_problems(model, merged)
     only = merged.data.get("stage")
-    if only and only not in [s.name for s in stages if s]:
-        names = [s.name for s in stages if s]
+    if only and only not in names:
         problems.append(f"{merged.origin(('stage',))}: stage '{only}' is not one of {', '.join(names)}")
     return config and config.model_copy(update={"model": section, "stages": tuple(checked)})
+
+
+def _expert_problems(model: type, merged: Merged) -> list[str]:
+    """Weights that are given for a network which takes none."""
+    given = merged.data.get("experts")
+    known = list(dict.fromkeys(name for plan in model.plans.values() for name in (*plan.frozen, *plan.uses)))
+    return [
+        f"{merged.origin(('experts', name))}: experts.{name}: {model.__name__} takes no such network"
+        f"{closest(name, known)} (there {'are' if len(known) > 1 else 'is'} {', '.join(known) or 'none'})"
+        for name, file in (given.items() if isinstance(given, dict) else ())
+        if name not in known and file is not None
+    ]
 
 
 def check_without_model(merged: Merged, problems: list[str]) -> None:
@@ -161,8 +176,17 @@ def _problem(cls: type[Section], detail: Mapping[str, Any], at: KeyPath, merged:
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     got = json.dumps(detail.get("input"), default=str)
     if detail["type"] == "value_error":
-        return f"{where}: '{shown}': {message}"
+        return f"{_origin_of_named(message, path, merged) or where}: '{shown}': {message}"
     return f"{where}: '{shown}': expected {message}, got {got if len(got) < 60 else got[:57] + '...'}"
+
+
+def _origin_of_named(message: str, path: KeyPath, merged: Merged) -> str | None:
+    """Where the key came from that a validator of a whole section names, as in `crop.size must be a multiple of 4`."""
+    for word in re.findall(r"[a-z_][a-z_0-9.]*[a-z_0-9]", message):
+        found = merged.origins.get((*path, *word.split(".")))
+        if found is not None:
+            return found
+    return None
 
 
 def _stage_names(path: KeyPath, merged: Merged) -> str:

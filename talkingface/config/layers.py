@@ -124,11 +124,15 @@ class Merged:
         """Where the value at `path` came from; of a section, where its strongest value did."""
         if path in self.origins:
             return self.origins[path]
-        below = [p for p in self.origins if p[: len(path)] == path]
-        if below:
-            return self.origins[max(below, key=lambda p: self.ranks.get(p, 0))]
         above = [p for p in self.origins if path[: len(p)] == p]
-        return self.origins[max(above, key=len)] if above else None
+        if above:
+            return self.origins[max(above, key=len)]
+        # What is missing has no origin of its own; that of the section around it says where to look.
+        for end in range(len(path), 0, -1):
+            below = [p for p in self.origins if p[:end] == path[:end]]
+            if below:
+                return self.origins[max(below, key=lambda p: self.ranks.get(p, 0))]
+        return None
 
 
 def to_plain(value: Any) -> Any:

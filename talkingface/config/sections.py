@@ -17,26 +17,29 @@ from pydantic import (
     model_validator,
 )
 
+from talkingface.config.folder_names import FolderName, text
+
 
 class Section(BaseModel):
-    """Base of every configuration section: frozen, unknown keys and wrong types are errors."""
+    """Base of every configuration section: frozen; unknown keys, wrong types, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
-
-
-def _text(value: Any) -> Any:
-    """A number written without quotes where a word is meant, as in `precision: 32`."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
-Precision = Annotated[Literal["32", "bf16", "16", "bf16-auto"], BeforeValidator(_text)]
+Precision = Annotated[Literal["32", "bf16", "16", "bf16-auto"], BeforeValidator(text)]
 """Arithmetic of training; `bf16-auto` is bf16 where the device is fast at it."""
 
-DrawingPrecision = Annotated[Literal["32", "bf16", "bf16-auto"], BeforeValidator(_text)]
+DrawingPrecision = Annotated[Literal["32", "bf16", "bf16-auto"], BeforeValidator(text)]
 """Arithmetic of networks that draw; `bf16-auto` is bf16 where the device has matrix units for it."""
 
-ScoringPrecision = Annotated[Literal["32", "bf16"], BeforeValidator(_text)]
+ScoringPrecision = Annotated[Literal["32", "bf16"], BeforeValidator(text)]
 """Arithmetic of networks that score."""
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""Share of the past in a running mean."""
 
 
 class OptimConfig(Section):
@@ -48,7 +51,7 @@ class OptimConfig(Section):
 
     name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = "adam"
     lr: float = Field(1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
     momentum: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(None, gt=0)
@@ -83,6 +86,10 @@ class Every(Section):
         return self
 
 
+RUN_FILES = ("eval", "tensorboard", "wandb", "wandb.json", "config.yaml", "run.json", "run.lock", "log.jsonl")
+"""What lies in a run folder beside the folders of its stages."""
+
+
 class StageConfig(Section):
     """One stage of training: which plan (`kind`) runs, for how long and how fast.
 
@@ -92,7 +99,7 @@ class StageConfig(Section):
     `patience` counts validations without improvement.
     """
 
-    name: str
+    name: FolderName
     kind: str
     epochs: int | None = Field(None, gt=0)
     max_steps: int | None = Field(None, gt=0)
@@ -110,6 +117,23 @@ class StageConfig(Section):
     val_batches: int | None = Field(None, gt=0)
     eval_step: int | None = Field(None, ge=0)
     precision: Precision | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _own_folder(cls, value: str) -> str:
+        if value.lower() in RUN_FILES:
+            raise ValueError(f"'{value}' is taken by a run folder's own files ({', '.join(RUN_FILES)})")
+        return value
+
+    @field_validator("monitor")
+    @classmethod
+    def _some_figure(cls, value: str) -> str:
+        if not value.startswith(("val/", "eval/")):
+            raise ValueError(
+                f"'{value}' is no figure: give val/NAME, a loss on held-out clips such as val/loss, or eval/NAME, a"
+                " metric of generated videos"
+            )
+        return value
 
     @field_validator("init_from", mode="before")
     @classmethod
@@ -276,7 +300,7 @@ class Config(Section):
 
     saved_dir: str = "saved"
     weights_dir: str = "checkpoints"
-    run_name: str | None = None
+    run_name: FolderName | None = None
 
     train: bool = True
     evaluate: bool = True

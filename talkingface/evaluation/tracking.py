@@ -13,6 +13,7 @@ from talkingface.errors import NoFaceError, TalkingFaceError, Unavailable
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
 from talkingface.faces.track import MAX_FACES, LandmarkTrack
 from talkingface.faces.zoom import find_track
+from talkingface.files import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,5 +136,6 @@ class TrackCache:
         except TalkingFaceError as error:
             self._failed[path] = error
             raise
-        track.save(file)
+        with writing(file):
+            track.save(file)
         return track

@@ -142,6 +142,8 @@ class TalkingFaceModel(nn.Module):
         loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
         evaluation_artefacts: per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes only
             these, so that the crops a run was trained on stay as they are.
+        own_figures: names that `after_validation` may give, so that a `monitor` of another name is refused before the
+            training; None: not known before.
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
             model that is freshly built or imported.
         given: networks whose weights came from `experts:`.
@@ -154,6 +156,7 @@ class TalkingFaceModel(nn.Module):
     official: ClassVar[tuple[Official, ...]] = ()
     loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
+    own_figures: ClassVar[tuple[str, ...] | None] = None
     stage: StageConfig | None = None
     given: frozenset[str] = frozenset()
 

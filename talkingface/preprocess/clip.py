@@ -10,7 +10,6 @@ moment at every start. A changed limit therefore turns clips away, or takes them
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from talkingface.clips.folder import ClipFolder, find_record
 from talkingface.clips.layouts import ClipItem
 from talkingface.clips.meta import FORMAT, read_meta
 from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFaceError
-from talkingface.files import output_error
+from talkingface.files import is_unwritable, output_error
 from talkingface.media import frame_count
 from talkingface.packages import import_failure
 from talkingface.preprocess.artefacts import clean, has_files, run_step, scratch_folder, write_meta
@@ -42,9 +41,6 @@ CRASH = (
     "the process that worked on this clip died, every time (crash in native code, or out of memory); it is passed over"
     " unless --preprocess.retry_crashed=True"
 )
-
-# What would befall every clip: it ends the run instead of failing them one by one.
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 class SetupError(Exception):
@@ -115,7 +111,7 @@ def prepare_clip(item: ClipItem, job: Job) -> Outcome:
     except SetupError as error:
         return Outcome(item.clip_id, ABORT, str(error))
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if not is_unwritable(error):
             return _give_up(item, job, folder, f"{type(error).__name__}: {error}")
         return Outcome(item.clip_id, ABORT, str(output_error(folder, error)), output_error=True)
     except OutputError as error:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from talkingface.clips.layouts import LRS2Layout
 from talkingface.clips.meta import FORMAT, META_FILE
-from talkingface.errors import DataError, TalkingFaceError
-from talkingface.files import writable_folder, write_text
+from talkingface.errors import DataError, OutputError, TalkingFaceError
+from talkingface.files import is_unwritable, output_error, writable_folder, write_text
 from talkingface.media import FPS
 from talkingface.plugin.registry import load_plugins
 from talkingface.preprocess import converters
@@ -101,7 +101,11 @@ def _convert_one(converter: Converter, clip_id: str, target: Path) -> Outcome:
         meta |= converter.convert(clip_id, target) | {"status": OK, "reason": ""}
     except Rejected as reason:
         meta |= {"status": REJECTED, "reason": str(reason)}
+    except OutputError:
+        raise
     except (TalkingFaceError, OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and is_unwritable(error):
+            raise output_error(target, error) from error
         meta |= {"status": FAILED, "reason": " ".join(f"{error}".split()) or type(error).__name__}
     write_text(target / META_FILE, json.dumps(meta, indent=1) + "\n")
     made = tuple(meta.get("steps", ()))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from talkingface.errors import OutputError
-from talkingface.files import atomic_output
+from talkingface.files import atomic_output, csv_text
 from talkingface.preprocess.outcome import OK, Outcome
 
 log = logging.getLogger("talkingface")
@@ -32,11 +30,8 @@ def write_rejections(outcomes: Iterable[Outcome], root: Path) -> Path:
     A folder that cannot be written is only warned of: the clips themselves are there.
     """
     path = root / FILE
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rejection_rows(outcomes))
-    content = text.getvalue().encode(errors="backslashreplace")  # names may hold bytes that are no UTF-8
+    text = csv_text([COLUMNS, *rejection_rows(outcomes)])
+    content = text.encode(errors="backslashreplace")  # names may hold bytes that are no UTF-8
     try:
         if not path.is_file() or path.read_bytes() != content:
             with atomic_output(path) as temporary:

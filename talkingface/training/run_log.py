@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkingface.config.layers import dotted, leaves, to_plain
-from talkingface.files import write_text
+from talkingface.files import write_text, writing
 from talkingface.packages import install
 from talkingface.stored.jsons import parse_json
 
@@ -93,9 +93,11 @@ class RunLog:
         # JSON has no NaN: a value that is not finite is null.
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"stage": stage, "epoch": epoch, "step": step, "time": round(time.time(), 3), **finite})
-        self.run.path.mkdir(parents=True, exist_ok=True)
-        with open(self.run.path / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        path = self.run.path / "log.jsonl"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
         for sink in self._sinks:
             sink.scalars(values, step)
 
@@ -104,13 +106,14 @@ class RunLog:
         if not self.active:
             return
         folder = self.run.stage(stage) / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             array = (picture.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
             frames = array.reshape(-1, *array.shape[-3:]).transpose(0, 2, 3, 1)
             suffix = "png" if len(frames) == 1 else "gif"
             file = folder / f"{name.replace('/', '_')}_{step:07d}.{suffix}"
-            file.write_bytes(_encode(frames))
+            with writing(file):
+                folder.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(_encode(frames))
             for sink in self._sinks:
                 sink.picture(name, file, frames.shape[1:3], step)
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.devices import begin_compiled_step, compiled, resolve_device, resolve_precision, take_threads_of
-from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, first_line
+from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, closest, first_line
 from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.training.best import BestSoFar
@@ -237,6 +237,21 @@ class StageLoop:
             )
         return lacking == []
 
+    def _check_monitor(self) -> None:
+        """Refuse a `monitor` that no validation will give, before the training rather than after its first epoch.
+
+        Raises:
+            ConfigError: with the figures that there are.
+        """
+        monitor = self.stage.monitor
+        if not monitor.startswith("val/") or (known := self.validation.figures(self._context())) is None:
+            return
+        if monitor not in known:
+            raise ConfigError(
+                f"stage '{self.stage.name}': monitor '{monitor}' is not among the figures of its validation:"
+                f" {', '.join(sorted(known))}{closest(monitor, known)}"
+            )
+
     def _context(self) -> StepContext:
         return StepContext(self.stage, self.epoch, self.step, self.best.values)
 
@@ -255,6 +270,7 @@ class StageLoop:
         try:
             with bar:
                 if not self.finished and self.step < self.data.total_steps:
+                    self._check_monitor()
                     self._train(bar)
                     self.model.stage_ended(self._context())
                     self.log.end_stage(self.step, self.best.values)

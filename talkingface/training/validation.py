@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from talkingface.config.sections import StageConfig
 from talkingface.errors import DataError, MediaError, NoFaceError
@@ -67,6 +68,22 @@ class Validation:
             if videos and self.evaluate is not None:
                 values |= self._video_scores(ctx)
         return values
+
+    @torch.no_grad()
+    def figures(self, ctx: StepContext) -> set[str] | None:
+        """Names of the `val/` values, told from one held-out batch; None where nothing is held out, or nobody can tell.
+
+        The model's own figures are those that it announces in `own_figures`.
+        """
+        own = self.model.own_figures
+        silent = type(self.model).after_validation is not TalkingFaceModel.after_validation and own is None
+        if self.data.held_out is None or silent:
+            return None
+        with isolated_rng(self.seed), self._evaluating(), self.fabric.autocast():
+            count = min(len(self.data.held_out), ctx.stage.batch_size)
+            batch = default_collate([self.data.held_out[index] for index in range(count)])
+            names = {*self.model.validation_step(self.fabric.to_device(batch), ctx), *(own or ())}
+        return {f"val/{name}" for name in names}
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError, OutputError, first_line, out_of_memory
-from talkingface.files import atomic_output
+from talkingface.files import atomic_output, output_error
 from talkingface.weights import pickled
 
 log = logging.getLogger("talkingface")
@@ -134,7 +134,11 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
         with atomic_output(path) as temporary, temporary.open("wb") as file:
             torch.save(dict(data), file)
     except (OutputError, RuntimeError) as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        # Where writing fails in the middle, torch complains about its own file format.
+        cause = error if isinstance(error, OutputError) else error.__context__
+        known = output_error(path, cause) if isinstance(cause, OSError) else cause
+        reason = str(known if isinstance(known, OutputError) else f"cannot be written ({first_line(error)})")
+        reason = reason.removeprefix(f"{path}: ")
         raise OutputError(f"{path}: the checkpoint {reason}; the previous one is untouched") from error
 
 

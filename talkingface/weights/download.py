@@ -17,7 +17,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm import tqdm
 
-from talkingface.errors import TalkingFaceError
+from talkingface.errors import TalkingFaceError, printable
 from talkingface.files import file_sha256, output_error
 
 log = logging.getLogger("talkingface")
@@ -124,7 +124,15 @@ def _copy(reply: Any, part: Path, start: int, most_bytes: int, url: str) -> None
     """Append the body to the first `start` bytes of `part`."""
     length = reply.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() and len(length) < 16 else None
-    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, desc=_name(url), disable=None)
+    bar = tqdm(
+        total=total,
+        initial=start,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        desc=printable(_name(url)),
+        disable=None,
+    )
     place = start
     with open(part, "ab" if start else "wb", opener=_no_link) as stream, bar:
         while chunk := _read(reply, part, url):

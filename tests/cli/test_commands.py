@@ -283,3 +283,15 @@ def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypat
         action(load_config("IPLAP", "folder", (), given | named))
     action(load_config("SyncNet", "folder", (), given))
     assert len(trained) == 4
+
+
+def test_names_do_not_steer_the_terminal(tmp_path, capsys):
+    from talkingface.cli import commands
+
+    bad = "x\x1b[2J\u202egpj\r.mp4"
+    assert (
+        commands.main(["generate", f"--source={bad}", "--audio=a.wav", f"--output={bad}", "--checkpoint=x\x9b.pt"]) == 2
+    )
+    told = capsys.readouterr()
+    assert (told.out + told.err).replace("\n", "").isprintable()
+    assert "x\\x9b.pt" in told.err

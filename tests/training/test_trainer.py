@@ -367,3 +367,44 @@ def test_errors_that_a_setting_causes_name_the_setting():
         raise torch.OutOfMemoryError("full")
     with pytest.raises(ValueError, match="other"), explained_errors(stage):
         raise ValueError("other")
+
+
+def test_a_monitor_that_no_validation_gives_is_refused_before_the_first_step(tmp_path):
+    loaded = toy_config(tmp_path, **{"stages.warm.monitor": "val/lost"})
+    with pytest.raises(ConfigError, match=r"'val/lost' is not among the figures of its validation: val/loss, did you"):
+        toy_trainer(loaded, tmp_path / "run").fit()
+    assert not (tmp_path / "run/log.jsonl").exists() and not (tmp_path / "run/warm").exists()
+
+
+def test_looking_at_the_figures_first_leaves_no_trace_in_the_training(tmp_path, monkeypatch):
+    from talkingface.training.trainer import StageLoop
+
+    loaded = toy_config(tmp_path, max_steps=4)
+    toy_trainer(loaded, tmp_path / "looked").fit()
+    monkeypatch.setattr(StageLoop, "_check_monitor", lambda _: None)
+    toy_trainer(loaded, tmp_path / "not").fit()
+    for name in ("warm/last", "gan/last"):
+        assert_same(weights(tmp_path / "looked" / f"{name}.pt"), weights(tmp_path / "not" / f"{name}.pt"))
+
+
+def test_a_models_own_figures_may_be_monitored(tmp_path, toys, monkeypatch):
+    own = lambda self, values, ctx, train, held_out, folder: {"width": 8.0}  # noqa: E731
+    monkeypatch.setattr(toys.ToyGAN, "after_validation", own)
+    loaded = toy_config(
+        tmp_path, max_steps=2, **{"stages.warm.monitor": "val/width", "stages.gan.monitor": "val/width"}
+    )
+    toy_trainer(loaded, tmp_path / "unknown").fit()  # nobody can tell before
+    monkeypatch.setattr(toys.ToyGAN, "own_figures", ("width",))
+    toy_trainer(loaded, tmp_path / "known").fit()
+    monkeypatch.setattr(toys.ToyGAN, "own_figures", ("height",))
+    with pytest.raises(ConfigError, match="val/height, val/loss"):
+        toy_trainer(loaded, tmp_path / "other").fit()
+
+
+def test_a_monitor_of_videos_must_be_a_figure_of_the_metrics(tmp_path):
+    from talkingface.readiness import check_monitors
+
+    changes = {"stages.gan.monitor": "eval/sim", "stages.gan.eval_step": 1, "metrics": ["SSIM"]}
+    with pytest.raises(ConfigError, match="'eval/sim' is a figure of none of the metrics; there are ssim, ssim_mouth"):
+        check_monitors(toy_config(tmp_path, **changes).config)
+    check_monitors(toy_config(tmp_path, **changes | {"stages.gan.monitor": "eval/ssim"}).config)

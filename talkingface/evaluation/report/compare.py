@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from talkingface.errors import DataError
 from talkingface.evaluation.report.comparison import Comparison, Difference, read_runs
@@ -15,7 +14,7 @@ from talkingface.evaluation.report.numbers import decimals, interval, number
 from talkingface.evaluation.report.paper_table import paper_table, to_latex, to_markdown
 from talkingface.evaluation.report.seed_groups import SeedGroup, group_runs, group_to_json
 from talkingface.evaluation.report.write import as_json
-from talkingface.files import write_text
+from talkingface.files import csv_text, write_text
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,9 @@ def _line(difference: Difference) -> str:
 
 def _table(comparison: Comparison) -> str:
     """`comparison.csv`: one line per figure and row; a run's difference to the first run stands in its line."""
-    stream = io.StringIO(newline="")
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(
-        ["figure", "unit", "higher_is_better", "row", "mean", "low", "high", "clips"]
-        + ["difference", "difference_low", "difference_high", "common_clips", "verdict", "does_not_compare"]
-    )
+    header = ["figure", "unit", "higher_is_better", "row", "mean", "low", "high", "clips"]
+    header += ["difference", "difference_low", "difference_high", "common_clips", "verdict", "does_not_compare"]
+    lines: list[list[Any]] = [header]
     differences = {(d.figure, d.run): d for d in comparison.differences}
     merged = comparison.merged()
     for key, figure in merged.figures.items():
@@ -112,11 +108,11 @@ def _table(comparison: Comparison) -> str:
                 paired = [*_cells(difference.mean, difference.interval95), difference.clips, difference.verdict]
             better = {True: "yes", False: "no", None: ""}[figure.higher_is_better]
             numbers = _cells(row.values.get(key), row.intervals.get(key))
-            table.writerow(
+            lines.append(
                 [key, figure.unit, better, name, *numbers, row.scored.get(key, 0), *paired]
                 + [comparison.doubtful.get(key, "")]
             )
-    return stream.getvalue()
+    return csv_text(lines)
 
 
 def _cells(mean: float | None, ends: tuple[float, float] | None) -> list[str]:

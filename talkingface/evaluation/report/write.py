@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.evaluation.metric import finite_only
 from talkingface.evaluation.report.html import write_html
-from talkingface.files import write_text
+from talkingface.files import csv_text, write_text
 
 if TYPE_CHECKING:
     from talkingface.evaluation.report.result import ClipScore, EvalResult
@@ -65,17 +63,15 @@ def _fingerprint(path: Path) -> str:
 
 def _per_clip_csv(result: EvalResult) -> str:
     """One line per row and clip: figures to six digits, an empty cell where one is undefined."""
-    stream = io.StringIO(newline="")
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["row", "clip", "frames", *result.figures, "excluded_frames", "notes"])
+    rows: list[list[Any]] = [["row", "clip", "frames", *result.figures, "excluded_frames", "notes"]]
     for clip in result.clips:
         values = finite_only(clip.values)
         cells = ["" if values.get(key) is None else f"{values[key]:.6g}" for key in result.figures]
         # Figures count frames of their own (windows, pairs); the table has room for one number, that of the fullest.
         frames = max(clip.frames.values(), default=0)
         excluded = " ".join(f"{key}={count}" for key, count in clip.excluded.items() if count)
-        table.writerow([clip.row, clip.clip_id, frames, *cells, excluded, " | ".join(clip.notes)])
-    return stream.getvalue()
+        rows.append([clip.row, clip.clip_id, frames, *cells, excluded, " | ".join(clip.notes)])
+    return csv_text(rows)
 
 
 def _per_clip_json(result: EvalResult, folder: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -82,6 +82,10 @@ class TrainsSyncExpert:
     A model with further stages calls `expert_validation` and `expert_after_validation` in stages of this kind.
     """
 
+    own_figures: ClassVar[tuple[str, ...] | None] = (
+        *("accuracy", "accuracy_any_shift", "two_alternative", "positive", "negative"),
+        *("sweep_peak", "sweep_prominence", "sweep_hits"),
+    )
     sync_expert: SyncExpert
     expert_config: SyncExpertConfig
 
