@@ -290,7 +290,17 @@ def test_names_do_not_steer_the_terminal(tmp_path, capsys):
 
     bad = "x\x1b[2J\u202egpj\r.mp4"
     assert (
-        commands.main(["generate", f"--source={bad}", "--audio=a.wav", f"--output={bad}", "--checkpoint=x\x9b.pt"]) == 2
+        commands.main(
+            [
+                "generate",
+                "--model=IPLAP",
+                f"--source={bad}",
+                "--audio=a.wav",
+                f"--output={bad}",
+                "--checkpoint=x\x9b.pt",
+            ]
+        )
+        == 2
     )
     told = capsys.readouterr()
     assert (told.out + told.err).replace("\n", "").isprintable()
