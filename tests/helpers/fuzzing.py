@@ -23,11 +23,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from helpers.drawn_clips import CROP as DRAWN
 from helpers.mutations import Rng, damage_bytes, damage_file, damage_lines, damage_value
 from talkingface.errors import TalkingFaceError
+from talkingface.faces.crop import CropConfig
 
-CROP = DRAWN.model_copy(update={"size": 48})  # which all models take
+CROP = CropConfig(size=48, margin_mode="relative", margin=0.05)  # which all models take
 MOST_MEMORY = 512 * 2**20  # bytes by which one case may raise the peak of its process
 SLOWER = 50  # times the intact sample, which takes at least `LEAST_SECONDS`
 LEAST_SECONDS = 0.05

@@ -25,7 +25,7 @@ def damage_bytes(data: bytes, rng: Rng) -> bytes:
     """Flip bits, cut, repeat, overwrite, insert or empty."""
     data = bytearray(data)
     size = max(1, len(data))
-    kind = rng.integers(8)
+    kind = rng.integers(8) if data else 7
     if kind == 0:
         for _ in range(int(rng.integers(1, 9))):
             data[rng.integers(size)] ^= 1 << int(rng.integers(8))
