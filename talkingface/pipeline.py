@@ -13,11 +13,11 @@ import torch
 from tqdm.auto import tqdm
 
 from talkingface.clips.source import Audio, Source
-from talkingface.config.sections import LandmarkConfig
+from talkingface.config.sections import LandmarkConfig, OutputConfig
 from talkingface.devices import keep_freed_memory, resolve_device
 from talkingface.errors import CheckpointError, DataError, OutputError, printable
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
-from talkingface.media import FPS, VideoWriter, probe, read_audio
+from talkingface.media import FPS, KeptFrames, VideoWriter, WriteBehind, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
@@ -43,6 +43,8 @@ class Pipeline:
         checkpoint: where the weights came from, for reports.
         landmarks: landmark options; None uses the defaults.
         place: where the landmark detector's weights lie, and where it runs.
+        output: how videos are written; None uses the defaults.
+        video_cache_mb: memory for the frames of a source, which are read twice.
     """
 
     def __init__(
@@ -52,9 +54,12 @@ class Pipeline:
         checkpoint: Path | None = None,
         landmarks: LandmarkConfig | None = None,
         place: Place = DEFAULT_PLACE,
+        output: OutputConfig | None = None,
+        video_cache_mb: int = 0,
     ) -> None:
         self.model, self.name, self.checkpoint = model, name, checkpoint
         self.landmarks, self.place = landmarks or LandmarkConfig(), place
+        self.output, self.video_cache_mb = output or OutputConfig(), video_cache_mb
 
     @classmethod
     def from_checkpoint(
@@ -93,7 +98,15 @@ class Pipeline:
         _check_complete(model, config, content, path)
         model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
         place = Place(config.weights_dir, device)
-        return cls(model.to(resolve_device(device)).eval(), spec.name, path, config.preprocess.landmarks, place)
+        return cls(
+            model.to(resolve_device(device)).eval(),
+            spec.name,
+            path,
+            config.preprocess.landmarks,
+            place,
+            config.output,
+            config.video_cache_mb,
+        )
 
     def __call__(
         self,
@@ -130,6 +143,7 @@ class Pipeline:
         check_writable(output)
         own_rate = self.model.keeps_frame_rate and not (info := probe(source)).is_image
         picture = Source.from_path(Path(source), info.fps if own_rate else FPS, landmarks)
+        picture.kept = KeptFrames(self.video_cache_mb)
         voice = Audio.load(Path(audio))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
         shown = voice.n_frames(picture.fps)
@@ -144,7 +158,9 @@ class Pipeline:
     def generate_file(
         self, source: Source, audio: Audio, output: Path, progress: bool = False, sound: Audio | None = None
     ) -> Path:
-        """Generate from opened inputs; frames are encoded while they arrive, so memory stays flat.
+        """Generate from opened inputs. Decoding and encoding have threads of their own beside the network.
+
+        Frames go through from one to the next, a few of them at a time, so memory stays flat.
 
         Args:
             source: the face.
@@ -158,20 +174,22 @@ class Pipeline:
         if self.model.device.type == "cpu":
             keep_freed_memory()
         self._set_provider(source)
-        frames = self.model.generate(source, audio)
         bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=printable(output.name), disable=not progress)
         heard = sound or audio
         sides = {"fps": source.fps, "audio": heard.samples, "sample_rate": heard.sample_rate}
+        sides |= {"preset": self.output.preset}
         try:
             with torch.inference_mode(), bar, ExitStack() as files:
-                writer = files.enter_context(VideoWriter(output, size=source.size, **sides))
+                writer = files.enter_context(WriteBehind(VideoWriter(output, size=source.size, **sides)))
                 debug = None
-                for drawn in map(Drawn.of, frames):
+                files.enter_context(source.reading_ahead())
+                for drawn in map(Drawn.of, self.model.generate(source, audio)):
                     writer.write(drawn.frame)
                     if drawn.debug is not None:
                         if debug is None:
                             path = output.with_name(f"{output.stem}_debug{output.suffix}")
-                            debug = files.enter_context(VideoWriter(path, size=drawn.debug.shape[:2], **sides))
+                            panes = VideoWriter(path, size=drawn.debug.shape[:2], **sides)
+                            debug = files.enter_context(WriteBehind(panes))
                         debug.write(drawn.debug)
                     bar.update()
         finally:

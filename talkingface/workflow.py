@@ -348,7 +348,8 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
 
     def score(model: TalkingFaceModel, stage: StageConfig, out: Path) -> Mapping[str, float]:
         place = Place(config.weights_dir, config.device)
-        pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks, place=place)
+        kept = {"output": config.output, "video_cache_mb": config.video_cache_mb}
+        pipeline = Pipeline(model, config.model_name, None, config.preprocess.landmarks, place, **kept)
         result = make_evaluator(config, pipeline, clips).run(chosen, out, rows=("generated",), quiet=True)
         return result.values("generated")
 
@@ -383,7 +384,8 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     if len(test) < len(clips["test"]):
         log.warning("%d of %d test clips: %s", len(clips["test"]) - len(test), len(clips["test"]), _WITHOUT_VIDEOS)
     # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
-    pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, loaded.asked("model"))
+    asked = {**loaded.asked("model"), "output.preset": config.output.preset, "video_cache_mb": config.video_cache_mb}
+    pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, asked)
     evaluator = make_evaluator(config, pipeline, clips)
     chosen = test[: config.evaluation.max_clips]
     return evaluator.run(chosen, out)

@@ -149,7 +149,8 @@ def generation(config: Config, clips: Clips, scratch: Path, seconds: float) -> d
     model = get_spec(config.model_name).model(config.model).to(resolve_device(config.device)).eval()
     model.stage = config.stages[-1] if config.stages else None
     place = Place(config.weights_dir, config.device)
-    pipeline = Pipeline(model, config.model_name, landmarks=config.preprocess.landmarks, place=place)
+    kept = {"output": config.output, "video_cache_mb": config.video_cache_mb}
+    pipeline = Pipeline(model, config.model_name, None, config.preprocess.landmarks, place, **kept)
     voice = Audio.load(clip.video)
 
     def whole(audio: Audio) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,10 @@ from talkingface.faces.turned import MOST as MOST_TURNED
 from talkingface.faces.turned import turn_of
 from talkingface.faces.zoom import Again, find_track
 from talkingface.media.audio import check_finite, other_tracks, read_audio
+from talkingface.media.behind import frames_waiting
 from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
+from talkingface.media.kept import KeptFrames
+from talkingface.media.prefetch import prefetch
 from talkingface.media.probe import probe
 from talkingface.media.read import VideoReader, count_frames
 
@@ -103,6 +107,7 @@ class Source:
         place: Where the detector's weights lie, and where it runs.
         held_out: The output is compared with this very video, so no frame may be made from itself: identity frames must
             come from `reference`, or from another part of the video.
+        kept: Memory for its frames: what fits there is decoded once; by default nothing does.
     """
 
     def __init__(
@@ -130,9 +135,11 @@ class Source:
         self.landmark_config = LandmarkConfig()
         self.place = DEFAULT_PLACE
         self.held_out = False
+        self.kept = KeptFrames(0)
         self._total = self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
+        self._ahead: ExitStack | None = None
 
     @classmethod
     def from_path(cls, path: str | Path, fps: float = FPS, landmark_file: str | Path | None = None) -> Source:
@@ -169,7 +176,27 @@ class Source:
         Yields:
             (H, W, 3) uint8 RGB, each owned by the caller.
         """
-        indices = range(len(self)) if order is None else [int(index) for index in order]
+        frames = self._stream(range(len(self)) if order is None else [int(index) for index in order])
+        if self._ahead is None or self.is_image:
+            return frames
+        height, width = self.size
+        return self._ahead.enter_context(closing(prefetch(frames, frames_waiting(3 * height * width))))
+
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Within the context `frames` are decoded by a thread, some frames ahead of whoever takes them.
+
+        At its end no thread is left, whoever still holds a stream of frames and whatever was raised.
+        """
+        before = self._ahead
+        with ExitStack() as opened:
+            self._ahead = opened
+            try:
+                yield
+            finally:
+                self._ahead = before
+
+    def _stream(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         self._check(indices)
         held: np.ndarray | None = None
         for first, last, descending in _runs(indices):
@@ -209,11 +236,12 @@ class Source:
         if not len(run):
             return
         position = 0
-        for number, frame in enumerate(VideoReader(self.path, self.fps, run[0], run[-1] + 1), start=run[0]):
+        stop = None if run[-1] + 1 == len(self) else run[-1] + 1
+        for number, frame in enumerate(self.kept.frames(self.path, self.fps, run[0], stop), start=run[0]):
             while position < len(run) and run[position] == number:
                 position += 1
                 again = position < len(run) and run[position] == number
-                yield number, frame.copy() if again else frame
+                yield number, frame if not again and frame.flags.writeable else frame.copy()
         if position == len(run):
             return
         logger.warning("%s: ends %d frames early; its last frame is repeated", self.path, len(run) - position)

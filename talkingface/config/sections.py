@@ -267,6 +267,17 @@ class EvaluationConfig(Section):
         return value
 
 
+class OutputConfig(Section):
+    """How videos are written, by `generate` and by evaluations.
+
+    `preset` is the effort of x264: slower ones make smaller files of a picture that is a little better.
+    """
+
+    preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+    ] = "medium"
+
+
 class DistributedConfig(Section):
     """How many processes train together; under `torchrun` the launcher's numbers win."""
 
@@ -338,6 +349,8 @@ class Config(Section):
 
     preprocess: PreprocessConfig = PreprocessConfig()
     demo: DemoConfig = DemoConfig()
+    output: OutputConfig = OutputConfig()
+    video_cache_mb: int = Field(512, ge=0)
     metrics: tuple[str, ...] | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     experts: dict[str, str | None] = Field(default_factory=dict)

@@ -26,7 +26,7 @@ from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.rows import Reference, assign_donors, choose_references, sound_of, write_still
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.setup import EvaluationSetup
-from talkingface.media import samples_of
+from talkingface.media import KeptFrames, samples_of
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -66,6 +66,7 @@ class Evaluator:
         self.settings = setup.settings
         self.metrics = setup.build_metrics()
         self.tracker = setup.build_tracker()
+        self.kept = KeptFrames(setup.video_cache_mb)
         self.left_out: list[tuple[str, str, str, str]] = []  # entries of `EvalResult.skipped` known beforehand
 
     @classmethod
@@ -112,7 +113,8 @@ class Evaluator:
         if not quiet:
             job.write_samples()
         job.result.skipped += self.left_out
-        write_report(job.result, job.out, html=self.settings.html and not quiet)
+        write_report(job.result, job.out, self.settings.html and not quiet, self.kept)
+        self.kept.clear()
         if not job.clips:
             raise DataError(f"none of {len(clips)} clips could be scored; the first: {job.result.skipped[0][3]}")
         return job.result
@@ -161,8 +163,10 @@ class Evaluator:
         """What drives the picture: the clip's video, its landmarks from disk, references from another clip."""
         other = reference.clip
         lent = None if other is clip else Source(other.video, fps=other.fps, clip=other)
+        if lent is not None:
+            lent.kept = self.kept
         source = Source(clip.video, fps=clip.fps, clip=clip, reference=lent)
-        source.held_out = True
+        source.held_out, source.kept = True, self.kept
         return source
 
     def audio(self, clip: ClipFolder, frames: int) -> Audio:
@@ -282,7 +286,7 @@ class _Job:
     def _sample(self, clip: ClipFolder, row: str, video: Path, **changes: Any) -> EvalSample:
         self.videos[row, clip.clip_id] = video
         own: dict[str, Any] = {"audio": clip.audio, "reference_track": partial(self._track, clip)}
-        parts = {"tracker": self.evaluator.tracker, "fps": clip.fps, **own, **changes}
+        parts = {"tracker": self.evaluator.tracker, "fps": clip.fps, "kept": self.evaluator.kept, **own, **changes}
         return EvalSample(clip.clip_id, row, video, clip.video, **parts)
 
     def _video(self, row: str, clip_id: str) -> Path:
@@ -302,7 +306,8 @@ class _Job:
 
     def _still(self, clip: ClipFolder) -> EvalSample:
         output = self._video("still", clip.clip_id)
-        write_still(clip, self.references[clip.clip_id].clip, output)
+        preset = self.evaluator.setup.preset
+        write_still(clip, self.references[clip.clip_id].clip, output, self.evaluator.kept, preset)
         return self._sample(clip, "still", output)
 
     def _shuffled(self, clip: ClipFolder) -> EvalSample:
@@ -385,6 +390,7 @@ class _Job:
         """Side-by-side videos with the true sound, and picture strips, of the typical clip and of the first ones."""
         most, typical = self.evaluator.settings.samples, typical_clip(self.result)
         order = sorted(self.clips, key=lambda clip: clip.clip_id != typical)
+        kept, preset = self.evaluator.kept, self.evaluator.setup.preset
         for clip in order[:most]:
             videos = {"real": clip.video}
             for row, title in TITLES.items():
@@ -392,8 +398,9 @@ class _Job:
                     videos[title] = self.videos[row, clip.clip_id]
             output = self.out / "samples" / safe_name(clip.clip_id)
             try:
-                write_strip(videos, clip.track(), output.with_name(f"{output.name}.png"), clip.fps)
-                write_side_by_side(videos, output.with_name(f"{output.name}.mp4"), clip.fps, sound_of(clip))
+                strip, film = (output.with_name(f"{output.name}.{suffix}") for suffix in ("png", "mp4"))
+                write_side_by_side(videos, film, clip.fps, sound_of(clip), kept=kept, preset=preset)
+                write_strip(videos, clip.track(), strip, clip.fps, kept=kept)
             except TalkingFaceError as error:
                 self._skip("samples", clip.clip_id, "side by side", error)
 

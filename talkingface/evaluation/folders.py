@@ -13,7 +13,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from talkingface.evaluation.setup import EvaluationSetup, is_synthetic
 from talkingface.evaluation.tracking import TrackCache
 from talkingface.files import writable_folder
 from talkingface.lipsync.mouth_motion import best_lag, log_energy
-from talkingface.media import SAMPLE_RATE, VideoReader, count_frames, probe
+from talkingface.media import SAMPLE_RATE, KeptFrames, count_frames, probe
 from talkingface.plugin.configuration import LoadedConfig
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def score_folders(loaded: LoadedConfig, generated: Path, reference: Path, output
     rate = loaded.config.fps if loaded.asked("fps") else None
     with tempfile.TemporaryDirectory(prefix="talkingface-") as landmarks:
         cache = TrackCache(evaluator.tracker, Path(landmarks))
-        result = evaluator.run([FileClip(file.video, item, cache, rate) for file, item in pairs], report)
+        clips = [FileClip(file.video, item, cache, rate, evaluator.kept) for file, item in pairs]
+        result = evaluator.run(clips, report)
     log.info("the report is in %s", report)
     return result
 
@@ -100,6 +101,8 @@ def _setup(loaded: LoadedConfig, generated: Path, reference: Path, strange: list
         synthetic=is_synthetic(reference if (reference / "manifest.json").is_file() else reference.parent),
         context=MetricContext(config.saved_dir),
         progress=config.show_progress,
+        preset=config.output.preset,
+        video_cache_mb=config.video_cache_mb,
     )
 
 
@@ -146,6 +149,7 @@ class FileClip:
         real: the real video, with the sound file beside it if there is one.
         find: finds landmarks, once for every file.
         rate: frame rate at which both are read; None: the real video's own.
+        kept: memory for decoded videos.
         heard: where the sound came from, once `audio` was called.
     """
 
@@ -153,6 +157,7 @@ class FileClip:
     real: ClipItem
     find: Callable[[Path, Any], LandmarkTrack]
     rate: float | None = None
+    kept: KeptFrames = field(default_factory=partial(KeptFrames, 0))
     heard: Path | None = field(default=None, init=False)
 
     @property
@@ -185,7 +190,7 @@ class FileClip:
 
     def track(self) -> LandmarkTrack:
         """Landmarks of the real video."""
-        return self.find(self.video, VideoReader(self.video, fps=self.fps))
+        return self.find(self.video, self.kept.frames(self.video, self.fps))
 
     def audio(self) -> np.ndarray:
         """(n,) float32 mono 16 kHz: of the sound file beside the real video, of that video, or of the generated one.

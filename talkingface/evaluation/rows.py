@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from talkingface.errors import DataError, MediaError
 from talkingface.faces.regions import crop, region_boxes
-from talkingface.media import VideoReader, VideoWriter
+from talkingface.media import KeptFrames, VideoWriter, WriteBehind
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -121,21 +121,30 @@ def median_frame(track: LandmarkTrack) -> int:
     return int(found[(len(found) - 1) // 2])
 
 
-def write_still(clip: ClipFolder, reference: ClipFolder, output: Path) -> None:
+def write_still(
+    clip: ClipFolder, reference: ClipFolder, output: Path, kept: KeptFrames | None = None, preset: str = "medium"
+) -> None:
     """Write the real video with one still face in it: the reference's, resized into the true face box of every frame.
 
     The picture around the box is the real one, and the box moves and scales as the real face does: what remains to be
     predicted is the mouth. The reference frame is the one with the median mouth opening.
+
+    Args:
+        clip: whose video it is.
+        reference: the clip that lends the face.
+        output: file to write.
+        kept: memory for decoded videos.
+        preset: effort of x264.
     """
+    kept = kept or KeptFrames(0)
     index = median_frame(reference.track())
-    frame = next(islice(iter(VideoReader(reference.video, fps=reference.fps)), index, None), None)
+    frame = next(islice(kept.frames(reference.video, reference.fps), index, None), None)
     face = None if frame is None else crop(frame, region_boxes(reference.track(), "face")[index])
     if face is None:
         raise DataError(f"{reference.video}: shorter than its landmarks; preprocess it again")
     boxes = _nearest(region_boxes(clip.track(), "face"))
-    reader = VideoReader(clip.video, fps=clip.fps)
-    with VideoWriter(output, fps=clip.fps, audio=sound_of(clip)) as writer:
-        for number, target in enumerate(reader):
+    with WriteBehind(VideoWriter(output, fps=clip.fps, audio=sound_of(clip), preset=preset)) as writer:
+        for number, target in enumerate(kept.frames(clip.video, clip.fps)):
             place = crop(target := target.copy(), boxes[min(number, len(boxes) - 1)])
             if place is not None:
                 size = (place.shape[1], place.shape[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,13 @@ import numpy as np
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.faces.regions import region_boxes
 from talkingface.faces.zoom import Again
-from talkingface.media import FPS, VideoReader, read_audio
+from talkingface.media import FPS, KeptFrames, read_audio
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
-KEEP_BYTES = 128 * 2**20
-"""A video whose frames fit in this is decoded once for all metrics; a longer one is decoded again by each."""
+KEPT_MB = 256
+"""Memory for the decoded videos of a sample that is scored alone."""
 
 AudioSource = Path | Callable[[], np.ndarray]
 
@@ -38,6 +39,7 @@ class EvalSample:
         reference_track: returns the landmarks of the real video; None: `tracker` finds them.
         donor_track: for audio of another clip, returns the landmarks of that clip's real video.
         counterpart: for audio of another clip, the video that the same system made with the clip's own audio.
+        kept: memory for decoded videos: one that fits is decoded once for all metrics, a longer one again by each.
         fps: rate at which both videos are read, resampled by timestamps.
         curves: what a metric leaves for the report's plots, by name: the value at every offset from -n to n frames.
     """
@@ -52,13 +54,13 @@ class EvalSample:
     donor_track: Callable[[], LandmarkTrack] | None = None
     counterpart: Path | None = None
     fps: float = FPS
+    kept: KeptFrames = field(default_factory=partial(KeptFrames, KEPT_MB), repr=False)
     lengths: tuple[int, int] | None = field(default=None, init=False)
     frames: dict[str, int] = field(default_factory=dict, init=False)
     excluded: dict[str, int] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
     curves: dict[str, list[float]] = field(default_factory=dict, init=False)
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
-    _frames: dict[tuple[Path, float], list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames (generated, real), each (H, W, 3) uint8 RGB, up to the end of the shorter video.
@@ -156,19 +158,7 @@ class EvalSample:
         return self.tracker(path, Again(lambda: self._read(path)))
 
     def _read(self, path: Path, fps: float | None = None) -> Iterator[np.ndarray]:
-        key = (path, fps or self.fps)
-        if key in self._frames:
-            yield from self._frames[key]
-            return
-        kept: list[np.ndarray] | None = []
-        for frame in VideoReader(path, fps=key[1]):
-            frame.flags.writeable = False
-            if kept is not None:
-                kept.append(frame)
-                kept = kept if len(kept) * frame.nbytes <= KEEP_BYTES else None
-            yield frame
-        if kept is not None:
-            self._frames[key] = kept
+        return self.kept.frames(path, fps or self.fps)
 
     @staticmethod
     def _load(source: AudioSource) -> np.ndarray:

@@ -36,6 +36,8 @@ class EvaluationSetup:
         synthetic: whether the data are synthetic; None where that is not known.
         context: what surrounds the evaluation, for metrics that ask.
         progress: whether progress bars are shown.
+        preset: effort of x264 for the videos written here.
+        video_cache_mb: memory for decoded videos; what fits is decoded once for all rows and metrics.
     """
 
     metrics: Sequence[str | Metric] = ()
@@ -49,6 +51,8 @@ class EvaluationSetup:
     synthetic: bool | None = None
     context: MetricContext = MetricContext()
     progress: bool = True
+    preset: str = "medium"
+    video_cache_mb: int = 512
 
     @classmethod
     def from_config(cls, config: Config, pipeline: Any, pool: Sequence[ClipFolder] = ()) -> EvaluationSetup:
@@ -76,6 +80,8 @@ class EvaluationSetup:
             synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
             context=MetricContext(config.saved_dir, config.dataset, pipeline.model, checkpoint),
             progress=config.show_progress,
+            preset=config.output.preset,
+            video_cache_mb=config.video_cache_mb,
         )
 
     def build_metrics(self) -> list[Metric]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from talkingface.files import atomic_output
 from talkingface.media.audio import read_audio, write_wav
+from talkingface.media.behind import WriteBehind
 from talkingface.media.info import FPS, SAMPLE_RATE, MediaInfo, frame_count, frames_heard, is_image, samples_of
+from talkingface.media.kept import KeptFrames
 from talkingface.media.pixels import read_image, write_image
 from talkingface.media.probe import probe
 from talkingface.media.read import VideoReader, count_frames
@@ -17,9 +19,11 @@ from talkingface.media.write import VideoWriter
 __all__ = [
     "FPS",
     "SAMPLE_RATE",
+    "KeptFrames",
     "MediaInfo",
     "VideoReader",
     "VideoWriter",
+    "WriteBehind",
     "atomic_output",
     "count_frames",
     "frame_count",

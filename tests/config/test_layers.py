@@ -278,3 +278,10 @@ def test_what_the_user_asked_for_is_told_from_the_built_in_values(tmp_path):
     loaded = load_config("ToyGAN", "folder", [file], {"model.dropout": 0.5, "seed": 3})
     assert loaded.asked("model") == {"model.width": 12, "model.dropout": 0.5}
     assert load().asked("model") == {}
+
+
+def test_a_preset_that_x264_does_not_have_is_refused_with_the_names():
+    with pytest.raises(ConfigError, match=r"output\.preset.*'veryfast'.*got \"quickly\"") as caught:
+        load_config("IPLAP", "folder", (), {"output.preset": "quickly"})
+    assert "\n" not in str(caught.value)
+    assert load_config("IPLAP", "folder", (), {"output.preset": "veryfast"}).config.output.preset == "veryfast"

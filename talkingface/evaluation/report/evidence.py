@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from talkingface.errors import TalkingFaceError
 from talkingface.evaluation.report import showcase
 from talkingface.evaluation.report.comparison import GENERATED, SHUFFLED, Comparison
 from talkingface.evaluation.report.result import ClipScore, EvalResult, safe_name
+
+if TYPE_CHECKING:
+    from talkingface.media import KeptFrames
 
 TITLES = {GENERATED: "generated", SHUFFLED: "shuffled: other audio"}
 """What stands above the videos of a row."""
@@ -32,7 +36,7 @@ class Evidence:
     strips: list[tuple[str, str]] = field(default_factory=list)
 
 
-def of_result(result: EvalResult, folder: Path) -> Evidence | None:
+def of_result(result: EvalResult, folder: Path, kept: KeptFrames | None = None) -> Evidence | None:
     """The typical clip of one evaluation: real, generated and driven by another clip's audio; None without videos."""
     key = showcase.main_figure([result])
     clip_id = typical_clip(result)
@@ -43,7 +47,7 @@ def of_result(result: EvalResult, folder: Path) -> Evidence | None:
         return None
     by_row = {clip.row: clip.video for clip in result.clips if clip.clip_id == clip_id}
     videos = {"real": own.reference} | {title: by_row[row] for row, title in TITLES.items() if row in by_row}
-    film = showcase.show("typical", clip_id, own.values[key], videos, showcase.sounds_of(result, own))
+    film = showcase.show("typical", clip_id, own.values[key], videos, showcase.sounds_of(result, own), kept)
     return Evidence(key, film, strips([("", folder)], clip_id))
 
 

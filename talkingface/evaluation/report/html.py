@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,6 +19,9 @@ from talkingface.evaluation.report.seed_table import GroupColumn, seed_columns, 
 from talkingface.evaluation.rows import ROWS
 from talkingface.files import write_text
 from talkingface.version import __version__
+
+if TYPE_CHECKING:
+    from talkingface.media import KeptFrames
 
 METHOD_COLOURS = 6  # m0 to m5 in style.css
 MAX_STRIPS = 6  # picture strips
@@ -36,8 +39,13 @@ BACKGROUND = ("still", "shuffled")
 """Rows whose offset curves are shown averaged only."""
 
 
-def write_html(result: EvalResult, folder: Path) -> None:
+def write_html(result: EvalResult, folder: Path, kept: KeptFrames | None = None) -> None:
     """Write `report.html` about one evaluation.
+
+    Args:
+        result: the evaluation.
+        folder: where the page goes.
+        kept: memory for decoded videos: what was kept there is not decoded again.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -57,8 +65,8 @@ def write_html(result: EvalResult, folder: Path) -> None:
         table=_table(columns, groups(columns)),
         distributions=views.distributions(columns),
         curve_sets=views.curve_sets(columns),
-        evidence=evidence.of_result(result, folder),
-        showcase=_showcase(result),
+        evidence=evidence.of_result(result, folder, kept),
+        showcase=_showcase(result, kept),
         strips=_strips(result, folder),
         skipped=result.skipped[:MAX_SKIPPED],
         undefined=undefined,
@@ -166,7 +174,7 @@ def facts(result: EvalResult) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in pairs.items() if value not in ("", None)]
 
 
-def _showcase(result: EvalResult) -> dict[str, Any]:
+def _showcase(result: EvalResult, kept: KeptFrames | None) -> dict[str, Any]:
     """Which figure decided, and the clips at both ends of it."""
     key = showcase.main_figure([result])
     if key is None:
@@ -176,7 +184,8 @@ def _showcase(result: EvalResult) -> dict[str, Any]:
     shown = []
     for rank, name in showcase.extremes(values, bool(result.figures[key].higher_is_better)):
         videos = {"real": clips[name].reference, "generated": clips[name].video}
-        shown.append(showcase.show(rank, name, values[name], videos, showcase.sounds_of(result, clips[name])))
+        sounds = showcase.sounds_of(result, clips[name])
+        shown.append(showcase.show(rank, name, values[name], videos, sounds, kept))
     return {"figure": key, "clips": shown, "signed": False}
 
 

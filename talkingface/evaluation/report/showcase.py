@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from talkingface.evaluation.report.result import ClipScore, EvalResult, one_line
 from talkingface.evaluation.report.side_by_side import write_side_by_side
 from talkingface.media import VideoReader, probe, read_image, write_image
 from talkingface.media.write import choose_encoder
+
+if TYPE_CHECKING:
+    from talkingface.media import KeptFrames
 
 MAIN_FIGURES = ("mouth_corr", "lse_c", "expert_sync", "ssim_mouth", "ssim")
 """The first of these that a result has decides which clips are best and worst: lip sync before pictures."""
@@ -75,7 +79,12 @@ def extremes(values: Mapping[str, float], higher_is_better: bool, each: int = EA
 
 
 def show(
-    rank: str, clip_id: str, value: float, videos: Mapping[str, Path | None], sounds: Sequence[Path] | None = None
+    rank: str,
+    clip_id: str,
+    value: float,
+    videos: Mapping[str, Path | None],
+    sounds: Sequence[Path] | None = None,
+    kept: KeptFrames | None = None,
 ) -> Shown:
     """One clip with its videos beside each other; without the film, and with the reason, where that cannot be made.
 
@@ -85,24 +94,28 @@ def show(
         value: its main figure.
         videos: caption -> file. The last one gives the frame rate.
         sounds: files for the sound, the first one that has any; default: the last video.
+        kept: memory for decoded videos: what was kept there is not decoded again.
     """
     there = {name: path for name, path in videos.items() if path is not None and path.is_file()}
     missing = [name for name in videos if name not in there]
     if not there:
         return Shown(rank, clip_id, value, reason="the videos are not there any more")
     try:
-        film, poster = film_addresses(there, sounds)
+        film, poster = film_addresses(there, sounds, kept)
     except TalkingFaceError as error:
         return Shown(rank, clip_id, value, reason=one_line(error))
     return Shown(rank, clip_id, value, film, poster, f"not there any more: {', '.join(missing)}" if missing else "")
 
 
-def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = None) -> tuple[str, str]:
+def film_addresses(
+    videos: Mapping[str, Path], sounds: Sequence[Path] | None = None, kept: KeptFrames | None = None
+) -> tuple[str, str]:
     """Videos beside each other as one small H.264 film, and its first picture, as `data:` addresses.
 
     Args:
         videos: caption -> file. The last one gives the frame rate.
         sounds: files for the sound, the first one that has any; default: the last video.
+        kept: memory for decoded videos.
 
     Raises:
         TalkingFaceError: a video is damaged, or the film would be too large.
@@ -117,7 +130,7 @@ def film_addresses(videos: Mapping[str, Path], sounds: Sequence[Path] | None = N
     limits = {"max_height": height, "max_seconds": MAX_SECONDS, "crf": CRF}
     with tempfile.TemporaryDirectory() as folder:
         film, poster = Path(folder) / "film.mp4", Path(folder) / "poster.jpg"
-        write_side_by_side(videos, film, info.fps, audio, **limits)
+        write_side_by_side(videos, film, info.fps, audio, kept=kept, **limits)
         write_image(poster, next(iter(VideoReader(film))), quality=80)
         return data_address(film, "video/mp4"), data_address(poster, "image/jpeg")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from talkingface.media import VideoReader, VideoWriter
+from talkingface.media import KeptFrames, VideoWriter, WriteBehind
 
 CAPTION_HEIGHT = 24
 
@@ -23,6 +23,8 @@ def write_side_by_side(
     max_height: int | None = None,
     max_seconds: float | None = None,
     crf: int = 18,
+    preset: str = "medium",
+    kept: KeptFrames | None = None,
 ) -> None:
     """Write videos beside each other with a caption above each, as long as the shortest; streams.
 
@@ -34,10 +36,13 @@ def write_side_by_side(
         max_height: of a picture without its caption, in pixels; larger ones are made smaller.
         max_seconds: where to stop.
         crf: quality of the encoder, lower is better.
+        preset: effort of x264.
+        kept: memory for decoded videos: what was kept there is not decoded again.
     """
-    readers = [iter(VideoReader(path, fps=fps)) for path in videos.values()]
+    kept = kept or KeptFrames(0)
+    readers = [kept.frames(path, fps) for path in videos.values()]
     most = None if max_seconds is None else max(1, round(max_seconds * fps))
-    with VideoWriter(output, fps=fps, audio=audio, crf=crf) as writer:
+    with WriteBehind(VideoWriter(output, fps=fps, audio=audio, crf=crf, preset=preset)) as writer:
         # `zip_longest`, not `zip`: a video of another length shows up as None, and the film ends there, for all.
         for frames in islice(zip_longest(*readers), most):
             if any(frame is None for frame in frames):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from talkingface.errors import DataError
-from talkingface.media import VideoReader, write_image
+from talkingface.media import KeptFrames, write_image
 
 if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
@@ -20,7 +20,14 @@ LABEL_WIDTH = 96
 MARGIN = 0.1  # of the face box, on every side
 
 
-def write_strip(videos: Mapping[str, Path], track: LandmarkTrack, output: Path, fps: float, moments: int = 6) -> None:
+def write_strip(
+    videos: Mapping[str, Path],
+    track: LandmarkTrack,
+    output: Path,
+    fps: float,
+    moments: int = 6,
+    kept: KeptFrames | None = None,
+) -> None:
     """Write a PNG: one row per video, one column per moment.
 
     The moments run from the most closed to the widest open mouth of the real video, so that a mouth that does not
@@ -32,7 +39,9 @@ def write_strip(videos: Mapping[str, Path], track: LandmarkTrack, output: Path, 
         output: PNG to write.
         fps: frame rate of the track.
         moments: number of columns.
+        kept: memory for decoded videos: what was kept there is not decoded again.
     """
+    kept = kept or KeptFrames(0)
     try:
         order = track.opening()
     except DataError:  # boxes without landmarks: the moments are spread over the clip
@@ -43,7 +52,7 @@ def write_strip(videos: Mapping[str, Path], track: LandmarkTrack, output: Path, 
     for label, path in videos.items():
         # One pass over each video: seeking to single frames would decode the same stretches again and again.
         wanted = dict.fromkeys(chosen)
-        for index, frame in enumerate(VideoReader(path, fps=fps, stop=max(chosen) + 1)):
+        for index, frame in enumerate(kept.frames(path, fps, stop=max(chosen) + 1)):
             if index in wanted:
                 wanted[index] = tile(frame, box)
         # A video that is shorter than the real one has no picture for late moments.

@@ -15,12 +15,13 @@ from talkingface.files import csv_text, write_text
 
 if TYPE_CHECKING:
     from talkingface.evaluation.report.result import ClipScore, EvalResult
+    from talkingface.media import KeptFrames
 
 
-def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
+def write_report(result: EvalResult, folder: Path, html: bool = False, kept: KeptFrames | None = None) -> None:
     """Write `metrics.json`, `per_clip.csv` and `per_clip.json`, and `report.html` if asked.
 
-    An older `report.html` does not stay beside new numbers.
+    An older `report.html` does not stay beside new numbers. Its films are made of what is `kept` of decoded videos.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -33,7 +34,7 @@ def write_report(result: EvalResult, folder: Path, html: bool = False) -> None:
     write_text(folder / "per_clip.csv", _per_clip_csv(result))
     write_text(folder / "per_clip.json", _per_clip_json(result, folder))
     if html:
-        write_html(result, folder)
+        write_html(result, folder, kept)
 
 
 def as_json(content: Any) -> str:

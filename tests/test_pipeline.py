@@ -1,0 +1,139 @@
+"""Generation as users call it: decoding and encoding beside the network change nothing but the time."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+from torch import nn
+
+from helpers.clips import face_frames, tone, write_clip
+from talkingface.clips.source import Audio, Source
+from talkingface.config.sections import OutputConfig
+from talkingface.errors import MediaError, OutputError
+from talkingface.media import KeptFrames, VideoReader, VideoWriter
+from talkingface.pipeline import Pipeline
+
+
+class Mirror(nn.Module):
+    """Stands for a model: turns every frame round, and reads the source once beforehand as a detector does."""
+
+    keeps_frame_rate = False
+
+    def generate(self, source, audio):
+        for _ in source.frames():
+            pass
+        for frame in islice(source.frames(source.order(audio.n_frames(source.fps))), audio.n_frames(source.fps)):
+            frame[:] = frame[:, ::-1].copy()
+            yield frame
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("film") / "film.mp4", face_frames(30))
+
+
+@pytest.fixture
+def voice():
+    return Audio(tone(1.8))  # 45 frames: the film is played to and fro
+
+
+def others() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name in ("prefetch", "write-behind")]
+
+
+def one_after_the_other(film, voice, output):
+    source = Source(film)
+    with VideoWriter(output, fps=25.0, audio=voice.samples) as writer:
+        for frame in Mirror().generate(source, voice):
+            writer.write(frame)
+
+
+@pytest.mark.parametrize("megabytes", [0, 64])
+def test_the_file_is_that_of_decoding_computing_and_encoding_one_after_the_other(film, voice, tmp_path, megabytes):
+    one_after_the_other(film, voice, tmp_path / "plain.mp4")
+    source = Source(film)
+    source.kept = KeptFrames(megabytes)
+    Pipeline(Mirror(), "Mirror").generate_file(source, voice, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "plain.mp4").read_bytes()
+    assert not others()
+
+
+@pytest.mark.parametrize(("megabytes", "times"), [(64, 1), (0, 3)])  # forward twice, and once for the way back
+def test_a_source_that_fits_into_the_memory_for_videos_is_decoded_once(film, tmp_path, monkeypatch, megabytes, times):
+    counts, read = Counter(), VideoReader.__iter__
+    monkeypatch.setattr(VideoReader, "__iter__", lambda self: counts.update([self.path]) or read(self))
+    monkeypatch.setattr("talkingface.pipeline.read_audio", lambda *_: tone(1.8))
+    monkeypatch.setattr(Audio, "load", lambda *_: Audio(tone(1.8)))
+    pipeline = Pipeline(Mirror(), "Mirror", video_cache_mb=megabytes)
+    pipeline(film, tmp_path / "voice.wav", tmp_path / "out.mp4")
+    assert counts == {film: times}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MediaError("film.mp4: is no good")])
+def test_whatever_ends_a_generation_leaves_neither_threads_nor_files(film, voice, tmp_path, error):
+    class Broken(Mirror):
+        def generate(self, source, audio):
+            yield from islice(super().generate(source, audio), 20)
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        Pipeline(Broken(), "Broken").generate_file(Source(film), voice, tmp_path / "out.mp4")
+    assert not others() and not list(tmp_path.iterdir())
+
+
+def test_errors_of_the_threads_are_those_of_decoding_and_encoding(film, voice, tmp_path, monkeypatch):
+    real = VideoReader.__iter__
+
+    def cut(self):
+        yield from islice(real(self), 9)
+        raise MediaError(f"{self.path}: truncated")
+
+    monkeypatch.setattr(VideoReader, "__iter__", cut)
+    with pytest.raises(MediaError, match="film.mp4: truncated"):
+        Pipeline(Mirror(), "Mirror").generate_file(Source(film), voice, tmp_path / "out.mp4")
+    monkeypatch.undo()
+
+    def full(self, stream, frame):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "_mux", full)
+    with pytest.raises(OutputError, match="out.mp4: cannot be written, the disk is full"):
+        Pipeline(Mirror(), "Mirror").generate_file(Source(film), voice, tmp_path / "out.mp4")
+    assert not others() and not list(tmp_path.iterdir())
+
+
+def test_no_more_frames_are_under_way_than_the_queues_hold(tmp_path, voice):
+    film = write_clip(tmp_path / "long.mp4", face_frames(200), None)
+    source, made = Source(film), Counter()
+    taken = source.kept.frames
+
+    def counted(*args):
+        for frame in taken(*args):
+            made["decoded"] += 1
+            yield frame
+
+    source.kept.frames = counted
+
+    class Slow(Mirror):
+        def generate(self, source, audio):
+            for number, frame in enumerate(source.frames()):
+                made["ahead"] = max(made["ahead"], made["decoded"] - number)
+                yield frame
+
+    Pipeline(Slow(), "Slow").generate_file(source, voice, tmp_path / "out.mp4")
+    assert made["decoded"] == 200 and 1 <= made["ahead"] <= 18
+
+
+def test_the_effort_of_the_encoder_is_a_setting(film, voice, tmp_path):
+    for preset in ("ultrafast", "medium"):
+        pipeline = Pipeline(Mirror(), "Mirror", output=OutputConfig(preset=preset))
+        pipeline.generate_file(Source(film), voice, tmp_path / f"{preset}.mp4")
+    sizes = {path.stem: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes["ultrafast"] > sizes["medium"]
+    frames = list(VideoReader(tmp_path / "ultrafast.mp4"))
+    assert len(frames) == 45 and np.abs(frames[0].astype(int) - face_frames(1)[0][:, ::-1]).mean() < 6
