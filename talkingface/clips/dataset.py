@@ -203,9 +203,13 @@ class ClipDataset(ABC):
         return sum(map(len, self.clips))
 
     def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
-        """`usable` of every clip, in order."""
+        """Why each of the clips cannot be used, or None, in order."""
+        return iter(self.each(self._reason, clips))
+
+    def each(self, function: Callable[[ClipFolder], T], clips: Sequence[ClipFolder]) -> Iterator[T]:
+        """`function` of every clip, in order; of many clips in threads, with a progress bar."""
         if len(clips) < MANY_CLIPS:
-            yield from map(self._reason, clips)
+            yield from map(function, clips)
             return
         from tqdm import tqdm
 
@@ -213,7 +217,7 @@ class ClipDataset(ABC):
         with ThreadPoolExecutor(READERS) as readers:
             name = f"{type(self).__name__} ({self.split})"
             yield from tqdm(
-                readers.map(self._reason, clips), desc=name, total=len(clips), unit="clip", disable=None, leave=False
+                readers.map(function, clips), desc=name, total=len(clips), unit="clip", disable=None, leave=False
             )
 
     def _reason(self, clip: ClipFolder) -> str | None:

@@ -5,7 +5,8 @@ Both need only prepared clips (landmarks, mel, faces). Specification of the samp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.pack import file_stamp, load_pack
 from talkingface.clips.windows import window_starts
 from talkingface.faces.mesh import IPLAP_CONTENT, IPLAP_ORDER, IPLAP_POSE, LIPS_INNER_20, LIPS_OUTER_20
 from talkingface.faces.sketch import draw_sketches
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from talkingface.models.iplap.config import IPLAPConfig
 
 POSE, CONTENT = len(IPLAP_POSE), len(IPLAP_CONTENT)
+PACK_VERSION = 1  # of what `LandmarkWindows` reads of a clip; a change of its code needs a new one
 LIPS = len(LIPS_OUTER_20) + len(LIPS_INNER_20)
 
 
@@ -71,7 +74,8 @@ class LandmarkWindowOptions(DatasetOptions):
 class LandmarkWindows(ClipDataset):
     """Windows of T frames: audio and upper-face landmarks in, lips and jaw out.
 
-    Landmarks and mels of all clips stay in memory as two arrays, and a batch is gathered from them at once.
+    Landmarks and mels of all clips are one mapped file (`clips.pack`): a batch is gathered from it at once, later
+    starts do not open the clips, and processes share its pages.
     Item: `mels` (T, 1, 80, 16), `pose` (T, 2, 74), `content` (T, 2, 57), `reference_pose` (Nl, 2, 74),
     `reference_content` (Nl, 2, 57), all float32; landmarks relative to the face box.
     """
@@ -81,25 +85,17 @@ class LandmarkWindows(ClipDataset):
     model_config: IPLAPConfig
 
     def __init__(self, clips: Sequence[ClipFolder], *args: Any, **kwargs: Any) -> None:
-        self._loaded: dict[str, tuple[ClipPoints, np.ndarray, np.ndarray]] = {}
         super().__init__(clips, *args, **kwargs)
         self.clips = list({clip.clip_id: clip for clip in self.clips}.values())
         self._number = {clip.clip_id: number for number, clip in enumerate(self.clips)}
-        loaded = [self._loaded[clip.clip_id] for clip in self.clips]
-        self._valid = [points.valid for points, _, _ in loaded]
-        self._found = [points.found for points, _, _ in loaded]
-        self._starts = [starts for _, _, starts in loaded]
-        self._first_frame = np.cumsum([0, *(len(valid) for valid in self._valid)])
-        self._first_column = np.cumsum([0, *(len(mel) for _, mel, _ in loaded)])
-        # One array each: a batch is then one gather, and forked loader workers share the pages. Each clip's own arrays
-        # go as soon as they are copied, for together they take gigabytes.
-        self._landmarks = np.empty((self._first_frame[-1], 2, len(IPLAP_ORDER)), np.float32)
-        self._mel = np.empty((self._first_column[-1], loaded[0][1].shape[1]), np.float32)
-        del loaded
-        for number, clip in enumerate(self.clips):
-            points, mel, _ = self._loaded.pop(clip.clip_id)
-            self._landmarks[self._first_frame[number] : self._first_frame[number + 1]] = points.relative
-            self._mel[self._first_column[number] : self._first_column[number + 1]] = mel
+        names, pack = [clip.clip_id for clip in self.clips], self._pack
+        self._valid = [pack.array(name, "valid") for name in names]
+        self._found = [pack.array(name, "found") for name in names]
+        self._starts = [pack.array(name, "starts") for name in names]
+        # Where in the file the numbers of each clip begin. A row of landmarks or mel may then begin at any number.
+        self._first_point = np.array([pack.start(name, "landmarks") for name in names])
+        self._first_mel = np.array([pack.start(name, "mel") for name in names])
+        self._bands = pack.array(names[0], "mel").shape[1]
 
     @property
     def frames(self) -> int:
@@ -112,7 +108,19 @@ class LandmarkWindows(ClipDataset):
         return max(self.options.min_frames, self.frames + 5)
 
     def usable(self, clip: ClipFolder) -> str | None:
-        """Load the clip into memory, or say why it cannot serve."""
+        """Why a clip cannot serve, or None."""
+        found = self._look(clip)
+        return found if isinstance(found, str) else None
+
+    def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
+        crop = self.model_config.crop
+        about = {"version": PACK_VERSION, "crop": crop.model_dump(), "frames": [self.frames, self.min_frames]}
+        needs = ("landmarks", "mel", crop.artefact)
+        self._pack = load_pack("landmarks", about, clips, partial(file_stamp, artefacts=needs), self._look, self.each)
+        return iter([self._pack.reason(clip.clip_id) for clip in clips])
+
+    def _look(self, clip: ClipFolder) -> str | dict[str, np.ndarray]:
+        """What goes into the pack: `landmarks` (F, 2, 131), `mel` (L, 80), `valid` (F,), `starts` (n,); or why not."""
         # The faces are the second stage's, but a crop that does not fit must not come out after days of training.
         crop = self.model_config.crop
         if reason := super().usable(clip) or clip.lacks_crops(crop):
@@ -126,12 +134,18 @@ class LandmarkWindows(ClipDataset):
         starts = sounding_starts(starts, self.frames, mel.shape[1], clip.fps)
         if not len(starts):
             return f"no {self.frames} consecutive frames with a face and sound"
-        self._loaded[clip.clip_id] = (points, np.ascontiguousarray(mel.T, dtype=np.float32), starts)
-        return None
+        columns = np.ascontiguousarray(mel.T, dtype=np.float32)
+        return {"landmarks": points.relative, "mel": columns, "valid": points.valid, "starts": starts.astype(np.int64)}
 
     def mean_content(self) -> np.ndarray:
         """(2, 57) mean lips and jaw over all frames with a face."""
-        return self._landmarks[np.concatenate(self._valid)][..., POSE:].mean(axis=0)
+        total, count = np.zeros((1, 2, CONTENT), np.float32), 0
+        for clip, valid in zip(self.clips, self._valid, strict=True):
+            content = self._pack.array(clip.clip_id, "landmarks")[valid][..., POSE:]
+            # The sum so far goes in front: numbers are added in one order, however they are cut into clips.
+            total = np.concatenate([total, content]).sum(axis=0, keepdims=True)
+            count += len(content)
+        return total[0] / np.float32(count)
 
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One item from a clip."""
@@ -147,12 +161,13 @@ class LandmarkWindows(ClipDataset):
         start = np.array([s for _, s, _ in choices])
         fps = np.array([self.clips[n].fps for n in number])
         frames = start[:, None] + np.arange(self.frames)
-        shown = self._landmarks[self._first_frame[number][:, None] + frames]
-        references = self._landmarks[self._first_frame[number][:, None] + np.stack([r for _, _, r in choices])]
+        shown = self._points(number, frames)
+        references = self._points(number, np.stack([r for _, _, r in choices]))
         columns = np.floor(COLUMNS_PER_SECOND * (frames - 2) / fps[:, None]).astype(np.int64)
-        columns = (self._first_column[number][:, None] + columns)[..., None] + np.arange(MEL_WIDTH)
+        columns = columns[..., None] + np.arange(MEL_WIDTH)
+        mel = _rows(self._pack.floats, self._first_mel[number][:, None, None] + self._bands * columns, self._bands)
         arrays = {
-            "mels": self._mel[columns].swapaxes(-1, -2)[:, :, None],
+            "mels": mel.swapaxes(-1, -2)[:, :, None],
             "pose": shown[..., :POSE],
             "content": shown[..., POSE:],
             "reference_pose": references[..., :POSE],
@@ -160,12 +175,23 @@ class LandmarkWindows(ClipDataset):
         }
         return [{name: values[row] for name, values in arrays.items()} for row in range(len(choices))]
 
+    def _points(self, number: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """(n, k, 2, 131) landmarks of frames (n, k) of the clips with these numbers (n,)."""
+        length = 2 * len(IPLAP_ORDER)
+        rows = _rows(self._pack.floats, self._first_point[number][:, None] + length * frames, length)
+        return rows.reshape(*frames.shape, 2, len(IPLAP_ORDER))
+
     def _choose(self, clip: ClipFolder, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
         """Clip number, first frame of the window and reference frames of an item."""
         number = self._number[clip.clip_id]
         starts = self._starts[number]
         start = int(starts[rng.integers(len(starts))])
         return number, start, pick_references(self._found[number], start, self.frames, self.options.references, rng)
+
+
+def _rows(numbers: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """(..., length) stretches of `numbers` (m,) that begin at `starts` (...)."""
+    return np.lib.stride_tricks.sliding_window_view(numbers, length)[starts]
 
 
 class RenderWindowOptions(DatasetOptions):

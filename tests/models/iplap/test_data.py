@@ -197,3 +197,21 @@ def test_other_landmarks_are_refused(clips):
     track.layout, track.provider = "ibug68", "face_alignment"
     with pytest.raises(DataError, match="needs face-mesh landmarks"):
         clip_points(track, CONFIG.crop)
+
+
+def test_a_second_start_of_the_landmark_stage_opens_no_clip(tmp_path, monkeypatch):
+    clips = [make_clip(tmp_path, "a/0", 40, gone=(20,)), make_clip(tmp_path, "a/1", 33), make_clip(tmp_path, "b/0", 9)]
+    first = landmark_windows(clips)
+    for name in ("mel", "track", "faces", "lacks_crops"):
+        monkeypatch.setattr(ClipFolder, name, lambda *_: pytest.fail("a clip is opened"))
+    second = landmark_windows(clips)
+    assert first.rejected == second.rejected == [("b/0", "shorter than 25 frames")]
+    for before, after in zip(first.__getitems__(range(4)), second.__getitems__(range(4)), strict=True):
+        for name, value in before.items():
+            np.testing.assert_array_equal(value, after[name])
+
+
+def test_the_mean_of_the_mouths_adds_in_the_order_of_the_frames(clips):
+    frames = [clip_points(clip.track(), CONFIG.crop) for clip in clips]
+    whole = np.concatenate([points.relative[points.valid] for points in frames])[..., POSE:]
+    np.testing.assert_array_equal(landmark_windows(clips).mean_content(), whole.mean(axis=0))
