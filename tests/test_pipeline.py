@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from helpers.clips import face_frames, tone, write_clip
@@ -23,6 +24,8 @@ class Mirror(nn.Module):
     """Stands for a model: turns every frame round, and reads the source once beforehand as a detector does."""
 
     keeps_frame_rate = False
+    device = torch.device("cpu")
+    inference_precision = "32"
 
     def generate(self, source, audio):
         for _ in source.frames():
