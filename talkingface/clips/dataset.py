@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import zlib
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from pydantic import Field
 from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.held_out import warn_once
+from talkingface.clips.shared_crops import SharedCrops
 from talkingface.config.sections import Section
 from talkingface.errors import DataError
 
@@ -36,7 +38,7 @@ class DatasetOptions(Section):
         repeats: training items per clip and epoch.
         val_windows: fixed windows per clip in validation.
         draw: `random` draws the clip of each training item uniformly, `order` takes every clip `repeats` times.
-        cache_mb: memory in each loader worker for arrays of clips seen lately.
+        cache_mb: memory for arrays of clips seen lately, of all loader workers together.
     """
 
     repeats: int = Field(1, gt=0)
@@ -85,6 +87,8 @@ class ClipDataset(ABC):
         self.clips: list[ClipFolder] = []
         self._cache: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
         self._cached_bytes = 0
+        self._processes = 1
+        self._shared: SharedCrops | None = None
         for clip, reason in zip(clips, self._reasons(clips), strict=True):
             if reason:
                 self.rejected.append((clip.clip_id, reason))
@@ -164,19 +168,44 @@ class ClipDataset(ABC):
         return self.clips[int(rng.integers(len(self.clips))) if random else index % len(self.clips)], rng
 
     def cached(self, clip: ClipFolder, name: str, make: Callable[[], T]) -> T:
-        """`make()`, kept for the next items of the same clip; beyond `options.cache_mb` the least recently used go."""
+        """`make()`, kept for the next items of the same clip; beyond `options.cache_mb` the least recently used go.
+
+        Of that memory a loader worker has its share.
+        """
         key = (clip.clip_id, name)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key][0]
         value = make()
-        size, limit = _nbytes(value), self.options.cache_mb * 2**20
+        size, limit = _nbytes(value), self._own_bytes
         if size <= limit:
             self._cache[key] = (value, size)
             self._cached_bytes += size
         while self._cached_bytes > limit:
             self._cached_bytes -= self._cache.popitem(last=False)[1][1]
         return value
+
+    def share(self, processes: int) -> None:
+        """Be read by so many loader processes that are forked from this one: `cache_mb` counts for all of them.
+
+        The crops of all clips are then held once, where they fit; all else is divided.
+        """
+        self._processes, self._shared = max(1, processes), None
+        crop = getattr(self.model_config, "crop", None)
+        if processes < 2 or crop is None or multiprocessing.get_start_method() != "fork":
+            return
+        if self._frames_fit(crop.size):
+            self._shared = SharedCrops(self.clips, crop.artefact, crop.size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A process that is not forked does not see the shared memory."""
+        return {**self.__dict__, "_shared": None}
+
+    @property
+    def _own_bytes(self) -> int:
+        """Memory of this process for what it keeps."""
+        shared = self._shared.nbytes if self._shared is not None else 0
+        return (self.options.cache_mb * 2**20 - shared) // self._processes
 
     def crops(self, clip: ClipFolder, faces: FaceStore, frames: np.ndarray) -> np.ndarray:
         """Face crops (..., S, S, 3) uint8 RGB of the frames (...) of a clip; all of them have a face.
@@ -190,13 +219,19 @@ class ClipDataset(ABC):
 
     def whole_crops(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
         """Face crops (F, S, S, 3) uint8 RGB of a whole clip, black where there is no face; not to be written to."""
+        if self._shared is not None and self._shared.holds(clip.clip_id, faces.key, faces.size, len(faces)):
+            return self._shared.whole(clip.clip_id, faces.whole)
         if self._keeps_crops(faces.size):
             return self.cached(clip, f"crops {faces.key}", faces.whole)
         return faces.whole()
 
     def _keeps_crops(self, size: int) -> bool:
+        """Whether crops of all clips are kept: once for all processes, else by each in its share of the memory."""
+        return self._frames_fit(size, 1 if self._shared is not None else self._processes)
+
+    def _frames_fit(self, size: int, times: int = 1) -> bool:
         """Whether crops of `size` pixels of all clips fit into `cache_mb`, with room for what belongs to them."""
-        return self._frames * 3 * size**2 <= 0.9 * self.options.cache_mb * 2**20
+        return times * self._frames * 3 * size**2 <= 0.9 * self.options.cache_mb * 2**20
 
     @cached_property
     def _frames(self) -> int:

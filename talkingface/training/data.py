@@ -89,6 +89,7 @@ class StageData:
         workers = self.config.num_workers
         if workers is None:
             workers = min(8, torch.get_num_threads()) if cuda else 0
+        dataset.share(workers)
         loader = DataLoader(
             dataset,
             batch_sampler=batches,

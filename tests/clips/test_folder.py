@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,6 +204,40 @@ def test_crops_are_decoded_once_where_all_fit_and_are_the_same_where_they_do_not
     assert len(whole) == 20 and not whole[4].any()
     with pytest.raises(DataError, match="frame 4 has no face"):
         data.crops(clips[0], faces, np.array([3, 4]))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+def test_crops_that_one_loader_process_has_decoded_are_there_for_all(tmp_path, monkeypatch):
+    clips = [drawn_clips.make_clip(tmp_path, f"d{k}", 20, gone=(4,)) for k in range(2)]
+    data = Draws(clips, "train", None, SimpleNamespace(crop=drawn_clips.CROP))
+    data.share(2)
+    faces = clips[1].faces(drawn_clips.CROP.artefact)
+    expected = faces.whole()
+    worker = multiprocessing.get_context("fork").Process(target=data.whole_crops, args=(clips[1], faces))
+    worker.start()
+    worker.join(20)
+    monkeypatch.setattr(FaceStore, "read", lambda *_: pytest.fail("decoded a second time"))
+    np.testing.assert_array_equal(data.whole_crops(clips[1], faces), expected)
+    np.testing.assert_array_equal(data.crops(clips[1], faces, np.array([7, 8])), expected[7:9])
+
+
+def test_the_memory_of_a_data_set_counts_for_all_its_loader_processes(tmp_path, monkeypatch):
+    clips = [drawn_clips.make_clip(tmp_path, f"d{k}", 20) for k in range(12)]  # 720 kB of crops
+    config, kept = SimpleNamespace(crop=drawn_clips.CROP), []
+    read = FaceStore.read
+    for start_method in ("spawn", "fork"):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda method=start_method: method)
+        data = Draws(clips, "train", {"cache_mb": 1}, config)
+        for processes in (1, 2):
+            data.share(processes)
+            asked = []
+            monkeypatch.setattr(FaceStore, "read", lambda *a, asked=asked: asked.append(1) or read(*a))
+            for _ in range(2):
+                data.crops(clips[0], clips[0].faces(drawn_clips.CROP.artefact), np.array([3]))
+            kept.append(len(asked) == 1)
+            data.cached(clips[0], f"large {processes}", lambda: np.zeros(600_000, np.uint8))
+            assert ((clips[0].clip_id, f"large {processes}") in data._cache) == (processes == 1)
+    assert kept == [True, False, True, True]  # not kept where each process would hold all of them
 
 
 def test_many_clips_are_looked_at_in_threads_and_stay_in_order(tmp_path, monkeypatch):
