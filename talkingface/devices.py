@@ -8,7 +8,11 @@ import os
 import random
 import sys
 import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from talkingface.errors import ConfigError
 
 log = logging.getLogger("talkingface")
 _STAT = Path("/proc/stat")
+T = TypeVar("T")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -97,6 +102,63 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # names of the two settings in malloc.h
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(mmap_threshold, 32 * 2**20)  # more is not allowed
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array as a tensor on a device; a GPU copies it from page-locked memory while the CPU goes on."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class OnTheWay:
+    """A tensor that its device may still be computing; on a GPU it is copied to the host by a stream of its own.
+
+    So the GPU can begin with what comes next, and the CPU with what it has, before the copy is there.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        if tensor.device.type != "cuda":
+            self._host = tensor.cpu()
+            return
+        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        copies = _copy_stream(tensor.device)
+        copies.wait_stream(torch.cuda.current_stream(tensor.device))
+        with torch.cuda.stream(copies):
+            self._host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(copies)  # its memory is not given away before it is copied
+        self._arrived = copies.record_event()
+
+    def numpy(self) -> np.ndarray:
+        """The numbers, once they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._host.numpy()
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def in_flight(items: Iterable[T], device: torch.device) -> Iterator[T]:
+    """The same items; on a GPU each one is asked for before the one ahead of it is handed out.
+
+    Where an item is work given to the GPU (`OnTheWay`), it computes while the CPU finishes the item before. A CPU would
+    gain nothing, and hold a second item in memory.
+    """
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > _items_ahead(device):
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _items_ahead(device: torch.device) -> int:
+    return 1 if device.type == "cuda" else 0
 
 
 def seed_everything(seed: int, reproducible: bool = True) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from helpers.drawn_clips import DrawnSource, Speech
+from talkingface import devices
 from talkingface.errors import NoFaceError
 
 
@@ -61,6 +62,12 @@ class GenerationPromises:
         first, second = (list(each.generate(DrawnSource(9), Speech(0.6))) for each in models)
         for a, b in zip(first, second, strict=True):
             assert np.abs(a.astype(int) - b).max() <= 1
+
+    def test_a_batch_that_computes_while_the_one_before_is_pasted_changes_nothing(self, model, monkeypatch):
+        plain = list(model(batch=4).generate(DrawnSource(20, gone=(4, 5, 6)), Speech(0.8)))
+        monkeypatch.setattr(devices, "_items_ahead", lambda device: 1)  # as on a GPU
+        ahead = list(model(batch=4).generate(DrawnSource(20, gone=(4, 5, 6)), Speech(0.8)))
+        np.testing.assert_array_equal(ahead, plain)
 
     def test_pictures_are_held_one_batch_at_a_time(self, model):
         source, read, seen = DrawnSource(20), 0, []

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from talkingface.clips.redraw import frame_batches
+from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.references import Lender, lenders
 from talkingface.clips.source import report_missing
+from talkingface.devices import OnTheWay, in_flight, to_device
 from talkingface.errors import NoFaceError
 from talkingface.faces.crop import box_pixels, contour_mask, crop_faces, paste_face, polygon_mask
 from talkingface.faces.mesh import JAWLINE
@@ -25,7 +26,7 @@ from talkingface.faces.sketch import draw_sketches
 from talkingface.media import FPS
 from talkingface.models.iplap.data import POSE, box_shapes
 from talkingface.models.iplap.mouth import Timeline, contents, smoothed
-from talkingface.models.iplap.pixels import from_network, network_images
+from talkingface.models.iplap.pixels import faces_of, network_images
 from talkingface.models.iplap.points import ClipPoints, clip_points
 from talkingface.models.iplap.references import ReferenceGroup, mouth_openness, select_references
 from talkingface.plugin.contract import Drawn
@@ -65,15 +66,37 @@ def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.
     groups = reference_groups(model, source, scene)
     mel = melspectrogram(audio.samples)
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    frames = iter(source.frames(order))
+    parts = _draw(model, scene, groups, timeline, audio, mel, iter(source.frames(order)), batch)
+    for part, drawn in in_flight(parts, model.device):
+        panes = np.zeros((len(part.rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
+        for mine, rendered in drawn:
+            for k, face in zip(mine, rendered.faces.numpy(), strict=True):
+                part.pictures[k] = scene.paste(model, part.pictures[k], face, int(part.shown[k]))
+            if panes is not None:
+                panes[mine] = rendered.panes()
+        for k, picture in enumerate(part.pictures):
+            yield picture if panes is None else Drawn(picture, panes[k])
+
+
+def _draw(
+    model: IPLAPNetworks,
+    scene: Scene,
+    groups: list[ReferenceGroup],
+    timeline: Timeline,
+    audio: Audio,
+    mel: np.ndarray,
+    frames: Iterator[np.ndarray],
+    batch: int,
+) -> Iterator[tuple[FrameBatch, list[tuple[np.ndarray, Rendered]]]]:
+    """Batches of the output's `frames`, with the faces drawn for them: (positions in the batch, faces)."""
     for stretch, content in contents(model, scene.points, timeline, mel, groups, audio):
-        for part in frame_batches(frames, order, scene.points.valid, stretch, batch):
-            panes = np.zeros((len(part.rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
+        for part in frame_batches(frames, timeline.order, scene.points.valid, stretch, batch):
+            drawn = []
             for group in groups:
                 mine = part.faces[group.serves[part.shown[part.faces]]]
                 if not len(mine):
                     continue
-                drawn = render(
+                rendered = render(
                     model=model,
                     scene=scene,
                     group=group,
@@ -83,12 +106,8 @@ def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.
                     content=content[part.rows[mine] - stretch[0]],
                     mel=mel,
                 )
-                for k, face in zip(mine, drawn.faces, strict=True):
-                    part.pictures[k] = scene.paste(model, part.pictures[k], face, int(part.shown[k]))
-                if panes is not None:
-                    panes[mine] = drawn.panes()
-            for k, picture in enumerate(part.pictures):
-                yield picture if panes is None else Drawn(picture, panes[k])
+                drawn.append((mine, rendered))
+            yield part, drawn
 
 
 @dataclass
@@ -194,14 +213,14 @@ def encode_landmarks(model: IPLAPNetworks, landmarks: np.ndarray) -> Tensor:
 class Rendered(NamedTuple):
     """Faces (m, S, S, 3) uint8 RGB, and the sketches (m, S, S) in [0, 1] and crops (m, S, S, 3) they are drawn from."""
 
-    faces: np.ndarray
+    faces: OnTheWay
     sketches: np.ndarray
     crops: np.ndarray
 
     def panes(self) -> np.ndarray:
         """Sketch, crop of the source and generated face side by side, (m, S, 3 S, 3) uint8."""
         lines = np.rint(self.sketches * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
-        return np.concatenate([lines, self.crops, self.faces], axis=2)
+        return np.concatenate([lines, self.crops, self.faces.numpy()], axis=2)
 
 
 def debug_size(model: IPLAPNetworks) -> tuple[int, int]:
@@ -240,10 +259,10 @@ def render(
     )
     boxes = scene.points.boxes[timeline.order[rows]]
     crops = crop_faces(pictures, boxes, size)
-    faces = network_images(torch.from_numpy(crops).to(model.device))
-    spoken = torch.from_numpy(cut_mel(mel, timeline.columns(rows, window // 2))).to(model.device)
-    drive = torch.from_numpy(sketches).to(model.device)
+    faces = network_images(to_device(crops, model.device))
+    spoken = to_device(cut_mel(mel, timeline.columns(rows, window // 2)), model.device)
+    drive = to_device(sketches, model.device)
     half = model.inference_precision == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
         generated, _ = model.renderer.forward_with_references(faces, drive, group.frames, spoken)
-    return Rendered(from_network(generated), sketches[:, window // 2, 0], crops)
+    return Rendered(OnTheWay(faces_of(generated)), sketches[:, window // 2, 0], crops)

@@ -22,7 +22,12 @@ def network_images(faces: Tensor) -> Tensor:
 
 def from_network(images: Tensor) -> np.ndarray:
     """Float BGR (B, 3, S, S) in [0, 1] -> uint8 RGB (B, S, S, 3), rounded."""
-    return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).flip(1).movedim(1, -1).cpu().numpy()
+    return faces_of(images).cpu().numpy()
+
+
+def faces_of(images: Tensor) -> Tensor:
+    """`from_network` that stays on the device of the network."""
+    return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).flip(1).movedim(1, -1)
 
 
 def network_sketches(sketches: Tensor) -> Tensor:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from talkingface.clips.redraw import frame_batches
+from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.references import lenders
 from talkingface.clips.source import report_missing
+from talkingface.devices import OnTheWay, in_flight, to_device
 from talkingface.errors import MediaError, NoFaceError
 from talkingface.faces.blend import blend_mask
 from talkingface.faces.boxes import padded_boxes, smoothed_boxes
 from talkingface.faces.crop import crop_face, crop_faces, face_boxes, paste_face
 from talkingface.models.wav2lip.parts import Wav2LipNetworks
-from talkingface.models.wav2lip.pixels import from_network, network_input
+from talkingface.models.wav2lip.pixels import faces_of, network_input
 from talkingface.sound.mel import MEL_WIDTH, MelConfig, cut_mel, frame_columns, melspectrogram
 
 if TYPE_CHECKING:
@@ -53,17 +54,31 @@ def generate(model: Wav2LipNetworks, source: Source, audio: Audio) -> Iterator[n
     mel = spectrogram(audio.samples)
     first = chunk_starts(count, source.fps, mel.shape[1], settings.mel_offset)
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    frames = iter(source.frames(order))
-    for part in frame_batches(frames, order, scene.valid, np.arange(count), batch):
-        shown = part.shown[part.faces]
-        if len(shown):
-            boxes = scene.boxes[shown]
-            crops = crop_faces([part.pictures[k] for k in part.faces], boxes, model.config.crop.size)
-            faces = redraw(model, crops, references, shown, cut_mel(mel, first[part.rows[part.faces]]))
-            for k, face, box in zip(part.faces, faces, boxes, strict=True):
+    parts = frame_batches(iter(source.frames(order)), order, scene.valid, np.arange(count), batch)
+    drawn = ((part, _draw(model, scene, references, part, mel, first)) for part in parts)
+    for part, faces in in_flight(drawn, model.device):
+        if faces is not None:
+            boxes = scene.boxes[part.shown[part.faces]]
+            for k, face, box in zip(part.faces, faces.numpy(), boxes, strict=True):
                 mask = blend_mask(box, part.pictures[k].shape[:2], settings.paste, settings.feather)
                 part.pictures[k] = paste_face(part.pictures[k], face, box, mask, settings.resize)
         yield from part.pictures
+
+
+def _draw(
+    model: Wav2LipNetworks,
+    scene: Scene,
+    references: list[Reference],
+    part: FrameBatch,
+    mel: np.ndarray,
+    first: np.ndarray,
+) -> OnTheWay | None:
+    """The faces of some frames redrawn, None where there is no face; `first`: their windows in the `mel` (80, L)."""
+    if not len(part.faces):
+        return None
+    shown = part.shown[part.faces]
+    crops = crop_faces([part.pictures[k] for k in part.faces], scene.boxes[shown], model.config.crop.size)
+    return redraw(model, crops, references, shown, cut_mel(mel, first[part.rows[part.faces]]))
 
 
 def spectrogram(samples: np.ndarray) -> np.ndarray:
@@ -170,7 +185,7 @@ def _reference_face(config: Wav2LipConfig, origin: Source, scene: Scene, frames:
 
 def redraw(
     model: Wav2LipNetworks, faces: np.ndarray, references: list[Reference], frames: np.ndarray, mel: np.ndarray
-) -> np.ndarray:
+) -> OnTheWay:
     """Redraw faces to a sound.
 
     Args:
@@ -181,14 +196,14 @@ def redraw(
         mel: (m, 1, 80, 16) their sound.
 
     Returns:
-        (m, S, S, 3) uint8 RGB.
+        (m, S, S, 3) uint8 RGB, perhaps still to be computed.
     """
     shown = faces.copy()
     for reference in references:
         shown[reference.serves[frames]] = reference.face
-    target, others = (torch.from_numpy(each).to(model.device)[:, None] for each in (faces, shown))
+    target, others = (to_device(each, model.device)[:, None] for each in (faces, shown))
     inputs = network_input(target, others)[:, :, 0]
     half = model.inference_precision == "bf16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-        drawn = model.generator(torch.from_numpy(mel).to(model.device), inputs)
-    return from_network(drawn)
+        drawn = model.generator(to_device(mel, model.device), inputs)
+    return OnTheWay(faces_of(drawn))

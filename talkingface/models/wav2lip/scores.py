@@ -60,7 +60,7 @@ def _clip_scores(model: Wav2LipNetworks, clip: ClipFolder, donor: ClipFolder) ->
     errors: dict[str, list[float]] = {}
     for frames, crops in _batches(model, source, scene, np.flatnonzero(scene.valid[:count])):
         for suffix, mel in mels.items():
-            drawn = redraw(model, crops, references, frames, cut_mel(mel, first[suffix][frames]))
+            drawn = redraw(model, crops, references, frames, cut_mel(mel, first[suffix][frames])).numpy()
             error = np.abs(drawn.astype(np.float32) - crops).mean(axis=-1)
             errors.setdefault(f"face_l1{suffix}", []).extend(error[:, error.shape[1] // 2 :].mean(axis=(1, 2)))
             if lips is not None:
