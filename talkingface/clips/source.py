@@ -236,7 +236,7 @@ class Source:
         if not len(run):
             return
         position = 0
-        stop = None if run[-1] + 1 == len(self) else run[-1] + 1
+        stop = None if run[-1] + 1 == self._total else run[-1] + 1
         for number, frame in enumerate(self.kept.frames(self.path, self.fps, run[0], stop), start=run[0]):
             while position < len(run) and run[position] == number:
                 position += 1

@@ -120,7 +120,10 @@ class LandmarkWindows(ClipDataset):
         return iter([self._pack.reason(clip.clip_id) for clip in clips])
 
     def _look(self, clip: ClipFolder) -> str | dict[str, np.ndarray]:
-        """What goes into the pack: `landmarks` (F, 2, 131), `mel` (L, 80), `valid` (F,), `starts` (n,); or why not."""
+        """What goes into the pack, or why the clip cannot serve.
+
+        `landmarks` (F, 2, 131), `mel` (L, 80), `valid` and `found` (F,), `starts` (n,).
+        """
         # The faces are the second stage's, but a crop that does not fit must not come out after days of training.
         crop = self.model_config.crop
         if reason := super().usable(clip) or clip.lacks_crops(crop):
@@ -135,7 +138,8 @@ class LandmarkWindows(ClipDataset):
         if not len(starts):
             return f"no {self.frames} consecutive frames with a face and sound"
         columns = np.ascontiguousarray(mel.T, dtype=np.float32)
-        return {"landmarks": points.relative, "mel": columns, "valid": points.valid, "starts": starts.astype(np.int64)}
+        flags = {"valid": points.valid, "found": points.found}
+        return {"landmarks": points.relative, "mel": columns, "starts": starts.astype(np.int64), **flags}
 
     def mean_content(self) -> np.ndarray:
         """(2, 57) mean lips and jaw over all frames with a face."""
