@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -107,10 +107,14 @@ class ClipPack:
         """The whole file as (m,) float32."""
         return self._data[: len(self._data) // 4 * 4].view(np.float32)
 
-    def current(self, stamps: Mapping[str, str]) -> dict[str, _Entry]:
-        """The entries of clips whose files are still those that were read."""
-        known = ((clip_id, self._entries.get(clip_id)) for clip_id, stamp in stamps.items() if stamp)
-        return {clip_id: entry for clip_id, entry in known if entry and entry.stamp == stamps[clip_id]}
+    def current(self, stamps: Mapping[str, str], names: Collection[str]) -> dict[str, _Entry]:
+        """The entries of clips whose files are still those that were read, and that have the arrays of these names."""
+        found = {}
+        for clip_id, stamp in stamps.items():
+            entry = self._entries.get(clip_id)
+            if stamp and entry and entry.stamp == stamp and (entry.reason or entry.arrays.keys() == set(names)):
+                found[clip_id] = entry
+        return found
 
     def with_reasons(self, reasons: Mapping[str, str]) -> ClipPack:
         """The same with more clips that cannot serve."""
@@ -119,13 +123,20 @@ class ClipPack:
 
 
 def load_pack(
-    kind: str, about: Any, clips: Sequence[ClipFolder], stamp: Callable[[ClipFolder], str], look: Look, each: Each
+    kind: str,
+    about: Any,
+    names: Collection[str],
+    clips: Sequence[ClipFolder],
+    stamp: Callable[[ClipFolder], str],
+    look: Look,
+    each: Each,
 ) -> ClipPack:
     """The pack of some clips, made where it is not there and mended where clips have changed.
 
     Args:
         kind: first part of its name.
         about: plain values that decide, beside the clips' files, what `look` gives; with a version of `look` itself.
+        names: the arrays that `look` gives.
         clips: the clips.
         stamp: the version of a clip's files, see `file_stamp`; empty: not known, so the clip is read at every start.
         look: reads a clip.
@@ -136,7 +147,7 @@ def load_pack(
     folder, family = _folder(clips), f"{kind}-{_digest(about)}"
     path = None if folder is None else folder / f"{family}-{_digest(sorted(wanted))}.pack"
     found = list(_others(path, family))
-    sources = [(pack, pack.current(stamps)) for pack in found]
+    sources = [(pack, pack.current(stamps, names)) for pack in found]
     if found and found[0]._path == path and len(sources[0][1]) == len(wanted):
         return found[0]
     reused: dict[str, tuple[ClipPack, _Entry]] = {}

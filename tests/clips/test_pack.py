@@ -35,7 +35,7 @@ class Reader:
     """Reads clips, and notes which."""
 
     def __init__(self, reasons=()):
-        self.read, self.reasons = [], dict(reasons)
+        self.read, self.reasons, self.names = [], dict(reasons), ("numbers", "valid")
 
     def look(self, clip):
         self.read.append(clip.clip_id)
@@ -51,7 +51,9 @@ class Reader:
         clips = [ClipFolder(root / name) for name in names]
         stamp = stamp or (lambda clip: file_stamp(clip, ("mel",)))
         self.read.clear()
-        return load_pack("toy", about, clips, stamp, self.look, lambda function, some: list(map(function, some)))
+        return load_pack(
+            "toy", about, self.names, clips, stamp, self.look, lambda function, some: list(map(function, some))
+        )
 
 
 def files(root):
@@ -90,6 +92,15 @@ def test_only_what_has_changed_or_is_new_is_read_again(root):
     assert reader.read == []
     reader(root, about=2)
     assert reader.read == ["a/0", "a/1", "b/0"]
+
+
+def test_clips_without_an_array_that_is_wanted_now_are_read_again(root):
+    reader = Reader()
+    reader(root)
+    reader.names = ("numbers", "valid", "more")
+    look = reader.look
+    reader.look = lambda clip: {**look(clip), "more": np.zeros(1, np.int64)}
+    assert reader(root).array("a/0", "more").tolist() == [0] and len(reader.read) == 3
 
 
 def test_a_clip_that_cannot_be_read_now_is_tried_again(root):
@@ -135,7 +146,9 @@ def test_folders_that_cannot_be_written_and_clips_of_several_roots_serve_all_the
     assert reader(root).array("a/0", "numbers").shape == (24, 3)
     elsewhere = shutil.copytree(root / "b", tmp_path / "other" / "b")
     clips = [ClipFolder(root / "a/0"), ClipFolder(elsewhere / "0")]
-    pack = load_pack("toy", 1, clips, lambda clip: "x", reader.look, lambda function, some: list(map(function, some)))
+    pack = load_pack(
+        "toy", 1, reader.names, clips, lambda clip: "x", reader.look, lambda function, some: list(map(function, some))
+    )
     assert pack.array("b/0", "numbers").shape == (24, 3) and not (tmp_path / "other" / packs.FOLDER).exists()
     copy = pickle.loads(pickle.dumps(pack))
     np.testing.assert_array_equal(copy.array("b/0", "numbers"), pack.array("b/0", "numbers"))

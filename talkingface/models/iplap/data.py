@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from talkingface.models.iplap.config import IPLAPConfig
 
 POSE, CONTENT = len(IPLAP_POSE), len(IPLAP_CONTENT)
+PACK_ARRAYS = ("landmarks", "mel", "valid", "found", "starts")
 PACK_VERSION = 1  # of what `LandmarkWindows` reads of a clip; a change of its code needs a new one
 LIPS = len(LIPS_OUTER_20) + len(LIPS_INNER_20)
 
@@ -116,7 +117,9 @@ class LandmarkWindows(ClipDataset):
         crop = self.model_config.crop
         about = {"version": PACK_VERSION, "crop": crop.model_dump(), "frames": [self.frames, self.min_frames]}
         needs = ("landmarks", "mel", crop.artefact)
-        self._pack = load_pack("landmarks", about, clips, partial(file_stamp, artefacts=needs), self._look, self.each)
+        self._pack = load_pack(
+            "landmarks", about, PACK_ARRAYS, clips, partial(file_stamp, artefacts=needs), self._look, self.each
+        )
         return iter([self._pack.reason(clip.clip_id) for clip in clips])
 
     def _look(self, clip: ClipFolder) -> str | dict[str, np.ndarray]:
