@@ -10,6 +10,7 @@ import torch
 
 from helpers.drawn_clips import DrawnSource, Speech, make_clip, mesh
 from helpers.generation_promises import GenerationPromises
+from talkingface.devices import OnTheWay
 from talkingface.models.iplap import generate as inference
 from talkingface.models.iplap import mouth as iplap_mouth
 from talkingface.models.iplap import scores as iplap_scores
@@ -217,7 +218,9 @@ def test_memory_does_not_grow_with_the_audio(model, monkeypatch):
 
     def blank(model, scene, group, pictures, timeline, rows, content, mel):
         rendered.extend(rows)
-        return inference.Rendered(np.zeros((len(rows), 32, 32, 3), np.uint8), np.zeros(0), np.zeros(0))
+        return inference.Rendered(
+            OnTheWay(torch.zeros(len(rows), 32, 32, 3, dtype=torch.uint8)), np.zeros(0), np.zeros(0)
+        )
 
     monkeypatch.setattr(inference, "render", blank)
     monkeypatch.setattr(inference.Scene, "paste", lambda self, model, picture, face, frame: picture)

@@ -9,6 +9,7 @@ import torch
 from helpers.drawn_clips import DrawnSource, Speech, make_clip
 from helpers.generation_promises import GenerationPromises
 from talkingface.clips.source import Source
+from talkingface.devices import OnTheWay
 from talkingface.errors import MediaError
 from talkingface.faces.crop import CropConfig
 from talkingface.models.wav2lip import generate as inference
@@ -212,10 +213,10 @@ def test_scores_compare_with_foreign_audio_and_leave_the_model_as_it_was(model, 
 
     soft, loud = (inference.spectrogram(clip.audio()).max() for clip in clips)
     middle = (loud + soft) / 2
-    monkeypatch.setattr(
-        wav2lip_scores,
-        "redraw",
-        lambda model, faces, references, frames, mel: faces if mel.max() > middle else np.zeros_like(faces),
-    )
+
+    def redraw(model, faces, references, frames, mel):
+        return OnTheWay(torch.from_numpy(faces if mel.max() > middle else np.zeros_like(faces)))
+
+    monkeypatch.setattr(wav2lip_scores, "redraw", redraw)
     one = built.stage_scores(clips[1:], clips[:1])
     assert one["face_l1"] == one["mouth_l1"] == 0 and min(one["face_l1_shuffled"], one["mouth_l1_shuffled"]) > 20
