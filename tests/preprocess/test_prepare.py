@@ -31,8 +31,10 @@ from talkingface.models.syncnet.model import SyncNet, SyncNetConfig
 from talkingface.preprocess import prepare as preprocess
 from talkingface.preprocess.at_work import NOTE, at_work, deaths
 from talkingface.preprocess.clip import Job, record_crash
+from talkingface.preprocess.outcome import Outcome
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import Preprocessor, ensure, worker_count
+from talkingface.preprocess.report import Report
 from talkingface.workers import WorkerDied
 
 pytest.importorskip("mediapipe")
@@ -366,6 +368,8 @@ import os, sys
 from pathlib import Path
 from talkingface.clips.layouts import ClipItem
 from talkingface.config.sections import PreprocessConfig
+from talkingface.preprocess.outcome import Outcome
+from talkingface.preprocess.report import Report
 from talkingface.preprocess.prepare import Preprocessor
 from talkingface.preprocess.step import Step, register_step
 
@@ -653,3 +657,10 @@ def test_only_the_named_artefacts_and_what_they_need_are_made(videos, tmp_path, 
     assert made() == first | {"landmarks"}
     assert main(["preprocess", "--only=mels", *options]) == 2
     assert "no preprocessing step makes 'mels'; known: audio, mel, landmarks" in capsys.readouterr().err
+
+
+def test_clips_with_two_people_are_counted_in_the_table():
+    report = Report()
+    for name, facts in {"a": {"two_faces": 0.9}, "b": {}, "c": {"two_faces": 0.2}}.items():
+        report.add(Outcome(name, "ok", facts={"landmarks": facts}))
+    assert "two faces of like size in 2 clips" in report.table() and "[a, c]" in report.table()
