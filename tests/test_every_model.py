@@ -155,7 +155,7 @@ def test_one_stage_can_be_trained_alone(trained, tmp_path):
 
 BLOCKED = """
 import json, sys
-for name in ("mediapipe", "librosa", "av", "face_alignment", "matplotlib", "numba", "scenedetect"):
+for name in ("mediapipe", "librosa", "av", "face_alignment", "numba", "scenedetect"):
     sys.modules[name] = None
 from talkingface import cli
 for command in json.loads(sys.argv[1]):
