@@ -304,7 +304,9 @@ def test_unusable_portraits_are_named(tmp_path):
 
 def test_missing_espeak_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(DataError, match="tts=espeak needs the package espeakng-loader"):
+    with pytest.raises(
+        DataError, match="tts=espeak: espeakng_loader is not installed; run: pip install -c .* or use tts=formant"
+    ):
         corpus(tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, tts="espeak")
 
 
