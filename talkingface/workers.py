@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -71,6 +72,18 @@ def map_in_processes(
                 )
             for item in dead:
                 yield item, WorkerDied("the worker process died on this clip (crash in native code, or out of memory)")
+
+
+def unsendable(function: Callable[..., Any]) -> str:
+    """Why a function, or what it carries, cannot be sent to a worker process; empty where it can.
+
+    A class that was made in a notebook or by a test, say, cannot be imported there.
+    """
+    try:
+        pickle.dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return str(error)
+    return ""
 
 
 def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Iterator[tuple[A, R | BaseException]]:

@@ -35,7 +35,7 @@ from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.rejections import write_rejections
 from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
-from talkingface.workers import WorkerDied, map_in_processes
+from talkingface.workers import WorkerDied, map_in_processes, unsendable
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -117,7 +117,7 @@ class Preprocessor:
                 yield outcome
 
     def _outcomes(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
-        """Work on the clips, in worker processes unless none are wanted.
+        """Work on the clips, in worker processes unless none are wanted, or a step cannot be sent to one.
 
         Without them, a clip that was at work when an earlier run died still gets a process of its own.
         """
@@ -125,6 +125,9 @@ class Preprocessor:
         job = replace(self.job, cache_bytes=cache_budget(workers))
         work: Callable[[ClipItem], Outcome] = partial(prepare_clip, job=job)
         apart = items if workers else [item for item in items if self._began(item)]
+        if apart and (reason := unsendable(work)):
+            log.warning("this process does the work: a step cannot be sent to another one (%s)", reason)
+            apart = []
         left = {item.clip_id: item for item in items}
         for outcome in self._in_processes(work, apart, max(1, workers)):
             del left[outcome.clip_id]
