@@ -94,7 +94,8 @@ def test_a_converted_iplap_tree_is_trained_on(clips, tmp_path, capsys):
     folders = iplap_tree(tmp_path / "old", list(clips.values()))
     named = [f"--{name}={folder}" for name, folder in folders.items()]
     assert main(["convert-data", "--kind=iplap", *named, f"--out={tmp_path / 'new'}"]) == 0
-    assert main(options("IPLAP", tmp_path / "new", tmp_path / "saved", IPLAP_CROP)) == 0
+    few = {"stages.render.batch_size": 2, "stages.render.val_batches": 1}
+    assert main(options("IPLAP", tmp_path / "new", tmp_path / "saved", IPLAP_CROP, **few)) == 0
     assert {path.parent.name for path in tmp_path.rglob("last.pt")} == {"landmark", "render"}
     capsys.readouterr()
     scored = ["evaluate", *options("IPLAP", tmp_path / "new", tmp_path / "saved", IPLAP_CROP)]
