@@ -174,6 +174,7 @@ class Pipeline:
         if self.model.device.type == "cpu":
             keep_freed_memory()
         self._set_provider(source)
+        frames = self.model.generate(source, audio)
         bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=printable(output.name), disable=not progress)
         heard = sound or audio
         sides = {"fps": source.fps, "audio": heard.samples, "sample_rate": heard.sample_rate}
@@ -183,7 +184,7 @@ class Pipeline:
                 writer = files.enter_context(WriteBehind(VideoWriter(output, size=source.size, **sides)))
                 debug = None
                 files.enter_context(source.reading_ahead())
-                for drawn in map(Drawn.of, self.model.generate(source, audio)):
+                for drawn in map(Drawn.of, frames):
                     writer.write(drawn.frame)
                     if drawn.debug is not None:
                         if debug is None:

@@ -5,10 +5,13 @@ Nothing here is kept: the work itself looks again, and these are the same looks.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkingface.clips.folder import META_FILE
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import ConfigError, DataError, Unavailable, closest
@@ -39,12 +42,13 @@ _SETTINGS = ("layout", "fps", "demo", "preprocess")
 _OF_THE_MACHINE = ("preprocess.workers", "preprocess.force")
 
 
-def check_training(config: Config, afterwards: bool) -> None:
+def check_training(config: Config, afterwards: bool, prepares: bool) -> None:
     """Refuse a training that could not begin, or whose end is sure to fail.
 
     Args:
         config: the configuration.
         afterwards: whether the trained model is evaluated; otherwise metrics may still be asked for while it trains.
+        prepares: whether clips may have to be prepared first.
 
     Raises:
         ConfigError: the name of the run is taken, or the run that is resumed is of another model.
@@ -56,7 +60,8 @@ def check_training(config: Config, afterwards: bool) -> None:
     run = RunFolder.open(config)
     changed_settings(run, config)
     check_can_be_made(run.path)
-    if config.need_preprocess:
+    if prepares and next(Path(config.preprocessed_root).rglob(META_FILE), None) is None:
+        # Where clips lie already there may be nothing to make: prepared data are often shared, and read-only.
         check_can_be_made(config.preprocessed_root)
     model = get_spec(config.model_name).model(config.model)
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
@@ -128,7 +133,7 @@ def on_the_data_of(loaded: LoadedConfig, path: str | Path) -> LoadedConfig:
     trained = from_plain(content.config, {}, str(file))
     asked = {key: value for name in (*_PLACES, *_SETTINGS) for key, value in loaded.asked(name).items()}
     before = {dotted(at): value for at, value in leaves(to_plain(trained))}
-    other = {key for key, value in asked.items() if key not in _OF_THE_MACHINE and before.get(key, value) != value}
+    other = {key for key, value in asked.items() if key not in _OF_THE_MACHINE and _differs(key, before, value)}
     changed = sorted(key for key in other if key not in _PLACES)
     if changed and not other.intersection(_PLACES):
         told = "; ".join(f"{key} is {asked[key]!r}, not {before[key]!r}" for key in changed)
@@ -139,6 +144,14 @@ def on_the_data_of(loaded: LoadedConfig, path: str | Path) -> LoadedConfig:
     machine = {key: getattr(config.preprocess, key.split(".")[1]) for key in _OF_THE_MACHINE}
     data = from_plain(content.config, {**asked, **machine}, str(file))
     return replace(loaded, config=config.model_copy(update={n: getattr(data, n) for n in (*_PLACES, *_SETTINGS)}))
+
+
+def _differs(key: str, before: Mapping[str, Any], value: Any) -> bool:
+    """Whether a setting is another one; places may be spelt in several ways."""
+    old = before.get(key, value)
+    if key in _PLACES and isinstance(old, str) and isinstance(value, str):
+        return os.path.abspath(old) != os.path.abspath(value)
+    return old != value
 
 
 def check_origins(config: Config, model: TalkingFaceModel, run: RunFolder) -> None:

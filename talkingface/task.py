@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import SPLITS, make_layout
-from talkingface.errors import TalkingFaceError, Unavailable
+from talkingface.errors import TalkingFaceError
 from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.files import check_can_be_made
 from talkingface.media.probe import probe
 from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.prepare import worker_count
 from talkingface.readiness import check_origins
 from talkingface.weights.runs import RunFolder
 
@@ -62,7 +62,7 @@ def examine(config: Config) -> Iterator[Finding]:
         yield _prepared(config, len(items), left)
     yield from _weights(config)
     yield from _metrics(config)
-    yield from _folders(config)
+    yield from _folders(config, unprepared)
     yield from _costs(config, items, unprepared)
 
 
@@ -113,22 +113,22 @@ def _metrics(config: Config) -> Iterator[Finding]:
     context = MetricContext(config.saved_dir, config.dataset)
     ready = []
     for name in config.metrics or ():
-        metric = make_metric(name, config.evaluation, config.weights_dir, context=context)
         try:
+            metric = make_metric(name, config.evaluation, config.weights_dir, context=context)
             if not metric.may_come_from_this_run:
                 metric.prepare()
             ready.append(name)
-        except Unavailable as error:
+        except TalkingFaceError as error:
             yield Finding("MISSING" if config.evaluation.strict else "absent", f"metric {name}: {error}")
     yield Finding("ok", f"metrics: {', '.join(ready) or 'none'}")
 
 
-def _folders(config: Config) -> Iterator[Finding]:
-    for folder in (config.saved_dir, config.preprocessed_root):
+def _folders(config: Config, unprepared: int) -> Iterator[Finding]:
+    for folder, needed in ((config.saved_dir, True), (config.preprocessed_root, unprepared > 0)):
         try:
             check_can_be_made(folder)
         except TalkingFaceError as error:
-            yield Finding("MISSING", str(error))
+            yield Finding("MISSING" if needed else "absent", str(error))
 
 
 def _costs(config: Config, items: Sequence[ClipItem], unprepared: int) -> Iterator[Finding]:
@@ -147,7 +147,7 @@ def _costs(config: Config, items: Sequence[ClipItem], unprepared: int) -> Iterat
         f"disk for {unprepared} clips to prepare: {needed / 1e9:.1f} GB ({size / 1000:.1f} kB a frame, {source}); free:"
         f" {there / 1e9:.0f} GB" + ("" if enough else "; name another place with --preprocessed_root"),
     )
-    workers = config.preprocess.workers or os.cpu_count() or 1
+    workers = max(1, worker_count(config.preprocess.workers, unprepared))
     hours = frames * unprepared / DEMO_FRAMES_PER_SECOND / workers / 3600
     yield Finding("about", f"preprocessing: {hours:.2f} hours with {workers} processes as fast as on the demo's videos")
     lengths = [f"{s.name} {s.max_steps or s.epochs} {'steps' if s.max_steps else 'epochs'}" for s in config.stages]

@@ -99,7 +99,7 @@ def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
     started = time.monotonic()
     if config.train:
         if not is_child_process():
-            check_training(config, config.evaluate)
+            check_training(config, config.evaluate, prepares=config.need_preprocess)
         clips, run_folder = _train(loaded, prepare, held)
         if run_folder is None:
             return None
@@ -140,7 +140,7 @@ def train(loaded: LoadedConfig) -> RunFolder | None:
         The run's folder; None in the helper processes of distributed training.
     """
     if not is_child_process():
-        check_training(loaded.config, False)
+        check_training(loaded.config, False, prepares=False)
     with ExitStack() as held:
         _, run_folder = _train(loaded, lambda given: prepared_clips(given.config), held)
         _finish(run_folder, loaded.config)
@@ -304,7 +304,7 @@ def _train(
     except BaseException:
         _end_helpers(fabric)
         if made:
-            run_folder.forget_untrained()
+            run_folder.forget_untrained(stage.name for stage in config.stages)
         raise
     if not fabric.is_global_zero:
         return clips, None

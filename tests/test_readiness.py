@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from talkingface import workflow
+from talkingface import readiness, workflow
 from talkingface.cli.commands import main
 from talkingface.config.layers import leaves, to_plain
 from talkingface.demo.corpus import ensure_demo_corpus
@@ -64,7 +64,6 @@ def finished_run(tmp_path, model="IPLAP") -> Path:
         (["--stages.landmark.init_from=gone.pt"], "stage 'landmark' starts from stage 'gone.pt', but "),
         (["--stages.landmark.init_from={text}"], "list.txt: "),
         (["--saved_dir={text}/saved"], "list.txt: cannot be written, a part of this path is a file"),
-        (["--preprocessed_root={text}/pre"], "list.txt: cannot be written, a part of this path is a file"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_any_work(lrs2, tmp_path, capsys, command, options, message):
@@ -78,6 +77,32 @@ def test_what_cannot_end_well_is_refused_before_any_work(lrs2, tmp_path, capsys,
     error = capsys.readouterr().err
     assert message in error and error.count("error:") == 1 and "Traceback" not in error
     assert sorted(tmp_path.rglob("*")) == before, "a start that fails leaves nothing"
+
+
+def test_a_place_for_prepared_clips_must_be_writable_unless_there_are_some(lrs2, tmp_path, capsys, monkeypatch):
+    options = [option for option in lrs2 if not option.startswith("--preprocessed_root")]
+    (tmp_path / "file").touch()
+    nowhere = f"--preprocessed_root={tmp_path / 'file' / 'pre'}"
+    assert main(["run", "--model=IPLAP", *options, nowhere]) == 2
+    assert "file: cannot be written, a part of this path is a file" in capsys.readouterr().err
+    (tmp_path / "shared" / "a").mkdir(parents=True)
+    (tmp_path / "shared" / "a" / "clip.json").write_text("{}")
+    looked_at: list[str] = []
+    monkeypatch.setattr(readiness, "check_can_be_made", lambda folder: looked_at.append(str(folder)))
+    for command in (["train", nowhere], ["run", f"--preprocessed_root={tmp_path / 'shared'}"]):
+        with pytest.raises(AssertionError, match="preprocessing began"):
+            main([*command[:1], "--model=IPLAP", *options, *command[1:]])
+    assert all("saved" in folder for folder in looked_at), "read-only data can be trained on"
+
+
+def test_a_failed_start_takes_nothing_along_that_was_there(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    (run.path / "eval").mkdir(parents=True)
+    (run.path / "eval" / "report.html").touch()
+    (run.path / "landmark").mkdir()
+    run.set_status("running")
+    run.forget_untrained(["landmark"])
+    assert sorted(path.name for path in run.path.rglob("*")) == ["eval", "report.html"]
 
 
 def test_a_metric_that_must_be_there_is_looked_for_first(lrs2, tmp_path, capsys):
@@ -133,6 +158,11 @@ def test_the_data_settings_of_the_run_hold_where_nobody_asks_for_others(run, tmp
     assert (config.preprocess.workers, config.evaluation.max_clips) == (1, 2)  # of this machine, and of this scoring
     ensure_demo_corpus(config, redraw=False)
     assert asked(run, "folder").data_root == "dataset/folder/data", "another data set is another data set"
+
+
+def test_a_place_in_other_words_is_the_same_place(run, tmp_path):
+    with pytest.raises(ConfigError, match="demo.seconds is 1.6"):
+        asked(run, **{"demo.seconds": 1.6, "data_root": f"{tmp_path}/./data/"})
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,18 @@ class _Shown:
         return getattr(self._stream, name)
 
 
+class _ToStderr(logging.StreamHandler):
+    """Writes to what standard error is at the moment, which callers and tests may exchange."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        """Standard error."""
+        return sys.stderr
+
+
 class _ShownLines(logging.Formatter):
     """Log lines in which names cannot steer the terminal."""
 
@@ -188,7 +200,7 @@ def help_text(command: str | None = None) -> str:
 def _set_up_logging(level: str) -> None:
     logger = logging.getLogger("talkingface")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = _ToStderr()
         handler.setFormatter(_ShownLines("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False

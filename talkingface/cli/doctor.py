@@ -13,6 +13,9 @@ from talkingface.packages import OPTIONAL, faults, install, installed, mend, wan
 from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
 from talkingface.weights.published import FILES, how_to_get, status
 
+FAULTS = ("MISSING", "WRONG", "BROKEN")
+"""What a line begins with that tells of something to mend; what is only absent is not needed by everybody."""
+
 
 def doctor(arguments: Arguments) -> int:
     """Print the report, or that about one model on one data set; 1 where something is missing or does not fit."""
@@ -20,8 +23,9 @@ def doctor(arguments: Arguments) -> int:
         return report_task(arguments)
     if arguments.overrides:
         raise ConfigError("give --model=NAME and --dataset=NAME with configuration keys")
-    print(report(arguments["weights_dir"]))
-    return 1 if faults(wanted(OPTIONAL)) else 0
+    text = report(arguments["weights_dir"])
+    print(text)
+    return 1 if any(line.strip().startswith(FAULTS) for line in text.splitlines()) else 0
 
 
 def report(weights_dir: str = "checkpoints") -> str:
@@ -96,8 +100,8 @@ def _datasets() -> list[str]:
 
     lines = []
     for name in describe_datasets():
-        config = load_settings(dataset=name).config
         try:
+            config = load_settings(dataset=name).config
             items = make_layout(config).find(config)
         except TalkingFaceError as error:
             lines.append(f"absent   {name}: {str(error).splitlines()[0]}")

@@ -186,7 +186,7 @@ def get_spec(name: str) -> ModelSpec:
             raise RegistryError(f"{path}: `plugin:` must name the module of model '{canonical}'")
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, SyntaxError) as error:
             raise RegistryError(f"{path}: plugin '{module}' cannot be imported: {_reason(error)}") from error
         if canonical not in _SPECS:
             raise RegistryError(f"{path}: module '{module}' does not register a model named '{canonical}'")

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from talkingface.errors import CheckpointError, ConfigError
 from talkingface.files import output_error, write_text
-from talkingface.weights.lock import FILE as LOCK
 from talkingface.weights.lock import FolderLock, TakenError
 
 if TYPE_CHECKING:
@@ -46,14 +45,17 @@ class RunFolder:
         """Record that the run is under way or complete."""
         write_text(self.path / "run.json", json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
 
-    def forget_untrained(self) -> None:
-        """Remove what a start has written that failed before the first record of a step; there is nothing to go on."""
+    def forget_untrained(self, stages: Iterable[str]) -> None:
+        """Remove what a start has written that failed before the first record of a step; there is nothing to go on.
+
+        Args:
+            stages: names of the run's stages, whose folders go too; whatever else lies there is somebody else's.
+        """
         log_file = self.path / "log.jsonl"
         if any(self.path.rglob("*.pt")) or (log_file.is_file() and log_file.stat().st_size):
             return
-        for path in self.path.iterdir():
-            if path.name == LOCK:
-                continue  # whoever holds it removes it, with the folder
+        for name in ("config.yaml", "run.json", "log.jsonl", "tensorboard", "wandb.json", *stages):
+            path = self.path / name
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

@@ -5,10 +5,8 @@ The samples lie beside the project, not in it; where they are absent, the kinds 
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
-import traceback
+import json
+import multiprocessing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import ROOT
-from talkingface.cli.commands import main
+from helpers.commands import run_command
 from talkingface.media import write_wav
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.registry import get_spec
@@ -25,7 +23,11 @@ from talkingface.weights.checkpoint import CheckpointContent
 
 FAULTS = ROOT.parent / "shared" / "faults"
 MOST = 2 * 2**20  # KiB of resident memory, everything imported
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="measures processes by fork")
+if "forkserver" not in multiprocessing.get_all_start_methods():
+    pytest.skip("measures processes by fork", allow_module_level=True)
+# One process imports what all commands need, and none of the native libraries that a fork would break.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["talkingface.workflow", "talkingface.models.iplap.model"])
 
 # What else than exit code 2 and one line a sample gives: a video.
 USABLE = {
@@ -83,28 +85,12 @@ def good(tmp_path_factory):
 
 def run(argv: list[str], folder: Path) -> Outcome:
     """Run a command in a process of its own, in `folder`."""
-    log = folder.with_suffix(".log")
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            os.chdir(folder)
-            with log.open("w") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-                code = main(argv)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    _, status, usage = os.wait4(child, 0)
-    return Outcome(
-        os.waitstatus_to_exitcode(status), log.read_text(errors="replace"), usage.ru_maxrss, sorted(folder.rglob("*"))
-    )
+    log, told = folder.with_suffix(".log"), folder.with_suffix(".json")
+    process = SERVER.Process(target=run_command, args=(argv, str(folder), str(log), str(told)))
+    process.start()
+    process.join()
+    memory = json.loads(told.read_text()) if told.is_file() else 0
+    return Outcome(process.exitcode, log.read_text(errors="replace"), memory, sorted(folder.rglob("*")))
 
 
 def samples(*folders: str) -> list[Path]:

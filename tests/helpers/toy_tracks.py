@@ -38,8 +38,17 @@ def sample(generated, real, **options):
     )  # fmt: skip
 
 
+class GivenFrames:
+    """Stands in for decoded files: frames by path."""
+
+    def __init__(self, frames):
+        self._frames = frames
+
+    def frames(self, path, fps, start=0, stop=None):
+        return iter(self._frames[path][start:stop])
+
+
 def give_frames(clip: EvalSample, generated, reference=None, counterpart=None):
     """Let a sample find these frames instead of decoding its files."""
-    found = {clip.generated: generated, clip.reference: reference, clip.counterpart: counterpart}
-    clip._frames |= {(path, clip.fps): frames for path, frames in found.items() if frames is not None}
+    clip.kept = GivenFrames({clip.generated: generated, clip.reference: reference, clip.counterpart: counterpart})
     return clip
