@@ -81,6 +81,40 @@ def conv_stack(dims: int, inputs: int, rows: Sequence[tuple]) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
+class PlainBlock(nn.Module):
+    """Convolution and LeakyReLU, no norm, as in discriminators. Key: `conv_block.0`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int], padding: int) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return F.leaky_relu(self.conv_block(x), 0.01)
+
+
+def plain_stack(inputs: int, rows: Sequence[tuple]) -> nn.Sequential:
+    """A Sequential of `PlainBlock`s; `rows` hold (channels, kernel, stride, padding)."""
+    blocks = []
+    for outputs, kernel, stride, padding in rows:
+        blocks.append(PlainBlock(inputs, outputs, kernel, stride, padding))
+        inputs = outputs
+    return nn.Sequential(*blocks)
+
+
+class UpBlock(nn.Module):
+    """Transposed 3x3 convolution, batch norm, ReLU. Keys: `conv_block.0`, `conv_block.1`."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, padding: int, output_padding: int = 0) -> None:
+        super().__init__()
+        conv = nn.ConvTranspose2d(inputs, outputs, 3, stride, padding, output_padding)
+        self.conv_block = nn.Sequential(conv, FastBatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return F.relu_(self.conv_block(x))
+
+
 def mel_encoder(outputs: int = 512, width: float = 1.0, tanh: bool = False, least: int = 4) -> nn.Sequential:
     """Mel windows (B, 1, 80, 16) -> (B, outputs, 1, 1); 80x16 shrinks to 27x16, 9x6, 3x3 and 1x1.
 

@@ -6,28 +6,20 @@ section 3. Keys equal those of the published `wav2lip.pth` and `visual_quality_d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.networks.blocks import ConvBlock, FastBatchNorm2d, conv_stack, full_precision, mel_encoder, scaled
+from talkingface.networks.blocks import (
+    ConvBlock,
+    UpBlock,
+    conv_stack,
+    full_precision,
+    mel_encoder,
+    plain_stack,
+    scaled,
+)
 
 PUBLISHED_SIZE = 96
-
-
-class UpBlock(nn.Module):
-    """Transposed convolution, batch norm, ReLU. Keys: `conv_block.0`, `conv_block.1`."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, padding: int, output_padding: int = 0) -> None:
-        super().__init__()
-        conv = nn.ConvTranspose2d(inputs, outputs, 3, stride, padding, output_padding)
-        self.conv_block = nn.Sequential(conv, FastBatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H', W')."""
-        return F.relu_(self.conv_block(x))
 
 
 class Wav2LipGenerator(nn.Module):
@@ -93,18 +85,6 @@ class Wav2LipGenerator(nn.Module):
         return self.output_block(x)
 
 
-class PlainBlock(nn.Module):
-    """Convolution and LeakyReLU, no norm. Key: `conv_block.0`."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int], padding: int) -> None:
-        super().__init__()
-        self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H', W')."""
-        return F.leaky_relu(self.conv_block(x), 0.01)
-
-
 class QualityDiscriminator(nn.Module):
     """Probability that the lower half of a face is a real picture.
 
@@ -117,15 +97,15 @@ class QualityDiscriminator(nn.Module):
         super().__init__()
         levels = resolutions(size)
         c = [scaled(channels, width) for channels in (32, 64, 128, 256, 512)]
-        blocks = [_plain(3, [(c[0], 7, 1, 3)]), _plain(c[0], [(c[1], 5, (1, 2), 2), (c[1], 5, 1, 2)])]
+        blocks = [plain_stack(3, [(c[0], 7, 1, 3)]), plain_stack(c[0], [(c[1], 5, (1, 2), 2), (c[1], 5, 1, 2)])]
         # The lower half is S/2 x S; behind the first stride it is square, and halvings bring it to 3x3.
         halvings = [(c[2], 5, 2), (c[3], 5, 2), (c[4], 3, 1), (c[4], 3, 1)]
         halvings = halvings[-(levels - 2) :] if levels <= 6 else [(c[2], 5, 2)] * (levels - 6) + halvings
         inputs = c[1]
         for channels, kernel, padding in halvings:
-            blocks.append(_plain(inputs, [(channels, kernel, 2, padding), (channels, kernel, 1, padding)]))
+            blocks.append(plain_stack(inputs, [(channels, kernel, 2, padding), (channels, kernel, 1, padding)]))
             inputs = channels
-        blocks.append(_plain(inputs, [(c[4], 3, 1, 0), (c[4], 1, 1, 0)]))
+        blocks.append(plain_stack(inputs, [(c[4], 3, 1, 0), (c[4], 1, 1, 0)]))
         self.face_encoder_blocks = nn.ModuleList(blocks)
         self.binary_pred = nn.Sequential(nn.Conv2d(c[4], 1, 1), nn.Sigmoid())
 
@@ -143,14 +123,6 @@ class QualityDiscriminator(nn.Module):
         # In bf16 a probability above 0.998 is 1, from where no gradient leads back.
         with full_precision(features):
             return self.binary_pred(features.float()).flatten(1)
-
-
-def _plain(inputs: int, rows: Sequence[tuple]) -> nn.Sequential:
-    blocks = []
-    for outputs, kernel, stride, padding in rows:
-        blocks.append(PlainBlock(inputs, outputs, kernel, stride, padding))
-        inputs = outputs
-    return nn.Sequential(*blocks)
 
 
 def resolutions(size: int) -> int:
