@@ -1,4 +1,4 @@
-"""HyperLips' networks give the published outputs."""
+"""HyperLips' networks give the published outputs, and its objectives the published terms."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import torch
 
 from talkingface.models.hyperlips_base.networks.discriminator import HalfFaceDiscriminator
 from talkingface.models.hyperlips_base.networks.generator import HyperLipsGenerator
+from talkingface.models.hyperlips_hr.losses import VGG_LAYER, Look, lip_l1, lip_lpips, relativistic, vgg_distance
 from talkingface.models.hyperlips_hr.networks import FaceDiscriminator, HRDecoder
+from talkingface.networks.lpips import LPIPS
 from talkingface.networks.sync_expert import sync_loss
+from talkingface.networks.vgg19 import VGG19Features
+
+from . import fill
 
 LOSS = 1e-5  # relative
 
@@ -77,3 +82,55 @@ def test_hr_discriminator_gives_the_published_outputs(vector):
         for name in hooks:
             v.check(name, inner[name])
         v.check("probability256", network(image256))
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_hr_objective_has_the_published_terms_and_gradients(vector, mode):
+    v = vector("hyperlips", "hr_losses")
+    networks = {}
+    for name, build in (("hr_decoder_128", lambda: HRDecoder(1)), ("hr_discriminator", FaceDiscriminator)):
+        source = vector("hyperlips", name)
+        source.salt = v.salt
+        networks[name] = source.load(build()).train(mode == "train")
+    decoder, discriminator = networks["hr_decoder_128"], networks["hr_discriminator"]
+    vgg, lpips = perceptual_networks(v)
+    given, target = v.inputs()
+    boxes = torch.tensor(v["constructor"]["lip_boxes_row0_row1_col0_col1"])
+    drawn = decoder(given)
+    v.check(f"image_{mode}", drawn)
+    with torch.no_grad():
+        v.check("vgg19_features_gt", vgg(target[:1])[0])
+        real = discriminator(target)
+    each = lip_lpips(lpips, drawn, target, boxes, Look())
+    terms = {
+        "adversarial": relativistic(discriminator(drawn), real),
+        "perceptual": vgg_distance(vgg, drawn, target, Look()),
+        "content": (drawn - target).abs().mean(),
+        "lip_lpips": each.mean(),
+        "lip_l1": lip_l1(drawn, target, boxes),
+    }
+    stored = v["losses"][mode]
+    assert each.tolist() == pytest.approx(stored["lip_lpips_each"], rel=1e-4)
+    assert {name: term.item() for name, term in terms.items()} == {
+        name: pytest.approx(stored[name], rel=1e-4) for name in terms
+    }
+    total = torch.stack(list(terms.values())).sum()
+    assert total.item() == pytest.approx(stored["total"], rel=LOSS)
+    total.backward()
+    v.check_norms(decoder, v["grad_norms"][f"{mode}_generator"], f"{mode}_generator")
+    discriminator.zero_grad()
+    loss = relativistic(discriminator(target), discriminator(drawn.detach()))
+    assert loss.item() == pytest.approx(stored["discriminator"], rel=LOSS)
+    loss.backward()
+    v.check_norms(discriminator, v["grad_norms"][f"{mode}_discriminator"], f"{mode}_discriminator")
+
+
+def perceptual_networks(v) -> tuple[VGG19Features, LPIPS]:
+    """Both filled by the rule; the linear heads are absolute values of it."""
+    vgg = VGG19Features((VGG_LAYER,))
+    vgg.load_weights({k: torch.from_numpy(x) for k, x in fill.weights(v["vgg19_state_dict"], v.salt).items()})
+    lpips = LPIPS("vgg")
+    trunk = fill.weights(v["lpips_vgg16_state_dict"], v.salt)
+    heads = {key: abs(value) for key, value in fill.weights(v["lpips_lin_state_dict"], v.salt).items()}
+    lpips.load_state_dict({key: torch.from_numpy(value) for key, value in (trunk | heads).items()})
+    return vgg, lpips
