@@ -164,6 +164,13 @@ FILES: tuple[WeightFile, ...] = (
         "https://github.com/semchan/HyperLips",
     ),
     WeightFile(
+        "face_segmentation",
+        "HyperLips/face_segmentation.pth",
+        "face parser BiSeNet, known as 79999_iter.pth too: pasting by `inference.paste: parsing`",
+        _SOURCE,
+        "https://github.com/zllrunning/face-parsing.PyTorch",
+    ),
+    WeightFile(
         "face_landmarker",
         "mediapipe/face_landmarker.task",
         "landmark provider mediapipe_tasks, as preprocess.landmarks.model_path",
