@@ -1,0 +1,1 @@
+"""HyperLips, first stage: a sound steers the features of a face through kernels of its own."""

@@ -1,0 +1,1 @@
+"""HyperLips, second stage: a generated face becomes larger and sharper."""
