@@ -212,7 +212,7 @@ def limit_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
     elif _threads_are_free() and torch.get_num_threads() > 1:
         busy = cores_in_use()
-        free = max(1, (os.cpu_count() or 1) - round(busy))
+        free = max(1, len(own_cores()) - round(busy))
         if free < torch.get_num_threads():
             log.info("other work keeps %.1f cores busy: computing with %d threads (--threads=N: with N)", busy, free)
             torch.set_num_threads(free)
@@ -226,7 +226,7 @@ def take_threads_of(saved: int | None, asked: int | None) -> None:
         asked: what the user asks for now, which counts more.
     """
     if (saved or 0) > 0 and asked is None and _threads_are_free():
-        torch.set_num_threads(min(saved, os.cpu_count() or 1))
+        torch.set_num_threads(min(saved, len(own_cores())))
 
 
 def _threads_are_free() -> bool:
@@ -234,8 +234,13 @@ def _threads_are_free() -> bool:
     return "OMP_NUM_THREADS" not in os.environ
 
 
+def own_cores() -> set[int]:
+    """Numbers of the cores that this process may use; a batch system often gives a part of them."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def cores_in_use(seconds: float = 0.2) -> float:
-    """How many cores other processes keep busy, seen for a moment; 0 where the system does not say (not Linux)."""
+    """How many of `own_cores` other processes keep busy, seen for a moment; 0 where nobody says (not Linux)."""
     if not _STAT.is_file():
         return 0.0
     started, own, busy = time.monotonic(), time.process_time(), _busy_seconds()
@@ -245,7 +250,12 @@ def cores_in_use(seconds: float = 0.2) -> float:
 
 
 def _busy_seconds() -> float:
-    """Seconds that all cores together have worked since the start of the machine."""
-    times = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    idle = times[3] + times[4]  # and waiting for a disk
-    return (sum(times) - idle) / os.sysconf("SC_CLK_TCK")
+    """Seconds that our cores together have worked since the start of the machine."""
+    names = {f"cpu{number}" for number in own_cores()}
+    busy = 0
+    for line in _STAT.read_text(encoding="ascii").splitlines():
+        name, *words = line.split()
+        if name in names:
+            times = [int(word) for word in words[:8]]
+            busy += sum(times) - times[3] - times[4]  # but idle, and waiting for a disk
+    return busy / os.sysconf("SC_CLK_TCK")

@@ -96,7 +96,7 @@ def threads(monkeypatch):
     """What torch is set to, of 4 at the beginning on 4 cores; nobody has fixed their number."""
     known = [4]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(devices.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(devices, "own_cores", lambda: {0, 1, 2, 3})
     monkeypatch.setattr(torch, "get_num_threads", lambda: known[-1])
     monkeypatch.setattr(torch, "set_num_threads", known.append)
     return known
@@ -132,8 +132,10 @@ def test_a_resumed_run_takes_its_own_number_of_threads_unless_asked(threads):
 def test_own_work_does_not_count_as_that_of_others(monkeypatch, tmp_path):
     ticks = devices.os.sysconf("SC_CLK_TCK") if hasattr(devices.os, "sysconf") else 100
     file = tmp_path / "stat"
-    file.write_text(f"cpu  {3 * ticks} {ticks} {ticks} {90 * ticks} {ticks} 0 0 {ticks} 0 0\ncpu0 1 2 3\n")
+    ours = f"cpu2 {3 * ticks} {ticks} {ticks} {90 * ticks} {ticks} 0 0 {ticks} 0 0\n"
+    file.write_text(f"cpu  {99 * ticks} 0 0 0 0 0 0 0 0 0\ncpu0 {9 * ticks} 0 0 0 0 0 0 0 0 0\n{ours}intr 1 2 3\n")
     monkeypatch.setattr(devices, "_STAT", file)
+    monkeypatch.setattr(devices, "own_cores", lambda: {2})  # what others do on cores that are not ours is their affair
     assert devices._busy_seconds() == 6
     clocks = {"monotonic": [0.0, 2.0], "process_time": [5.0, 6.5]}
     clock = SimpleNamespace(sleep=lambda _: None, **{name: iter(values).__next__ for name, values in clocks.items()})

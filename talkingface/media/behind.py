@@ -69,11 +69,24 @@ class WriteBehind:
                 self._thread.join()
                 self._raise()
         except BaseException as failure:
-            self._stop()
-            self._writer.__exit__(type(failure), failure, failure.__traceback__)
+            self._give_up(type(failure), failure, failure.__traceback__)
             raise
-        self._stop()
-        self._writer.__exit__(kind, error, trace)
+        if kind is None:
+            self._writer.__exit__(None, None, None)
+        else:
+            self._give_up(kind, error, trace)
+
+    def _give_up(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove every trace of the file, also where the wait for the thread is interrupted once more."""
+        try:
+            self._stop()
+        except BaseException:
+            self._stop()  # the encoder must not be closed under the frame at hand
+            raise
+        finally:
+            self._writer.__exit__(kind, error, trace)
 
     def _start(self, frame_bytes: int) -> None:
         self._waiting = queue.Queue(frames_waiting(frame_bytes))

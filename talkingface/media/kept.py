@@ -71,11 +71,7 @@ class KeptFrames:
         if not room:
             yield from map(_read_only, reader)
             return
-        try:
-            yield from self._record(key, reader, room)
-        finally:
-            with self._lock:
-                self._reserved -= room
+        yield from self._record(key, reader, room)
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -115,18 +111,20 @@ class KeptFrames:
                 else:
                     film.frames.clear()
                 yield frame
-            film.whole = fits and reader.stop is None
+            film.whole = fits and (reader.stop is None or len(film.frames) < reader.stop)
         except GeneratorExit:
             film.whole = fits and _at_end(frames, reader, len(film.frames))
             raise
         finally:
-            if film.frames:
-                self._keep(key, film)
+            self._keep(key, film, room)
 
-    def _keep(self, key: _Key, film: _Film) -> None:
+    def _keep(self, key: _Key, film: _Film, room: int) -> None:
+        """Give the room back, and let the film take what it needs of it."""
         with self._lock:
-            known = self._films.pop(key, film)
-            self._films[key] = max(known, film, key=lambda one: (one.whole, len(one.frames)))
+            self._reserved -= room
+            if film.frames:
+                known = self._films.pop(key, film)
+                self._films[key] = max(known, film, key=lambda one: (one.whole, len(one.frames)))
             self._shrink()
 
     def _shrink(self) -> None:

@@ -91,3 +91,18 @@ def test_few_frames_wait_however_slow_the_encoder_is(tmp_path, monkeypatch):
 
 def test_large_pictures_wait_in_smaller_numbers():
     assert [frames_waiting(3 * side * side) for side in (256, 2048, 8192)] == [16, 5, 2]
+
+
+def test_a_second_interrupt_leaves_nothing_either(tmp_path, monkeypatch):
+    stop, interrupts = WriteBehind._stop, iter([KeyboardInterrupt])
+
+    def interrupted(self):
+        for interrupt in interrupts:
+            raise interrupt
+        stop(self)
+
+    monkeypatch.setattr(WriteBehind, "_stop", interrupted)
+    with pytest.raises(KeyboardInterrupt), WriteBehind(VideoWriter(tmp_path / "film.mp4")) as writer:
+        writer.write(face_frames(1)[0])
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir()) and not threads()

@@ -98,3 +98,21 @@ def test_a_film_cut_short_is_reported_to_everybody_who_reads_it_to_its_end(films
     for _ in range(2):
         with pytest.raises(MediaError, match="truncated"):
             list(kept.frames(path, 25.0))
+
+
+def test_a_film_may_take_the_whole_budget(films, decoded, monkeypatch):
+    kept = KeptFrames(1)
+    size = sum(frame.nbytes for frame in VideoReader(films[0], 25.0))
+    decoded.clear()
+    monkeypatch.setattr(kept, "_budget", round(1.3 * size))
+    for _ in range(3):
+        assert len(list(kept.frames(films[0], 25.0))) == 20
+    assert decoded == {"a.mp4": 1} and kept.nbytes == size and kept._reserved == 0
+
+
+def test_a_stop_beyond_the_end_has_seen_the_film(films, decoded):
+    kept = KeptFrames(64)
+    for _ in range(2):
+        assert len(list(kept.frames(films[1], 25.0, 0, 1500))) == 12
+    assert len(list(kept.frames(films[1], 25.0))) == 12
+    assert decoded == {"b.mp4": 1}
