@@ -37,6 +37,7 @@ MOST_PACKS = 8  # of one kind; the one that was used longest ago goes
 _ALIGNED = 8  # bytes
 _TRAILER = 8 + len(MAGIC)
 
+_Version = tuple[int, int]
 Arrays = Mapping[str, np.ndarray]
 Look = Callable[[ClipFolder], "str | Arrays"]
 """Reads the arrays of a clip, or says why it cannot serve. A `DataError` is a reason for now, and not kept."""
@@ -80,14 +81,19 @@ class ClipPack:
         data: the mapped file, (n,) uint8.
         entries: what is in it, by clip id.
         path: the file, None for one without a name.
+        version: tells the mapped file from one that has taken its place since, see `_version`.
     """
 
-    def __init__(self, data: np.ndarray, entries: Mapping[str, _Entry], path: Path | None) -> None:
-        self._data, self._entries, self._path = data, dict(entries), path
+    def __init__(
+        self, data: np.ndarray, entries: Mapping[str, _Entry], path: Path | None, version: _Version | None = None
+    ) -> None:
+        self._data, self._entries, self._path, self._version = data, dict(entries), path, version
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process maps the file for itself, if it is still the same one; else it gets the numbers."""
-        return _again, (self._data if self._path is None else None, self._entries, self._path)
+        if self._path is None or not _is_still(self._path, self._version):
+            return ClipPack, (self._data, self._entries, None)
+        return _again, (self._entries, self._path, self._version)
 
     def reason(self, clip_id: str) -> str | None:
         """Why a clip cannot serve, None if it can."""
@@ -119,7 +125,11 @@ class ClipPack:
     def with_reasons(self, reasons: Mapping[str, str]) -> ClipPack:
         """The same with more clips that cannot serve."""
         more = {clip_id: _Entry(stamp="", reason=reason) for clip_id, reason in reasons.items()}
-        return ClipPack(self._data, {**self._entries, **more}, self._path)
+        return ClipPack(self._data, {**self._entries, **more}, self._path, self._version)
+
+    def holds(self, clip_id: str) -> bool:
+        """Whether a clip could be read, be it another version of its files."""
+        return clip_id in self._entries
 
 
 def load_pack(
@@ -148,13 +158,20 @@ def load_pack(
     path = None if folder is None else folder / f"{family}-{_digest(sorted(wanted))}.pack"
     found = list(_others(path, family))
     sources = [(pack, pack.current(stamps, names)) for pack in found]
-    if found and found[0]._path == path and len(sources[0][1]) == len(wanted):
+    own = bool(found) and found[0]._path == path
+    if own and len(sources[0][1]) == len(wanted):
         return found[0]
     reused: dict[str, tuple[ClipPack, _Entry]] = {}
     for pack, entries in sources:
         reused |= {clip_id: (pack, entry) for clip_id, entry in entries.items() if clip_id not in reused}
     missing = [clip for clip_id, clip in wanted.items() if clip_id not in reused]
     job = _Job(stamps, reused, missing, look, each)
+    # What cannot be read again is no cause to copy all the rest.
+    own = own and len(sources[0][1]) + len(missing) == len(wanted)
+    if own and not any(stamps[clip.clip_id] and found[0].holds(clip.clip_id) for clip in missing):
+        reasons = job.reasons_again()
+        if reasons is not None:
+            return found[0].with_reasons(reasons)
     try:
         made = _write(job, path) if path is not None else _write_nameless(job)
     except OutputError as error:
@@ -201,6 +218,20 @@ class _Job:
         each: Each,
     ) -> None:
         self._stamps, self._reused, self._missing, self._look, self._each = stamps, reused, missing, look, each
+        self._tried: dict[str, str | Arrays | DataError] = {}
+
+    def reasons_again(self) -> dict[str, str] | None:
+        """Why none of the missing clips can serve now; None where one has something to be kept in a file."""
+        reasons: dict[str, str] = {}
+        for clip, found in zip(self._missing, self._each(self._try, self._missing), strict=True):
+            self._tried[clip.clip_id] = found
+            if isinstance(found, DataError):
+                reasons[clip.clip_id] = _shown(clip, found)
+            elif isinstance(found, str) and not self._stamps[clip.clip_id]:
+                reasons[clip.clip_id] = found
+            else:
+                return None
+        return reasons
 
     def write(self, stream: IO[bytes]) -> dict[str, str]:
         """Write the whole file; returns the clips that cannot be read now, with the reasons, which are not in it."""
@@ -212,7 +243,7 @@ class _Job:
             entries[clip_id] = _Entry(stamp=entry.stamp, reason=entry.reason, arrays=_append(stream, arrays))
         for clip, found in zip(self._missing, self._each(self._try, self._missing), strict=True):
             if isinstance(found, DataError):
-                unreadable[clip.clip_id] = str(found).replace(f"{clip.path}{os.sep}", "")
+                unreadable[clip.clip_id] = _shown(clip, found)
             else:
                 reason = found if isinstance(found, str) else ""
                 arrays = _append(stream, {} if isinstance(found, str) else found)
@@ -224,10 +255,17 @@ class _Job:
         return unreadable
 
     def _try(self, clip: ClipFolder) -> str | Arrays | DataError:
+        if clip.clip_id in self._tried:
+            return self._tried[clip.clip_id]
         try:
             return self._look(clip)
         except DataError as error:
             return error
+
+
+def _shown(clip: ClipFolder, error: DataError) -> str:
+    """An error as the reason of a clip: files are named below its folder."""
+    return str(error).replace(f"{clip.path}{os.sep}", "")
 
 
 def _append(stream: IO[bytes], arrays: Arrays) -> dict[str, _Place]:
@@ -266,8 +304,8 @@ def _open(path: Path) -> ClipPack | None:
     try:
         if size_of(path) <= _TRAILER:
             return None
-        data = _map(path)
-        return ClipPack(data, _entries(data), path)
+        data, version = _map_named(path)
+        return ClipPack(data, _entries(data), path, version)
     except (OSError, ValueError, DataError):
         return None
 
@@ -294,8 +332,37 @@ def _entries(data: np.ndarray) -> dict[str, _Entry]:
     return entries
 
 
-def _again(data: np.ndarray | None, entries: Mapping[str, _Entry], path: Path | None) -> ClipPack:
-    return ClipPack(_map(path) if data is None else data, entries, path)
+def _map_named(path: Path) -> tuple[np.ndarray, _Version]:
+    """A file that has a name, mapped, and which one it is."""
+    with path.open("rb") as stream:
+        return _map(stream), _version(os.fstat(stream.fileno()))
+
+
+def _version(found: os.stat_result) -> _Version:
+    """What no other file has as long as this one is mapped; not its time, which every start sets."""
+    return found.st_ino, found.st_size
+
+
+def _is_still(path: Path, version: _Version | None) -> bool:
+    try:
+        return _version(path.stat()) == version
+    except OSError:
+        return False
+
+
+def _again(entries: Mapping[str, _Entry], path: Path, version: _Version) -> ClipPack:
+    """A pack in another process.
+
+    Raises:
+        DataError: the file was replaced or removed after the pack was sent.
+    """
+    try:
+        data, found = _map_named(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: removed while a process that reads it began; start again") from error
+    if found != version:
+        raise DataError(f"{path}: replaced while a process that reads it began; start again")
+    return ClipPack(data, entries, path, version)
 
 
 def _folder(clips: Sequence[ClipFolder]) -> Path | None:

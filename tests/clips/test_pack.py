@@ -161,6 +161,54 @@ def test_another_process_maps_the_same_file(root):
     np.testing.assert_array_equal(pickle.loads(content).array("a/0", "numbers"), pack.array("a/0", "numbers"))
 
 
+def replace(root):
+    """The pack at the same path made anew: one clip has become longer, so that the next lies elsewhere."""
+    (old,) = files(root)
+    reader = Reader()
+    look = reader.look
+    reader.look = lambda clip: {name: np.repeat(array, 2, axis=0) for name, array in look(clip).items()}
+    change(root, "a/0", 7.0)
+    change(root, "b/0", 9.0)
+    reader(root)
+    assert files(root) == [old]
+
+
+@pytest.mark.parametrize("begone", [replace, lambda root: files(root)[0].unlink()], ids=["replaced", "removed"])
+def test_another_process_never_reads_what_has_taken_the_place_of_the_file(root, begone):
+    pack = Reader()(root)
+    before, sent = pack.array("b/0", "numbers").copy(), pickle.dumps(pack)
+    begone(root)
+    with pytest.raises(DataError, match=r"\.pack: re(plac|mov)ed while a process that reads it began; start again"):
+        pickle.loads(sent)
+    for _ in range(2):  # sent afterwards, the numbers go along
+        pack = pickle.loads(pickle.dumps(pack))
+        np.testing.assert_array_equal(pack.array("b/0", "numbers"), before)
+
+
+def test_another_start_that_uses_the_file_does_not_stop_a_process_that_begins(root):
+    pack = Reader()(root)
+    sent = pickle.dumps(pack)
+    os.utime(files(root)[0], (1, 1))
+    Reader()(root)
+    np.testing.assert_array_equal(pickle.loads(sent).array("b/0", "numbers"), pack.array("b/0", "numbers"))
+
+
+def test_a_clip_that_cannot_be_read_again_is_no_cause_to_write_all_others_again(root):
+    (root / "b/0" / "mel.npy").unlink()
+    reader = Reader({"a/1": DataError("no permission"), "b/0": "has no mel"})
+    first = reader(root)
+    (file,) = files(root)
+    written = file.stat().st_ino, first.array("a/0", "numbers").copy()
+    reader.reasons["a/1"] = DataError("no disk")
+    again = reader(root)
+    assert reader.read == ["a/1", "b/0"] and file.stat().st_ino == written[0]
+    assert [again.reason(name) for name in ("a/0", "a/1", "b/0")] == [None, "no disk", "has no mel"]
+    np.testing.assert_array_equal(again.array("a/0", "numbers"), written[1])
+    reader.reasons["a/1"] = "too dark"
+    assert reader(root).reason("a/1") == "too dark"
+    assert reader(root).reason("a/1") == "too dark" and reader.read == ["b/0"]  # that is kept
+
+
 def test_two_that_make_it_at_once_both_get_it(root):
     gate, found = threading.Barrier(2), []
 
