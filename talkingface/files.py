@@ -107,12 +107,13 @@ def _new_file(folder: Path, suffix: str) -> Path:
 
 
 def _to_disk(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    # Windows forces nothing onto the disk through a descriptor that only reads.
+    descriptor = os.open(file, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(descriptor)
     except OSError as error:
         # Not every file system offers it; that is no reason to lose the file. A full disk may show here first.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
         os.close(descriptor)
@@ -126,12 +127,15 @@ def sweep(folder: Path) -> None:
     _SWEPT.add(folder)
     for file in folder.glob(f"{_TEMPORARY}{_HOST}-*"):
         owner = file.name.removeprefix(f"{_TEMPORARY}{_HOST}-").partition("-")[0]
-        if owner.isdecimal() and not _alive(int(owner)):
+        if owner.isdecimal() and not alive(int(owner)):
             with suppress(OSError):
                 file.unlink()
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this machine is still there, as far as can be told."""
+    if os.name == "nt":
+        return True  # signal 0 is Ctrl-C there, nothing to ask with
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -162,9 +166,8 @@ def writable_folder(path: str | Path) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".write-test-{os.getpid()}"
-        trial.touch()
-        trial.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise output_error(folder, error) from error
     return folder

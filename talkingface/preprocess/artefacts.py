@@ -71,11 +71,20 @@ def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     write_text(folder / META_FILE, json.dumps(meta, indent=1, default=str) + "\n")
 
 
+def _is_left(leftover: Path) -> bool:
+    """Whether nobody writes there any more: it is ours, or old."""
+    if leftover.name == f"{SCRATCH}{os.getpid()}":
+        return True
+    try:
+        return time.time() - leftover.stat().st_mtime >= _STALE_SECONDS
+    except OSError:
+        return False  # another process has just removed it
+
+
 def clean(folder: Path) -> None:
     """Remove what this process or an interrupted run left half-made; what another run may be writing now stays."""
     for leftover in folder.glob(f"{SCRATCH}*"):
-        own = leftover.name.startswith(f"{SCRATCH}{os.getpid()}")
-        if not own and time.time() - leftover.stat().st_mtime < _STALE_SECONDS:
+        if not _is_left(leftover):
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

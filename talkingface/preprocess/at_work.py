@@ -58,9 +58,13 @@ def at_work(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            # Where an open file cannot be removed, the note says at least that nobody has died.
+            os.ftruncate(descriptor, 0)
             forget(folder)
     finally:
         os.close(descriptor)
+        if fcntl is None:
+            forget(folder)
 
 
 def forget(folder: Path) -> None:
