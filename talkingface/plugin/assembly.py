@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from talkingface.errors import CheckpointError, first_line
+from talkingface.errors import CheckpointError, first_line, out_of_memory
 from talkingface.weights.checkpoint import check_networks
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ MOST_ELEMENTS = 2**28
 
 MOST_CALLS = 50_000
 """Calls of torch while a model is built, beside a hundred for each entry of the file; Wav2Lip needs 5 000."""
+
+_VALUES_WANTED = re.compile(
+    r"Tensor\.item\(\) cannot be called on meta|can't convert meta device|Tensor on device \w+ is not on the expected"
+)
 
 
 def build_for(
@@ -48,9 +53,9 @@ def build_for(
     except _TooManyCalls:
         raise CheckpointError(f"{source}: its settings ask for a model of too many layers") from None
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-        if "meta" in str(error):
-            return model(settings)  # a plug-in that computes with its first weights, which have no values there
-        raise CheckpointError(f"{source}: no model can be built with its settings ({first_line(error)})") from None
+        if _lacks_values(error):  # a plug-in that computes with its first weights
+            return _built(model, settings, source)
+        raise _unbuilt(error, source) from None
     check_networks(sketch, networks, source)
     held = sum(value.numel() for state in networks.values() for value in state.values())
     whole = sum(tensor.numel() for tensor in (*sketch.parameters(), *sketch.buffers()))
@@ -58,7 +63,26 @@ def build_for(
         raise CheckpointError(
             f"{source}: its settings ask for {whole:.2g} weights, of which the file holds {held}; it is not built"
         )
-    return model(settings)
+    return _built(model, settings, source)
+
+
+def _lacks_values(error: Exception) -> bool:
+    """Whether torch says that a tensor without memory was to be computed with; a model may say anything of its own."""
+    return isinstance(error, NotImplementedError) or bool(_VALUES_WANTED.match(str(error)))
+
+
+def _built(model: type[TalkingFaceModel], settings: Section, source: Path) -> TalkingFaceModel:
+    """The model itself; memory that is not there is told elsewhere, for all commands alike."""
+    try:
+        return model(settings)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+        raise _unbuilt(error, source) from None
+
+
+def _unbuilt(error: Exception, source: Path) -> CheckpointError:
+    return CheckpointError(f"{source}: no model can be built with its settings ({first_line(error)})")
 
 
 class _TooManyCalls(Exception):

@@ -36,7 +36,14 @@ SHRUNK = 10
 MOST_REPEATED = 2**26
 """Elements of a tensor that repeats fewer, as `expand` makes it; the largest layer that we know of has 25 million."""
 
+COPIED = 4
+"""Times its own length that a pickle may have copied: each of its values can be copied again and again."""
+
+MOST_SIDES = 64
+"""Axes of a tensor."""
+
 _SMALL = 2**20  # bytes that need no reason
+_REFERENCE = 8  # bytes
 
 _CALLS = {
     "collections.OrderedDict", "collections.Counter", "builtins.set", "builtins.complex", "_codecs.encode",
@@ -59,11 +66,17 @@ class _Global:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Made:
-    """Something that would be made by calling a name."""
+    """Something that would be made by calling a name.
+
+    Attributes:
+        by: the name.
+        bytes_: what its parts or characters take.
+    """
 
     by: str
+    bytes_: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,25 +109,51 @@ def check(path: Path) -> None:
 
 def _check_archive(file: BinaryIO, size: int) -> None:
     """The format since torch 1.6: a zip with a pickle and one member per storage, none of them compressed."""
+    _check_end(file, size)
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if min(member.header_offset for member in members) or any(m.filename != m.orig_filename for m in members):
+            raise _Refused("its list of parts can be read in two ways")
         sizes = {member.filename.lower(): member.file_size for member in members}
         if len(sizes) < len(members):
             raise _Refused("two parts of the file have one name")
         if sum(sizes.values()) > max(SHRUNK * size, _SMALL) or sum(m.compress_size for m in members) > size:
             raise _Refused(f"{_amount(sum(sizes.values()))} would be unpacked from {_amount(size)}")
         root = members[0].filename.partition("/")[0]
-        asks = _Asks()
-        asks.read(io.BytesIO(archive.read(f"{root}/data.pkl")))
+        content = archive.read(f"{root}/data.pkl")
+    asks = _Asks(len(content))
+    asks.read(io.BytesIO(content))
     for key, bytes_ in asks.storages.items():
         there = sizes.get(f"{root}/data/{key}".lower(), 0)
         if bytes_ > there:
             raise _Refused(f"a tensor asks for {_amount(bytes_)} where the file holds {_amount(there)}")
 
 
+def _check_end(file: BinaryIO, size: int) -> None:
+    """The list of parts must end where the file says and nothing may stand around it, lest torch reads another list.
+
+    Python's zipfile shifts all places by what stands before the archive, torch takes them as they are written.
+    """
+    length = min(size, 98)
+    file.seek(size - length)
+    tail = file.read(length).rjust(98, b"\0")
+    record, locator, last = tail[:56], tail[56:76], tail[76:]
+    mark, *_, listed, place, _ = struct.unpack("<4s4H2LH", last)
+    end = size - len(last)
+    if locator.startswith(b"PK\x06\x07"):  # large archives say it once more, in 64 bits
+        end -= len(locator) + len(record)
+        listed, place = struct.unpack("<2Q", record[40:])
+        if struct.unpack("<Q", locator[8:16]) != (end,) or not record.startswith(b"PK\x06\x06"):
+            raise _Refused("its list of parts can be read in two ways")
+    if mark != b"PK\x05\x06":
+        raise zipfile.BadZipFile
+    if place + listed != end:
+        raise _Refused("its list of parts can be read in two ways")
+
+
 def _check_stream(file: BinaryIO, size: int) -> None:
     """The format before: a row of pickles (mark, version, machine, content, storages), then the storages."""
-    asks = _Asks()
+    asks = _Asks(size)
     for _ in range(5):
         asks.read(file)
     if (wanted := sum(asks.storages.values())) > size:
@@ -126,10 +165,12 @@ class _Asks:
 
     Attributes:
         storages: bytes of each storage, by key.
+        left: bytes that may still be copied.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.storages: dict[str, int] = {}
+        self.left = COPIED * size + _SMALL
         self.opcodes = 0
 
     def read(self, file: Any) -> None:
@@ -147,8 +188,22 @@ class _Asks:
             step(self, argument)
 
     def push(self, value: Any) -> None:
-        """What an opcode leaves behind; containers need no content here."""
+        """What an opcode leaves behind; of containers only the size is needed here."""
         self.stack.append(value)
+
+    def fill(self, parts: tuple[Any, ...]) -> None:
+        """Put parts into the container that lies on top."""
+        if not isinstance(self.stack[-1], _Made):
+            raise _Refused("something is filled that is no container")
+        self.stack[-1].bytes_ += _REFERENCE * len(parts)
+
+    def copy(self, *values: Any) -> int:
+        """Bytes of a copy of the values, which count as often as it is made."""
+        bytes_ = sum(map(_length, values))
+        self.left -= bytes_
+        if self.left < 0:
+            raise _Refused("it asks for more memory than the file holds, by copying its values again and again")
+        return bytes_
 
     def name(self, text: str) -> None:
         """A reference to a class or function."""
@@ -191,15 +246,18 @@ class _Asks:
             raise _Refused("a parameter is made of something that is no tensor")
         elif function.name not in _CALLS and not (_empty_tensor(function.name) and not arguments):
             raise _Refused(f"{function.name} is called")
-        self.push(_Made(function.name))
+        copies = function.name not in _TENSORS
+        self.push(_Made(function.name, self.copy(*arguments) if copies else 0))
 
     def build(self) -> None:
         """Attributes of an ordered mapping; the storage of a tensor as torch 0.1 wrote it."""
         made, state = self.take(2)
         if isinstance(made, _Made) and _empty_tensor(made.by) and isinstance(state, tuple):
             _check_tensor(state)
-        elif made != _Made("collections.OrderedDict"):
+        elif not isinstance(made, _Made) or made.by != "collections.OrderedDict":
             raise _Refused("an object is filled that is no mapping")
+        else:
+            self.copy(state)
         self.push(made)
 
     def storage(self) -> None:
@@ -207,8 +265,10 @@ class _Asks:
         (reference,) = self.take(1)
         kind, type_, key, _, elements = reference[:5]
         item = _item_size(type_.name) if isinstance(type_, _Global) else None
-        if kind != "storage" or item is None or type(key) is not str or type(elements) is not int or elements < 0:
+        if kind != "storage" or item is None or type(elements) is not int or elements < 0:
             raise _Refused("a reference that is no storage")
+        if type(key) is not str or not key.isascii():  # other letters name other parts in Python than in torch
+            raise _Refused("a storage without a plain name")
         self.storages[key] = max(elements * item, self.storages.get(key, 0))
         self.push(_Storage(elements))
 
@@ -216,6 +276,8 @@ class _Asks:
 def _check_tensor(arguments: tuple[Any, ...]) -> None:
     """A tensor may not reach beyond its storage, nor repeat a small one into a giant one."""
     storage, offset, shape, strides = arguments[:4]
+    if len(shape) > MOST_SIDES:
+        raise _Refused(f"a tensor of more than {MOST_SIDES} axes")
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
         raise _Refused("a tensor without a storage or of no size")
@@ -223,6 +285,13 @@ def _check_tensor(arguments: tuple[Any, ...]) -> None:
     most = max(storage.elements, MOST_REPEATED)
     if end > storage.elements or math.prod(shape) > most or max(shape, default=0) > most:
         raise _Refused(f"a tensor of {' x '.join(map(str, shape))} lies in memory of {storage.elements} elements")
+
+
+def _length(value: Any) -> int:
+    """Bytes of a value that a copy of it takes again."""
+    if isinstance(value, _Made):
+        return value.bytes_
+    return len(value) if isinstance(value, str) else _REFERENCE * len(value) if isinstance(value, tuple) else 0
 
 
 def _item_size(name: str) -> int | None:
@@ -256,9 +325,9 @@ _STEPS: dict[str, Callable[[_Asks, Any], None]] = {
     **{f"TUPLE{n}": lambda asks, _, n=n: asks.push(asks.take(n)) for n in (1, 2, 3)},
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda asks, index: asks.memo.update({index: asks.stack[-1]})),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda asks, index: asks.push(asks.memo[index])),
-    "APPEND": lambda asks, _: asks.take(1),
-    "SETITEM": lambda asks, _: asks.take(2),
-    **dict.fromkeys(("APPENDS", "SETITEMS"), lambda asks, _: asks.pop_mark()),
+    "APPEND": lambda asks, _: asks.fill(asks.take(1)),
+    "SETITEM": lambda asks, _: asks.fill(asks.take(2)),
+    **dict.fromkeys(("APPENDS", "SETITEMS"), lambda asks, _: asks.fill(asks.pop_mark())),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda asks, _: asks.call()),
     "BUILD": lambda asks, _: asks.build(),
     "BINPERSID": lambda asks, _: asks.storage(),

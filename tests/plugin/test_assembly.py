@@ -62,3 +62,21 @@ def test_a_plug_in_that_computes_with_its_first_weights_is_built_all_the_same():
             self.scale = self.layer.weight.sum().item()
 
     assert build_for(Computes, settings(), {}, FILE).layer.weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize("when", ["always", "with values"])
+def test_what_a_constructor_complains_about_is_one_line_whatever_it_says(when):
+    class Complains(torch.nn.Module):
+        built = 0
+
+        def __init__(self, _):
+            super().__init__()
+            Complains.built += 1
+            if when == "always" or torch.nn.Linear(2, 2).weight.device.type == "cpu":
+                raise ValueError("metadata: wrong\nand more")
+
+    with pytest.raises(
+        CheckpointError, match=r"given\.pt: no model can be built with its settings \(metadata: wrong\)"
+    ):
+        build_for(Complains, settings(), {}, FILE)
+    assert Complains.built == (1 if when == "always" else 2)

@@ -134,6 +134,8 @@ def pickled(data: bytes) -> bytes:
 
 
 NDARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+TEXT = b"X" + (20_000).to_bytes(4, "little") + b"a" * 20_000
+BYTES = b"B" + (20_000).to_bytes(4, "little") + b"a\0\0\0" * 5000
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,34 @@ NDARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\n
         pytest.param(b"c_codecs\nencode\n}S'__doc__'\nS'x'\nsb.", id="the state of a function"),
         pytest.param(b"]" * 10_000 + b"a" * 9999 + b".", id="nested without end"),
         pytest.param(b"I" + b"9" * 10_000 + b"\n.", id="a number without end"),
+        pytest.param(
+            b"c_codecs\nencode\np0\n(" + TEXT + b"S'latin1'\ntp1\n0](" + b"g0\ng1\nR" * 1000 + b"e.",
+            id="text, again and again",
+        ),
+        pytest.param(
+            b"cnumpy.core.multiarray\nscalar\np0\n(cnumpy\ndtype\n(S'U5000'\ntR"
+            + BYTES
+            + b"tp1\n0]("
+            + b"g0\ng1\nR" * 1000
+            + b"e.",
+            id="scalars, again and again",
+        ),
+        pytest.param(
+            b"(I1\n(I20000\ntcnumpy\ndtype\n(S'S1'\ntRI00\n"
+            + BYTES
+            + b"tp1\n0]("
+            + (NDARRAY + b"g1\nb") * 2000
+            + b"e.",
+            id="arrays, again and again",
+        ),
+        pytest.param(
+            b"(I1\n(I5000\ntcnumpy\ndtype\n(S'O8'\ntRI00\n]("
+            + b"N" * 5000
+            + b"etp1\n0]("
+            + (NDARRAY + b"g1\nb") * 1000
+            + b"e.",
+            id="arrays of objects, again and again",
+        ),
     ],
 )
 def test_a_pickle_made_to_do_harm_does_none(tmp_path, data):

@@ -7,6 +7,7 @@ import pickle
 import resource
 import struct
 import zipfile
+import zlib
 from collections import Counter, OrderedDict
 
 import pytest
@@ -30,7 +31,51 @@ def repeated(times: int) -> bytes:
     return body + b"."
 
 
+def two_archives() -> bytes:
+    """A file that torch reads as its first half and zipfile as its second."""
+    harm = b"\x80\x02c__builtin__\nbytearray\n" + b"\x8a\x05" + (300 << 20).to_bytes(5, "little") + b"\x85R."
+    return archive(harm) + archive(b"\x80\x02" + b"N" * (len(harm) - 4) + b"}.")
+
+
+def renamed() -> bytes:
+    """A part that zipfile knows by the name in its extra field (Info-ZIP's), and torch by the other."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        for name, shown, content in (
+            ("a/data.pkl", "a/hidden", BYTEARRAY),
+            ("a/harmless", "a/data.pkl", b"\x80\x02}."),
+        ):
+            info = zipfile.ZipInfo(name)
+            body = b"\x01" + struct.pack("<L", zlib.crc32(name.encode())) + shown.encode()
+            info.extra = struct.pack("<2H", 0x7075, len(body)) + body
+            written.writestr(info, content)
+    return buffer.getvalue()
+
+
+def copied(function: bytes, argument: bytes, times: int = 2000) -> bytes:
+    """A list of what a function makes of one argument, again and again."""
+    return b"\x80\x02c" + function + b"\nq\x00" + argument + b"\x85q\x01](" + b"h\x00h\x01R" * times + b"e."
+
+
+TEXT = b"X" + (50_000).to_bytes(4, "little") + b"a" * 50_000
+ENCODED = b"\x80\x02c_codecs\nencode\nq\x00" + TEXT + b"X\x06\0\0\0latin1\x86q\x01](" + b"h\x00h\x01R" * 4000 + b"e."
+NUMBERS = b"](" + b"".join(b"M" + struct.pack("<H", n) for n in range(5000)) + b"e"
+PAIRS = b"](" + b"".join(b"M" + struct.pack("<H", n) + b"K\x00\x86" for n in range(5000)) + b"e"
+TUPLE = b"(" + b"K\x01" * 5000 + b"t"
+STATE = b"}q\x00(" + b"".join(b"X\x04\0\0\0%04dK\x00" % n for n in range(5000)) + b"u"
+ATTRIBUTES = b"\x80\x02" + STATE + b"](" + b"ccollections\nOrderedDict\n)Rh\x00b" * 2000 + b"e."
+
 ASKS_TOO_MUCH = {
+    "another archive before": two_archives(),
+    "anything before": b"PK\x03\x04" + archive(b"\x80\x02}."),
+    "two names": renamed(),
+    "text, encoded again and again": archive(ENCODED),
+    "sets of one list": archive(copied(b"__builtin__\nset", NUMBERS)),
+    "counters of one list": archive(copied(b"collections\nCounter", NUMBERS)),
+    "mappings of one list": archive(copied(b"collections\nOrderedDict", PAIRS)),
+    "sizes of one tuple": archive(copied(b"torch\nSize", TUPLE)),
+    "sizes in the old format": stream(copied(b"torch\nSize", TUPLE)),
+    "attributes from one mapping": archive(ATTRIBUTES),
     "a bytearray": archive(BYTEARRAY),
     "a bytearray, compressed": archive(BYTEARRAY, compression=zipfile.ZIP_DEFLATED),
     "a bytearray, alone": BYTEARRAY,
@@ -48,6 +93,8 @@ ASKS_TOO_MUCH = {
     "names that differ in case": archive(b"\x80\x02}.", {"a": b"1", "A": b"2"}),
     "lists in lists": archive(repeated(12)),
     "a list in itself": archive(b"\x80\x02]q\x00h\x00a."),
+    "a mapping in itself": archive(b"\x80\x02}q\x00X\x01\0\0\0ah\x00s."),
+    "a tensor of many axes": archive(tensor((1,) * 100, (1,) * 100, 1), {"0": bytes(4)}),
     "depth": archive(b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b"."),
 }
 
@@ -61,6 +108,14 @@ def test_a_small_file_that_asks_for_much_is_refused_at_once_and_without_it(tmp_p
         checkpoint.read(path)
     assert "\n" not in str(caught.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("name", list(ASKS_TOO_MUCH)[:10])
+def test_it_is_refused_before_torch_reads_it(tmp_path, name):
+    path = tmp_path / "small.pt"
+    path.write_bytes(ASKS_TOO_MUCH[name])
+    with pytest.raises(CheckpointError, match="refused: .*(again and again$|in two ways$|pickled code)"):
+        pickled.check(path)
 
 
 def test_values_are_counted_before_they_are_made(tmp_path, monkeypatch):
@@ -114,6 +169,19 @@ def test_a_file_that_was_packed_again_is_read(tmp_path):
         members = {name: written.read(name) for name in written.namelist()}
     (tmp_path / "again.pt").write_bytes(archived(members, zipfile.ZIP_DEFLATED))
     assert checkpoint.read(tmp_path / "again.pt")["w"].shape == (1000,)
+
+
+def test_an_archive_with_a_list_of_parts_in_64_bits_is_read(tmp_path):
+    written = archive(tensor((1,), (1,), 1), {"0": struct.pack("<f", 2.5)})
+    body, (*_, count, listed, place, _) = written[:-22], struct.unpack("<4s4H2LH", written[-22:])
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, listed, place)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body), 1)
+    last = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 2**16 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 0)
+    (tmp_path / "large.pt").write_bytes(body + record + locator + last)
+    assert checkpoint.read(tmp_path / "large.pt")["w"].tolist() == [2.5]
+    (tmp_path / "large.pt").write_bytes(written + body + record + locator + last)
+    with pytest.raises(CheckpointError, match="can be read in two ways"):
+        checkpoint.read(tmp_path / "large.pt")
 
 
 def test_code_in_any_disguise_is_refused(tmp_path):

@@ -12,7 +12,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from talkingface.stored.arrays import BROKEN, Wanted, read_npy
 from talkingface.stored.regular import read_bytes
 
 MOST_BYTES = 2**28
+COPIED = 4
+"""Times its own length that a file may have copied: each of its values can be copied again and again."""
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
 _UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, *BROKEN)
 
@@ -38,7 +41,7 @@ def load_plain(path: str | Path) -> Any:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         _, _, dtype = read_header(stream)
         if dtype.hasobject:
-            value = _plain(_PlainUnpickler(stream).load(), {})
+            value = _plain(_PlainUnpickler(stream, COPIED * len(data) + 2**20).load(), {})
             return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
     except _UNREADABLE as error:
         refused = isinstance(error, pickle.UnpicklingError) and str(error).startswith("refused")
@@ -73,6 +76,11 @@ class _Array:
     def __init__(self, *_: Any) -> None:
         """A pickle first makes an empty one."""
 
+    @property
+    def bytes_(self) -> int:
+        """What it takes; of objects, the references to them."""
+        return 8 * len(self.objects or ()) + (0 if self.value is None else self.value.nbytes)
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
         if not all(isinstance(side, int) and 0 <= side <= MOST_BYTES for side in shape):
@@ -87,23 +95,12 @@ class _Array:
             self.value = np.frombuffer(content, dtype.dtype).reshape(self.shape, order=order).copy()
 
 
-def _scalar(dtype: _Dtype, content: bytes) -> Any:
-    return np.frombuffer(content, dtype.dtype, count=1)[0]
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """What protocol-2 pickles use for bytes; any other codec is refused."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"refused: text encoding {encoding}")
-    return text.encode("latin1")
-
-
-_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+_KNOWN: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): _latin1,
+    ("numpy.core.multiarray", "scalar"): "scalar",
+    ("_codecs", "encode"): "latin1",
 }
 
 
@@ -115,19 +112,51 @@ class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        """Read from `file`, with copies of `most` bytes of what it holds."""
+        super().__init__(file)
+        self.left = most
+
+    def spend(self, bytes_: int) -> None:
+        """Count what was copied.
+
+        Raises:
+            UnpicklingError: it is more than the file can justify.
+        """
+        self.left -= bytes_
+        if self.left < 0:
+            raise pickle.UnpicklingError("refused: it asks for more memory than it holds, by copying its values")
+
+    def scalar(self, dtype: _Dtype, content: bytes) -> Any:
+        """A number or text of numpy's."""
+        value = np.frombuffer(content, dtype.dtype, count=1)[0]
+        self.spend(value.nbytes)
+        return value
+
+    def latin1(self, text: str, encoding: str) -> bytes:
+        """What protocol-2 pickles use for bytes; any other codec is refused."""
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"refused: text encoding {encoding}")
+        self.spend(len(text))
+        return text.encode("latin1")
+
     def find_class(self, module: str, name: str) -> Any:
         """Resolve a name in the pickle."""
         plain = module.replace("numpy._core", "numpy.core")
         if (plain, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"refused: the file holds code ({module}.{name}); only plain data are read")
-        return _KNOWN[plain, name]
+        known = _KNOWN[plain, name]
+        return getattr(self, known) if isinstance(known, str) else known
 
     def load_build(self) -> None:
         """Give an array or its type what it consists of; nothing else has a state."""
         state = self.stack.pop()
         if not isinstance(self.stack[-1], (_Array, _Dtype)):
             raise pickle.UnpicklingError("refused: only plain data are read")
-        self.stack[-1].__setstate__(state)
+        filled = self.stack[-1]
+        filled.__setstate__(state)
+        if isinstance(filled, _Array):
+            self.spend(filled.bytes_)
 
     def load_bytearray8(self) -> None:
         """Not plain, and made before its bytes are seen."""
