@@ -20,12 +20,13 @@ from tqdm.auto import tqdm
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.devices import begin_compiled_step, compiled, resolve_device, resolve_precision, take_threads_of
-from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, closest, first_line
+from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, first_line
 from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.training.best import BestSoFar
 from talkingface.training.data import StageData
 from talkingface.training.means import RunningMeans
+from talkingface.training.monitors import check_later_monitors, check_monitor
 from talkingface.training.optimizers import AveragedWeights, lr_factor, make_optimizer
 from talkingface.training.processes import explained_errors, make_fabric
 from talkingface.training.rng import restore_rng, rng_state
@@ -75,6 +76,7 @@ class Trainer:
 
         Afterwards the model has the best weights of the last stage.
         """
+        self._check_later_monitors()
         before = None  # file of the stage before
         longer: list[str] = []  # stages that go on after their end
         for stage in self.config.stages:
@@ -96,6 +98,16 @@ class Trainer:
                 StageLoop(self, stage, state, before).run_to_end()
             before = last if finished or chosen else before
         self._take_best()
+
+    def _check_later_monitors(self) -> None:
+        """Refuse wrong monitors of stages that begin after others; those that have begun were looked at then."""
+        stages = [
+            stage
+            for stage in self.config.stages
+            if self.config.stage in (None, stage.name) and not is_given(self.config, self.model, stage)
+        ]
+        later = [stage for stage in stages[1:] if not (self.run.stage(stage.name) / "last.pt").is_file()]
+        check_later_monitors(later, self.config, self.model, self.clips, self.fabric)
 
     def _take_best(self) -> None:
         """The best weights of the last stage that was asked for and has some."""
@@ -243,14 +255,8 @@ class StageLoop:
         Raises:
             ConfigError: with the figures that there are.
         """
-        monitor = self.stage.monitor
-        if not monitor.startswith("val/") or (known := self.validation.figures(self._context())) is None:
-            return
-        if monitor not in known:
-            raise ConfigError(
-                f"stage '{self.stage.name}': monitor '{monitor}' is not among the figures of its validation:"
-                f" {', '.join(sorted(known))}{closest(monitor, known)}"
-            )
+        if self.stage.monitor.startswith("val/"):
+            check_monitor(self.stage, self.validation.figures(self._context()))
 
     def _context(self) -> StepContext:
         return StepContext(self.stage, self.epoch, self.step, self.best.values)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from talkingface.config.sections import StageConfig
 from talkingface.errors import DataError, MediaError, NoFaceError
 from talkingface.plugin.contract import Batch, StepContext, TalkingFaceModel
 from talkingface.training.data import StageData
+from talkingface.training.monitors import told_figures
 from talkingface.training.processes import gather
 from talkingface.training.rng import isolated_rng
 from talkingface.training.run_log import RunLog
@@ -69,21 +69,12 @@ class Validation:
                 values |= self._video_scores(ctx)
         return values
 
-    @torch.no_grad()
     def figures(self, ctx: StepContext) -> set[str] | None:
-        """Names of the `val/` values, told from one held-out batch; None where nothing is held out, or nobody can tell.
-
-        The model's own figures are those that it announces in `own_figures`.
-        """
-        own = self.model.own_figures
-        silent = type(self.model).after_validation is not TalkingFaceModel.after_validation and own is None
-        if self.data.held_out is None or silent:
+        """Names of the `val/` values, see `told_figures`; None where nothing is held out, or nobody can tell."""
+        if self.data.held_out is None:
             return None
         with isolated_rng(self.seed), self._evaluating(), self.fabric.autocast():
-            count = min(len(self.data.held_out), ctx.stage.batch_size)
-            batch = default_collate([self.data.held_out[index] for index in range(count)])
-            names = {*self.model.validation_step(self.fabric.to_device(batch), ctx), *(own or ())}
-        return {f"val/{name}" for name in names}
+            return told_figures(self.model, self.data.held_out, self.fabric, ctx)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

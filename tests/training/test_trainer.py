@@ -376,12 +376,33 @@ def test_a_monitor_that_no_validation_gives_is_refused_before_the_first_step(tmp
     assert not (tmp_path / "run/log.jsonl").exists() and not (tmp_path / "run/warm").exists()
 
 
+def test_a_wrong_monitor_of_a_later_stage_is_refused_before_the_first_stage(tmp_path):
+    loaded = toy_config(tmp_path, **{"stages.gan.monitor": "val/lost"})
+    with pytest.raises(ConfigError, match="stage 'gan': monitor 'val/lost' is not among the figures of its validation"):
+        toy_trainer(loaded, tmp_path / "run").fit()
+    assert not (tmp_path / "run/log.jsonl").exists() and not (tmp_path / "run/warm").exists()
+
+
+def test_a_model_whose_later_figures_nobody_can_tell_yet_trains(tmp_path, toys, monkeypatch):
+    told = toys.ToyGAN.validation_step
+
+    def needs_the_stage_before(self, batch, ctx):
+        if ctx.stage.name == "gan" and not (tmp_path / "run/warm/last.pt").is_file():
+            raise AttributeError("not made yet")
+        return told(self, batch, ctx)
+
+    monkeypatch.setattr(toys.ToyGAN, "validation_step", needs_the_stage_before)
+    toy_trainer(toy_config(tmp_path, max_steps=2), tmp_path / "run").fit()
+    assert (tmp_path / "run/gan/last.pt").is_file()
+
+
 def test_looking_at_the_figures_first_leaves_no_trace_in_the_training(tmp_path, monkeypatch):
     from talkingface.training.trainer import StageLoop
 
     loaded = toy_config(tmp_path, max_steps=4)
     toy_trainer(loaded, tmp_path / "looked").fit()
     monkeypatch.setattr(StageLoop, "_check_monitor", lambda _: None)
+    monkeypatch.setattr(Trainer, "_check_later_monitors", lambda _: None)
     toy_trainer(loaded, tmp_path / "not").fit()
     for name in ("warm/last", "gan/last"):
         assert_same(weights(tmp_path / "looked" / f"{name}.pt"), weights(tmp_path / "not" / f"{name}.pt"))
