@@ -205,7 +205,7 @@ def limit_threads(threads: int | None) -> None:
     """Let torch use so many threads on the CPU; None: as many as other work leaves cores free.
 
     The threads of one operation wait for each other, and one that shares its core keeps all of them waiting: on two
-    cores beside a busy process a training step of the demo takes 2.4 s with two threads, 0.7 s with one, and 0.5 s
+    cores beside a busy process a training step of the demo takes 2.0 s with two threads, 0.8 s with one, and 0.5 s
     alone. Another way of waiting (OMP_WAIT_POLICY, GOMP_SPINCOUNT) does not help, and costs a fifth alone.
     """
     if threads:
