@@ -42,8 +42,12 @@ def artefacts(root):
     return {path.as_posix(): path.stat().st_mtime_ns for path in sorted(files)}
 
 
-CHOSEN = ("mouth_lag", "av_lag", "av_corr")
-"""The best of several shifts, or found there: of mouths that hardly move two are as good, and rounding decides."""
+FROM_THE_WHOLE_CURVE = ("mouth_lag", "av_corr")
+"""Figures of a mouth's motion over time, frames without a detection included.
+
+Such frames were bridged whatever they showed, now only where the picture goes on. The barely trained renderer draws
+faces that are missed in some frames, so these two of its film are read from fewer frames than before.
+"""
 
 
 def assert_like(found, before, tolerance):
@@ -52,7 +56,7 @@ def assert_like(found, before, tolerance):
     for name, value in before.items():
         if isinstance(value, dict):
             assert_like(found[name], value, tolerance)
-        elif isinstance(value, float) and math.isfinite(value) and name not in CHOSEN:
+        elif isinstance(value, float) and math.isfinite(value):
             assert found[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
 
 
@@ -76,7 +80,11 @@ def test_a_checkpoint_generates_the_same_frames(model):
 def test_a_checkpoint_scores_the_same(model):
     assert main(make.scoring(model)) == 0
     found = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
-    assert_like(found["rows"], expected(model)["rows"], 1e-2)
+    before = expected(model)["rows"]
+    if model == "IPLAP":
+        for name in FROM_THE_WHOLE_CURVE:
+            assert before["generated"].pop(name) is not None and found["rows"]["generated"][name] is not None
+    assert_like(found["rows"], before, 1e-2)
     assert_like(found["stage_figures"], expected(model)["stage_figures"], 1e-3)
 
 

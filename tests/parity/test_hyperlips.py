@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from talkingface.models.hyperlips_base.networks.generator import HyperLipsGenera
 from talkingface.models.hyperlips_hr.losses import VGG_LAYER, Look, lip_l1, lip_lpips, relativistic, vgg_distance
 from talkingface.models.hyperlips_hr.networks import FaceDiscriminator, HRDecoder
 from talkingface.networks.lpips import LPIPS
-from talkingface.networks.sync_expert import sync_loss
+from talkingface.networks.sync_expert import SyncExpert, sync_loss
 from talkingface.networks.vgg19 import VGG19Features
 
 from . import fill
@@ -134,3 +136,53 @@ def perceptual_networks(v) -> tuple[VGG19Features, LPIPS]:
     heads = {key: abs(value) for key, value in fill.weights(v["lpips_lin_state_dict"], v.salt).items()}
     lpips.load_state_dict({key: torch.from_numpy(value) for key, value in (trunk | heads).items()})
     return vgg, lpips
+
+
+@pytest.fixture(scope="module")
+def base_networks(vector):
+    """Generator, discriminator and sync expert, filled from the salt of the objective's file."""
+    salt = vector("hyperlips", "base_losses").salt
+    networks = {}
+    for name, build in (
+        ("base_generator", HyperLipsGenerator),
+        ("base_discriminator", HalfFaceDiscriminator),
+        ("sync_expert", lambda: SyncExpert((64, 128))),
+    ):
+        source = vector("hyperlips", name)
+        source.salt = salt
+        networks[name] = source.load(build())
+    return networks
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_base_objective_has_the_published_terms_and_gradients(vector, base_networks, mode):
+    """The terms as published, on the networks alone: the model that weighs them in training is to keep to these."""
+    v, stored = vector("hyperlips", "base_losses"), vector("hyperlips", "base_losses")["losses"][mode]
+    generator, judge, expert = (copy.deepcopy(network).train(mode == "train") for network in base_networks.values())
+    given = {entry["name"]: torch.from_numpy(v.input(entry["name"])) for entry in v["inputs"]}
+    window = given["window"]
+    masked = window.clone()
+    masked[..., window.shape[-2] // 2 :, :] = 0
+    drawn = generator(given["indiv_mels"], torch.cat([masked, given["reference"]], dim=1))
+    sounds, mouths = expert(given["mel"], expert.window(drawn.flip(1)))  # the expert's window turns RGB into BGR
+    terms = {
+        "sync": sync_loss((sounds * mouths).sum(dim=1), 1.0),
+        "perceptual": sync_loss(judge(drawn), 1.0),
+        "l1": (drawn - window).abs().mean(),
+    }
+    total = 0.03 * terms["sync"] + 0.2 * terms["perceptual"] + 0.77 * terms["l1"]
+    found = {name: term.item() for name, term in {**terms, "total": total}.items()}
+    assert found == {name: pytest.approx(stored[name], rel=1e-3) for name in found}
+    total.backward()
+    v.check_norms(generator, v["grad_norms"][f"{mode}_generator"], f"{mode}_generator")
+    judge.zero_grad()
+    real, fake = sync_loss(judge(window), 1.0), sync_loss(judge(drawn.detach()), 0.0)
+    assert real.item() == pytest.approx(stored["disc_real"], rel=1e-3)
+    assert fake.item() == pytest.approx(stored["disc_fake"], rel=1e-3)
+    (real + fake).backward()
+    v.check_norms(judge, v["grad_norms"][f"{mode}_discriminator"], f"{mode}_discriminator")
+    if mode == "train":
+        v.check("train_image", drawn)
+        state = generator.state_dict()
+        v.check("train_running_mean", state["output_block.0.conv_block.1.running_mean"])
+        v.check("train_encoder_running_var", state["face_encoder.features.1.block.0.1.running_var"])
