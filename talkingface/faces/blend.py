@@ -1,4 +1,4 @@
-"""Masks for pasting a generated face that fills its whole box; those that follow the face stand in `crop.py`."""
+"""Weights for pasting a generated face that fills its whole box; masks of other forms stand in `crop.py`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ def blend_mask(
         feather: width of the soft edge inside the box, as a share of its mean side. Edges at the frame's border are
             hard.
     """
+    weights = blend_weights(box, size_hw, part, feather)
+    if weights is None:
+        return None
+    x1, y1, x2, y2 = box_pixels(box, size_hw)
+    mask = np.zeros(size_hw, np.uint8)
+    mask[y1:y2, x1:x2] = weights
+    return mask
+
+
+def blend_weights(
+    box: np.ndarray, size_hw: tuple[int, int], part: Literal["box", "lower"], feather: float
+) -> np.ndarray | None:
+    """The part (h, w) of `blend_mask` that lies in the box, without the rest of the frame."""
     if part == "box" and feather == 0:
         return None
     x1, y1, x2, y2 = box_pixels(box, size_hw)
@@ -30,9 +43,7 @@ def blend_mask(
     if part == "lower":
         rows = np.minimum(rows, np.clip((np.arange(height) - height // 2 + soft + 1) / (soft + 1), 0, 1))
     columns = _ramp(width, soft, x1 > 0, x2 < size_hw[1])
-    mask = np.zeros(size_hw, np.uint8)
-    mask[y1:y2, x1:x2] = np.rint(255 * rows[:, None] * columns[None])
-    return mask
+    return np.rint(255 * rows[:, None] * columns[None]).astype(np.uint8)
 
 
 def _ramp(length: int, soft: int, rises: bool, falls: bool) -> np.ndarray:

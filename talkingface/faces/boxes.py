@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,11 +11,16 @@ SMOOTHED = 5
 """Boxes in the mean, as published."""
 
 
-def padded_boxes(boxes: np.ndarray, pads: tuple[int, ...], size_hw: tuple[int, int]) -> np.ndarray:
-    """Boxes (F, 4) grown by `pads` (top, bottom, left, right) pixels, inside the frame."""
+def padded_boxes(boxes: np.ndarray, pads: Sequence[float], size_hw: tuple[int, int]) -> np.ndarray:
+    """Boxes (F, 4) grown by `pads` (top, bottom, left, right), inside the frame.
+
+    Pads that are all below 1 are shares of the box's height and width, others pixels.
+    """
     top, bottom, left, right = pads
     height, width = size_hw
-    grown = boxes.astype(np.float64) + np.array([-left, -top, right, bottom], np.float64)
+    grown = boxes.astype(np.float64)
+    sides = grown[:, [2, 3, 2, 3]] - grown[:, [0, 1, 0, 1]] if max(pads) < 1 else 1.0
+    grown = grown + np.array([-left, -top, right, bottom], np.float64) * sides
     return np.clip(grown, 0, [width, height, width, height])
 
 

@@ -18,6 +18,7 @@ from talkingface.errors import DataError
 from talkingface.faces import mesh as facemesh
 
 Blur = tuple[int, float]
+Resize = Literal["linear", "cubic", "lanczos"]
 
 ARTEFACT = "faces@"
 """What the names of face crops begin with."""
@@ -179,7 +180,7 @@ def paste_face(
     face: np.ndarray,
     box: Sequence[float] | np.ndarray,
     mask: np.ndarray | None = None,
-    resize: Literal["linear", "cubic", "lanczos"] = "linear",
+    resize: Resize = "linear",
 ) -> np.ndarray:
     """Put a face back where `crop_face` took it from.
 
@@ -194,13 +195,29 @@ def paste_face(
         A new frame, equal to the old one outside box and mask.
     """
     x1, y1, x2, y2 = box_pixels(box, frame.shape[:2])
-    methods = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
-    patch = cv2.resize(np.ascontiguousarray(face), (x2 - x1, y2 - y1), interpolation=methods[resize])
-    if patch.dtype != np.uint8:
-        patch = np.clip(np.rint(patch), 0, 255).astype(np.uint8)
+    return paste_weighted(frame, face, box, None if mask is None else mask[y1:y2, x1:x2], resize)
+
+
+def paste_weighted(
+    frame: np.ndarray,
+    face: np.ndarray,
+    box: Sequence[float] | np.ndarray,
+    weights: np.ndarray | None,
+    resize: Resize = "linear",
+) -> np.ndarray:
+    """`paste_face` with weights (h, w) uint8 for the box alone instead of a mask for the frame."""
+    x1, y1, x2, y2 = box_pixels(box, frame.shape[:2])
+    patch = enlarged_face(face, (y2 - y1, x2 - x1), resize)
     pasted = frame.copy()
-    pasted[y1:y2, x1:x2] = patch if mask is None else composite(frame[y1:y2, x1:x2], patch, mask[y1:y2, x1:x2])
+    pasted[y1:y2, x1:x2] = patch if weights is None else composite(frame[y1:y2, x1:x2], patch, weights)
     return pasted
+
+
+def enlarged_face(face: np.ndarray, size_hw: tuple[int, int], resize: Resize = "linear") -> np.ndarray:
+    """A face (S, S, 3) uint8, or float in [0, 255], at the size of its box: (h, w, 3) uint8."""
+    methods = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
+    patch = cv2.resize(np.ascontiguousarray(face), size_hw[::-1], interpolation=methods[resize])
+    return patch if patch.dtype == np.uint8 else np.clip(np.rint(patch), 0, 255).astype(np.uint8)
 
 
 def contour_mask(

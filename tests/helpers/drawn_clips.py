@@ -11,6 +11,7 @@ from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import ClipFolder
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
+from talkingface.faces.detectors import DEFAULT_PLACE
 from talkingface.faces.track import LandmarkTrack
 from talkingface.models.iplap.generate import NOSE_BRIDGE
 from talkingface.sound.mel import melspectrogram
@@ -99,7 +100,7 @@ class DrawnSource:
 
     def __init__(self, count: int = 20, gone: tuple[int, ...] = (), phase: float = 0.0) -> None:
         self.path, self.fps, self.size = Path("drawn.mp4"), 25.0, (HEIGHT, WIDTH)
-        self.is_image, self.reference, self.held_out = count == 1, None, False
+        self.is_image, self.reference, self.held_out, self.place = count == 1, None, False, DEFAULT_PLACE
         wide = opening(count, phase)
         points = np.stack([mesh(wide[k], 3 * np.sin(k / 9)) for k in range(count)])
         self.pictures = [picture(p, k) for k, p in enumerate(points)]

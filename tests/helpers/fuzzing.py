@@ -99,11 +99,11 @@ class PreparedClip(Subject):
     def use(self, folder: Path) -> None:
         from talkingface.clips.folder import ClipFolder, usable_clips
         from talkingface.lipsync.expert.data import SyncWindows
+        from talkingface.lipsync.half_face.data import FaceWindows
         from talkingface.models.iplap.config import IPLAPConfig
         from talkingface.models.iplap.data import LandmarkWindows, RenderWindows
         from talkingface.models.syncnet.model import SyncNetConfig
         from talkingface.models.wav2lip.config import Wav2LipConfig
-        from talkingface.models.wav2lip.data import FaceWindows
 
         clips = [ClipFolder(folder / name, clip_id=name) for name in "ab"]
         kept, dropped = usable_clips(clips, ("mel", "landmarks", CROP.artefact, "audio"))

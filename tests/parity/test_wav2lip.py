@@ -80,7 +80,7 @@ def stage(filled, vector):
     model.generator.load_state_dict(fresh)
     model.eval().zero_grad()
     model.draw = lambda batch: (model.generator(given["gen_mel5"], given["gen_face5"]), given["gen_gt5"])
-    return v, model, {"mel": given["gen_window_mel"]}
+    return v, model, {"mel": given["gen_window_mel"][:, None]}
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

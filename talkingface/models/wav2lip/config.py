@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, field_validator, model_validator
 
-from talkingface.config.sections import DrawingPrecision, Section
+from talkingface.config.sections import Section
 from talkingface.faces.crop import CropConfig
 from talkingface.lipsync.expert.config import SyncExpertConfig
 from talkingface.lipsync.expert.inputs import CROP
+from talkingface.lipsync.half_face.config import HalfFaceInference
 from talkingface.models.wav2lip.networks import resolutions
 from talkingface.networks.sync_expert import SIZES as EXPERT_SIZES
 
@@ -59,47 +58,6 @@ class LossConfig(Section):
         return self
 
 
-class InferenceConfig(Section):
-    """How videos are made with the trained generator.
-
-    Attributes:
-        pads: pixels added to the face box at its top, bottom, left and right. Published: 0, 10, 0, 0 in use, none in
-            training.
-        smooth: mean of the face boxes over five frames: `published` looks ahead and counts whole pixels, `centred`
-            looks both ways.
-        box: the face box (top, bottom, left, right) in pixels for all frames; null finds the face.
-        static: use the first frame of a video alone.
-        reference: the face that shows the generator what is hidden: `same`, the frame that is redrawn, as published;
-            `typical`, the frame with the median mouth opening of the video, or of the reference video where one is
-            given; `first`, its first frame. Where a frame must not serve itself (evaluation) or a reference video is
-            given, `same` is `typical`.
-        mel_offset: frames of 40 ms by which the sound of a frame begins later than the frame. Published: 0 in use, -1
-            in training.
-        paste: what is replaced: the whole face `box` as published, or its `lower` half.
-        feather: width of the soft edge, as a share of the box; 0 is the published hard edge.
-        resize: interpolation from the generated face to the frame. Published: `linear`.
-        batch: frames per pass; 0 chooses by device (published: 128).
-        precision: of the generator: `32` (published), `bf16`, or `bf16-auto`, which is bf16 on devices with matrix
-            units for it (GPUs from Ampere on, CPUs with AMX) and 32 elsewhere.
-        no_face: frames without a face `pass` through unchanged, or are an `error` (published).
-        fps: `keep` makes the video at the source's own rate, as published; 25 converts it.
-    """
-
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    smooth: Literal["published", "centred", "none"] = "centred"
-    box: tuple[int, int, int, int] | None = None
-    static: bool = False
-    reference: Literal["same", "typical", "first"] = "same"
-    mel_offset: int = -1
-    paste: Literal["box", "lower"] = "lower"
-    feather: float = Field(0.08, ge=0, le=0.5)
-    resize: Literal["linear", "cubic", "lanczos"] = "lanczos"
-    batch: int = Field(0, ge=0)
-    precision: DrawingPrecision = "bf16-auto"
-    no_face: Literal["pass", "error"] = "pass"
-    fps: Literal[25, "keep"] = "keep"
-
-
 class Wav2LipConfig(Section):
     """All of Wav2Lip.
 
@@ -109,14 +67,14 @@ class Wav2LipConfig(Section):
         expert: the sync expert. It sees lower halves of `crop.size` 48 or 96; generated faces of another size are
             resized to 96 for it.
         loss: objective of the generator.
-        inference: generation.
+        inference: generation; its defaults are those of `HalfFaceInference`.
     """
 
     crop: CropConfig = CROP
     generator: GeneratorConfig = GeneratorConfig()
     expert: SyncExpertConfig = SyncExpertConfig()
     loss: LossConfig = LossConfig()
-    inference: InferenceConfig = InferenceConfig()
+    inference: HalfFaceInference = HalfFaceInference()
 
     @field_validator("crop")
     @classmethod

@@ -12,7 +12,8 @@ from talkingface.clips.source import Source
 from talkingface.devices import OnTheWay
 from talkingface.errors import MediaError
 from talkingface.faces.crop import CropConfig
-from talkingface.models.wav2lip import generate as inference
+from talkingface.lipsync.half_face import draw, generate
+from talkingface.lipsync.half_face.scene import Scene
 from talkingface.models.wav2lip.config import Wav2LipConfig
 from talkingface.models.wav2lip.model import Wav2Lip
 
@@ -44,11 +45,11 @@ def redrawn_from(monkeypatch) -> list[tuple[np.ndarray, np.ndarray]]:
     """Notes the target and the reference crop (S, S, 3) of every face that is drawn."""
     seen = []
 
-    def network_input(target, reference, original=inference.network_input):
+    def network_input(target, reference, original=draw.network_input):
         seen.extend(zip(target[:, 0].numpy().copy(), reference[:, 0].numpy().copy(), strict=True))
         return original(target, reference)
 
-    monkeypatch.setattr(inference, "network_input", network_input)
+    monkeypatch.setattr(draw, "network_input", network_input)
     return seen
 
 
@@ -68,16 +69,16 @@ def test_windows_of_any_frame_rate_follow_the_published_loop(fps):
             starts.append(columns - 16)
             break
         starts.append(start)
-    assert inference.chunk_starts(len(starts), fps, columns).tolist() == starts
-    more = inference.chunk_starts(len(starts) + 3, fps, columns)
+    assert generate.chunk_starts(len(starts), fps, columns).tolist() == starts
+    more = generate.chunk_starts(len(starts) + 3, fps, columns)
     assert more[-4:].tolist() == [columns - 16] * 4  # what the published loop leaves out
 
 
 def test_an_offset_moves_the_sound_by_frames_of_the_training():
-    plain = inference.chunk_starts(20, 25.0, 1000)
-    earlier = inference.chunk_starts(20, 25.0, 1000, offset=-1)
+    plain = generate.chunk_starts(20, 25.0, 1000)
+    earlier = generate.chunk_starts(20, 25.0, 1000, offset=-1)
     assert earlier[0] == 0 and earlier[1:].tolist() == plain[:-1].tolist()
-    fast, moved = (inference.chunk_starts(20, 50.0, 1000, offset) for offset in (0, -1))
+    fast, moved = (generate.chunk_starts(20, 50.0, 1000, offset) for offset in (0, -1))
     assert moved[2:].tolist() == fast[:-2].tolist()  # 40 ms are two frames there
 
 
@@ -86,8 +87,8 @@ def test_an_offset_moves_the_sound_by_frames_of_the_training():
 
 def test_pads_grow_the_box_inside_the_frame(model):
     source = DrawnSource(3)
-    plain = inference.Scene.look(model(smooth="none").config, source).boxes
-    grown = inference.Scene.look(model(smooth="none", pads=(1, 10, 2, 500)).config, source).boxes
+    plain = Scene.look(model(smooth="none").config, source).boxes
+    grown = Scene.look(model(smooth="none", pads=(1, 10, 2, 500)).config, source).boxes
     np.testing.assert_allclose(grown[:, 0], plain[:, 0] - 2)
     np.testing.assert_allclose(grown[:, 1], plain[:, 1] - 1)
     np.testing.assert_allclose(grown[:, 3], np.minimum(plain[:, 3] + 10, 120))
@@ -167,7 +168,7 @@ def test_static_uses_the_first_frame_alone(model):
 @pytest.mark.parametrize("part", ["box", "lower"])
 def test_only_the_face_changes(model, part):
     source, built = DrawnSource(10), model(paste=part)
-    boxes = inference.Scene.look(built.config, source).boxes.astype(int)
+    boxes = Scene.look(built.config, source).boxes.astype(int)
     order = source.order(12)
     for index, frame in zip(order, built.generate(source, Speech(0.48)), strict=True):
         x1, y1, x2, y2 = boxes[index]
@@ -196,8 +197,6 @@ def test_the_source_keeps_its_rate_unless_told_otherwise(model):
 
 
 def test_scores_compare_with_foreign_audio_and_leave_the_model_as_it_was(model, tmp_path, monkeypatch):
-    from talkingface.models.wav2lip import scores as wav2lip_scores
-
     clips = [make_clip(tmp_path, f"a/{k}", 20, CropConfig(**CROP), phase=k / 3) for k in range(2)]
     drawn = {clip.clip_id: DrawnSource(20, phase=k / 3) for k, clip in enumerate(clips)}
     monkeypatch.setattr(Source, "from_clip", classmethod(lambda cls, clip: drawn[clip.clip_id]))
@@ -205,18 +204,18 @@ def test_scores_compare_with_foreign_audio_and_leave_the_model_as_it_was(model, 
         clip.audio = lambda clip=clip: Speech(0.8).samples * (0.1 if clip.clip_id == "a/0" else 1)
     built = model().train()
     state = {name: value.clone() for name, value in built.state_dict().items()}
-    scores = built.stage_scores(clips, clips[::-1])
-    assert set(scores) == {"face_l1", "mouth_l1", "face_l1_shuffled", "mouth_l1_shuffled"}
-    assert all(value > 0 for value in scores.values())
+    found = built.stage_scores(clips, clips[::-1])
+    assert set(found) == {"face_l1", "mouth_l1", "face_l1_shuffled", "mouth_l1_shuffled"}
+    assert all(value > 0 for value in found.values())
     assert built.generator.training
     assert all(torch.equal(value, state[name]) for name, value in built.state_dict().items())
 
-    soft, loud = (inference.spectrogram(clip.audio()).max() for clip in clips)
+    soft, loud = (generate.spectrogram(clip.audio()).max() for clip in clips)
     middle = (loud + soft) / 2
 
-    def redraw(model, faces, references, frames, mel):
+    def redraw(self, faces, references, mel, follows):
         return OnTheWay(torch.from_numpy(faces if mel.max() > middle else np.zeros_like(faces)))
 
-    monkeypatch.setattr(wav2lip_scores, "redraw", redraw)
+    monkeypatch.setattr(draw.Drawer, "__call__", redraw)
     one = built.stage_scores(clips[1:], clips[:1])
     assert one["face_l1"] == one["mouth_l1"] == 0 and min(one["face_l1_shuffled"], one["mouth_l1_shuffled"]) > 20

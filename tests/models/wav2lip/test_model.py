@@ -15,9 +15,9 @@ from talkingface.config.sections import StageConfig
 from talkingface.devices import seed_everything
 from talkingface.errors import CheckpointError, ConfigError, RegistryError
 from talkingface.lipsync.expert.inputs import MEL
+from talkingface.lipsync.half_face.pixels import from_network, network_faces
 from talkingface.models.wav2lip.config import Wav2LipConfig
 from talkingface.models.wav2lip.model import Wav2Lip
-from talkingface.models.wav2lip.pixels import from_network, network_faces
 from talkingface.networks.sync_expert import sync_loss
 from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.configuration import load_config
@@ -41,7 +41,7 @@ def build(size: int = 24, **sections) -> Wav2Lip:
 def fake_batch(size: int = 24, count: int = 2, frames: int = 5) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     faces = torch.randint(0, 256, (2, count, frames, size, size, 3), dtype=torch.uint8)
-    mels, mel = torch.randn(count, frames, 1, 80, 16), torch.randn(count, 1, 80, 16)
+    mels, mel = torch.randn(count, frames, 1, 80, 16), torch.randn(count, 1, 1, 80, 16)
     return {"target": faces[0], "reference": faces[1], "mels": mels, "mel": mel}
 
 
@@ -99,7 +99,7 @@ def test_no_step_moves_the_expert(batch_stats):
 
 @pytest.mark.parametrize("batch_stats", [False, True])
 def test_batch_statistics_change_the_loss_of_an_item_with_its_company(batch_stats, monkeypatch):
-    monkeypatch.setattr("talkingface.models.wav2lip.model.published_loss", lambda cosine, _: cosine[0])
+    monkeypatch.setattr("talkingface.lipsync.half_face.model.published_loss", lambda cosine, _: cosine[0])
     model, batch = build(loss={"expert_batch_stats": batch_stats}).eval(), fake_batch(count=3)
 
     def of_item_0(company: int) -> float:

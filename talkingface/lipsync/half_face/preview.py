@@ -1,4 +1,4 @@
-"""Pictures of Wav2Lip for the logs: what the generator sees, what it draws, and the truth."""
+"""Pictures for the logs: what the generator sees, what it draws, and the truth."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from talkingface.models.wav2lip.pixels import network_input
+from talkingface.lipsync.half_face.pixels import network_input
 
 if TYPE_CHECKING:
-    from talkingface.models.wav2lip.data import FaceWindows
-    from talkingface.models.wav2lip.parts import Wav2LipNetworks
+    from talkingface.lipsync.half_face.data import FaceWindows
+    from talkingface.lipsync.half_face.draw import HalfFaceNetworks
     from talkingface.plugin.contract import Batch
 
 FRAMES = 25  # a second
 PER_PASS = 5  # windows
 
 
-def face_preview(model: Wav2LipNetworks, batch: Batch, dataset: FaceWindows) -> dict[str, Tensor]:
+def face_preview(model: HalfFaceNetworks, batch: Batch, dataset: FaceWindows) -> dict[str, Tensor]:
     """Rows of hidden, reference, generated and real face.
 
     Returns:
@@ -33,7 +33,7 @@ def face_preview(model: Wav2LipNetworks, batch: Batch, dataset: FaceWindows) -> 
     return {"faces": rows.transpose(0, 1).flatten(1, 2), "clip": torch.cat(clip)}
 
 
-def panes(model: Wav2LipNetworks, batch: Batch) -> Tensor:
+def panes(model: HalfFaceNetworks, batch: Batch) -> Tensor:
     """(B, T, 3, S, 4 S) RGB in [0, 1]: masked face, reference, generated face, real face."""
     masked, reference = network_input(batch["target"], batch["reference"]).chunk(2, dim=1)
     drawn, target = model.draw(batch)

@@ -1,4 +1,4 @@
-"""Training data of Wav2Lip: a window of faces with its sound, and a reference window of the same clip.
+"""Training data: a window of faces with its sound, and a reference window of the same clip.
 
 Specification of the sampling: docs/wav2lip.md#data.
 """
@@ -15,11 +15,12 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.clips.windows import known_columns, window_starts
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.media import FPS
+from talkingface.networks.sync_expert import FRAMES
 from talkingface.sound.mel import MEL_WIDTH, cut_mel, frame_columns
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
-    from talkingface.models.wav2lip.config import Wav2LipConfig
+    from talkingface.lipsync.half_face.config import HalfFaceConfig
 
 TRAINING_OFFSET = -1  # of the sound of a single frame, in frames: the window is roughly centred on the frame
 
@@ -29,7 +30,8 @@ def sounding_starts(starts: np.ndarray, frames: int, columns: range, fps: float 
 
     As published, frame 0 never begins a window: its own sound would begin before the clip.
     """
-    last = np.maximum(frame_columns(starts, fps), frame_columns(starts + frames - 1, fps, TRAINING_OFFSET))
+    last_window = starts + max(0, frames - FRAMES)
+    last = np.maximum(frame_columns(last_window, fps), frame_columns(starts + frames - 1, fps, TRAINING_OFFSET))
     inside = (frame_columns(starts, fps, TRAINING_OFFSET) >= columns.start) & (last + MEL_WIDTH <= columns.stop)
     return starts[inside]
 
@@ -38,7 +40,8 @@ class FaceWindowOptions(DatasetOptions):
     """Options of the generator's data.
 
     Attributes:
-        frames: T, frames per window; 5 as published, 1 for a first stage without the sync loss (which needs 5).
+        frames: T, frames per window; 5 as published, 1 for a first stage without the sync loss (which needs 5). Of
+            longer windows every 5 consecutive frames are judged.
         min_frames: clips with fewer frames are left out (published: more than 15).
         exclude_overlap: keep the frames of the window out of the reference window. Published: off, only the first
             frames differ.
@@ -62,12 +65,12 @@ class FaceWindows(ClipDataset):
     """Windows of T faces, reference windows from elsewhere in the clip, and their sound.
 
     Item: `target` and `reference` (T, S, S, 3) uint8 RGB; `mels` (T, 1, 80, 16), the sound of each frame, and `mel`
-    (1, 80, 16), that of the whole window, float32.
+    (W, 1, 80, 16), that of each window of 5 frames among them (of the frames there are, if fewer), float32.
     """
 
     Options = FaceWindowOptions
     options: FaceWindowOptions
-    model_config: Wav2LipConfig
+    model_config: HalfFaceConfig
 
     @property
     def min_frames(self) -> int:
@@ -99,10 +102,11 @@ class FaceWindows(ClipDataset):
         arrays = self.cached(clip, "arrays", lambda: self._read_arrays(clip))
         frames = np.arange(self.options.frames)
         faces = self.crops(clip, arrays.faces, np.concatenate([start + frames, reference + frames]))
-        first = [*frame_columns(start + frames, clip.fps, TRAINING_OFFSET), frame_columns(start, clip.fps)]
-        sound = cut_mel(arrays.mel, np.array(first))
         count = len(frames)
-        return {"target": faces[:count], "reference": faces[count:], "mels": sound[:count], "mel": sound[count]}
+        windows = start + np.arange(max(1, count - FRAMES + 1))
+        first = [frame_columns(start + frames, clip.fps, TRAINING_OFFSET), frame_columns(windows, clip.fps)]
+        sound = cut_mel(arrays.mel, np.concatenate(first))
+        return {"target": faces[:count], "reference": faces[count:], "mels": sound[:count], "mel": sound[count:]}
 
     def stretch(self, count: int) -> list[dict[str, np.ndarray]]:
         """Windows one after the other from the first clip, `count` frames in all where it has as many, for a preview.

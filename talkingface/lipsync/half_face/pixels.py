@@ -1,4 +1,4 @@
-"""Pictures as Wav2Lip's networks read and write them."""
+"""Pictures as these networks read and write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def network_faces(faces: Tensor) -> Tensor:
     """Faces uint8 RGB (B, T, S, S, 3) -> float BGR (B, 3, T, S, S) in [0, 1].
 
-    The one place where colours turn for the generator, whose published weights read BGR; `from_network` turns back.
+    The one place where colours turn for the networks, whose published weights read BGR; `faces_of` turns back.
     """
     return faces.flip(-1).permute(0, 4, 1, 2, 3).float() / 255
 
