@@ -58,7 +58,12 @@ class SyncExpert(nn.Module):
         return _unit(self.audio_encoder(mel).flatten(1))
 
     def embed_faces(self, faces: Tensor) -> Tensor:
-        """(B, 15, H, W) -> (B, D), of length 1. Lower halves, BGR in [0, 1], frame after frame on the channels."""
+        """(B, 15, H, W) -> (B, D), of length 1. Lower halves, BGR in [0, 1], frame after frame on the channels.
+
+        Halves of another size are resized.
+        """
+        if faces.shape[-2:] != self.size:
+            faces = F.interpolate(faces, size=self.size, mode="bilinear", align_corners=False)
         return _unit(self.face_encoder(faces).flatten(1))
 
     def forward(self, mel: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,16 +71,13 @@ class SyncExpert(nn.Module):
         return self.embed_audio(mel), self.embed_faces(faces)
 
     def window(self, frames: Tensor) -> Tensor:
-        """Whole face crops (B, 3, T, S, S), RGB in [0, 1] -> the expert's input (B, 15, H, W).
+        """Whole face crops (B, 3, T, S, S), RGB in [0, 1] -> what `embed_faces` takes, (B, 15, S/2, S).
 
-        Takes the lower half of each frame, turns RGB into BGR, and resizes where the crop has another size.
+        Takes the lower half of each frame, and turns RGB into BGR.
         """
         # Channels are flipped before they are stacked: afterwards 15 of them lie on one axis.
         lower = frames[..., frames.shape[-2] // 2 :, :].flip(1)
-        stacked = lower.transpose(1, 2).flatten(1, 2)
-        if stacked.shape[-2:] == self.size:
-            return stacked
-        return F.interpolate(stacked, size=self.size, mode="bilinear", align_corners=False)
+        return lower.transpose(1, 2).flatten(1, 2)
 
 
 def sync_loss(cosine: Tensor, target: Tensor | float, weight: Tensor | None = None) -> Tensor:

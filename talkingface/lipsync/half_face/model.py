@@ -93,14 +93,8 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
         """Say before the training what would make it worthless.
 
         Raises:
-            ConfigError: there is no expert of the crop's size to train, or batches are too small for its statistics.
+            ConfigError: batches are too small for the expert's statistics.
         """
-        if ctx.stage.kind == "expert" and self.config.expert_side != self.config.crop.size:
-            raise ConfigError(
-                f"stage '{ctx.stage.name}': there is no sync expert for faces of {self.config.crop.size} px; train one"
-                f" with --model=SyncNet --model.crop.size={self.config.expert_side} and name its run with"
-                " --experts.sync_expert=RUN"
-            )
         if ctx.stage.kind == "expert" or dataset.options.frames < FRAMES:
             return
         if self.expert_batch_stats and ctx.stage.batch_size == 1 and dataset.options.frames == FRAMES:

@@ -16,7 +16,7 @@ State = tuple[Tensor, ...]
 """Memory of the four recurrent levels, deepest first: (B, C, H, W) each."""
 
 MARGIN = 8
-"""Rows above the middle that `last_block` needs to draw the lower half.
+"""Rows above a cut that the last layers need to draw what lies below it.
 
 One is spoilt by the enlargement at the cut, one more by each of the five 3x3 convolutions that follow; even, because
 maps of half the size are cut.
@@ -140,7 +140,7 @@ class FaceDecoder(nn.Module):
         self.decode0 = OutputBlock(channels[2], source, channels[3])
 
     def forward(
-        self, face: Tensor, maps: Sequence[Tensor], frames: int = 0, state: State | None = None, lower: bool = False
+        self, face: Tensor, maps: Sequence[Tensor], frames: int = 0, state: State | None = None, top: int = 0
     ) -> tuple[Tensor, State | None]:
         """Features at full size.
 
@@ -149,11 +149,10 @@ class FaceDecoder(nn.Module):
             maps: (N, C, S/2, S/2) to (N, C, S/16, S/16).
             frames: T where N = T*B is time-major and the memory runs over T; 0: every item starts anew.
             state: memory of the frame before the first; None: zeros.
-            lower: only the lower half and `MARGIN` rows above it, what `_lower_half` needs.
+            top: first row at full size that is wanted, even; what lies above is left out.
 
         Returns:
-            (N, C, S, S), or (N, C, S/2 + MARGIN, S) for the lower half; and the memory behind the last frame, None
-            without frames.
+            (N, C, S - top, S); and the memory behind the last frame, None without frames.
         """
         small = [F.avg_pool2d(face, 2, ceil_mode=True, count_include_pad=False)]
         for _ in range(2):
@@ -163,9 +162,7 @@ class FaceDecoder(nn.Module):
         x, memory3 = self.decode3(x, maps[2], small[2], frames, before[1])
         x, memory2 = self.decode2(x, maps[1], small[1], frames, before[2])
         x, memory1 = self.decode1(x, maps[0], small[0], frames, before[3])
-        if lower:
-            start = face.shape[-2] // 2 - MARGIN
-            x, face = x[:, :, start // 2 :], face[:, :, start:]
+        x, face = x[:, :, top // 2 :], face[:, :, top:]
         memories = (memory4, memory3, memory2, memory1)
         return self.decode0(x, face), memories if frames else None
 

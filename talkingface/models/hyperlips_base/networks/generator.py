@@ -33,10 +33,12 @@ class HyperLipsGenerator(nn.Module):
     Args:
         width: multiplier of all channels.
         least: no layer gets fewer channels than this (or than its published number, if that is smaller).
+        temporal: `forward` lets the frames of a window remember those before them. Published: no.
     """
 
-    def __init__(self, width: float = 1.0, least: int = 8) -> None:
+    def __init__(self, width: float = 1.0, least: int = 8, temporal: bool = False) -> None:
         super().__init__()
+        self.temporal = temporal
         tail = _even(64, width, least)
         hidden = scaled(32, width, least)
         self.up_conv = nn.Sequential(*(ConvBlock(2, tail, tail, 3, 1, 1, residual=True) for _ in range(2)))
@@ -49,7 +51,7 @@ class HyperLipsGenerator(nn.Module):
         self.decoder = FaceDecoder(levels, [*(_even(c, width, least) for c in (80, 40, 32)), tail])
 
     def forward(self, mel: Tensor, faces: Tensor) -> Tensor:
-        """Redraw faces, every frame by itself.
+        """Redraw faces, every frame by itself unless the generator is `temporal` and the frames are those of windows.
 
         Args:
             mel: (B, 1, 80, 16) or (B, T, 1, 80, 16) in [-4, 4].
@@ -58,19 +60,31 @@ class HyperLipsGenerator(nn.Module):
         Returns:
             (B, 3, S, S) or (B, 3, T, S, S), BGR in [0, 1].
         """
+        if faces.dim() == 5 and self.temporal:
+            return self.follow(mel, faces).faces
         if faces.dim() == 5:
             # Kept: time-major, as published. Batch norm does not care, parity of intermediate values does.
             drawn = self(mel.transpose(0, 1).flatten(0, 1), _time_major(faces))
             return _batch_major(drawn, faces.shape[0])
         return self._drawn(self._features(mel, faces)[0])
 
-    def lower_half(self, mel: Tensor, faces: Tensor) -> Tensor:
-        """Lower half (B, 3, S/2, S) of `forward`'s faces, for (B, 1, 80, 16) and (B, 6, S, S), in eval mode.
+    def lower_half(self, mel: Tensor, faces: Tensor, above: int = 0) -> Tensor:
+        """Lower half of `forward`'s faces, in eval mode. The same values but for rounding.
 
-        The last layers have most of the work; they skip what is not pasted. The same values but for rounding.
+        The last layers have most of the work; they skip what is not pasted.
+
+        Args:
+            mel: (B, 1, 80, 16).
+            faces: (B, 6, S, S).
+            above: rows above the middle that are wanted, too.
+
+        Returns:
+            (B, 3, S/2 + above, S).
         """
-        features, _ = self._features(mel, faces, lower=True)
-        return self._drawn(features)[:, :, MARGIN:]
+        start = faces.shape[-2] // 2 - above
+        top = max(0, start - MARGIN) // 2 * 2  # maps of half the size are cut as well
+        features, _ = self._features(mel, faces, top=top)
+        return self._drawn(features)[:, :, start - top :]
 
     def follow(self, mel: Tensor, faces: Tensor, state: State | None = None) -> Drawing:
         """Redraw consecutive frames, remembering those before.
@@ -85,11 +99,11 @@ class HyperLipsGenerator(nn.Module):
         return Drawing(_batch_major(self._drawn(features), faces.shape[0]), after)
 
     def _features(
-        self, mel: Tensor, faces: Tensor, frames: int = 0, state: State | None = None, lower: bool = False
+        self, mel: Tensor, faces: Tensor, frames: int = 0, state: State | None = None, top: int = 0
     ) -> tuple[Tensor, State | None]:
         *maps, deepest = self.face_encoder(faces)
         maps.append(self.aspp(deepest))
-        return self.decoder(faces, self.hyper_control_net(mel, maps), frames, state, lower)
+        return self.decoder(faces, self.hyper_control_net(mel, maps), frames, state, top)
 
     def _drawn(self, features: Tensor) -> Tensor:
         return self.output_block(self.up_conv(features))
