@@ -15,6 +15,7 @@ from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.files import check_can_be_made
 from talkingface.media.probe import probe
 from talkingface.plugin.assembly import load_experts
+from talkingface.plugin.borrowed import LenderMissing, with_borrowed
 from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.prepare import worker_count
 from talkingface.readiness import check_origins
@@ -23,6 +24,7 @@ from talkingface.weights.runs import RunFolder
 if TYPE_CHECKING:
     from talkingface.clips.layouts import ClipItem, Layout
     from talkingface.config.sections import Config
+    from talkingface.plugin.configuration import LoadedConfig
 
 LOOKED_AT = 20
 """Videos, and prepared clips, that estimates are made from."""
@@ -44,8 +46,17 @@ class Finding(NamedTuple):
     text: str
 
 
-def examine(config: Config) -> Iterator[Finding]:
+def examine(loaded: LoadedConfig) -> Iterator[Finding]:
     """Look at data, prepared clips, weights, metrics, folders; then estimate what is left to do."""
+    try:
+        loaded = with_borrowed(loaded)
+    except LenderMissing as missing:
+        made = loaded.config.prerequisites == "train"
+        told = f"{missing.loan.model}, of which there is no run, is trained first" if made else str(missing)
+        yield Finding("about" if made else "MISSING", told)
+    except TalkingFaceError as error:
+        yield Finding("MISSING", str(error))
+    config = loaded.config
     layout = make_layout(config)
     try:
         items = layout.find(config)
@@ -94,10 +105,11 @@ def _prepared(config: Config, count: int, left: Counter[str]) -> Finding:
 def _weights(config: Config) -> Iterator[Finding]:
     """Experts and first weights of every stage."""
     model = get_spec(config.model_name).model(config.model)
+    unresolved = [name for name in model.borrows if name not in config.experts_weights]  # told of before
     for stage in config.stages:
         named = [name for name in (*model.plans[stage.kind].frozen, *model.plans[stage.kind].uses)]
         try:
-            load_experts(model, config, kinds=[stage.kind])
+            load_experts(model, config, kinds=[stage.kind], held=unresolved)
             given = ", ".join(f"{name} from {config.experts[name]}" for name in named if name in model.given)
             yield Finding("ok", f"stage {stage.name}: weights{f' ({given})' if given else ': none are needed'}")
         except TalkingFaceError as error:

@@ -21,6 +21,7 @@ from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
+from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrowed
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import ModelSpec, get_spec
@@ -32,7 +33,7 @@ from talkingface.training.run_log import RunLog
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
-from talkingface.weights.runs import RunFolder
+from talkingface.weights.runs import RunFolder, newest_first
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -89,8 +90,37 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
         raise ConfigError("--evaluate_model_file names a trained model: add --train=False, or leave it out to train")
     if config.evaluate_model_file:
         loaded = on_the_data_of(loaded, config.evaluate_model_file)
+    else:
+        loaded = _with_prerequisites(loaded)
     with ExitStack() as held:
         return _run(loaded, held)
+
+
+def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
+    """The configuration with what its model borrows; with `prerequisites: train` a run that is missing is made first.
+
+    Raises:
+        LenderMissing: it is missing, and not to be made.
+    """
+    if is_child_process():
+        wait_until_prepared()  # under torchrun the first process makes it
+        return with_borrowed(loaded)
+    while True:
+        try:
+            return with_borrowed(loaded)
+        except LenderMissing as missing:
+            if loaded.config.prerequisites == "refuse":
+                raise
+            name = missing.loan.model
+            log.info("%s needs a trained %s, which comes first, in a run of its own", loaded.config.model_name, name)
+            lender = load_config(name, loaded.config.dataset, (), {**carried_over(loaded), "evaluate": False})
+            run_configured(lender)
+            log.info("now %s", loaded.config.model_name)
+
+
+def preprocess(loaded: LoadedConfig, only: Sequence[str] = ()) -> None:
+    """Make what training needs, or the artefacts of `only`, also where `need_preprocess` is off."""
+    prepare(with_borrowed(loaded), always=True, only=only)
 
 
 def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
@@ -139,6 +169,7 @@ def train(loaded: LoadedConfig) -> RunFolder | None:
     Returns:
         The run's folder; None in the helper processes of distributed training.
     """
+    loaded = with_borrowed(loaded)
     if not is_child_process():
         check_training(loaded.config, False, prepares=False)
     with ExitStack() as held:
@@ -188,12 +219,12 @@ def _stage_names(config: Config) -> list[str]:
 
 def _latest_run(config: Config) -> Path:
     parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
-    runs = sorted(parent.glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    runs = newest_first(parent)
     if config.run_name and (parent / config.run_name).is_dir():
         return parent / config.run_name
     if not runs:
         raise CheckpointError(f"{parent}: no trained run here; name one with --checkpoint=RUN_FOLDER_OR_FILE")
-    return runs[-1].parent
+    return runs[0].path
 
 
 # -- data --------------------------------------------------------------------------------------------------------------

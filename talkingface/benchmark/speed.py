@@ -22,6 +22,7 @@ from talkingface.faces.detectors import Place
 from talkingface.media import samples_of
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import load_experts
+from talkingface.plugin.borrowed import with_stand_ins
 from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.prepare import Preprocessor
@@ -49,6 +50,12 @@ def measure(loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = 
         seconds: time spent on each figure; a piece of work that takes longer is done once.
         only: those of `PARTS` to measure.
     """
+    with tempfile.TemporaryDirectory() as lent:
+        return _measure(with_stand_ins(loaded, Path(lent)), seconds, only)
+
+
+def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str]) -> dict[str, Any]:
+    """See `measure`; the configuration has what its model borrows."""
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
     clips = prepare(loaded)
     seed_everything(config.seed, config.reproducibility)

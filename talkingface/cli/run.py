@@ -32,10 +32,10 @@ def preprocess(arguments: Arguments) -> None:
     loaded = load(arguments)
     if arguments["print_config"]:
         return print_config(loaded)
-    from talkingface.workflow import prepare
+    from talkingface import workflow
 
     names = [name.strip() for name in (arguments["only"] or "").split(",")]
-    prepare(loaded, always=True, only=[name for name in names if name])
+    workflow.preprocess(loaded, [name for name in names if name])
 
 
 def train(arguments: Arguments) -> int:

@@ -18,7 +18,7 @@ def report_task(arguments: Arguments) -> int:
 
     print(f"{loaded.config.model_name} on {loaded.config.dataset}")
     missing = 0
-    for finding in examine(loaded.config):
+    for finding in examine(loaded):
         print(f"  {finding.state:<8} {finding.text}", flush=True)
         missing += finding.state == "MISSING"
     print(f"{missing} things are missing" if missing else "ready to train; what stands behind `about` is estimated")

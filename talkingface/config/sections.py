@@ -289,7 +289,8 @@ class Config(Section):
     """The whole configuration of one run, resolved and checked.
 
     `metrics` is None only here: reading a configuration puts the names of `plugin.metrics` in its place. `layout` is a
-    name that `clips.layouts` or a plug-in has registered.
+    name that `clips.layouts` or a plug-in has registered. `experts_weights`, hashes of the weights of networks that
+    `experts` borrows from other runs, are filled in when the work begins.
     """
 
     model_name: str
@@ -354,6 +355,8 @@ class Config(Section):
     metrics: tuple[str, ...] | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     experts: dict[str, str | None] = Field(default_factory=dict)
+    experts_weights: dict[str, str] = Field(default_factory=dict)
+    prerequisites: Literal["refuse", "train"] = "refuse"
     stages: tuple[StageConfig, ...] = ()
     model: Any = Field(default_factory=dict)
 

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from talkingface.faces.crop import CropConfig, contour_mask, crop_face, face_boxes, paste_face, relative_landmarks
     from talkingface.faces.track import LandmarkTrack
     from talkingface.media.info import frame_count
-    from talkingface.plugin.contract import Batch, Drawn, Official, Plan, StepContext, TalkingFaceModel, Update, frozen
+    from talkingface.plugin.contract import (
+        Batch,
+        Borrowed,
+        Drawn,
+        Official,
+        Plan,
+        StepContext,
+        TalkingFaceModel,
+        Update,
+        frozen,
+    )
     from talkingface.plugin.metrics import register_metric
     from talkingface.plugin.registry import register
     from talkingface.sound.mel import MelConfig, cut_windows, frame_columns, mel_windows, melspectrogram
@@ -48,6 +58,7 @@ _HOMES = {
     "frozen": "talkingface.plugin.contract",
     "Drawn": "talkingface.plugin.contract",
     "Official": "talkingface.plugin.contract",
+    "Borrowed": "talkingface.plugin.contract",
     # data: what a clip holds, how it becomes an item, where clips come from
     "ClipFolder": "talkingface.clips.folder",
     "default_file": "talkingface.clips.folder",
@@ -90,6 +101,7 @@ _HOMES = {
 __all__ = [
     "Audio",
     "Batch",
+    "Borrowed",
     "ClipDataset",
     "ClipFolder",
     "ClipItem",

@@ -127,6 +127,25 @@ class Official:
     settings: Mapping[str, Any] | Callable[[Mapping[str, Tensor]], Mapping[str, Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Borrowed:
+    """A network that a model takes, trained, from the run of another model.
+
+    `experts.NAME` says from which run: a path, or `auto`, the latest finished run of the lender on this data set, else
+    its imported weights. A plan that needs the network lists it under `uses`, so that checkpoints hold it.
+
+    Attributes:
+        model: registered name of the lender.
+        network: its name there; empty: the same as here.
+        settings: what the network needs of the lender's settings: our dotted key below `model:` -> the lender's, where
+            an empty key is the whole section. They come along with the weights; whoever sets them otherwise is told.
+    """
+
+    model: str
+    network: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
 class TalkingFaceModel(nn.Module):
     """Base class of every model: networks, the steps that train them, and generation.
 
@@ -139,6 +158,7 @@ class TalkingFaceModel(nn.Module):
         trains_without: those of `artefacts` that no training step reads: made with the others, for scoring and
             diagnosis, but a clip that lacks them, say one converted from older code, is trained on.
         official: published checkpoints.
+        borrows: our network -> whose it is; that other model is a prerequisite of this one.
         loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
         evaluation_artefacts: per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes only
             these, so that the crops a run was trained on stay as they are.
@@ -154,6 +174,7 @@ class TalkingFaceModel(nn.Module):
     artefacts: ClassVar[tuple[str, ...]] = ()
     trains_without: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[tuple[Official, ...]] = ()
+    borrows: ClassVar[dict[str, Borrowed]] = {}
     loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
     own_figures: ClassVar[tuple[str, ...] | None] = None

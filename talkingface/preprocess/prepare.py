@@ -23,6 +23,7 @@ from tqdm import tqdm
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import ClipItem, Layout, make_layout, prepared_ids
 from talkingface.config.sections import PreprocessConfig
+from talkingface.devices import resolve_device
 from talkingface.errors import DataError, OutputError
 from talkingface.files import writable_folder
 from talkingface.preprocess.at_work import deaths
@@ -84,6 +85,7 @@ class Preprocessor:
         known = {item.clip_id: current_outcome(item, self.job) for item in items}
         todo = [item for item in items if known[item.clip_id] is None]
         _report_passed_over(known)
+        self._report_other_weights(todo)
         if todo:
             writable_folder(self.job.root)
         fresh = {outcome.clip_id: outcome for outcome in self._work(todo)}
@@ -97,6 +99,18 @@ class Preprocessor:
             log.info("preprocessing: %s", report.table())
         self._report_sync(report)
         return report
+
+    def _report_other_weights(self, todo: Sequence[ClipItem]) -> None:
+        """Say how many clips have parts that other weights made."""
+        for step in self.job.steps:
+            if not step.runs_network:
+                continue
+            clips = (ClipFolder(self.job.root / item.clip_id, clip_id=item.clip_id) for item in todo)
+            made = Counter(clip.record(step.artefact).get("params", {}).get("weights") for clip in clips)
+            for weights, count in made.most_common():
+                if weights not in (None, step.params["weights"]):
+                    now = step.params["weights"]
+                    log.info("%d clips outdated: %s made by weights %s, now %s", count, step.artefact, weights, now)
 
     def _report_sync(self, report: Report) -> None:
         """Histograms of filter `sync`, when it is on and there is something new."""
@@ -231,21 +245,42 @@ def ensure(
         items = None
     for step in steps:
         step.bind(config)
-    runner = Preprocessor(
-        steps, settings, config.preprocessed_root, config.fps, config.show_progress, model_cls.trains_without
-    )
+
+    def runner(steps: Sequence[Step], settings: PreprocessConfig) -> Preprocessor:
+        root, optional = config.preprocessed_root, model_cls.trains_without
+        return Preprocessor(steps, settings, root, config.fps, config.show_progress, optional)
+
     if items is not None and config.need_preprocess:
-        report = runner.run(items)
+        for some, workers in phases(steps, settings.workers, resolve_device(config.device).type != "cpu"):
+            report = runner(some, settings.model_copy(update={"workers": workers})).run(items)
     else:
         needed = [step.artefact for step in steps if not step.for_filters]
         report = prepared_report(config, layout, [name for name in needed if name not in model_cls.trains_without])
     if items is None and config.need_preprocess:
         orphans = _converted(config, layout, report.outcomes)
-        for outcome in runner.run(orphans).outcomes.values():
+        for outcome in runner(steps, settings).run(orphans).outcomes.values():
             report.add(outcome)
     if not report.ok_ids:
         raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")
     return report
+
+
+def phases(steps: Sequence[Step], workers: int | None, on_gpu: bool) -> list[tuple[list[Step], int | None]]:
+    """Steps and worker processes of the passes over the clips, one after the other; each pass repeats those before.
+
+    On a GPU, steps that run a network have the main process for themselves: every worker would hold a network of its
+    own. What they need is made before, and what needs them afterwards, both by the workers.
+    """
+    if not (on_gpu and any(step.runs_network for step in steps)):
+        return [(list(steps), workers)]
+    behind: set[str] = set()  # what needs a network step, directly or not
+    for step in steps:  # each comes after what it needs
+        needs = {other.artefact for other in steps if other.runs_network} | behind
+        if not step.runs_network and needs & set(step.needs):
+            behind.add(step.artefact)
+    middle = [step for step in steps if step.artefact not in behind]
+    first = [step for step in middle if not step.runs_network]
+    return [(first, workers), (middle, 0), *([(list(steps), workers)] if behind else [])]
 
 
 def prepared_report(config: Config, layout: Layout, artefacts: Sequence[str]) -> Report:

@@ -160,6 +160,9 @@ class Step(ABC):
         reads_video: whether `run` reads the frames.
         takes_landmark_file: whether it reads a landmark file beside the video (`item.landmarks`) where there is one,
             instead of detecting anything; it is then not set up.
+        runs_network: whether `run` passes frames through a trained network. On a GPU such a step then runs in the main
+            process, clip after clip, instead of once per worker. `bind` puts the hash of the weights into
+            `params["weights"]`, so that what other weights made counts as outdated.
         version: to be raised when the same parameters give another result; clips are then made again.
         params: what the result depends on; recorded, and compared on the next run.
         limits: what `judge` holds the result against; changing them makes nothing again.
@@ -171,6 +174,7 @@ class Step(ABC):
     needs: tuple[str, ...] = ()
     reads_video: ClassVar[bool] = False
     takes_landmark_file: ClassVar[bool] = False
+    runs_network: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):
@@ -197,7 +201,10 @@ class Step(ABC):
         return cls.needs
 
     def bind(self, config: Config) -> None:  # noqa: B027, a hook that may stay empty
-        """Take what else is needed of the resolved configuration, say a folder of weights. It is no parameter."""
+        """Take what else is needed of the resolved configuration, say a folder of weights, before anything is compared.
+
+        What changes the result goes into `params`, say a hash of weights; the rest is no parameter.
+        """
 
     def former(self) -> list[tuple[int, dict[str, Any]]]:
         """Earlier versions and parameters that may have given the same result for a clip; see `still_right`."""

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from talkingface.errors import CheckpointError, ConfigError
+from talkingface.errors import CheckpointError, ConfigError, DataError
 from talkingface.files import output_error, write_text
+from talkingface.stored.jsons import read_json
 from talkingface.weights.lock import FolderLock, TakenError
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
 
 log = logging.getLogger("talkingface")
+RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,14 @@ class RunFolder:
     @property
     def status(self) -> str:
         """`running`, `finished` or `new`."""
-        file = self.path / "run.json"
         try:
-            return json.loads(file.read_text(encoding="utf-8"))["status"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(read_json(self.path / RECORD)["status"])
+        except (OSError, DataError, KeyError, TypeError):
             return "new"
 
     def set_status(self, status: str) -> None:
         """Record that the run is under way or complete."""
-        write_text(self.path / "run.json", json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
+        write_text(self.path / RECORD, json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
 
     def forget_untrained(self, stages: Iterable[str]) -> None:
         """Remove what a start has written that failed before the first record of a step; there is nothing to go on.
@@ -54,7 +55,7 @@ class RunFolder:
         log_file = self.path / "log.jsonl"
         if any(self.path.rglob("*.pt")) or (log_file.is_file() and log_file.stat().st_size):
             return
-        for name in ("config.yaml", "run.json", "log.jsonl", "tensorboard", "wandb.json", *stages):
+        for name in ("config.yaml", RECORD, "log.jsonl", "tensorboard", "wandb.json", *stages):
             path = self.path / name
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -115,10 +116,9 @@ class RunFolder:
         """
         parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
         if config.resume == "auto":
-            runs = sorted((p for p in parent.glob("*/run.json")), key=lambda p: p.stat().st_mtime, reverse=True)
-            for file in runs:
-                if file.parent not in without and cls(file.parent).status == "running":
-                    return cls(file.parent)
+            for run in newest_first(parent):
+                if run.path not in without and run.status == "running":
+                    return run
             log.info("resume=auto: no unfinished run in %s, starting a new one", parent)
         elif config.resume != "none":
             return cls._named(Path(config.resume))
@@ -147,3 +147,12 @@ class RunFolder:
                 f"{path}: no run to resume here (there is no run.json); give saved/<Model>-<data>/<run>"
             )
         return run
+
+
+def newest_first(parent: Path) -> list[RunFolder]:
+    """The runs in `saved/<Model>-<dataset>`, the one written to last first; others may come and go meanwhile."""
+    found: list[tuple[float, str]] = []
+    for record in parent.glob(f"*/{RECORD}"):
+        with suppress(OSError):
+            found.append((record.stat().st_mtime, str(record.parent)))
+    return [RunFolder(Path(folder)) for _, folder in sorted(found, reverse=True)]

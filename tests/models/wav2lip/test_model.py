@@ -315,11 +315,13 @@ def test_an_untrained_expert_is_remarked(tmp_path, clips, caplog):
     assert "sync expert" not in caplog.text
 
 
-def test_without_an_expert_of_its_size_the_expert_stage_is_refused():
-    stage = context("expert")
-    with pytest.raises(ConfigError, match=r"faces of 192 px.*--model=SyncNet --model.crop.size=96.*experts"):
-        build(192).initialise(None, stage)
-    build(48).initialise(None, stage)
+def test_faces_without_an_expert_of_their_size_are_resized_for_it():
+    model = build(192)
+    assert model.sync_expert.size == (48, 96)
+    halves = torch.rand(2, 15, 96, 192)
+    half_size = torch.nn.functional.interpolate(halves, size=(48, 96), mode="bilinear", align_corners=False)
+    model.eval()
+    torch.testing.assert_close(model.sync_expert.embed_faces(halves), model.sync_expert.embed_faces(half_size))
 
 
 # -- sizes and files ---------------------------------------------------------------------------------------------------

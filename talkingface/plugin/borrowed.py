@@ -1,0 +1,231 @@
+"""Networks that a model borrows from the run of another: which run is meant, and what comes along with its weights.
+
+A lender is found by its name in the registry and read from its checkpoint; models never import each other. Whoever
+borrows saves the network in its own checkpoints, so the lender's run may go once the borrower's has begun.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from talkingface.config.layers import dotted, leaves, to_plain
+from talkingface.config.yaml_files import read_yaml
+from talkingface.errors import CheckpointError, ConfigError
+from talkingface.plugin.configuration import LoadedConfig, from_plain
+from talkingface.plugin.registry import get_spec
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.hashes import weights_hash
+from talkingface.weights.runs import RunFolder, newest_first
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import Config
+    from talkingface.plugin.contract import Borrowed
+
+log = logging.getLogger("talkingface")
+
+AUTO = "auto"
+_OF_THE_BORROWER = frozenset(
+    (
+        *("model", "stages", "stage", "experts", "experts_weights", "prerequisites", "run_name", "resume", "train"),
+        *("evaluate", "evaluate_model_file", "metrics", "evaluation", "epochs", "max_steps", "batch_size"),
+        *("learning_rate", "learner", "weight_decay", "eval_step", "stopping_step"),
+    )
+)
+
+
+class LenderMissing(CheckpointError):
+    """There is no run of a model to borrow from.
+
+    Args:
+        loan: what is borrowed.
+        loaded: the borrower's configuration.
+    """
+
+    def __init__(self, loan: Borrowed, loaded: LoadedConfig) -> None:
+        self.loan = loan
+        config = loaded.config
+        options = "".join(f" --{key}={value}" for key, value in carried_over(loaded).items())
+        super().__init__(
+            f"{config.model_name} needs a trained {loan.model}, and there is no finished run of it on {config.dataset}"
+            f" in {config.saved_dir}: first `python run_talkingface.py --model={loan.model} --dataset={config.dataset}"
+            f"{options}`, or --prerequisites=train to have that done now, or `python run_talkingface.py import"
+            f" --model={loan.model} --folder=DIR` for published weights"
+        )
+
+
+def carried_over(loaded: LoadedConfig) -> dict[str, Any]:
+    """What the user has set that a lender's run is to be made with, too: data, places, seed, device, profile.
+
+    Returns:
+        Dotted keys and values.
+    """
+    sections = {path[0] for path in loaded.origins if isinstance(path[0], str)} - _OF_THE_BORROWER
+    return {key: value for section in sorted(sections) for key, value in loaded.asked(section).items()}
+
+
+def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:
+    """The configuration with the runs that `experts:` means by `auto`, their networks' settings and weights' hashes.
+
+    A configuration without borrowed networks comes back as it is.
+
+    Raises:
+        LenderMissing: there is no run to borrow from.
+        CheckpointError: the one that is named is unreadable, of another model, or lacks the network.
+        ConfigError: a setting that the user gave contradicts the network.
+    """
+    model = get_spec(loaded.config.model_name).model
+    overrides: dict[str, Any] = {}
+    for name, loan in model.borrows.items():
+        found = _find(name, loan, loaded)
+        _refuse_contradictions(found, loaded)
+        overrides |= {f"model.{key}": value for key, value in found.settings.items()}
+        overrides |= {f"experts.{name}": str(found.path), f"experts_weights.{name}": found.hash}
+        log.info("%s of %s comes from %s (weights %s)", name, loaded.config.model_name, found.path, found.hash)
+    if not overrides:
+        return loaded
+    config = from_plain(to_plain(loaded.config), overrides, "the configuration")
+    origins = dict(loaded.origins)
+    for key in overrides:
+        origins = {path: where for path, where in origins.items() if not _below(path, key)}
+        origins[tuple(key.split("."))] = "the run that lends it"
+    return replace(loaded, config=config, origins=origins)
+
+
+def with_stand_ins(loaded: LoadedConfig, folder: Path) -> LoadedConfig:
+    """`with_borrowed` for whoever measures speed, on which weights have no influence: what is missing is random.
+
+    Args:
+        loaded: the configuration; its own settings say what the lender is like.
+        folder: for files of random weights.
+    """
+    try:
+        return with_borrowed(loaded)
+    except LenderMissing:
+        pass
+    model = get_spec(loaded.config.model_name).model
+    section, files = to_plain(loaded.config)["model"], {}
+    for name, loan in model.borrows.items():
+        lender = get_spec(loan.model).model
+        settings: dict[str, Any] = {}
+        for ours, theirs in loan.settings.items():
+            value = _value(section, ours)
+            settings = dict(value) if not theirs else _merged(settings, theirs, value)
+        torch.manual_seed(loaded.config.seed)
+        made, network = lender(lender.Config.model_validate(settings)), loan.network or name
+        files[name] = folder / f"{loan.model}.pt"
+        content = CheckpointContent(
+            model=loan.model,
+            config={"model": to_plain(made.config)},
+            networks={network: getattr(made, network).state_dict()},
+            ready=[network],
+        )
+        checkpoint.save(files[name], content)
+    experts = {**loaded.config.experts, **{name: str(file) for name, file in files.items()}}
+    return with_borrowed(replace(loaded, config=loaded.config.model_copy(update={"experts": experts})))
+
+
+def _merged(settings: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`settings` with the value at a dotted key."""
+    first, _, rest = key.partition(".")
+    return {**settings, first: _merged(dict(settings.get(first) or {}), rest, value) if rest else value}
+
+
+@dataclass(frozen=True)
+class _Loan:
+    """A network to borrow: where it lies, what it needs (dotted keys of the borrower), what its weights are."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    hash: str
+
+
+def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan:
+    path = next(_candidates(name, loan, loaded), None)
+    if path is None:
+        raise LenderMissing(loan, loaded)
+    content = checkpoint.load(checkpoint.find_checkpoint(path))
+    own = content.model == loaded.config.model_name  # a run of the borrower holds what it borrowed
+    network = name if own else loan.network or name
+    if not own and content.model != loan.model:
+        raise CheckpointError(
+            f"{path}: is a checkpoint of {content.model}; experts.{name} takes one of {loan.model}, or `auto`"
+        )
+    if network not in content.ready:
+        raise CheckpointError(f"{path}: holds no trained '{network}' for experts.{name}; train its run to the end")
+    return _Loan(path, _settings(loan, content, own), weights_hash(content.networks[network]))
+
+
+def _candidates(name: str, loan: Borrowed, loaded: LoadedConfig) -> Iterator[Path]:
+    """Where the network may lie, the best place first."""
+    config = loaded.config
+    asked = config.experts.get(name) or AUTO
+    if asked != AUTO:
+        inside = Path(config.weights_dir) / asked
+        yield inside if inside.exists() and not Path(asked).exists() else Path(asked)
+        return
+    yield from _of_resumed(name, config)
+    for run in newest_first(Path(config.saved_dir) / f"{loan.model}-{config.dataset}"):
+        if run.status == "finished" and _holds(run.path, loan.network or name):
+            yield run.path
+    imported = Path(config.weights_dir) / loan.model / "imported.pt"
+    if imported.is_file():
+        yield imported
+
+
+def _of_resumed(name: str, config: Config) -> Iterator[Path]:
+    """What a run that goes on has begun with; where that is gone, the run itself holds it."""
+    if config.resume == "none":
+        return
+    run = RunFolder.open(config)
+    file = run.path / "config.yaml"
+    noted = (read_yaml(file)[0].get("experts") or {}).get(name) if file.is_file() else None
+    if noted and Path(noted).exists():
+        yield Path(noted)
+    yield from (path for path in sorted(run.path.glob("*/last.pt")) if _holds(path, name))
+
+
+def _holds(path: Path, network: str) -> bool:
+    """Whether a run or file has trained weights of a network."""
+    try:
+        return network in checkpoint.load(checkpoint.find_checkpoint(path)).ready
+    except CheckpointError as error:
+        log.warning("%s; it lends nothing", error)
+        return False
+
+
+def _settings(loan: Borrowed, content: CheckpointContent, own: bool) -> dict[str, Any]:
+    """What the network needs, by dotted keys of the borrower."""
+    section = content.config.get("model") or {}
+    return {ours: _value(section, ours if own else theirs) for ours, theirs in loan.settings.items()}
+
+
+def _value(section: Any, key: str) -> Any:
+    for part in key.split(".") if key else ():
+        section = section.get(part) if isinstance(section, Mapping) else None
+    return section
+
+
+def _refuse_contradictions(found: _Loan, loaded: LoadedConfig) -> None:
+    """The user may repeat a setting that came along, not contradict it."""
+    nested: dict[str, Any] = {}
+    for key, value in found.settings.items():
+        nested = _merged(nested, f"model.{key}", value)
+    has = {dotted(path): value for path, value in leaves(nested)}
+    asked = {key: value for key, value in loaded.asked("model").items() if key in has and has[key] != value}
+    if asked:
+        told = "; ".join(
+            f"{key} is {value!r}, its network was trained with {has[key]!r}" for key, value in asked.items()
+        )
+        raise ConfigError(f"{found.path}: {told}. Leave the setting out, or name another run with --experts")
+
+
+def _below(path: tuple[str | int, ...], key: str) -> bool:
+    parts = tuple(key.split("."))
+    return path[: len(parts)] == parts
