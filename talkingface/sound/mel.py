@@ -105,7 +105,7 @@ def preemphasis(audio: np.ndarray, coefficient: float = 0.97) -> np.ndarray:
     return emphasised
 
 
-def _magnitudes(signal: np.ndarray, config: MelConfig) -> Iterator[np.ndarray]:
+def magnitudes(signal: np.ndarray, config: MelConfig) -> Iterator[np.ndarray]:
     """Yield blocks (n_fft // 2 + 1, <= _BLOCK) of the centred magnitude spectrogram."""
     half = config.n_fft // 2
     if config.pad_mode == "reflect" and len(signal) <= half:
@@ -141,7 +141,7 @@ def melspectrogram(audio: np.ndarray, config: MelConfig = MelConfig()) -> np.nda
     basis = mel_basis(config).astype(np.float64)
     floor = 10.0 ** (config.min_level_db / 20.0)
     blocks = []
-    for magnitude in _magnitudes(signal, config):
+    for magnitude in magnitudes(signal, config):
         level = 20.0 * np.log10(np.maximum(floor, basis @ magnitude)) - config.ref_level_db
         # Decibels from `min_level_db` to 0 are spread over the range of the networks, both ends cut off.
         scaled = 2.0 * config.max_abs * (level - config.min_level_db) / -config.min_level_db - config.max_abs

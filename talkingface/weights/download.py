@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import zipfile
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -17,8 +19,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm import tqdm
 
-from talkingface.errors import TalkingFaceError, printable
-from talkingface.files import file_sha256, output_error
+from talkingface.errors import TalkingFaceError, first_line, printable
+from talkingface.files import atomic_output, file_sha256, output_error
 
 log = logging.getLogger("talkingface")
 
@@ -77,6 +79,36 @@ def download(url: str, target: Path, sha256: str, most_bytes: int, timeout: floa
 def part_of(target: Path) -> Path:
     """Where an unfinished download lies."""
     return target.with_name(f"{target.name}.part")
+
+
+def archive_of(target: Path) -> Path:
+    """Where the zip lies that a file is taken out of."""
+    return target.with_name(f"{target.name}.zip")
+
+
+def take_out(archive: Path, member: str, target: Path, sha256: str) -> str:
+    """Copy one file of a zip that was fetched to `target`, and remove the zip.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        DownloadError: the zip has no such file, or another one.
+        OutputError: `target` cannot be written.
+    """
+    try:
+        with atomic_output(target) as temporary:
+            try:
+                with zipfile.ZipFile(archive) as zipped, zipped.open(member) as inside, temporary.open("wb") as out:
+                    shutil.copyfileobj(inside, out, CHUNK)
+            except (zipfile.BadZipFile, KeyError) as error:
+                raise DownloadError(f"{archive}: has no readable {member} ({first_line(error)}); removed") from None
+            digest = file_sha256(temporary)
+            if digest != sha256:
+                raise DownloadError(f"{archive}: {member} has sha256 {digest} instead of {sha256}; removed")
+    finally:
+        archive.unlink(missing_ok=True)
+    return digest
 
 
 class _SafeRedirects(HTTPRedirectHandler):

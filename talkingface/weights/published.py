@@ -13,7 +13,7 @@ from pathlib import Path
 
 from talkingface.errors import TalkingFaceError, unknown
 from talkingface.files import file_sha256
-from talkingface.weights.download import DownloadError, download, part_of
+from talkingface.weights.download import DownloadError, archive_of, download, part_of, take_out
 
 log = logging.getLogger("talkingface")
 
@@ -21,6 +21,21 @@ _TORCHVISION = "BSD-3-Clause (torchvision's code); trained on ImageNet, whose te
 _WAV2LIP = "personal, research and non-commercial use (authors' page)"
 _ARCFACE = "non-commercial research (InsightFace model zoo)"
 _SOURCE = "see source"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip, for example a wheel, that a file is published in.
+
+    Attributes:
+        member: name of the file inside.
+        size: bytes of the zip, exactly.
+        sha256: of the zip.
+    """
+
+    member: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class WeightFile:
         size: bytes; 0 where it is not known.
         exact: whether `size` is known to the byte; otherwise it is only shown.
         sha256: hash, or the front of it; empty where none is published.
+        inside: the zip that `url` leads to, where the file lies in one.
     """
 
     name: str
@@ -48,6 +64,7 @@ class WeightFile:
     size: int = 0
     exact: bool = False
     sha256: str = ""
+    inside: Archive | None = None
 
     @property
     def fetchable(self) -> bool:
@@ -171,6 +188,23 @@ FILES: tuple[WeightFile, ...] = (
         "https://github.com/zllrunning/face-parsing.PyTorch",
     ),
     WeightFile(
+        "resemblyzer",
+        "Resemblyzer/pretrained.pt",
+        "speaker encoder of MakeItTalk",
+        "Apache-2.0 (Resemblyzer)",
+        "https://github.com/resemble-ai/Resemblyzer (version 0.1.4, inside its wheel)",
+        "https://files.pythonhosted.org/packages/d9/b5/d897d5de5b2123a1ad5d32e8e007d83f76582f5c32c60992577263bd7c7e"
+        "/Resemblyzer-0.1.4-py3-none-any.whl",
+        17090379,
+        exact=True,
+        sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+        inside=Archive(
+            "resemblyzer/pretrained.pt",
+            15747704,
+            "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+        ),
+    ),
+    WeightFile(
         "face_landmarker",
         "mediapipe/face_landmarker.task",
         "landmark provider mediapipe_tasks, as preprocess.landmarks.model_path",
@@ -244,7 +278,8 @@ def status(file: WeightFile, weights_dir: str | Path) -> str:
     """`ok`, `present` (no hash is published), `absent`, `unfinished`, `WRONG SIZE` or `WRONG HASH`."""
     path = Path(weights_dir) / file.path
     if not path.is_file():
-        return "unfinished" if part_of(path).is_file() else "absent"
+        arriving = archive_of(path) if file.inside else path
+        return "unfinished" if part_of(arriving).is_file() else "absent"
     if file.exact and path.stat().st_size != file.size:
         return "WRONG SIZE"
     if not file.sha256:
@@ -274,6 +309,10 @@ def fetch(name: str, weights_dir: str | Path) -> tuple[WeightFile, str | None]:
         why = "no full hash is published to check it with" if file.url else "it has no direct address"
         raise WeightsError(f"{file.name} is not fetched, {why}: get it {how_to_get(file.name, weights_dir)}{known}")
     try:
-        return file, download(file.url, path, file.sha256, file.most_bytes)
+        if file.inside is None:
+            return file, download(file.url, path, file.sha256, file.most_bytes)
+        archive = archive_of(path)
+        download(file.url, archive, file.inside.sha256, file.inside.size)
+        return file, take_out(archive, file.inside.member, path, file.sha256)
     except DownloadError as error:
         raise DownloadError(f"{error}; authors' page: {file.source}") from error

