@@ -1,0 +1,1 @@
+"""Networks of MakeItTalk, one architecture per file."""
