@@ -8,6 +8,7 @@ import numpy as np
 
 from talkingface.demo import mesh
 from talkingface.demo.identity import Identity
+from talkingface.faces.warp import signed_areas, untangle
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def pose_points(identity: Identity, state: FrameState) -> tuple[np.ndarray, np.n
     points = _turn_head(identity, points, state.pose)
     # Strong shapes on top of each other may fold a triangle over its neighbour. A few sweeps do: what still overlaps,
     # the rasteriser leaves out.
-    if (mesh.signed_areas(points, identity.triangles) <= 0).any():
-        points = mesh.untangle(points, identity.triangles, identity.movable, 4, identity.neighbours)
+    if (signed_areas(points, identity.triangles) <= 0).any():
+        points = untangle(points, identity.triangles, identity.movable, 4, identity.neighbours)
     return points, gap
 
 

@@ -12,6 +12,7 @@ from talkingface.demo.eyelids import LID_LEVELS, close_eyes
 from talkingface.demo.portrait import Portrait, crop_portrait
 from talkingface.demo.shapes import blend_shapes, relax_mouth, reshape, spread_rows
 from talkingface.demo.speech import Voice
+from talkingface.faces.warp import mean_of_neighbours, untangle
 
 # Rings of points around the face, through hair to background: radius in face heights, share of the head pose.
 _RINGS = ((0.78, 0.95), (0.95, 0.60), (1.15, 0.0))
@@ -84,8 +85,8 @@ def build_identity(
     # Lips are measured against the truth, and the outline joins face and surroundings: neither may give way when
     # overlaps are mended. Rings and border hold the background still.
     movable[mesh.LIPS] = movable[mesh.OVAL] = movable[mesh.POINTS :] = False
-    neighbours = mesh.mean_of_neighbours(triangles, len(source))
-    source = mesh.untangle(source, triangles, movable, neighbours=neighbours)
+    neighbours = mean_of_neighbours(triangles, len(source))
+    source = untangle(source, triangles, movable, neighbours=neighbours)
 
     # The face follows the head fully, the rings less and less, the picture's border not at all.
     follow = np.concatenate([np.ones(mesh.POINTS), follow, np.zeros(len(extra) - len(rings))])
@@ -93,7 +94,7 @@ def build_identity(
     shaped = source if original else source + reshape(source, triangles, still, height, rng)
     mouth_scale = 0.0 if original else float(rng.uniform(-0.10, 0.10))
     rest = shaped + relax_mouth(shaped, triangles, still, height, mouth_scale)
-    rest = mesh.untangle(rest, triangles, movable, neighbours=neighbours)
+    rest = untangle(rest, triangles, movable, neighbours=neighbours)
 
     # Two shapes from here on: `source`, where a point lies in the texture, and `rest`, where it lies in the face at
     # rest.

@@ -1,4 +1,4 @@
-"""Face-mesh topology and the smooth fields that move it.
+"""Face-mesh topology, and the mesh of a face with its surroundings.
 
 Point numbers are those of the MediaPipe face mesh (468 points). The triangles are its published tessellation with the
 eyes closed by strips of triangles; the mouth stays a hole.
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.spatial import ConvexHull, Delaunay
+
+from talkingface.faces.warp import signed_areas
 
 HERE = Path(__file__).parent
 POINTS = 468
@@ -77,12 +79,6 @@ def face_triangles() -> np.ndarray:
     return np.array(json.loads((HERE / "facemesh.json").read_text())["triangles"], np.int32)
 
 
-def signed_areas(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(T,) twice the signed area of each triangle of points (V, 2)."""
-    a, b, c = (points[triangles[:, i], :2] for i in range(3))
-    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-
-
 def inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """(n,) bool, whether each point (n, 2) lies in the polygon (m, 2)."""
     x, y = points[:, :1], points[:, 1:2]
@@ -137,79 +133,3 @@ def _grown_hull(points: np.ndarray, factor: float) -> np.ndarray:
     hull = points[ConvexHull(points).vertices]
     centre = hull.mean(axis=0)
     return centre + factor * (hull - centre)
-
-
-def edges_of(triangles: np.ndarray) -> np.ndarray:
-    """(E, 2) undirected edges, each once."""
-    both = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    return np.unique(np.sort(both, axis=1), axis=0)
-
-
-def mean_of_neighbours(triangles: np.ndarray, count: int) -> np.ndarray:
-    """(count, count) matrix that takes points to the mean of their mesh neighbours."""
-    edges = edges_of(triangles)
-    matrix = np.zeros((count, count))
-    matrix[edges[:, 0], edges[:, 1]] = matrix[edges[:, 1], edges[:, 0]] = 1.0
-    return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1.0)
-
-
-class SmoothField:
-    """Extends displacements of a few handle points smoothly over the whole mesh.
-
-    Minimises the squared graph Laplacian (edges weighted by inverse length), the discrete thin plate: no hand-made
-    weights outside the handles, and therefore no creases between them.
-    """
-
-    def __init__(self, points: np.ndarray, triangles: np.ndarray) -> None:
-        edges = edges_of(triangles)
-        weight = 1.0 / (np.linalg.norm(points[edges[:, 0], :2] - points[edges[:, 1], :2], axis=1) + 1e-3)
-        count = len(points)
-        adjacency = np.zeros((count, count))
-        adjacency[edges[:, 0], edges[:, 1]] = weight
-        adjacency[edges[:, 1], edges[:, 0]] = weight
-        degree = adjacency.sum(axis=1, keepdims=True)
-        laplacian = np.eye(count) - adjacency / np.maximum(degree, 1e-9)
-        # A little of the plain Laplacian keeps the thin plate from overshooting far from its handles.
-        self._energy = laplacian.T @ laplacian + 0.002 * (laplacian + laplacian.T) / 2
-
-    def extend(self, handles: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """(V, 2) field that equals `values` (n, 2) at the point numbers `handles` (n,)."""
-        count = len(self._energy)
-        field = np.zeros((count, values.shape[1]))
-        field[handles] = values
-        free = np.ones(count, bool)
-        free[handles] = False
-        right = -self._energy[np.ix_(free, handles)] @ values
-        field[free] = np.linalg.solve(self._energy[np.ix_(free, free)], right)
-        return field
-
-
-def untangle(
-    points: np.ndarray,
-    triangles: np.ndarray,
-    movable: np.ndarray,
-    rounds: int = 60,
-    neighbours: np.ndarray | None = None,
-) -> np.ndarray:
-    """Move the corners of flipped triangles towards their neighbours' mean until nothing overlaps.
-
-    Args:
-        points: (V, 2).
-        triangles: (T, 3), positive orientation wanted.
-        movable: (V,) bool, points that may move.
-        rounds: upper limit of sweeps; what still overlaps then is skipped by the rasteriser.
-        neighbours: (V, V) row-normalised adjacency, `mean_of_neighbours`, when it is at hand.
-    """
-    if neighbours is None:
-        neighbours = mean_of_neighbours(triangles, len(points))
-    points = points.copy()
-    for _ in range(rounds):
-        bad = signed_areas(points, triangles) <= 0.05
-        if not bad.any():
-            break
-        move = np.zeros(len(points), bool)
-        move[triangles[bad].ravel()] = True
-        move &= movable
-        # Half way: neighbours that all jump to each other's mean at once overshoot.
-        points[move] += 0.5 * (neighbours[move] @ points - points[move])
-    return points

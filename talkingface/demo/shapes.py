@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.demo import mesh
+from talkingface.faces.warp import SmoothField
 
 # Mouth width over face height of a relaxed face; a wider one is a smile and gets pulled in.
 _NEUTRAL_MOUTH = 0.345
@@ -107,7 +108,7 @@ def blend_shapes(rest: np.ndarray, triangles: np.ndarray, still: np.ndarray, hei
     brows = {i: np.array([0.0, -0.02 * height]) for i in mesh.BROWS}
     shapes["brow"] = {int(i): zero for i in still} | {i: zero for i in face if rest[i, 1] > nose} | eyes | brows
     shapes["brow"][mesh.FOREHEAD] = zero
-    field = mesh.SmoothField(rest, triangles)
+    field = SmoothField(rest, triangles)
     return {name: field.extend(np.array(list(h)), np.array(list(h.values()))) for name, h in shapes.items()}
 
 
@@ -141,4 +142,4 @@ def _lip_handles(rest: np.ndarray, centre: np.ndarray, height: float) -> dict[st
 def _extend(points: np.ndarray, triangles: np.ndarray, handles: dict[int, np.ndarray], still: np.ndarray) -> np.ndarray:
     """Smooth field over all points from handle displacements; `still` points and absent ones are zero."""
     values = {int(i): np.zeros(2) for i in still} | handles
-    return mesh.SmoothField(points, triangles).extend(np.array(list(values)), np.array(list(values.values())))
+    return SmoothField(points, triangles).extend(np.array(list(values)), np.array(list(values.values())))

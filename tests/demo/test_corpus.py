@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from talkingface.demo.splits import SPLITS, split_corpus
 from talkingface.demo.visemes import mouth_tracks, viseme
 from talkingface.errors import DataError
 from talkingface.evaluation.metrics.silence import quiet_frames
+from talkingface.faces.warp import TriangleWarp, signed_areas
 
 SMALL = {"identities": 2, "clips": 2, "seconds": 1.2, "size": 128}
 EXTREMES = [
@@ -173,12 +175,40 @@ def test_built_in_portraits_need_no_mediapipe(monkeypatch):
 def test_the_mesh_never_folds_and_lips_never_cross(person):
     for state in EXTREMES:
         points, gap = pose_points(person, state)
-        areas = face_mesh.signed_areas(points, person.triangles)
+        areas = signed_areas(points, person.triangles)
         assert areas[areas < 0].sum() > -0.001 * areas.sum(), state
         assert gap.min() >= 0
     lips = person.triangles[np.isin(person.triangles, face_mesh.LIPS).all(axis=1)]
-    areas = face_mesh.signed_areas(person.rest, lips)
+    areas = signed_areas(person.rest, lips)
     assert areas[areas < 0].sum() > -0.003 * areas.sum()  # slivers in the corners of a closed mouth
+
+
+def former_lookup(person: Identity, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Texture coordinates as the renderer computed them before the warp moved to `faces/warp.py`."""
+    side, triangles = person.side, person.triangles
+    corners, source, areas = points[triangles], person.source[triangles], signed_areas(points, triangles)
+    index = np.full((side, side), -1, np.int16)
+    for number in np.flatnonzero(areas > 0.04).tolist():
+        cv2.fillConvexPoly(index, np.round(corners[number] * 256).astype(np.int32), number, cv2.LINE_8, 8)
+    grown = cv2.dilate(index, np.ones((5, 5), np.uint8))
+    index = np.where(index < 0, np.where(grown < 0, 0, grown), index)
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    image1, image2 = source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]
+    scale = np.where(np.abs(areas) > 1e-9, 1.0 / np.where(areas == 0, 1, areas), 0)[:, None]
+    dx = (image1 * edge2[:, 1:] - image2 * edge1[:, 1:]) * scale
+    dy = (image2 * edge1[:, :1] - image1 * edge2[:, :1]) * scale
+    offset = source[:, 0] - dx * corners[:, 0, :1] - dy * corners[:, 0, 1:]
+    a, b, c, d, e, f = (np.take(k, index) for k in np.stack([dx, dy, offset], 2).reshape(-1, 6).astype(np.float32).T)
+    x, y = np.arange(side, dtype=np.float32)[None, :], np.arange(side, dtype=np.float32)[:, None]
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def test_frames_are_those_that_were_drawn_before_the_warp_was_shared_to_the_last_bit(person):
+    warp = TriangleWarp(person.source, person.triangles, (person.side, person.side))
+    for state in EXTREMES:
+        points, _ = pose_points(person, state)
+        for found, wanted in zip(warp.lookup(points), former_lookup(person, points), strict=True):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_parameters_move_the_mouth_the_way_they_are_named(person):
