@@ -38,7 +38,7 @@ class PublishedFile:
         Raises:
             CheckpointError: unreadable, or of another layout.
         """
-        return official_state(self.official, read(self.path), self.path)
+        return official_state(self.official, read(self.path, objects=self.official.objects), self.path)
 
     def settings(self) -> Mapping[str, Any]:
         """Dotted model keys that these weights need.

@@ -18,6 +18,7 @@ from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError, OutputError, first_line, out_of_memory
 from talkingface.files import atomic_output, output_error
 from talkingface.weights import pickled
+from talkingface.weights.inert import stand_ins, without_objects
 
 log = logging.getLogger("talkingface")
 
@@ -142,12 +143,14 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
         raise OutputError(f"{path}: the checkpoint {reason}; the previous one is untouched") from error
 
 
-def read(path: str | Path, mapped: bool = False) -> Any:
+def read(path: str | Path, mapped: bool = False, objects: bool = False) -> Any:
     """Read a file made by `torch.save`, tensors on the CPU; only plain data is admitted.
 
     Args:
         path: the file.
         mapped: leave tensors on the disk until they are used; for whoever wants to know what is in a large file.
+        objects: read past objects of other programs, an optimiser say, instead of refusing the file; they are left
+            out, and no code of theirs runs.
 
     Raises:
         CheckpointError: missing, damaged, not a checkpoint, or it contains code (which is refused).
@@ -157,9 +160,10 @@ def read(path: str | Path, mapped: bool = False) -> Any:
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
-    pickled.check(path)
+    strangers = pickled.check(path, objects)
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with stand_ins(strangers):
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _UNREADABLE as error:
         if needs := out_of_memory(error):
             raise CheckpointError(f"{path}: cannot be read: {needs}") from None
@@ -169,6 +173,9 @@ def read(path: str | Path, mapped: bool = False) -> Any:
         pickled.count_values(data)
     except ValueError as error:
         raise CheckpointError(f"{path}: refused: {error}") from None
+    if strangers:
+        log.info("%s: objects inside were left out: %s", path, ", ".join(sorted(strangers)))
+        return without_objects(data)
     return data
 
 

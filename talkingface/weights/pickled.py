@@ -54,7 +54,11 @@ _ITEM_SIZES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8,
     "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
 }  # fmt: skip
-_FORMER = {"__builtin__": "builtins"}
+_FORMER = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+# Torch carries some names out whatever stands in their place, and of these modules nothing but harm is in a checkpoint.
+_NEVER_STRANGE = {"os", "posix", "nt", "sys", "subprocess", "builtins", "collections", "torch", "_codecs"}
+_STRANGE_ALL_THE_SAME = ("builtins.dict", "builtins.list", "builtins.object", "collections.defaultdict", "torch.optim.")
 _DAMAGED = "cut short, damaged or not a checkpoint; copy or download it again"
 _BROKEN = (OSError, ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
 
@@ -90,8 +94,16 @@ class _Refused(Exception):
     """Why the file is not read."""
 
 
-def check(path: Path) -> None:
+def check(path: Path, objects: bool = False) -> set[str]:
     """Refuse a file that asks for code, or for more memory than it holds.
+
+    Args:
+        path: the file.
+        objects: admit names of classes and functions that are not ours; whoever reads the file then must make nothing
+            of them, see `inert`.
+
+    Returns:
+        These names, as `module.name`.
 
     Raises:
         CheckpointError: with the reason.
@@ -100,14 +112,15 @@ def check(path: Path) -> None:
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"  # as torch tells its two formats apart
             file.seek(0)
-            _check_archive(file, path.stat().st_size) if zipped else _check_stream(file, path.stat().st_size)
+            look = _check_archive if zipped else _check_stream
+            return look(file, path.stat().st_size, objects)
     except _Refused as error:
         raise CheckpointError(f"{path}: refused: {error}") from None
     except (*_BROKEN, RuntimeError):  # zipfile has the last one for a password
         raise CheckpointError(f"{path}: not a readable checkpoint: {_DAMAGED}") from None
 
 
-def _check_archive(file: BinaryIO, size: int) -> None:
+def _check_archive(file: BinaryIO, size: int, objects: bool) -> set[str]:
     """The format since torch 1.6: a zip with a pickle and one member per storage, none of them compressed."""
     _check_end(file, size)
     with zipfile.ZipFile(file) as archive:
@@ -121,12 +134,13 @@ def _check_archive(file: BinaryIO, size: int) -> None:
             raise _Refused(f"{_amount(sum(sizes.values()))} would be unpacked from {_amount(size)}")
         root = members[0].filename.partition("/")[0]
         content = archive.read(f"{root}/data.pkl")
-    asks = _Asks(len(content))
+    asks = _Asks(len(content), objects)
     asks.read(io.BytesIO(content))
     for key, bytes_ in asks.storages.items():
         there = sizes.get(f"{root}/data/{key}".lower(), 0)
         if bytes_ > there:
             raise _Refused(f"a tensor asks for {_amount(bytes_)} where the file holds {_amount(there)}")
+    return asks.strangers
 
 
 def _check_end(file: BinaryIO, size: int) -> None:
@@ -151,13 +165,14 @@ def _check_end(file: BinaryIO, size: int) -> None:
         raise _Refused("its list of parts can be read in two ways")
 
 
-def _check_stream(file: BinaryIO, size: int) -> None:
+def _check_stream(file: BinaryIO, size: int, objects: bool) -> set[str]:
     """The format before: a row of pickles (mark, version, machine, content, storages), then the storages."""
-    asks = _Asks(size)
+    asks = _Asks(size, objects)
     for _ in range(5):
         asks.read(file)
     if (wanted := sum(asks.storages.values())) > size:
         raise _Refused(f"its tensors ask for {_amount(wanted)}, the whole file has {_amount(size)}")
+    return asks.strangers
 
 
 class _Asks:
@@ -166,9 +181,12 @@ class _Asks:
     Attributes:
         storages: bytes of each storage, by key.
         left: bytes that may still be copied.
+        strangers: names of classes and functions that are not ours.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, objects: bool) -> None:
+        self.objects = objects
+        self.strangers: set[str] = set()
         self.storages: dict[str, int] = {}
         self.left = COPIED * size + _SMALL
         self.opcodes = 0
@@ -212,6 +230,9 @@ class _Asks:
         value = getattr(torch, name, None) if module in ("torch", "torch.cuda") else None
         known = full in _CALLS or full in _TENSORS or _item_size(full) is not None
         if not (known or isinstance(value, torch.dtype) or _empty_tensor(full)):
+            if self.objects and _strange(full):
+                self.strangers.add(full)
+                return self.push(_Global(full))
             raise _Refused(f"the file holds more than tensors and plain values (pickled code or classes: {full})")
         self.push(_Global(full))
 
@@ -244,17 +265,21 @@ class _Asks:
             raise _Refused("text in an encoding that torch.save does not write")
         elif function.name == "torch.nn.parameter.Parameter" and not isinstance(arguments[0], _Made):
             raise _Refused("a parameter is made of something that is no tensor")
-        elif function.name not in _CALLS and not (_empty_tensor(function.name) and not arguments):
+        elif not self.callable(function.name, arguments):
             raise _Refused(f"{function.name} is called")
         copies = function.name not in _TENSORS
         self.push(_Made(function.name, self.copy(*arguments) if copies else 0))
+
+    def callable(self, name: str, arguments: tuple[Any, ...]) -> bool:
+        """Whether a name may be called: one that makes plain values, a stranger's, a class of empty tensors."""
+        return name in _CALLS or name in self.strangers or (_empty_tensor(name) and not arguments)
 
     def build(self) -> None:
         """Attributes of an ordered mapping; the storage of a tensor as torch 0.1 wrote it."""
         made, state = self.take(2)
         if isinstance(made, _Made) and _empty_tensor(made.by) and isinstance(state, tuple):
             _check_tensor(state)
-        elif not isinstance(made, _Made) or made.by != "collections.OrderedDict":
+        elif not isinstance(made, _Made) or made.by not in {"collections.OrderedDict", *self.strangers}:
             raise _Refused("an object is filled that is no mapping")
         else:
             self.copy(state)
@@ -271,6 +296,11 @@ class _Asks:
             raise _Refused("a storage without a plain name")
         self.storages[key] = max(elements * item, self.storages.get(key, 0))
         self.push(_Storage(elements))
+
+
+def _strange(name: str) -> bool:
+    """Whether a name may have a stand-in."""
+    return name.startswith(_STRANGE_ALL_THE_SAME) or name.partition(".")[0] not in _NEVER_STRANGE
 
 
 def _check_tensor(arguments: tuple[Any, ...]) -> None:
