@@ -1,0 +1,176 @@
+"""Front ends: what a model hears of a sound. One registry for preprocessing, training and generation.
+
+A front end turns samples into rows, at a rate and of a width of its own; it may also give one vector per clip, who
+speaks say. What it gives is of use only with what was trained on the same, so each can say what it is
+(`fingerprint`), down to the hash of its weights, and `refuse_other` compares.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from talkingface.errors import DataError, RegistryError, unknown
+from talkingface.files import file_sha256
+from talkingface.sound.mel import COLUMNS_PER_SECOND, MelConfig, melspectrogram
+from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, voice_mel
+
+
+class FrontEnd(ABC):
+    """Samples to rows.
+
+    Args:
+        weights_dir: folder of weight files.
+        device: where its networks compute.
+
+    Attributes:
+        name: in settings and in what is stored.
+        rows_per_second: rate of the rows; row k stands for the time `first_row + k / rows_per_second`.
+        first_row: seconds.
+        width: values in a row.
+        vector_width: values in the vector of a clip; 0: it gives none.
+        files: weight files that it reads, below `weights_dir`.
+        version: to be raised when it gives other numbers.
+        parts: front ends that it is built of.
+    """
+
+    name: ClassVar[str]
+    rows_per_second: ClassVar[float]
+    first_row: ClassVar[float] = 0.0
+    width: ClassVar[int]
+    vector_width: ClassVar[int] = 0
+    files: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+
+    def __init__(self, weights_dir: str | Path = "checkpoints", device: str = "cpu") -> None:
+        self.weights_dir, self.device = Path(weights_dir), device
+        self.parts: tuple[FrontEnd, ...] = ()
+
+    @abstractmethod
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """Mono samples (n,) in [-1, 1] at 16 kHz -> rows (T, width) float32, finite whatever the sound."""
+
+    def vector(self, samples: np.ndarray) -> np.ndarray | None:
+        """The vector (vector_width,) float32 of a clip; None for a front end without one."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values that change what it gives."""
+        return {}
+
+    def missing(self) -> list[Path]:
+        """Weight files that are not there, its own and those of its parts."""
+        own = [path for path in map(self.weights_dir.__truediv__, self.files) if not path.is_file()]
+        return own + [path for part in self.parts for path in part.missing()]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What it is, as plain data: name, version, settings, sha256 of its files, the same of its parts.
+
+        Raises:
+            DataError: a file is not there.
+        """
+        if missing := self.missing():
+            raise DataError(
+                f"{missing[0]}: the front end {self.name} needs this file; `python run_talkingface.py weights` tells"
+                " where weight files come from"
+            )
+        found: dict[str, Any] = {"name": self.name, "version": self.version, **self.settings()}
+        if self.files:
+            found["files"] = {file: file_sha256(self.weights_dir / file) for file in self.files}
+        if self.parts:
+            found["parts"] = [part.fingerprint() for part in self.parts]
+        return found
+
+    def times(self, rows: int) -> np.ndarray:
+        """Seconds (rows,) float64 that the rows stand for."""
+        return self.first_row + np.arange(rows) / self.rows_per_second
+
+
+_FRONT_ENDS: dict[str, type[FrontEnd]] = {}
+_Kind = TypeVar("_Kind", bound=type[FrontEnd])
+
+
+def register_front_end(kind: _Kind) -> _Kind:
+    """Class decorator: make a front end known by its name.
+
+    Raises:
+        RegistryError: another one has the name.
+    """
+    if _FRONT_ENDS.setdefault(kind.name, kind).__qualname__ != kind.__qualname__:
+        raise RegistryError(f"two front ends are called '{kind.name}'")
+    return kind
+
+
+def front_end_names() -> list[str]:
+    """Names of all that are known, sorted. Those of a model are, once the model has been imported."""
+    return sorted(_FRONT_ENDS)
+
+
+def front_end_kind(name: str) -> type[FrontEnd]:
+    """The class of the front end called `name`; its rate and widths are known without its files.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    if name not in _FRONT_ENDS:
+        raise RegistryError(unknown("front end", name, _FRONT_ENDS))
+    return _FRONT_ENDS[name]
+
+
+def refuse_other(stored: Mapping[str, Any], wanted: Mapping[str, Any], what: str, advice: str) -> None:
+    """Check that something was made with the front end that it is to be used with.
+
+    Args:
+        stored: fingerprint that lies with it.
+        wanted: fingerprint of the front end here.
+        what: clip, checkpoint or expert, for the message.
+        advice: what to do.
+
+    Raises:
+        DataError: it was made with another one; both are named.
+    """
+    if dict(stored) != dict(wanted):
+        ours, theirs = described(wanted), described(stored)
+        if ours == theirs:
+            theirs, ours = "another version of it", ours
+        raise DataError(f"{what}: made with the front end {theirs}, but {ours} is in use; {advice}")
+
+
+def described(fingerprint: Mapping[str, Any]) -> str:
+    """A fingerprint in words: name, settings, and the front of each file's hash."""
+    rest = {key: value for key, value in fingerprint.items() if key not in ("name", "version", "files", "parts")}
+    details = [f"{key} {value}" for key, value in rest.items()]
+    details += [f"{Path(file).name} {sha256[:8]}" for file, sha256 in fingerprint.get("files", {}).items()]
+    details += [described(part) for part in fingerprint.get("parts", ())]
+    name = fingerprint.get("name", "?")
+    return f"{name} ({', '.join(details)})" if details else name
+
+
+@register_front_end
+class MelFrontEnd(FrontEnd):
+    """The mel of the Wav2Lip family, see `sound.mel`."""
+
+    name = "mel"
+    rows_per_second = float(COLUMNS_PER_SECOND)
+    width = MelConfig().n_mels
+
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """See `FrontEnd.extract`."""
+        return np.ascontiguousarray(melspectrogram(samples).T)
+
+
+@register_front_end
+class VoiceMelFrontEnd(FrontEnd):
+    """The mel of MakeItTalk, of the speaker's own voice, see `sound.voice_mel`."""
+
+    name = "vc_mel"
+    rows_per_second = ROWS_PER_SECOND
+    width = BANDS
+
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """See `FrontEnd.extract`."""
+        return voice_mel(samples)
