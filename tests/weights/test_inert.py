@@ -149,6 +149,7 @@ def test_sizes_are_no_more_believed_than_without_objects(tmp_path):
         checkpoint.read(path, objects=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*TorchScript")
 def test_a_script_archive_is_no_checkpoint(tmp_path):
     path = tmp_path / "file.pth"
     torch.jit.script(nn.ReLU()).save(str(path))

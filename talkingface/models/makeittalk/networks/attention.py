@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from talkingface.models.makeittalk.networks.pieces import named
+
 ROWS = 512
 """Positions in the published table: the longest sequence."""
 
@@ -27,7 +29,7 @@ class RowEncoder(nn.Module):
         super().__init__()
         size = heads * width
         self.size = size
-        self.embed = _Embedding(inputs, size)
+        self.embed = named(embed=nn.Linear(inputs, size))
         self.pe = _Positions(size)
         self.layers = nn.ModuleList(_Layer(size, heads, dropout) for _ in range(depth))
         self.norm = RowNorm(size)
@@ -64,18 +66,6 @@ class RowNorm(nn.Module):
         """(..., size) -> (..., size)."""
         centred = x - x.mean(dim=-1, keepdim=True)
         return self.alpha * centred / (x.std(dim=-1, keepdim=True) + self.eps) + self.bias
-
-
-class _Embedding(nn.Module):
-    """A linear layer. Key: `embed`."""
-
-    def __init__(self, inputs: int, size: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(inputs, size)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """(..., inputs) -> (..., size)."""
-        return self.embed(rows)
 
 
 class _Positions(nn.Module):

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from talkingface.models.makeittalk.networks.pieces import named
+
 BANDS = 80
 SPEAKER = 256
 PITCH_BINS = 257
@@ -82,20 +84,9 @@ class AutoVC(nn.Module):
         return Converted(*self.decode(codes, target, pitch), codes)
 
 
-class _Convolution(nn.Module):
-    """Convolution over time that keeps the length. Key: `conv`."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, 5, padding=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C', T)."""
-        return self.conv(x)
-
-
 def _normed(inputs: int, outputs: int, groups: int = 32) -> nn.Sequential:
-    return nn.Sequential(_Convolution(inputs, outputs), nn.GroupNorm(groups, outputs))
+    """Convolution over time that keeps the length, and its norm. Keys: `0.conv`, `1`."""
+    return nn.Sequential(named(conv=nn.Conv1d(inputs, outputs, 5, padding=2)), nn.GroupNorm(groups, outputs))
 
 
 class _Encoder(nn.Module):
@@ -115,25 +106,13 @@ class _Encoder(nn.Module):
         return self.lstm(x.transpose(1, 2))[0]
 
 
-class _Projection(nn.Module):
-    """A linear layer. Key: `linear_layer`."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.linear_layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        return self.linear_layer(x)
-
-
 class _Decoder(nn.Module):
     """Code, speaker and pitch of every row -> mel."""
 
     def __init__(self, code: int, hidden: int, depth: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(code + SPEAKER + PITCH_BINS, hidden, depth, batch_first=True)
-        self.linear_projection = _Projection(hidden, BANDS)
+        self.linear_projection = named(linear_layer=nn.Linear(hidden, BANDS))
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, T, code + 256 + 257) -> (B, T, 80)."""

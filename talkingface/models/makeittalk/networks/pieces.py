@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -20,6 +21,11 @@ def mlp(sizes: Sequence[int], slope: float = 0.02) -> nn.Sequential:
     for inputs, outputs in zip(sizes, sizes[1:]):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
     return nn.Sequential(*layers[:-1])
+
+
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Layers one after the other under keys of their own: the published files have names where ours need none."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 def heard(lstm: nn.LSTM, windows: Tensor) -> Tensor:
