@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -162,7 +163,7 @@ def read(path: str | Path, mapped: bool = False, objects: bool = False) -> Any:
         raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
     strangers = pickled.check(path, objects)
     try:
-        with stand_ins(strangers):
+        with stand_ins(strangers) if strangers else nullcontext():
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _UNREADABLE as error:
         if needs := out_of_memory(error):
