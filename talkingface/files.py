@@ -7,9 +7,11 @@ import errno
 import hashlib
 import io
 import os
+import re
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +20,25 @@ from typing import Any
 from talkingface.errors import OutputError
 
 _TEMPORARY = ".talkingface-"
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # a folder may be shared by several machines
+# As they were named once: `.last.pt.42.tmp`, `.log.jsonl.42.tmp`, `.o.42.tmp.mp4`.
+_FORMER = re.compile(r"\..+\.(?:pt|jsonl)\.(\d+)\.tmp|\..+\.(\d+)\.tmp\.\w+")
+_FORGOTTEN = 7 * 86400  # seconds after which nobody writes to a temporary file any more, wherever he is
 _SWEPT: set[Path] = set()
+
+
+def _place() -> str:
+    """Where process numbers mean what they mean here: a folder may be shared by several machines and containers.
+
+    Containers count their processes each from 1, also those that share the name of their machine.
+    """
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except (OSError, AttributeError):  # no Linux
+        space = ""
+    return hashlib.sha256(f"{socket.gethostname()}{space}".encode()).hexdigest()[:8]
+
+
+_HOST = _place()
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -68,12 +87,18 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_output(path: str | Path) -> Iterator[Path]:
+def atomic_output(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary name beside `path`; on a clean exit it takes the place of `path`, otherwise it is removed.
 
     Folders are made. The suffix is kept, since encoders choose the container by it. The temporary file is new and
-    nobody else's: its name cannot be guessed, and a link that lies there is not followed. It is on the disk, not only
-    in the memory of the system, before it takes the place of what was there.
+    nobody else's: its name cannot be guessed, and a link that lies there is not followed.
+
+    Args:
+        path: the file.
+        durable: it is on the disk, not only in the memory of the system, before it takes the place of what was there.
+            That takes some milliseconds. Without it the order of writes and renames holds all the same for a process
+            that dies, whose files the system has; after a power cut the file may be empty, or the one of before. So it
+            is left out for what can be made again, and whose reader takes a damaged file for a missing one.
 
     Raises:
         OutputError: If the folder cannot be made or written, or the disk is full.
@@ -87,7 +112,8 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         sweep(path.parent)
         temporary = _new_file(path.parent, path.suffix)  # fails now, not after minutes of work
         yield temporary
-        _to_disk(temporary)
+        if durable:
+            _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise output_error(path, error) from error
@@ -99,7 +125,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
 
 def _new_file(folder: Path, suffix: str) -> Path:
     while True:
-        file = folder / f"{_TEMPORARY}{_HOST}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
+        file = folder / f"{_TEMPORARY}{writer()}-{secrets.token_hex(6)}{suffix}"
         with suppress(FileExistsError):
             # O_EXCL also refuses a link of that name.
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -120,16 +146,40 @@ def _to_disk(file: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are no more left behind in a folder; once per process and folder."""
+    """Remove temporary files whose writers are no more; once per process and folder.
+
+    Those of other machines, of which nobody here knows whether they live, go when they have not changed for a week.
+    """
     folder = folder.absolute()
     if folder in _SWEPT:
         return
     _SWEPT.add(folder)
-    for file in folder.glob(f"{_TEMPORARY}{_HOST}-*"):
-        owner = file.name.removeprefix(f"{_TEMPORARY}{_HOST}-").partition("-")[0]
-        if owner.isdecimal() and not alive(int(owner)):
-            with suppress(OSError):
-                file.unlink()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if entry.name.startswith(".")]:
+            with suppress(OSError):  # another process may have removed it
+                if _is_left(entry):
+                    os.unlink(entry.path)
+
+
+def _is_left(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith(_TEMPORARY):
+        old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN
+        return old or writer_is_gone(entry.name.removeprefix(_TEMPORARY))
+    # These do not say on which machine they were made, but nobody makes them any more.
+    former = _FORMER.fullmatch(entry.name)
+    return former is not None and not alive(int(former[1] or former[2]))
+
+
+def writer() -> str:
+    """This process, as names of temporary files tell it."""
+    return f"{_HOST}-{os.getpid()}"
+
+
+def writer_is_gone(tag: str) -> bool:
+    """Whether a name that begins with a `writer` is that of a process of this machine that is no more."""
+    place, _, rest = tag.partition("-")
+    number = rest.partition("-")[0]
+    return place == _HOST and number.isdecimal() and not alive(int(number))
 
 
 def alive(process: int) -> bool:
@@ -145,15 +195,15 @@ def alive(process: int) -> bool:
     return True
 
 
-def write_text(path: Path, text: str) -> None:
-    r"""Write a text file whole or not at all.
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    r"""Write a text file whole or not at all; `durable`: see `atomic_output`.
 
     A path may hold bytes that are no UTF-8. They are written as `\udce9`, which JSON reads back as the same path.
 
     Raises:
         OutputError: it cannot be written.
     """
-    with atomic_output(path) as temporary:
+    with atomic_output(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

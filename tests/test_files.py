@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,53 @@ def test_what_a_killed_process_left_behind_goes_at_the_next_start(tmp_path):
     with atomic_output(tmp_path / "b.mp4"):
         assert left not in names(tmp_path)
     assert names(tmp_path) == sorted(["b.mp4", others.name, own.name])
+
+
+def test_what_earlier_versions_left_behind_goes_as_well_and_files_of_others_stay(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f".last.pt.{dead.pid}.tmp", f".log.jsonl.{dead.pid}.tmp", f".o.{dead.pid}.tmp.mp4"]
+    kept = [
+        f".last.pt.{os.getpid()}.tmp",
+        f".o.{os.getpid()}.tmp.mp4",
+        f".notes.{dead.pid}.tmp",
+        f"o.{dead.pid}.tmp.mp4",
+    ]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    with atomic_output(tmp_path / "b.mp4"):
+        pass
+    assert names(tmp_path) == sorted(["b.mp4", *kept])
+
+
+def test_what_another_machine_left_behind_goes_after_a_week_without_a_change(tmp_path):
+    fresh, old = (tmp_path / f"{files._TEMPORARY}00000000-1-{name}.mp4" for name in ("fresh", "old"))
+    fresh.touch(), old.touch()
+    os.utime(old, (time.time() - 8 * 86400,) * 2)
+    os.utime(fresh, (time.time() - 6 * 86400,) * 2)
+    with atomic_output(tmp_path / "b.mp4"):
+        pass
+    assert names(tmp_path) == sorted(["b.mp4", fresh.name])
+
+
+def test_containers_of_one_host_name_are_told_apart(tmp_path, monkeypatch):
+    """Their processes are counted from 1 each, so that the writer of a file may seem to be gone, or to live."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    monkeypatch.setattr(files.os, "readlink", lambda path: "pid:[another]")
+    there = files._place()
+    assert there != files._HOST and files._place() == there
+    assert files.writer_is_gone(f"{files._HOST}-{dead.pid}-abc")
+    assert not files.writer_is_gone(f"{there}-{dead.pid}-abc") and not files.writer_is_gone(files.writer())
+
+
+def test_a_record_that_can_be_made_again_is_not_waited_for_until_it_is_on_the_disk(tmp_path, monkeypatch):
+    forced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: forced.append(descriptor))
+    files.write_text(tmp_path / "clip.json", "{}", durable=False)
+    assert not forced and names(tmp_path) == ["clip.json"]
+    files.write_text(tmp_path / "run.json", "{}")
+    assert len(forced) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

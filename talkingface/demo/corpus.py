@@ -304,8 +304,8 @@ def ensure_demo_corpus(config: Config, redraw: bool = True) -> None:
 def _other_parameters(root: Path, demo: DemoConfig) -> list[str]:
     """`seconds 1.6 instead of 4.0` for everything in which the corpus below `root`, if there is one, differs."""
     try:
-        found = json.loads((root / "manifest.json").read_text(encoding="utf-8"))["parameters"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = dict(read_json(root / "manifest.json")["parameters"])
+    except (DataError, ValueError, LookupError, TypeError):
         return []
     wanted = {**demo.model_dump(), "portraits": [Path(name).name for name, _ in _portrait_names(demo.portraits)]}
     return [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value]

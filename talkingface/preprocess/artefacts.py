@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from talkingface.clips.meta import META_FILE
-from talkingface.files import write_text
+from talkingface.files import write_text, writer, writer_is_gone
 from talkingface.preprocess.step import ClipContext, Step
 
 SCRATCH = ".making-"
@@ -20,7 +20,7 @@ _STALE_SECONDS = 3600.0
 
 def scratch_folder(folder: Path) -> Path:
     """Where this process makes the files of a clip before they are moved into place."""
-    return folder / f"{SCRATCH}{os.getpid()}"
+    return folder / f"{SCRATCH}{writer()}"
 
 
 def run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprint: str) -> float:
@@ -65,15 +65,20 @@ def has_files(folder: Path, record: Mapping[str, Any] | None) -> bool:
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     """Write `clip.json`, whole or not at all.
 
+    It is not forced onto the disk: several thousand times the milliseconds of that are minutes. A process that dies
+    leaves it after the files that it vouches for, as they were written; a power cut may leave it empty, and the clip is
+    made anew, or it may vouch for files whose last seconds of data are lost: their readers then say so.
+
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(folder / META_FILE, json.dumps(meta, indent=1, default=str) + "\n")
+    write_text(folder / META_FILE, json.dumps(meta, indent=1, default=str) + "\n", durable=False)
 
 
 def _is_left(leftover: Path) -> bool:
-    """Whether nobody writes there any more: it is ours, or old."""
-    if leftover.name == f"{SCRATCH}{os.getpid()}":
+    """Whether nobody writes there any more: it is ours, of a process that is no more, or old."""
+    tag = leftover.name.removeprefix(SCRATCH)
+    if tag == writer() or writer_is_gone(tag):
         return True
     try:
         return time.time() - leftover.stat().st_mtime >= _STALE_SECONDS

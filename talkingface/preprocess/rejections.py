@@ -34,7 +34,8 @@ def write_rejections(outcomes: Iterable[Outcome], root: Path) -> Path:
     content = text.encode(errors="backslashreplace")  # names may hold bytes that are no UTF-8
     try:
         if not path.is_file() or path.read_bytes() != content:
-            with atomic_output(path) as temporary:
+            # A power cut may leave it empty: then it says something else, and is written at the next start.
+            with atomic_output(path, durable=False) as temporary:
                 temporary.write_bytes(content)
     except (OSError, OutputError) as error:
         log.warning("%s: not written (%s)", path, error)

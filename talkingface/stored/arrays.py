@@ -6,11 +6,13 @@ kind and shape are what the caller wants and the file is long enough to hold it.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import struct
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, NamedTuple
@@ -26,7 +28,6 @@ _FREE_BYTES = 32 * 2**20  # of content, whatever the size of the file
 _MOST_PER_BYTE = 50  # of content beyond that, for every byte of the file
 
 BROKEN = (
-    OSError,
     EOFError,
     ValueError,
     TypeError,
@@ -34,7 +35,6 @@ BROKEN = (
     SyntaxError,
     TokenError,
     RecursionError,
-    MemoryError,
     OverflowError,
     NotImplementedError,
     RuntimeError,  # a member that asks for a password
@@ -42,7 +42,10 @@ BROKEN = (
     zlib.error,
     BadZipFile,
 )
-"""What readers of numpy's files raise at damaged ones."""
+"""What readers of numpy's files raise at damaged ones. Not `OSError`: a disk that fails, or a folder that is not ours,
+makes no file wrong; nor `MemoryError`, once the file is known to hold as much as it says."""
+
+_PIECE = 2**20  # bytes that are read at once
 
 
 class Wanted(NamedTuple):
@@ -78,11 +81,8 @@ def npy_header(path: str | os.PathLike[str], wanted: Wanted) -> Header:
         DataError: it is missing or damaged, not what is wanted, or shorter than it says.
     """
     size = size_of(path)
-    try:
-        with open(path, "rb") as stream:
-            return _checked(stream, size, wanted, {})
-    except BROKEN as error:
-        raise _unreadable(path, error) from None
+    with _told(path), open(path, "rb") as stream:
+        return _checked(stream, size, wanted, {})
 
 
 def read_npy(path: str | os.PathLike[str], wanted: Wanted, finite: bool = True) -> np.ndarray:
@@ -97,12 +97,9 @@ def read_npy(path: str | os.PathLike[str], wanted: Wanted, finite: bool = True) 
         DataError: it is missing or damaged, not what is wanted, or shorter than it says.
     """
     size = size_of(path)
-    try:
-        with open(path, "rb") as stream:
-            header = _checked(stream, size, wanted, {})
-            array = _array(stream, header)
-    except BROKEN as error:
-        raise _unreadable(path, error) from None
+    with _told(path), open(path, "rb") as stream:
+        header = _checked(stream, size, wanted, {})
+        array = _array(stream, header)
     if finite and header.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError(f"{path}: holds numbers that are not finite; {REMEDY}")
     return array
@@ -117,10 +114,8 @@ def map_npy(path: str | os.PathLike[str], header: Header) -> np.ndarray:
     order = "F" if header.fortran else "C"
     if not header.nbytes:
         return np.empty(header.shape, header.dtype)
-    try:
+    with _told(path):
         return np.memmap(path, header.dtype, "r", header.start, header.shape, order)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
 
 
 def read_npz(
@@ -138,12 +133,9 @@ def read_npz(
     """
     size = size_of(path)
     lengths: dict[str, int] = {}
-    try:
-        with ZipFile(path) as archive:
-            members = _members(archive, wanted, optional, size)
-            return {name: _member(archive, info, name, wanted[name], lengths) for name, info in members.items()}
-    except BROKEN as error:
-        raise _unreadable(path, error) from None
+    with _told(path), ZipFile(path) as archive:
+        members = _members(archive, wanted, optional, size)
+        return {name: _member(archive, info, name, wanted[name], lengths) for name, info in members.items()}
 
 
 def _members(
@@ -177,7 +169,10 @@ def _checked(stream: IO[bytes], size: int, wanted: Wanted, lengths: dict[str, in
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    try:
+        shape, fortran, dtype = read(stream)
+    except MemoryError:  # Python says so of brackets without end
+        raise ValueError("its header is nested too deeply") from None
     header = Header(shape, dtype, fortran, stream.tell())
     if dtype.kind not in wanted.kinds or not _fits(shape, wanted.shape, lengths):
         raise ValueError(f"it holds {dtype} {shape}, expected {_describe(wanted, lengths)}")
@@ -207,13 +202,32 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | str] | None, lengths: dic
 
 def _array(stream: IO[bytes], header: Header) -> np.ndarray:
     """The numbers behind a checked header, in the byte order of this machine."""
-    content = stream.read(header.nbytes)
-    if len(content) != header.nbytes:
-        raise ValueError(f"it ends before its {header.nbytes:,} bytes")
-    order = "F" if header.fortran else "C"
-    # A bytearray, since an array over bytes could not be written to.
-    array = np.ndarray(header.shape, header.dtype, bytearray(content), order=order)
+    content = np.empty(header.nbytes, np.uint8)
+    rest = memoryview(content)
+    # In pieces: a member of an archive makes a copy of all that it is asked for at once.
+    while rest.nbytes:
+        count = stream.readinto(rest[:_PIECE])  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"it ends before its {header.nbytes:,} bytes")
+        rest = rest[count:]
+    array: np.ndarray = np.ndarray(header.shape, header.dtype, content, order="F" if header.fortran else "C")
     return array if header.dtype.isnative else array.astype(header.dtype.newbyteorder("="))
+
+
+@contextmanager
+def _told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within, a file that is damaged, and one that the system does not give out, are told as what they are."""
+    try:
+        yield
+    except BROKEN as error:
+        raise _unreadable(path, error) from None
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        # A damaged archive may point to a place before the beginning.
+        if error.errno in (None, errno.EINVAL):
+            raise _unreadable(path, error) from None
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _unreadable(path: str | os.PathLike[str], error: BaseException) -> DataError:

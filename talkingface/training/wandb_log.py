@@ -12,7 +12,9 @@ import wandb
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config
+from talkingface.errors import DataError
 from talkingface.files import write_text
+from talkingface.stored.jsons import read_json
 
 IDS = "wandb.json"
 
@@ -60,8 +62,8 @@ class WandbLog:
 def stored_id(folder: Path, part: str) -> str:
     """The id of a part of a run: as the run folder keeps it, else a new one that it keeps from now on."""
     try:
-        ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        ids = read_json(folder / IDS)
+    except DataError:
         ids = {}
     if not isinstance(ids, dict) or not isinstance(ids.get(part), str):
         ids = {**(ids if isinstance(ids, dict) else {}), part: secrets.token_hex(4)}

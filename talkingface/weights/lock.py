@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from talkingface.files import output_error
+from talkingface.stored.jsons import parse_json
 
 try:
     import fcntl
@@ -53,11 +54,11 @@ class FolderLock:
         path = folder / FILE
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-            told = os.read(descriptor, 1000)
-            if not _locked(descriptor, folder):
+            try:
+                _claim(descriptor, folder)
+            except BaseException:
                 os.close(descriptor)
-                raise TakenError(_holder(told))
-            _tell(descriptor)
+                raise
         except OSError as error:
             raise output_error(path, error) from error
         _HELD.add(folder)
@@ -78,11 +79,18 @@ class FolderLock:
 
     def withdraw(self) -> None:
         """Give the folder free, and remove it where nothing but the lock was put into it."""
-        if self.current and [path.name for path in self.folder.iterdir()] == [FILE]:
+        empty = self.current and [path.name for path in self.folder.iterdir()] == [FILE]
+        if empty:
+            # While the lock is held: who takes it in between would hold a file that is no more.
             with suppress(OSError):
                 (self.folder / FILE).unlink()
-                self.folder.rmdir()
         self.release()
+        if empty:
+            # An open file stays in its folder: on Windows, which has not removed it, and under another name on NFS.
+            with suppress(OSError):
+                if fcntl is None:
+                    (self.folder / FILE).unlink()
+                self.folder.rmdir()
 
 
 def is_held(folder: Path) -> bool | None:
@@ -106,9 +114,22 @@ def is_held(folder: Path) -> bool | None:
     return False
 
 
+def _claim(descriptor: int, folder: Path) -> None:
+    """Lock an open file and write into it who holds it.
+
+    Raises:
+        TakenError: somebody else has.
+    """
+    told = os.read(descriptor, 1000)
+    if not _locked(descriptor, folder):
+        raise TakenError(_holder(told))
+    _tell(descriptor)
+
+
 def _locked(descriptor: int, folder: Path) -> bool:
     """Lock an open file; False where somebody else has."""
     if fcntl is None:
+        log.warning("%s: this system knows no locks; see that only one training writes there", folder)
         return True
     try:
         # Not flock: worker processes would inherit that one and keep it after this process was killed.
@@ -131,7 +152,8 @@ def _tell(descriptor: int) -> None:
 def _holder(told: bytes) -> str:
     """Who holds a lock, from what is written in its file."""
     try:
-        who = json.loads(told)
-        return f"process {int(who['process'])} on {str(who['host'])[:64]} trains there since {str(who['since'])[:19]}"
-    except (ValueError, LookupError, TypeError):
+        who = parse_json(told.decode())
+        process = str(int(who["process"]))[:20]
+        return f"process {process} on {str(who['host'])[:64]} trains there since {str(who['since'])[:19]}"
+    except (ValueError, LookupError, TypeError, OverflowError):
         return "another process trains there"

@@ -16,6 +16,7 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.clips.meta import read_meta
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError
+from talkingface.files import writer
 from talkingface.preprocess import prepare as preprocess
 from talkingface.preprocess.at_work import NOTE, at_work, deaths
 from talkingface.preprocess.clip import record_crash
@@ -142,10 +143,14 @@ def test_where_the_first_clips_all_crash_it_is_not_the_clips(videos, tmp_path, m
 
 
 def test_leftovers_of_a_killed_run_are_removed_but_not_those_of_a_running_one(videos, tmp_path):
-    old, new = tmp_path / "s/1/.making-1", tmp_path / "s/1/.making-2"
-    for folder in (old, new):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    place = writer().partition("-")[0]
+    names = (".making-1", ".making-2", f".making-{place}-{gone.pid}", f".making-{place}-{os.getppid()}")
+    old, new, dead, alive = (tmp_path / "s/1" / name for name in names)
+    for folder in (old, new, dead, alive):
         folder.mkdir(parents=True)
         (folder / "mel.npy").write_bytes(b"half")
     os.utime(old, (1, 1))
     run([item(videos["good"])], tmp_path, FAST)
-    assert not old.exists() and new.exists()
+    assert [folder.exists() for folder in (old, new, dead, alive)] == [False, True, False, True]

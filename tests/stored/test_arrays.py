@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -145,3 +146,50 @@ def test_damaged_and_strange_archives_are_one_line(tmp_path):
         file.write_bytes(damaged)
         with pytest.raises(DataError, match=r"a\.npz: unreadable \("):
             read_npz(file, PAIR)
+
+
+def test_a_disk_that_fails_makes_no_file_damaged(tmp_path, monkeypatch):
+    """The advice for a damaged file is to delete it."""
+    np.save(tmp_path / "mel.npy", np.zeros((80, 3), np.float32))
+    np.savez(tmp_path / "a.npz", points=np.zeros((4, 2), np.float32), found=np.ones(4, bool))
+
+    def fails(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    header = npy_header(tmp_path / "mel.npy", MEL)
+    monkeypatch.setattr("builtins.open", fails)
+    monkeypatch.setattr("zipfile.io.open", fails)
+    monkeypatch.setattr(np, "memmap", fails)
+    reads = (
+        lambda: read_npy(tmp_path / "mel.npy", MEL),
+        lambda: npy_header(tmp_path / "mel.npy", MEL),
+        lambda: map_npy(tmp_path / "mel.npy", header),
+        lambda: read_npz(tmp_path / "a.npz", PAIR),
+    )
+    for read in reads:
+        with pytest.raises(DataError, match=r"cannot be read \(Input/output error\)$"):
+            read()
+
+
+def test_too_little_memory_for_a_good_file_is_not_its_fault(tmp_path, monkeypatch):
+    np.save(tmp_path / "mel.npy", np.zeros((80, 3), np.float32))
+    np.savez(tmp_path / "a.npz", points=np.zeros((4, 2), np.float32), found=np.ones(4, bool))
+
+    def full(*_, **__):
+        raise MemoryError("Unable to allocate 1.00 TiB")
+
+    monkeypatch.setattr(np, "empty", full)
+    for read in (lambda: read_npy(tmp_path / "mel.npy", MEL), lambda: read_npz(tmp_path / "a.npz", PAIR)):
+        with pytest.raises(MemoryError):
+            read()
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_an_array_is_held_once_while_it_is_read(tmp_path, suffix):
+    array, path = np.zeros((2**20, 2), np.float32), tmp_path / f"a.{suffix}"  # 8 MiB
+    np.save(path, array) if suffix == "npy" else np.savez(path, points=array)
+    wanted = Wanted("f", ("frames", 2))
+    tracemalloc.start()
+    read_npy(path, wanted) if suffix == "npy" else read_npz(path, {"points": wanted})
+    assert array.nbytes <= tracemalloc.get_traced_memory()[1] < 1.5 * array.nbytes
+    tracemalloc.stop()

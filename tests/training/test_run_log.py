@@ -121,10 +121,11 @@ def test_a_resumed_part_goes_on_under_its_id(tmp_path, toys, wandb, strip):
     assert evaluation.summary == {"final/ssim": 0.5} and evaluation.logged == [({"clip": ("image", str(strip))}, 0)]
 
 
-def test_a_damaged_file_of_ids_gives_new_ones(tmp_path, wandb):
+@pytest.mark.parametrize("text", ["[1", "[" * 100_000, '{"warm": 1}'])
+def test_a_damaged_file_of_ids_gives_new_ones(tmp_path, wandb, text):
     from talkingface.training.wandb_log import stored_id
 
-    (tmp_path / "wandb.json").write_text("[1")
+    (tmp_path / "wandb.json").write_text(text)
     assert stored_id(tmp_path, "warm") == stored_id(tmp_path, "warm") != stored_id(tmp_path, "gan")
 
 

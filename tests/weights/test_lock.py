@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from talkingface.errors import CheckpointError
+from talkingface.errors import CheckpointError, OutputError
+from talkingface.weights import lock as lock_module
 from talkingface.weights.lock import FILE, FolderLock, TakenError
 from talkingface.weights.runs import RunFolder
 from toys.build import toy_config
@@ -106,8 +108,6 @@ def test_a_process_does_not_train_twice_in_one_folder(tmp_path):
 
 
 def test_a_lock_is_not_written_through_a_link(tmp_path):
-    from talkingface.errors import OutputError
-
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / FILE).symlink_to(tmp_path / "mine.txt")
     with pytest.raises(OutputError, match=FILE):
@@ -117,8 +117,51 @@ def test_a_lock_is_not_written_through_a_link(tmp_path):
 
 def test_whatever_a_lock_file_says_is_no_error(tmp_path, elsewhere):
     process = elsewhere(tmp_path)
-    for text in ("", "[]", '{"process": "x"}', "\x00\xff"):
+    for text in ("", "[]", '{"process": "x"}', '{"process": 1e999}', "\x00\xff", "[" * 900):
         (tmp_path / FILE).write_text(text)
         with pytest.raises(TakenError, match="another process trains there"):
             FolderLock.take(tmp_path)
     assert process.poll() is None
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts the open files of Linux")
+def test_a_lock_whose_holder_cannot_be_written_down_is_given_back(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock_module, "_tell", full)
+    before = open_files()
+    with pytest.raises(OutputError, match="run.lock: cannot be written, the disk is full"):
+        FolderLock.take(tmp_path)
+    assert open_files() == before
+    monkeypatch.undo()
+    FolderLock.take(tmp_path).release()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="asks Linux which files are open")
+def test_where_there_are_no_locks_that_is_said_and_an_empty_folder_goes_all_the_same(tmp_path, monkeypatch, caplog):
+    """As on Windows, where an open file cannot be removed."""
+    unlink = Path.unlink
+
+    def closed_only(path, *args, **kwargs):
+        if str(path) in [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]:
+            raise PermissionError(errno.EACCES, "used by a process")
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(lock_module, "fcntl", None)
+    monkeypatch.setattr(Path, "unlink", closed_only)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    FolderLock.take(folder).withdraw()
+    assert "knows no locks; see that only one training writes there" in caplog.text
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[1", "[" * 100_000, '"running"', "[]", '{"a": 1}'])
+def test_a_damaged_status_is_that_of_a_new_run(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    assert RunFolder(tmp_path).status == "new"

@@ -25,7 +25,7 @@ COPIED = 4
 """Times its own length that a file may have copied: each of its values can be copied again and again."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
-_UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, *BROKEN)
+_UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, MemoryError, *BROKEN)
 
 
 def load_plain(path: str | Path) -> Any:
