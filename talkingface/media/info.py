@@ -34,12 +34,19 @@ _TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf", "txd", "rawvideo"})
 # Formats without pictures of their own: they name the files or addresses that have them.
 _REFERRING_FORMATS = frozenset({"hls", "concat", "sdp", "rtsp", "rtp", "dash", "imf", "webm_dash_manifest"})
 _REFERRING_TEXTS = {
-    b"#EXTM3U": "an HLS playlist",
+    b"#extm3u": "an HLS playlist",
     b"ffconcat": "a list of other files (ffconcat)",
     b"v=0": "a session description (SDP)",
-    b"<?xml": "a manifest in XML",
-    b"<MPD": "a DASH manifest",
+    b"rtsp/": "an answer of a streaming server (RTSP)",
+    b"<?xml": "a text in XML",
+    b"<mpd": "a DASH manifest",
+    b"<smoothstreamingmedia": "a manifest in XML",
+    b"<asx": "a playlist in XML",
+    b"<smil": "a playlist in XML",
+    b"<?wpl": "a playlist in XML",
+    b"<playlist": "a playlist in XML",
     b"[playlist]": "a playlist",
+    b"[reference]": "a playlist",
 }
 # Brands of the photo formats that share mp4's container: one picture, perhaps in tiles.
 _PHOTO_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1"})
@@ -124,8 +131,11 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
             if not head:
                 raise MediaError(f"{path}: the file is empty; copy or download it again")
             file.seek(0)
-            # Some formats name other files and addresses, which FFmpeg would open. It gets bytes without a name, and
-            # of all protocols the one for bytes that are handed in.
+            # Some formats name other files and addresses, which FFmpeg would open. It does not see those that are known
+            # by their first words; of others it gets bytes without a name, and of all protocols the one for bytes that
+            # are handed in.
+            if what := _reference_in(head):
+                raise _refers_elsewhere(path, what)
             closed = {"protocol_whitelist": "pipe"}
             # By its bytes alone a photo with a film behind it would pass for neither.
             kind = "jpeg_pipe" if head.startswith(b"\xff\xd8\xff") and path.suffix.lower() not in _MOTION_JPEG else None
@@ -164,16 +174,18 @@ def _refers_elsewhere(path: Path, what: str) -> MediaError:
     )
 
 
+def _reference_in(head: bytes) -> str | None:
+    """What a text is that names other files, by its first bytes; None for any other file."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((what for start, what in _REFERRING_TEXTS.items() if text.startswith(start)), None)
+
+
 def _is_animated_webp(head: bytes) -> bool:
     return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 def _explain(head: bytes, path: Path) -> MediaError:
     """Why a file cannot be opened, by its suffix and its first bytes: a damaged media file, or none at all."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for start, what in _REFERRING_TEXTS.items():
-        if text.startswith(start):
-            return _refers_elsewhere(path, what)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return corrupt_image(path)
     if head[4:8] == b"ftyp" or head.startswith(_SIGNATURES):

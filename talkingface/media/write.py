@@ -121,7 +121,8 @@ class VideoWriter:
 
         # Tags at the front, so that players on the web start before the whole file is there.
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        self._container = av.open(str(self._temporary), "w", options=options)
+        # A path from the root on: at the start of a relative one FFmpeg takes a folder `tcp:` for a protocol.
+        self._container = av.open(str(self._temporary.absolute()), "w", options=options)
         self._video = self._add_video()
         if self.audio is not None:
             self._sound = self._container.add_stream("aac", rate=self.sample_rate)
