@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.small_disk import errors_of, run_on_small_disks
 from talkingface.errors import OutputError
 from talkingface.training.run_log import RunLog
 from talkingface.weights import checkpoint
@@ -21,7 +18,6 @@ from toys.build import toy_config
 
 pytestmark = pytest.mark.usefixtures("toys")
 FULL = Path("/dev/full")
-TESTS = Path(__file__).parents[1]
 on_linux = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 
 
@@ -83,47 +79,25 @@ def test_a_checkpoint_that_torch_could_not_finish_is_named_with_the_reason(tmp_p
 
 
 CHILD = """
-import subprocess, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-root = Path(sys.argv[2])
 from talkingface import workflow
 from talkingface.cli import commands
+from talkingface.weights import checkpoint
 from toys.build import CLIPS
 
 workflow.prepared_clips = lambda *_: {**CLIPS, "test": [], "unseen": []}
 for size in (12, 24, 40, 100):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", root], check=True)
+    small(size)
     keys = ["--device=cpu", "--show_progress=False", "--log_every=1", "--save_every_steps=5", "--max_steps=40"]
-    code = commands.main(["train", "--model=ToyGAN", "--dataset=folder", f"--saved_dir={root}", *keys])
-    print("exit", size, code, file=sys.stderr)
+    tell("exit", commands.main(["train", "--model=ToyGAN", "--dataset=folder", f"--saved_dir={root}", *keys]))
     for file in root.rglob("*.pt"):
-        from talkingface.weights import checkpoint
         checkpoint.load(file)
-    print("left", [p.name for p in root.rglob(".talkingface-*")], file=sys.stderr)
-    subprocess.run(["umount", root], check=True)
+    tell("left", left())
 """
 
 
-def _may_mount() -> bool:
-    """Whether this system lets us make a small disk, in a name space of our own."""
-    if not all(map(shutil.which, ("unshare", "mount"))):
-        return False
-    tried = subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-    )
-    return tried.returncode == 0
-
-
 def test_whatever_of_a_training_meets_a_full_disk_tells_it_in_one_line(tmp_path):
-    if not _may_mount():
-        pytest.skip("no small disk can be mounted here")
-    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent), "TALKINGFACE_PLUGINS": "toys.toy_gan"}
-    command = ["unshare", "-rm", sys.executable, "-c", CHILD, str(TESTS), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    lines = done.stderr.splitlines()
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    errors = [line for line in lines if line.startswith("error: ")]
+    lines = run_on_small_disks(CHILD, tmp_path, plugins=["toys.toy_gan"])
+    errors = errors_of(lines)
     assert len(errors) == 4 and all(f"error: {tmp_path}" in line and "the disk is full" in line for line in errors)
-    assert [line.split()[-1] for line in lines if line.startswith("exit")] == ["2"] * 4
+    assert [line for line in lines if line.startswith("exit")] == ["exit 2"] * 4
     assert [line for line in lines if line.startswith("left")] == ["left []"] * 4
