@@ -79,7 +79,14 @@ def _ring(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor
 
 
 class Remembered:
-    """The result of a function of weights, kept until one of them changes; not kept while gradients are wanted."""
+    """The result of a function of weights, kept until one of them changes; not kept while gradients are wanted.
+
+    A change is seen in what torch counts as one: steps of an optimiser, `load_state_dict`, `copy_` and other writes in
+    place (also under `no_grad`), other memory behind `.data`, another dtype or device, another parameter. A write in
+    place through `.data` (`weight.data.mul_(2)`) goes past that count and is not seen, here as in the checks of
+    autograd: to compare the numbers themselves would take longer than what is saved, and on a GPU wait for it. Nothing
+    here writes so; write under `no_grad` instead.
+    """
 
     def __init__(self) -> None:
         self._key: list[tuple] = []

@@ -84,7 +84,14 @@ def test_remembered_kernels_follow_every_change_of_the_weights():
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    changes = [optimizer.step, network.double, lambda: setattr(network, "gamma", SpadeLayer(4, 3, 16).double().gamma)]
+    changes = [
+        optimizer.step,
+        lambda: network.conv1.weight.mul_(2),
+        lambda: network.beta.bias.copy_(torch.ones(4)),
+        lambda: setattr(network.gamma.weight, "data", torch.randn(4, 16, 3, 3)),
+        network.double,
+        lambda: setattr(network, "gamma", SpadeLayer(4, 3, 16).double().gamma),
+    ]
     for change in changes:
         change()
         condition = condition.to(network.conv1.weight)
