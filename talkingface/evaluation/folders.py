@@ -30,6 +30,7 @@ from talkingface.evaluation.rows import Reference
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.setup import EvaluationSetup, is_synthetic
 from talkingface.evaluation.tracking import TrackCache
+from talkingface.faces.zoom import Again
 from talkingface.files import writable_folder
 from talkingface.lipsync.mouth_motion import best_lag, log_energy
 from talkingface.media import SAMPLE_RATE, KeptFrames, count_frames, probe
@@ -190,7 +191,8 @@ class FileClip:
 
     def track(self) -> LandmarkTrack:
         """Landmarks of the real video."""
-        return self.find(self.video, self.kept.frames(self.video, self.fps))
+        # Frames that can be read again, for a second look at a small face; generated videos get one, too.
+        return self.find(self.video, Again(lambda: self.kept.frames(self.video, self.fps)))
 
     def audio(self) -> np.ndarray:
         """(n,) float32 mono 16 kHz: of the sound file beside the real video, of that video, or of the generated one.

@@ -6,7 +6,8 @@ All choices depend on the clips alone, so that two runs on the same list are com
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,19 +45,35 @@ def choose_references(clips: Sequence[ClipFolder], pool: Sequence[ClipFolder], p
         policy: `other_clip` takes another clip of the same speaker (chosen by the clip's name), so that no reference
             frame is a target frame; where there is none, and with `same_clip`, the clip itself.
     """
-    return {clip.clip_id: _reference(clip, clips, pool, policy) for clip in clips}
+    lenders = (_by_speaker(pool), _by_speaker(clips)) if policy != "same_clip" else ()
+    return {clip.clip_id: _reference(clip, lenders) for clip in clips}
 
 
-def _reference(clip: ClipFolder, clips: Sequence[ClipFolder], pool: Sequence[ClipFolder], policy: str) -> Reference:
-    if policy == "same_clip":
+def _by_speaker(clips: Sequence[ClipFolder]) -> dict[str, list[ClipFolder]]:
+    """Every speaker's clips, in the order of their names, each name once: of several clips the last one counts."""
+    found: dict[str, list[ClipFolder]] = {}
+    for clip in sorted({clip.clip_id: clip for clip in clips}.values(), key=_name):
+        found.setdefault(clip.speaker, []).append(clip)
+    return found
+
+
+def _name(clip: ClipFolder) -> str:
+    return clip.clip_id
+
+
+def _reference(clip: ClipFolder, lenders: Sequence[Mapping[str, list[ClipFolder]]]) -> Reference:
+    if not lenders:
         return Reference(clip)
     if not clip.speaker:
         return Reference(clip, "its speaker is not known")
-    for candidates in (pool, clips):
-        same = {c.clip_id: c for c in candidates if c.speaker == clip.speaker and c.clip_id != clip.clip_id}
-        if same:
-            names = sorted(same)
-            return Reference(same[names[zlib.crc32(clip.clip_id.encode()) % len(names)]])
+    for by_speaker in lenders:
+        same = by_speaker.get(clip.speaker, [])
+        # Where the clip itself stands among them, which is passed over without a copy of the list.
+        own = bisect_left(same, clip.clip_id, key=_name)
+        among = own < len(same) and same[own].clip_id == clip.clip_id
+        if len(same) > among:
+            chosen = zlib.crc32(clip.clip_id.encode()) % (len(same) - among)
+            return Reference(same[chosen + (among and chosen >= own)])
     return Reference(clip, f"no other clip of speaker {clip.speaker}")
 
 

@@ -316,6 +316,13 @@ def test_missing_boxes_come_from_the_nearest_frame():
     assert _nearest(boxes)[:, 0].tolist() == [2, 2, 2, 3, 3, 3, 7, 7, 7]
 
 
+def test_a_small_face_gets_its_second_look_in_the_real_video_as_well(tmp_path):
+    looks = []
+    real = ClipItem("a", film(tmp_path / "a.mp4", mouth(1)), "")
+    FileClip(real.video, real, lambda path, frames: looks.extend(len(list(frames)) for _ in range(2))).track()
+    assert looks == [FRAMES, FRAMES]
+
+
 def test_a_face_is_searched_once_in_a_file_found_or_not(tmp_path):
     cache = TrackCache(Tracker(LandmarkConfig(), ToyProvider()), tmp_path)
     ToyProvider.calls = 0

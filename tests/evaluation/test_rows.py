@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import Counter
 from types import SimpleNamespace
 
 from talkingface.evaluation.rows import assign_donors, choose_references
@@ -51,3 +53,30 @@ def test_references_come_from_the_pool_first():
     assert (chosen["b0"].clip.clip_id, chosen["b0"].reason) == ("b0", "no other clip of speaker b")
     assert chosen["x"].reason == "its speaker is not known"
     assert all(r.clip.clip_id == name for name, r in choose_references(clips, pool, "same_clip").items())
+
+
+def test_a_reference_is_drawn_by_the_clips_name_from_the_others_of_its_speaker():
+    clips = [clip_stub(f"{speaker}{k}", speaker) for k in range(7) for speaker in "abc"[: 1 + k % 3]]
+    for pool in ([], clips[:4], clips[5:]):
+        for name, reference in choose_references(clips, pool, "other_clip").items():
+            others = {c.clip_id for c in pool if c.speaker == name[0]} - {name}
+            others = sorted(others or {c.clip_id for c in clips if c.speaker == name[0]} - {name})
+            expected = others[zlib.crc32(name.encode()) % len(others)] if others else name
+            assert reference.clip.clip_id == expected
+
+
+def test_choosing_references_looks_at_every_clip_a_few_times_however_many_there_are():
+    looks = Counter()
+
+    class Watched:
+        def __init__(self, name):
+            self.clip_id = name
+
+        @property
+        def speaker(self):
+            looks[self.clip_id] += 1
+            return self.clip_id[0]
+
+    clips = [Watched(f"{'ab'[k % 2]}{k}") for k in range(200)]
+    choose_references(clips, [Watched(f"a{k}") for k in range(200, 400)], "other_clip")
+    assert max(looks.values()) < 10
