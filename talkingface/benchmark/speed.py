@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -29,6 +28,11 @@ from talkingface.preprocess.prepare import Preprocessor
 from talkingface.training.trainer import StageLoop, Trainer
 from talkingface.weights.runs import RunFolder
 from talkingface.workflow import prepare
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -209,10 +213,12 @@ def _operator_seconds(model: TalkingFaceModel, source: Any, audio: Any) -> float
 
 
 def peak_memory() -> dict[str, float]:
-    """Largest resident memory of this process so far, and of the GPU."""
-    # ru_maxrss is in KiB on Linux and in bytes on macOS.
-    unit = 2**20 if platform.system() == "Darwin" else 2**10
-    out = {"process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    """Largest resident memory of this process so far, where the system tells it, and of the GPU."""
+    out: dict[str, float] = {}
+    if resource is not None:
+        # ru_maxrss is in KiB on Linux and in bytes on macOS.
+        unit = 2**20 if platform.system() == "Darwin" else 2**10
+        out["process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     if torch.cuda.is_available():
         out["gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return out

@@ -17,6 +17,7 @@ import numpy as np
 
 from talkingface.demo import mesh
 from talkingface.errors import DataError, NoFaceError
+from talkingface.media.probe import LONGEST_SIDE
 from talkingface.packages import unusable
 
 BUILTIN = ("astronaut", "grace_hopper")
@@ -86,6 +87,8 @@ def load_portrait(name: str) -> Portrait:
     if name in BUILTIN:
         return builtin_portrait(name)
     image = _read_rgb(Path(name))
+    if max(image.shape[:2]) > LONGEST_SIDE:
+        raise DataError(f"{name}: has more than {LONGEST_SIDE} pixels along a side; make it smaller")
     points, mask = _measure(image, name)
     portrait = Portrait(name, image, points, mask)
     if portrait.face_height < MIN_FACE_HEIGHT:

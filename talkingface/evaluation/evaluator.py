@@ -401,7 +401,7 @@ class _Job:
                 strip, film = (output.with_name(f"{output.name}.{suffix}") for suffix in ("png", "mp4"))
                 write_side_by_side(videos, film, clip.fps, sound_of(clip), kept=kept, preset=preset)
                 write_strip(videos, clip.track(), strip, clip.fps, kept=kept)
-            except TalkingFaceError as error:
+            except Exception as error:  # the figures are known, and not yet written
                 self._skip("samples", clip.clip_id, "side by side", error)
 
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from talkingface.benchmark import speed
 from talkingface.benchmark.timing import best
 from talkingface.cli.commands import main
 
@@ -57,3 +58,9 @@ def test_work_is_repeated_for_as_long_as_is_asked_and_at_least_once():
         _, timing = best(lambda calls=calls: calls.append(time.sleep(0.005)), seconds)
         assert len(calls) >= least and 0.005 <= timing.wall < math.inf
     assert len(calls) <= 12
+
+
+def test_a_system_that_does_not_tell_its_memory_is_measured_without(monkeypatch):
+    assert speed.peak_memory()["process"] > 10
+    monkeypatch.setattr(speed, "resource", None)
+    assert "process" not in speed.peak_memory()

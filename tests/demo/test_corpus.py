@@ -332,6 +332,14 @@ def test_unusable_portraits_are_named(tmp_path):
         corpus(tmp_path / "data", portraits=str(tmp_path))
 
 
+def test_a_portrait_that_would_end_the_process_in_mediapipe_is_named(tmp_path):
+    from talkingface.media import write_image
+
+    write_image(tmp_path / "long.png", np.zeros((2, 40_000, 3), np.uint8))
+    with pytest.raises(DataError, match=r"long\.png: has more than 32767 pixels along a side; make it smaller"):
+        corpus(tmp_path / "data", portraits=str(tmp_path))
+
+
 def test_missing_espeak_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(

@@ -96,3 +96,14 @@ def test_a_video_that_cannot_be_encoded_is_left_out_like_any_other(clips, tmp_pa
 
     result = Evaluator(Choosy(), setup(("PSNR",), rows=("generated",), html=False)).run(clips, tmp_path)
     assert result.failed("generated")[0][0] == clips[0].clip_id and result.rows["generated"].clips == len(clips) - 1
+
+
+def test_a_sample_that_cannot_be_drawn_costs_no_figures(clips, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise ValueError("max() arg is an empty sequence")
+
+    monkeypatch.setattr("talkingface.evaluation.evaluator.write_strip", fails)
+    result, _ = evaluate(clips[:1], tmp_path, ("PSNR",), rows=("generated",), samples=1)
+    assert ("samples", "ann/one", "side by side") in [skip[:3] for skip in result.skipped]
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["rows"]["generated"]["clips"] == 1 and (tmp_path / "report.html").is_file()

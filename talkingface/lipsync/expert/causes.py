@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from talkingface.lipsync.expert.data import MEL_FLOOR, MEL_PER_DB, spread_starts
-from talkingface.lipsync.expert.embedding import embed_clips, embed_mixed, pair_cosines
+from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clips, embed_mixed, pair_cosines
 from talkingface.lipsync.expert.objectives import in_clip_loss
-from talkingface.lipsync.expert.scores import MAX_OFFSET, mean_figures, pair_figures
+from talkingface.lipsync.expert.scores import MAX_OFFSET, clip_figures, mean_figures
 from talkingface.lipsync.mouth_motion import best_lag, opening
 from talkingface.networks.sync_expert import FRAMES
 from talkingface.sound.mel import COLUMNS_PER_SECOND, cut_windows, frame_columns
@@ -266,12 +266,8 @@ def quick_fit(network: SyncExpert, train: SyncWindows, options: SyncAlarmConfig,
         known = np.isin(clip.starts, starts)
         far = np.abs(clip.starts[:, None] - starts).min(axis=1) > FRAMES // 2
         parts = {"known": known, "others": far if far.sum() > 1 else ~known}
-        figures.append(
-            {
-                name: pair_figures(clip.cosine[np.ix_(part, part)], clip.starts[part])["two_alternative"]
-                for name, part in parts.items()
-            }
-        )
+        some = {name: ClipEmbeddings(*(values[part] for values in clip)) for name, part in parts.items()}
+        figures.append({name: clip_figures(part)["two_alternative"] for name, part in some.items()})
     return Fit(**mean_figures(figures))
 
 

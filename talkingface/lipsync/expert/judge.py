@@ -327,10 +327,15 @@ def _width(shapes: Mapping[str, tuple[int, ...]], full: Mapping[str, tuple[int, 
 def _held_out_accuracy(file: Path, content: CheckpointContent) -> float | None:
     """What `log.jsonl` of the run says about the step that a checkpoint was written at."""
     try:
-        lines = (file.parent.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [parse_json(line) for line in lines if '"val/accuracy"' in line]
-    except (OSError, ValueError):
+        lines = (file.parent.parent / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return None
-    records = [record for record in records if isinstance(record, dict)]
-    at = [r for r in records if (r.get("stage"), r.get("step")) == (content.stage, content.step)]
-    return at[-1]["val/accuracy"] if at else None
+    for line in reversed(lines):
+        try:
+            record = parse_json(line) if '"val/accuracy"' in line else None
+        except ValueError:  # the last line of a run that was killed may be cut
+            continue
+        if isinstance(record, dict) and (record.get("stage"), record.get("step")) == (content.stage, content.step):
+            accuracy = record.get("val/accuracy")
+            return float(accuracy) if isinstance(accuracy, (int, float)) and 0 <= accuracy <= 1 else None
+    return None

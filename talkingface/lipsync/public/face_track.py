@@ -5,7 +5,7 @@ Follows the pipeline of the public syncnet_python; the numbers below are its def
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -96,10 +96,10 @@ def link(detections: Sequence[np.ndarray], first: int = 0) -> list[FaceTrack]:
         detections: boxes of each frame, (n, 4 or 5), the best one first.
         first: number of the first frame of the shot.
     """
-    # Copies: `_take_chain` removes from these lists what it uses.
+    # Copies: `_chains` removes from these lists what it uses.
     left = [[np.asarray(box[:4], np.float64) for box in boxes] for boxes in detections]
     tracks = []
-    while chain := _take_chain(left):
+    for chain in _chains(left):
         if len(chain) <= MIN_TRACK:
             continue
         frames, boxes = np.array([frame for frame, _ in chain]), np.stack([box for _, box in chain])
@@ -110,10 +110,19 @@ def link(detections: Sequence[np.ndarray], first: int = 0) -> list[FaceTrack]:
     return tracks
 
 
-def _take_chain(left: list[list[np.ndarray]]) -> list[tuple[int, np.ndarray]]:
-    """Remove one track from the detections that are left over: (frame, box) of each; empty when there are none."""
-    chain: list[tuple[int, np.ndarray]] = []
+def _chains(left: list[list[np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Remove one track after the other from the detections that are left over, until there are none."""
     for frame, boxes in enumerate(left):
+        # A track begins at the first detection that is left, so nothing is left in the frames before.
+        while boxes:
+            yield _take_chain(left, frame)
+
+
+def _take_chain(left: list[list[np.ndarray]], first: int) -> list[tuple[int, np.ndarray]]:
+    """Remove the track that begins in the frame `first`: (frame, box) of each detection."""
+    chain: list[tuple[int, np.ndarray]] = []
+    for frame in range(first, len(left)):
+        boxes = left[frame]
         if chain and frame - chain[-1][0] > MAX_GAP:
             break
         for index, box in enumerate(boxes):

@@ -81,6 +81,28 @@ def test_a_run_becomes_a_judge_with_its_accuracy_and_crop(sync_run):
     assert load_judge(sync_run / "expert" / "last.pt").sha256 == judge.sha256
 
 
+@pytest.mark.parametrize(
+    ("value", "tail", "accuracy"),
+    [
+        ("0.75", "", 0.75),
+        ("0.75", '{"val/accuracy": 0.', 0.75),
+        ('"high"', "", None),
+        ("NaN", "", None),
+        ("7", "", None),
+        ("null", "", None),
+    ],
+)
+def test_the_accuracy_in_a_log_is_a_share_or_nothing_and_a_line_that_is_cut_does_no_harm(
+    tmp_path, sync_run, value, tail, accuracy
+):
+    """A log ends in the middle of a line when the training was killed."""
+    shutil.copytree(sync_run, tmp_path / "run")
+    content = torch.load(sync_run / "expert" / "best.pt", weights_only=True)
+    record = f'{{"stage": "expert", "step": {content["step"]}, "val/accuracy": {value}}}'
+    (tmp_path / "run" / "log.jsonl").write_text(f'{{"val/accuracy"\n{record}\n{tail}')
+    assert load_judge(tmp_path / "run" / "expert" / "best.pt").accuracy == accuracy
+
+
 @pytest.mark.parametrize(("size", "side"), [((48, 96), 96), ((64, 128), 128), ((24, 48), 48)])
 def test_the_form_of_a_published_file_is_seen_from_its_shapes(tmp_path, size, side):
     torch.manual_seed(0)

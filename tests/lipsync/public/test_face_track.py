@@ -39,6 +39,20 @@ def test_one_frame_gives_a_track_one_detection_and_scores_are_left_aside():
     np.testing.assert_array_equal(tracks[0].boxes[:, 0], np.full(120, 50.0))
 
 
+def test_many_short_tracks_take_one_look_at_every_frame_and_no_more():
+    """A detector that flickers in a long film leaves thousands of them."""
+    looks = []
+
+    class Watched(list):
+        def __getitem__(self, frame):
+            looks.append(frame)
+            return super().__getitem__(frame)
+
+    flicker = Watched([[np.array([300.0 * k, 0, 300 * k + 200, 200])] for k in range(2000)])
+    assert len(list(face_track._chains(flicker))) == 2000
+    assert len(looks) < 2000 * 3 * face_track.MAX_GAP
+
+
 def test_missing_boxes_are_interpolated():
     moving = [np.array([[k, 0, k + 200, 200]], np.float64) if k % 7 else NOTHING for k in range(1, 140)]
     (track,) = link(moving)
