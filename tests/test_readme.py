@@ -208,8 +208,8 @@ def test_the_example_model_is_listed_and_its_profiles_load(example):
         assert loaded.config.stages[0].name == "lips"
 
 
-def test_every_bibtex_entry_is_whole():
-    keys = []
+def test_every_bibtex_entry_is_whole_and_the_same_on_every_page():
+    found: dict[str, set[str]] = {}
     for page in PAGES:
         for _, body in blocks(page, "bibtex"):
             entries = re.findall(r"^@(\w+)\{(\w+),\n(.*?)^\}$", body, re.M | re.S)
@@ -220,8 +220,15 @@ def test_every_bibtex_entry_is_whole():
                 assert all(line.endswith(",") for line in lines[:-1]) and not lines[-1].endswith(","), key
                 assert all(line.count("{") == line.count("}") for line in lines), key
                 assert {"title", "author", "year"} <= {line.split()[0] for line in lines}, key
-                keys.append(key)
-    assert len(keys) == len(set(keys)) > 5
+                found.setdefault(key, set()).add(fields)
+    assert all(len(texts) == 1 for texts in found.values()) and len(found) > 5
+
+
+def test_readme_leads_to_the_citation_and_every_page_of_a_model_has_its_papers():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/CITATION.cff)" in readme
+    for page in ("iplap", "wav2lip", "syncnet", "evaluation"):
+        assert f"(docs/{page}.md" in readme and any(blocks(ROOT / "docs" / f"{page}.md", "bibtex")), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
