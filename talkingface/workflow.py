@@ -25,6 +25,7 @@ from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrow
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import ModelSpec, get_spec
+from talkingface.preprocess.old_trees import conversion_advice
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.readiness import changed_settings, check_training, on_the_data_of
@@ -285,10 +286,9 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     if not named and config.train_filelist and Path(config.train_filelist).is_file():
         raise DataError(f"{config.train_filelist}: names no clip, nor do the other lists; write one clip name per line")
     if not any(clips.values()):
-        raise DataError(
-            f"{root}: no usable preprocessed clip; run `python run_talkingface.py preprocess"
-            f" --model={config.model_name} --dataset={config.dataset}` and read its table of reasons"
-        )
+        command = f"python run_talkingface.py preprocess --model={config.model_name} --dataset={config.dataset}"
+        advice = conversion_advice(root) or f"run `{command}` and read its table of reasons"
+        raise DataError(f"{root}: no usable preprocessed clip; {advice}")
     return clips
 
 
@@ -397,9 +397,9 @@ def make_evaluator(config: Config, pipeline: Pipeline, clips: Clips) -> Any:
 
 
 def _scorable(config: Config, clips: Sequence[ClipFolder]) -> list[ClipFolder]:
-    """The clips that can be scored; what was converted from older code has no video to compare with."""
+    """The clips that can be scored; what was converted from older code may have no video to compare with."""
     evaluator = get_spec(config.model_name).evaluator or Evaluator
-    return [clip for clip in clips if not (evaluator.needs_video and clip.imported)]
+    return [clip for clip in clips if not (evaluator.needs_video and clip.imported and not clip.has_video)]
 
 
 def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:

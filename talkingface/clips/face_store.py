@@ -1,9 +1,9 @@
-"""Packed face crops of a clip: one blob of JPEG pictures with an index (default), or one array."""
+"""Packed face crops of a clip: one blob of JPEG (default) or PNG pictures with an index, or one array."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from talkingface.clips.meta import clip_file
 from talkingface.errors import DataError
 from talkingface.stored.arrays import Header, Wanted, map_npy, npy_header, read_npz
 from talkingface.stored.jsons import parse_json
-from talkingface.stored.pictures import jpeg_size
+from talkingface.stored.pictures import jpeg_size, png_size
 from talkingface.stored.regular import REMEDY
 
 _ARRAYS = {
@@ -24,6 +24,8 @@ _ARRAYS = {
     "found": Wanted("b", ("frames",)),
 }
 _Pixels = Annotated[int, Field(ge=1, le=32767)]
+Storage = Literal["jpeg", "png", "npy"]
+"""`png` is for drawings: without loss, and small."""
 
 
 class _Meta(BaseModel):
@@ -33,11 +35,11 @@ class _Meta(BaseModel):
 
     size: Annotated[int, Field(ge=1, le=4096)]
     frame_hw: Annotated[list[_Pixels], Field(min_length=2, max_length=2)]
-    storage: Literal["jpeg", "npy"] = "jpeg"
+    storage: Storage = "jpeg"
 
 
 class FaceStore:
-    """Face crops of a clip: packed JPEG pictures with an index, or one array.
+    """Face crops of a clip: packed JPEG or PNG pictures with an index, or one array.
 
     Attributes:
         boxes: (F, 4) float32 x1, y1, x2, y2 in pixels of the source; NaN where there is no face.
@@ -86,15 +88,30 @@ class FaceStore:
         if self._header is not None:
             return np.ascontiguousarray(map_npy(self._blob, self._header)[wanted])
         faces = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
+        for n, (index, data) in enumerate(self._files(wanted)):
+            faces[n] = self._decode(data, index)
+        return faces
+
+    def jpeg(self, index: int) -> bytes:
+        """JPEG file of the crop of one frame, as it is stored where that is one."""
+        if self.storage != "jpeg":
+            return encode_jpeg(self[index])
+        return next(self._files([self._checked(index)]))[1]
+
+    def _files(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Index and stored file of several frames.
+
+        Raises:
+            DataError: they cannot be read.
+        """
         try:
             # Opened per call, not kept: 50 000 clips must not hold 50 000 handles, and pickle to loader workers.
             with self._blob.open("rb") as blob:
-                for n, i in enumerate(wanted):
+                for i in indices:
                     blob.seek(int(self.offsets[i]))
-                    faces[n] = self._decode(blob.read(int(self.offsets[i + 1] - self.offsets[i])), i)
+                    yield i, blob.read(int(self.offsets[i + 1] - self.offsets[i]))
         except OSError as error:
             raise DataError(f"{self._blob}: cannot be read ({error.strerror or error})") from None
-        return faces
 
     def whole(self) -> np.ndarray:
         """Crops of all frames, (F, S, S, 3) uint8 RGB, black where there is no face."""
@@ -107,7 +124,7 @@ class FaceStore:
         import cv2
 
         # Only what the index announces is decoded: a small file may unfold into any number of pixels.
-        fits = jpeg_size(data) == (self.size, self.size)
+        fits = (png_size if self.storage == "png" else jpeg_size)(data) == (self.size, self.size)
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if fits else None
         if picture is None or picture.shape[:2] != (self.size, self.size):
             raise DataError(f"{self._blob}: face {index} is damaged; delete the file and preprocess again")
@@ -172,9 +189,9 @@ class FaceStore:
 class FaceWriter:
     """Writes a `FaceStore` into a folder, one crop after the other."""
 
-    def __init__(self, folder: Path, key: str, storage: Literal["jpeg", "npy"] = "jpeg", quality: int = 95):
+    def __init__(self, folder: Path, key: str, storage: Storage = "jpeg", quality: int = 95):
         self.folder, self.key, self.storage, self.quality = Path(folder), key, storage, quality
-        self.files = (f"{key}.npz", f"{key}.bin" if storage == "jpeg" else f"{key}.npy")
+        self.files = (f"{key}.npz", f"{key}.npy" if storage == "npy" else f"{key}.bin")
         self._parts: list[bytes] = []
         self._faces: list[np.ndarray | None] = []
 
@@ -183,7 +200,10 @@ class FaceWriter:
         if self.storage == "npy":
             self._faces.append(face)
         else:
-            self._parts.append(b"" if face is None else encode_jpeg(face, self.quality))
+            self._parts.append(b"" if face is None else self._encoded(face))
+
+    def _encoded(self, face: np.ndarray) -> bytes:
+        return encode_png(face) if self.storage == "png" else encode_jpeg(face, self.quality)
 
     def close(self, boxes: np.ndarray, meta: dict[str, Any], found: np.ndarray | None = None) -> tuple[str, ...]:
         """Write the files; returns their names.
@@ -198,7 +218,7 @@ class FaceWriter:
             raise ValueError(f"{count} faces for {len(boxes)} boxes")
         lengths = [len(part) for part in self._parts] or [0] * count
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        if self.storage == "jpeg":
+        if self.storage != "npy":
             (self.folder / self.files[1]).write_bytes(b"".join(self._parts))
         else:
             blank = np.zeros((meta["size"], meta["size"], 3), np.uint8)
@@ -220,7 +240,18 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    return _encode(picture, ".jpg", options)
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """PNG file of an RGB uint8 picture (H, W, 3)."""
+    return _encode(picture, ".png", [])
+
+
+def _encode(picture: np.ndarray, suffix: str, options: list[int]) -> bytes:
+    import cv2
+
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     if not done:
-        raise DataError("a face crop could not be encoded as JPEG")
+        raise DataError(f"a face crop could not be encoded as {suffix}")
     return data.tobytes()

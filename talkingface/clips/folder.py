@@ -107,7 +107,7 @@ class ClipFolder:
 
     @property
     def imported(self) -> str:
-        """The older layout that the clip was converted from without its video; empty for all others."""
+        """The older layout that the clip was converted from; empty for all others."""
         return str(self.meta.get("imported", ""))
 
     @property
@@ -124,6 +124,14 @@ class ClipFolder:
         if not name:
             raise DataError(f"{self.path / META_FILE}: names no source video")
         return Path(os.path.normpath(self.path / name))
+
+    @property
+    def has_video(self) -> bool:
+        """Whether a source video is named, and is there."""
+        try:
+            return self.video.is_file()
+        except DataError:
+            return False
 
     def has(self, artefact: str) -> bool:
         """Whether the artefact was made and its files are there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import lru_cache
 
 log = logging.getLogger("talkingface")
@@ -45,6 +45,20 @@ def hold_out(
     chosen = [set(ranked[n * each : (n + 1) * each]) for n in range(parts)]
     chosen.insert(0, set(ranked[parts * each :]))
     return [[clip_id for name in groups if name in part for clip_id in groups[name]] for part in chosen]
+
+
+def hold_out_usable(
+    pool: Sequence[str], usable: Set[str], parts: int, share: float, speaker: Callable[[str], str] | None = None
+) -> list[list[str]]:
+    """The same of all clips in `pool`, without those that cannot be used; see `hold_out`.
+
+    Which of the others belong to which part does not depend on them, unless a part would be left with nothing.
+    """
+    if parts < len(pool):  # otherwise all parts are the same clips
+        lists = [[clip_id for clip_id in part if clip_id in usable] for part in hold_out(pool, parts, share, speaker)]
+        if all(lists):
+            return lists
+    return hold_out([clip_id for clip_id in pool if clip_id in usable], parts, share, speaker)
 
 
 def _groups(ids: Sequence[str], speaker: Callable[[str], str] | None) -> dict[str, list[str]]:

@@ -13,11 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from talkingface.clips.held_out import hold_out, warn_once
+from talkingface.clips.held_out import hold_out_usable, warn_once
 from talkingface.clips.lists import VIDEO_SUFFIXES, canonical, leave_out, read_lines, split_suffix
-from talkingface.clips.meta import META_FILE, read_meta
+from talkingface.clips.meta import read_meta
+from talkingface.clips.prepared import AnyCase, prepared_ids
 from talkingface.errors import ConfigError, DataError
 from talkingface.faces.landmark_file import landmarks_beside
 
@@ -56,7 +57,7 @@ class Layout(ABC):
         source: where to get the data.
         held_out: share of clips held out for each list that is missing.
         by_speaker: hold out whole speakers, so that nobody is on two sides; where there are too few, clips, with a
-            warning.
+            warning. `unlisted`: only where no training list says which clips there are.
         folders: folders of the layout between data root and clips, which are no part of the clips' names.
     """
 
@@ -64,7 +65,7 @@ class Layout(ABC):
     tree: ClassVar[str] = ""
     source: ClassVar[str] = ""
     held_out: ClassVar[float] = 0.02
-    by_speaker: ClassVar[bool] = False
+    by_speaker: ClassVar[bool | Literal["unlisted"]] = False
     folders: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -86,6 +87,7 @@ class Layout(ABC):
 
     def __init__(self) -> None:
         self._files: dict[str, str] = {}  # clip id -> its file below the root, where a list names it with its suffix
+        self._prepared: dict[str, AnyCase] = {}
 
     def parse_line(self, line: str) -> str:
         """What a list line names: its first word (LRS2's test list carries tags behind it)."""
@@ -157,6 +159,7 @@ class Layout(ABC):
             return None
         ids: dict[str, None] = {}
         without: list[tuple[int, str, str]] = []
+        prepared = self._prepared.setdefault(config.preprocessed_root, AnyCase(Path(config.preprocessed_root)))
         lines = read_lines(path)
         for number, line in lines:
             try:
@@ -164,7 +167,8 @@ class Layout(ABC):
             except ValueError as reason:
                 without.append((number, line, str(reason)))
                 continue
-            clip_id, suffix = split_suffix(written)
+            named, suffix = split_suffix(written)
+            clip_id = prepared.find(named)
             ids[clip_id] = None
             if suffix:
                 self._files.setdefault(clip_id, written)
@@ -203,7 +207,8 @@ class Layout(ABC):
         left_out = f" ({len(pool) - len(usable)} unusable ones left out)" if len(usable) < len(pool) else ""
         missing = [name for name in ("val", "test") if listed[name] is None]
         # With no usable clip at all, the reasons are reported clip by clip.
-        parts = self._usable_parts(pool, set(usable or pool), len(missing))
+        speaker = self.speaker if self.by_speaker is True or (self.by_speaker and listed["train"] is None) else None
+        parts = hold_out_usable(pool, set(usable or pool), len(missing), self.held_out, speaker)
         pool = usable or pool
         result = {name: list(listed[name] or ()) for name in ("val", "test")} | {"train": parts[0]}
         for name, part in zip(missing, parts[1:], strict=True):
@@ -235,16 +240,6 @@ class Layout(ABC):
                     f"{len(shared)} of {len(people)} speakers of the {name} list are in the train list, too: figures"
                     " on it do not tell how people are served that the model has not seen"
                 )
-
-    def _usable_parts(self, pool: list[str], usable: set[str], missing: int) -> list[list[str]]:
-        """The usable clips of the training list and of `missing` held-out lists; see `split_ids`."""
-        speaker = self.speaker if self.by_speaker else None
-        if missing < len(pool):  # otherwise all parts are the same clips
-            parts = hold_out(pool, missing, self.held_out, speaker)
-            parts = [[clip_id for clip_id in part if clip_id in usable] for part in parts]
-            if all(parts):
-                return parts
-        return hold_out([clip_id for clip_id in pool if clip_id in usable], missing, self.held_out, speaker)
 
     def known_ids(self, config: Config) -> list[str]:
         """Clip ids of all splits together, usable or not."""
@@ -310,8 +305,9 @@ class _SpeakerClip(Layout):
 
 @register_layout("lrs2")
 class LRS2Layout(_SpeakerClip):
-    """LRS2: `main/<speaker>/<clip>.mp4`."""
+    """LRS2: `main/<speaker>/<clip>.mp4`; what is called the speaker is the film that the clips were cut from."""
 
+    by_speaker = "unlisted"
     tree = "{root}/main/<speaker>/<clip>.mp4 and its lists train.txt, val.txt, test.txt in the filelist folder"
     source = (
         "Apply for LRS2 at https://www.robots.ox.ac.uk/~vgg/data/lip_reading/lrs2.html (signed agreement with the BBC)."
@@ -463,12 +459,6 @@ def _new(folder: str, seen: set[str]) -> bool:
         return False
     seen.add(real)
     return True
-
-
-def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
-    """Ids of all clips that have a `clip.json`, sorted."""
-    root = Path(preprocessed_root)
-    return sorted(path.parent.relative_to(root).as_posix() for path in root.rglob(META_FILE)) if root.is_dir() else []
 
 
 def _given_up(folder: Path) -> bool:

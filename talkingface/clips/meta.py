@@ -84,6 +84,8 @@ class _Meta(TypedDict, total=False):
     source: _Source
     steps: dict[str, _Record]
     rejected_by: _Verdict
+    made_from: str
+    without: dict[str, dict[str, Any]]
 
 
 _CHECKER: TypeAdapter[_Meta] = TypeAdapter(_Meta)

@@ -6,6 +6,7 @@ A model may add keys of earlier ports of its own, under `former_keys:` in its YA
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from talkingface.config.layers import Layer
@@ -144,7 +145,25 @@ def translate(
             warnings.append(f"{where}: use_gpu is now device=auto|cpu|cuda")
             if value is False:
                 out.setdefault("device", "cpu")
+    if parent := _around_imgs(out.get("preprocessed_root")):
+        warnings.append(
+            f"{where}: preprocessed_root: {out['preprocessed_root']} is the folder of HyperLips' pictures, clips lie"
+            f" beside it: {parent}"
+        )
+        out["preprocessed_root"] = parent
     return out, warnings
+
+
+def _around_imgs(root: Any) -> str | None:
+    """The folder meant by `preprocessed_data/imgs`, as an earlier port of HyperLips had it; None for any other root.
+
+    A folder in which clips were prepared is what it is, whatever its name.
+    """
+    path = PurePosixPath(root.replace("\\", "/")) if isinstance(root, str) else PurePosixPath()
+    if path.name != "imgs" or next(Path(path).glob("*/*/clip.json"), None):
+        return None
+    theirs = path.parent.name == "preprocessed_data" or next(Path(path).glob("*/*/0.jpg"), None)
+    return str(path.parent) if theirs else None
 
 
 def _put(out: dict[str, Any], key: str, new: str, value: Any, where: str) -> None:

@@ -340,6 +340,7 @@ class _Job:
         own = sum(reference.clip.clip_id == name for name, reference in used.items())
         rates = sorted({clip.fps for clip in self.clips})
         remarks = self.evaluator.remarks(list(used.values()), own)
+        remarks += self._seen_speakers()
         remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.setup.synthetic else []
         remarks += [remark for metric in metrics for remark in metric.remarks()]
         self.result.provenance = {
@@ -354,6 +355,12 @@ class _Job:
             "synthetic": self.evaluator.setup.synthetic,
             "remarks": remarks,
         }
+
+    def _seen_speakers(self) -> list[str]:
+        """Say that people of the training clips are scored, where that is known."""
+        people = {clip.speaker for clip in self.clips} - {""}
+        seen = people & self.evaluator.setup.trained_speakers
+        return [f"{len(seen)} of {len(people)} speakers are in the training clips, too"] if seen else []
 
     def _definitions(self, metrics: Sequence[Metric]) -> dict[str, Any]:
         """What makes each figure comparable, with the landmark detector where it took part."""

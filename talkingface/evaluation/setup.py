@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkingface.clips.layouts import make_layout
 from talkingface.config.sections import EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
@@ -32,6 +33,7 @@ class EvaluationSetup:
         landmarks: how landmarks of generated videos are found: as in preprocessing, or the numbers do not compare.
         provider: a landmark detector to use instead.
         pool: clips that may lend reference frames, usually those of the training split, and audio to a lone clip.
+        trained_speakers: people in the training clips; empty where they are not known.
         identity: what the report says about itself: `model`, `dataset`, `checkpoint`, ...
         synthetic: whether the data are synthetic; None where that is not known.
         context: what surrounds the evaluation, for metrics that ask.
@@ -47,6 +49,7 @@ class EvaluationSetup:
     landmarks: LandmarkConfig = LandmarkConfig()
     provider: LandmarkProvider | None = None
     pool: Sequence[ClipFolder] = ()
+    trained_speakers: frozenset[str] = frozenset()
     identity: Mapping[str, Any] = field(default_factory=dict)
     synthetic: bool | None = None
     context: MetricContext = MetricContext()
@@ -76,6 +79,7 @@ class EvaluationSetup:
             device=str(getattr(pipeline.model, "device", "cpu")),
             landmarks=config.preprocess.landmarks,
             pool=pool,
+            trained_speakers=_trained_speakers(config, pool),
             identity=identity,
             synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
             context=MetricContext(config.saved_dir, config.dataset, pipeline.model, checkpoint),
@@ -100,6 +104,15 @@ class EvaluationSetup:
     def build_tracker(self) -> Tracker:
         """What finds landmarks in generated videos."""
         return Tracker(self.landmarks, self.provider, Place(str(self.weights_dir), self.device))
+
+
+def _trained_speakers(config: Config, pool: Sequence[ClipFolder]) -> frozenset[str]:
+    """Who speaks in those of the clips that are in the training split."""
+    try:
+        train = set(make_layout(config).split_ids(config, "train"))
+    except DataError:
+        return frozenset()
+    return frozenset(clip.speaker for clip in pool if clip.speaker and clip.clip_id in train)
 
 
 def is_synthetic(data_root: Path) -> bool | None:

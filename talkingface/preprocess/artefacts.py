@@ -6,16 +6,34 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from talkingface.clips.meta import META_FILE
+from talkingface.errors import TalkingFaceError
 from talkingface.files import write_text, writer, writer_is_gone
 from talkingface.preprocess.step import ClipContext, Step
 
 SCRATCH = ".making-"
 _STALE_SECONDS = 3600.0
+
+
+class SetupError(Exception):
+    """A step cannot work at all."""
+
+
+def set_up(steps: Sequence[Step]) -> None:
+    """Build what steps share for all clips.
+
+    Raises:
+        SetupError: something is missing for it.
+    """
+    try:
+        for step in steps:
+            step.setup()
+    except TalkingFaceError as error:
+        raise SetupError(str(error)) from error
 
 
 def scratch_folder(folder: Path) -> Path:

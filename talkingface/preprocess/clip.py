@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from talkingface.errors import MediaError, NoFaceError, OutputError, TalkingFace
 from talkingface.files import is_unwritable, output_error
 from talkingface.media import frame_count
 from talkingface.packages import import_failure
-from talkingface.preprocess.artefacts import clean, has_files, run_step, scratch_folder, write_meta
+from talkingface.preprocess.artefacts import SetupError, clean, has_files, run_step, scratch_folder, set_up, write_meta
 from talkingface.preprocess.at_work import MOST_DEATHS, at_work, deaths, forget
-from talkingface.preprocess.imported import complete_orphan, is_orphan, orphan_outcome
+from talkingface.preprocess.imported import complete_converted, converted_outcome, is_converted
 from talkingface.preprocess.job import Job
 from talkingface.preprocess.original import describe_source, same_stat
 from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome, facts_of
@@ -43,16 +42,12 @@ CRASH = (
 )
 
 
-class SetupError(Exception):
-    """A step cannot work at all."""
-
-
 def current_outcome(item: ClipItem, job: Job) -> Outcome | None:
     """The stored result when nothing has to be done, judged without opening the media; otherwise None."""
     folder = job.root / item.clip_id
     meta = read_meta(folder)
-    if is_orphan(item, meta):
-        return orphan_outcome(item, folder, meta, job)
+    if is_converted(item, folder, meta):
+        return converted_outcome(item, folder, meta, job)
     if meta.get("status") == FAILED and not (job.force or job.settings.retry_crashed):
         return _passed_over(item, meta, job)
     if job.force or meta.get("status") not in (OK, REJECTED):
@@ -107,7 +102,9 @@ def prepare_clip(item: ClipItem, job: Job) -> Outcome:
             return record_crash(item, job)
         with at_work(folder):
             meta = read_meta(folder)
-            return complete_orphan(item, folder, meta, job) if is_orphan(item, meta) else _prepare(item, job, folder)
+            if is_converted(item, folder, meta):
+                return complete_converted(item, folder, meta, job)
+            return _prepare(item, job, folder)
     except SetupError as error:
         return Outcome(item.clip_id, ABORT, str(error))
     except OSError as error:
@@ -140,7 +137,7 @@ def record_failure(item: ClipItem, job: Job, reason: str, **more: Any) -> Outcom
     folder = job.root / item.clip_id
     clean(folder)
     meta = read_meta(folder)
-    if not is_orphan(item, meta):
+    if not is_converted(item, folder, meta):
         write_meta(folder, {**_base_meta(item, job), **meta, **more, "status": FAILED, "reason": reason})
     return Outcome(item.clip_id, FAILED, reason)
 
@@ -168,7 +165,7 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     meta = _base_meta(item, job) | {"source": source} | _kept(old, source)
     prints = job.fingerprints(source, meta["steps"], ClipFolder(folder))
     todo = [step for step in job.steps if job.force or not _done(folder, meta["steps"], step, prints[step.artefact])]
-    _set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
+    set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)
     context = ClipContext(item, folder, scratch_folder(folder), job.settings, job.fps, video, job.cache_bytes)
     outcome = Outcome(item.clip_id, OK)
@@ -208,14 +205,6 @@ def _verdict(step: Step, fingerprint: str, reason: Rejected | NoFaceError) -> di
     if isinstance(reason, Rejected):
         verdict |= {"measured": reason.measured, "limit": reason.limit}
     return verdict
-
-
-def _set_up(steps: Sequence[Step]) -> None:
-    try:
-        for step in steps:
-            step.setup()
-    except TalkingFaceError as error:
-        raise SetupError(str(error)) from error
 
 
 def _frames_of(context: ClipContext) -> int:

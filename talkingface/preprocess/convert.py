@@ -16,12 +16,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from talkingface.clips.layouts import LRS2Layout
-from talkingface.clips.meta import FORMAT, META_FILE
+from talkingface.clips.meta import FORMAT, META_FILE, read_meta
 from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.files import is_unwritable, output_error, writable_folder, write_text
 from talkingface.media import FPS
 from talkingface.plugin.registry import load_plugins
 from talkingface.preprocess import converters
+from talkingface.preprocess.artefacts import has_files
 from talkingface.preprocess.converters.base import Converter, ConvertOptions, converter_for
 from talkingface.preprocess.imported import IMPORTED
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
@@ -33,47 +34,57 @@ for _module in pkgutil.iter_modules(converters.__path__):
 
 log = logging.getLogger("talkingface")
 
+MADE_FROM = "made_from"
+"""Key in `clip.json`; its value: what a clip was made from (`Converter.state`)."""
+
 
 def convert_legacy(
     kind: str,
     roots: Mapping[str, str | Path],
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     size: int = 96,
     max_gap: int = 12,
+    hr_size: int | None = None,
     progress: bool = True,
 ) -> Report:
     """Convert preprocessed data of older code to clip folders.
 
     Args:
         kind: a registered layout: `iplap` (IP_LAP's landmark, face and audio folders), `wav2lip` (`<set>/<clip>/{0.jpg,
-            ..., audio.wav}`, also HyperLips' `imgs`), or one of your own.
+            ..., audio.wav}`, also HyperLips' `imgs` alone), `hyperlips` (its whole `preprocessed_data`), or one of
+            your own.
         roots: for `iplap` the folders `landmarks`, `faces` and `audio` (the last two may be left out); for `wav2lip`
-            the folder `faces`.
-        out: the new `preprocessed_root`.
-        size: side to which Wav2Lip's crops are resized; IP_LAP's are 128 already.
+            the folder `faces`; for `hyperlips` the folder `root`.
+        out: the new `preprocessed_root`; `hyperlips` may leave it out: the clips then lie beside the old folders.
+        size: side to which Wav2Lip's crops are resized; those of IP_LAP and of HyperLips' Base are 128.
         max_gap: longest run of missing frames that is bridged.
+        hr_size: side of what HyperLipsHR learns to draw, 128, 256 or 512; None: what is nearest to its pictures.
         progress: show a progress bar.
 
     Returns:
-        One outcome per clip. A damaged clip is reported and does not stop the others.
+        One outcome per clip. A damaged clip is reported and does not stop the others. Clips that are there already,
+        made from the same files, are passed over where the converter can tell.
 
     Raises:
-        DataError: the kind is not known, or a root is missing or empty.
+        DataError: the kind is not known, a root is missing or empty, or `out` cannot be used.
         OutputError: `out` cannot be written.
     """
-    converter = _open(kind, {name: Path(root) for name, root in roots.items()}, ConvertOptions(size, max_gap))
+    converter = _open(kind, {name: Path(root) for name, root in roots.items()}, ConvertOptions(size, max_gap, hr_size))
     ids = converter.find()
     if not ids:
         raise DataError(f"{converter.roots[converter.main]}: no <speaker>/<clip> folders found here")
-    writable_folder(out)
+    place = writable_folder(converter.place(out))
     started, report = time.perf_counter(), Report()
     for clip_id in tqdm(ids, desc=f"convert {kind}", unit="clip", disable=not progress):
-        report.add(_convert_one(converter, clip_id, Path(out) / clip_id))
-    report.worked, report.seconds = len(ids), time.perf_counter() - started
+        state = converter.state(clip_id)
+        known = _known(clip_id, place / clip_id, state)
+        report.add(known or _convert_one(converter, clip_id, place / clip_id, state))
+        report.worked += known is None
+    report.seconds = time.perf_counter() - started
     log.info("conversion: %s", report.table())
     if report.ok_ids:
-        log.info("to train on them: %s", f"--preprocessed_root={out} {converter.advice}".rstrip())
+        log.info("to train on them: %s", f"--preprocessed_root={place} {converter.advice}".rstrip())
     return report
 
 
@@ -81,13 +92,24 @@ def _open(kind: str, roots: Mapping[str, Path], options: ConvertOptions) -> Conv
     load_plugins()  # one of them may bring the converter
     cls = converter_for(kind)
     if cls.main not in roots:
-        raise DataError(f"'{kind}' needs --{cls.main}=FOLDER: the folder with its {cls.main}")
+        raise DataError(f"'{kind}' needs --{cls.main}=FOLDER: the folder with its {cls.holds or cls.main}")
     if not roots[cls.main].is_dir():
-        raise DataError(f"{roots[cls.main]}: the folder with the {kind} {cls.main} does not exist")
+        raise DataError(f"{roots[cls.main]}: the folder with the {kind} {cls.holds or cls.main} does not exist")
     return cls(roots, options)
 
 
-def _convert_one(converter: Converter, clip_id: str, target: Path) -> Outcome:
+def _known(clip_id: str, target: Path, state: str) -> Outcome | None:
+    """What is known of a clip that need not be converted, or must not be; None for all others."""
+    meta = read_meta(target)
+    if meta.get("status") and not meta.get(IMPORTED):
+        return Outcome(clip_id, REJECTED, "is prepared from its video already; give another --out to convert it")
+    whole = all(has_files(target, record) for record in meta.get("steps", {}).values())
+    if not state or meta.get(MADE_FROM) != state or meta.get("status") not in (OK, REJECTED) or not whole:
+        return None
+    return Outcome(clip_id, meta["status"], meta.get("reason", ""), frames=int(meta.get("frames", 0)))
+
+
+def _convert_one(converter: Converter, clip_id: str, target: Path, state: str) -> Outcome:
     target.mkdir(parents=True, exist_ok=True)
     (target / META_FILE).unlink(missing_ok=True)  # an old record must not vouch for half-replaced files
     meta = {
@@ -96,6 +118,7 @@ def _convert_one(converter: Converter, clip_id: str, target: Path) -> Outcome:
         "speaker": LRS2Layout().speaker(clip_id),  # the data set's own layout has the last word when clips are read
         "fps": FPS,
         IMPORTED: converter.kind,
+        MADE_FROM: state,
     }
     try:
         meta |= converter.convert(clip_id, target) | {"status": OK, "reason": ""}

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from talkingface import media
-from talkingface.clips.face_store import FaceWriter
+from talkingface.clips.face_store import FaceWriter, Storage
 from talkingface.clips.folder import default_file
 from talkingface.errors import DataError, unknown
 from talkingface.faces.crop import CropConfig
@@ -34,10 +34,12 @@ class ConvertOptions:
     Attributes:
         size: side of face crops in pixels, where the old ones have no fixed size.
         max_gap: longest run of frames without landmarks that is bridged.
+        hr_size: side of the faces that HyperLipsHR learns to draw; None: what is nearest to the old ones.
     """
 
     size: int = 96
     max_gap: int = 12
+    hr_size: int | None = None
 
 
 class Converter(ABC):
@@ -50,10 +52,12 @@ class Converter(ABC):
     Attributes:
         kind: name on the command line.
         main: name of the folder that holds the clips; it must be given.
+        holds: what lies in it, for messages; empty: what its name says.
     """
 
     kind: ClassVar[str] = ""
     main: ClassVar[str] = "faces"
+    holds: ClassVar[str] = ""
 
     def __init__(self, roots: Mapping[str, Path], options: ConvertOptions):
         self.roots, self.options = roots, options
@@ -62,6 +66,23 @@ class Converter(ABC):
         """Names of all clips, sorted; by default the folders `<speaker>/<clip>` below the main one."""
         main = self.roots[self.main]
         return sorted(path.relative_to(main).as_posix() for path in main.glob("*/*") if path.is_dir())
+
+    def place(self, out: str | Path | None) -> Path:
+        """Where the clip folders go.
+
+        Raises:
+            DataError: nobody has said it, or they cannot go there.
+        """
+        if out is None:
+            raise DataError(f"'{self.kind}' needs --out=FOLDER: the new preprocessed_root")
+        return Path(out)
+
+    def state(self, clip_id: str) -> str:
+        """What a clip is made from and of, in one word; a clip that was made from the same is not made again.
+
+        Empty: it always is.
+        """
+        return ""
 
     @property
     def advice(self) -> str:
@@ -75,7 +96,8 @@ class Converter(ABC):
         Artefacts have the names and parameters that models ask for: `faces@...` of another crop is no use to them.
 
         Returns:
-            `frames`, the number of frames, and `steps`, a `record` of every artefact, for `clip.json`.
+            `frames`, the number of frames, and `steps`, a `record` of every artefact, for `clip.json`. With `source`,
+            see `original.describe_source`, the clip has a video of its own: what is still to be made comes from it.
 
         Raises:
             Rejected: the clip cannot be used.
@@ -134,14 +156,17 @@ def frame_total(files: Mapping[int, Path]) -> int:
 
 def copy_audio(path: Path, target: Path) -> tuple[dict[str, Any], np.ndarray]:
     """The sound track as artefact `audio`: its record, and the samples as they read back."""
-    media.write_wav(target / default_file("audio"), media.read_audio(path))
-    return record([default_file("audio")]), media.read_audio(target / default_file("audio"))
+    return store_audio(media.read_audio(path), target), media.read_audio(target / default_file("audio"))
+
+
+def store_audio(samples: np.ndarray, target: Path) -> dict[str, Any]:
+    """Write the artefact `audio` from (n,) float32 mono at 16 kHz; returns its record."""
+    media.write_wav(target / default_file("audio"), samples)
+    return record([default_file("audio")])
 
 
 def pack_faces(pictures: Mapping[int, Path], count: int, target: Path, crop: CropConfig) -> dict[str, Any]:
     """Pack numbered pictures as the artefact `crop.artefact`; a missing number is a frame without a face.
-
-    The crop itself is the picture: every box is the whole of it.
 
     Returns:
         The artefact's record.
@@ -149,8 +174,39 @@ def pack_faces(pictures: Mapping[int, Path], count: int, target: Path, crop: Cro
     Raises:
         DataError: a picture is damaged.
     """
-    side = crop.size
-    writer = FaceWriter(target, crop.artefact)
+    params = crop.model_dump()
+    return record(pack_pictures(pictures, count, target, crop.artefact, crop.size, params), **params)
+
+
+def pack_pictures(
+    pictures: Mapping[int, Path],
+    count: int,
+    target: Path,
+    artefact: str,
+    side: int,
+    described: Mapping[str, Any] | None = None,
+    storage: Storage = "jpeg",
+) -> tuple[str, ...]:
+    """Pack numbered pictures as a `FaceStore`; a missing number is a frame without one.
+
+    The crop itself is the picture: every box is the whole of it.
+
+    Args:
+        pictures: by frame number; those beyond the last frame are left out.
+        count: number of frames.
+        target: the clip's folder.
+        artefact: name of the store.
+        side: to which the pictures are resized (bilinear), in pixels.
+        described: what else the index says of them.
+        storage: how they are kept.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        DataError: a picture is damaged.
+    """
+    writer = FaceWriter(target, artefact, storage)
     boxes = np.full((count, 4), np.nan, dtype=np.float32)
     for index in range(count):
         if index not in pictures:
@@ -160,8 +216,7 @@ def pack_faces(pictures: Mapping[int, Path], count: int, target: Path, crop: Cro
         picture = read_face(pictures[index])
         resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
         writer.add(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
-    params = crop.model_dump()
-    return record(writer.close(boxes, {**params, "frame_hw": [side, side]}), **params)
+    return writer.close(boxes, {**(described or {}), "size": side, "frame_hw": [side, side]})
 
 
 def read_face(path: Path) -> np.ndarray:
