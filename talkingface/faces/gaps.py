@@ -13,7 +13,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-EDGE = 3  # frames beyond the first and the last detection of a shot that are still bridged
+# Frames beyond the first and the last detection of a shot that are still bridged, where the gap there is no longer than
+# `max_gap`: a face that stays away longer has more likely left than been missed.
+EDGE = 3
 # A patch of 12 x 12 cells goes on where this share of them changed by less than LEVELS in every channel. Measured:
 # blurs, fast turns and hands that hide the face from MediaPipe leave 0.40 to 0.88 of the cells and a correlation of
 # 0.34 and more; slides, black frames, cross-fades, empty rooms and other people leave up to 0.21 and 0.47.

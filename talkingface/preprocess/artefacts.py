@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from talkingface.clips.meta import META_FILE
-from talkingface.errors import TalkingFaceError
+from talkingface.clips.meta import META_FILE, clip_file
+from talkingface.errors import DataError, TalkingFaceError
 from talkingface.files import write_text, writer, writer_is_gone
 from talkingface.preprocess.step import ClipContext, Step
 
@@ -76,8 +76,13 @@ def run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprint
 
 
 def has_files(folder: Path, record: Mapping[str, Any] | None) -> bool:
-    """Whether an artefact is noted, and its files are there."""
-    return bool(record) and all((folder / name).is_file() for name in record.get("files", ()))
+    """Whether an artefact is noted, and its files are there for those who read it, too (see `clip_file`)."""
+    if not record:
+        return False
+    try:
+        return all(clip_file(folder, name) for name in record.get("files", ()))
+    except DataError:
+        return False
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:

@@ -152,8 +152,8 @@ def record_crash(item: ClipItem, job: Job) -> Outcome:
     old = read_meta(folder).get("source", {})
     try:
         source = describe_source(item, folder, old)
-    except MediaError as error:
-        return record_failure(item, job, str(error))
+    except (MediaError, OSError) as error:
+        return _give_up(item, job, folder, str(error))
     return record_failure(item, job, CRASH, source=source, **{CRASHED: job.digest(source)})
 
 

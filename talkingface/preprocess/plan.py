@@ -24,10 +24,11 @@ def plan_steps(
     Raises:
         ConfigError: no step makes an artefact, or a parameter is not known.
     """
-    import talkingface.preprocess.filters.sync  # noqa: F401  (registers its step; here, since it brings torch)
-
     artefacts = list(artefacts)
     filters = wanted_filters(settings.filters)
+    if "sync" in (*filters, *artefacts):
+        import talkingface.preprocess.filters.sync  # noqa: F401  (registers its step; only now, since it brings torch)
+
     steps = _plan([*filters, *artefacts], overrides, settings)
     if filters:
         # What a plan without filters holds, too, is the model's own; the rest is there for the filters alone.

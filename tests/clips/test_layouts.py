@@ -10,6 +10,7 @@ import pytest
 
 from talkingface.clips.held_out import hold_out, warn_once
 from talkingface.clips.layouts import LAYOUTS, SPLITS, make_layout
+from talkingface.clips.prepared import prepared_ids
 from talkingface.errors import ConfigError, DataError
 
 
@@ -171,6 +172,33 @@ def test_published_lists_that_share_speakers_are_taken_and_named(tmp_path, caplo
     settings = config(tmp_path, "mead", train="\n".join(CUT[1:]), val=CUT[0], test=CUT[0])
     assert splits(settings) == [CUT[1:], CUT[:1], CUT[:1]]
     assert "1 of 1 speakers of the val list are in the train list, too" in caplog.text
+
+
+def test_lists_find_prepared_clips_in_folders_of_any_case(tmp_path, caplog):
+    warn_once.cache_clear()
+    for name in ("MEAD/M001-001", "MEAD/m002-001", "mead/M003-001", "MEAD/M003-001"):
+        prepared(tmp_path, name)
+    settings = config(tmp_path, "mead", train="mead/M001-001", val="mead/M002-001", test="mead/M003-001\nmead/M9-1")
+    assert splits(settings) == [["MEAD/M001-001"], ["MEAD/m002-001"], ["mead/M003-001", "mead/M9-1"]]
+    assert caplog.text.count("they are taken for the same") == 1
+    assert "file lists write 'mead' where the folder of the clips is 'MEAD'" in caplog.text
+
+
+def test_the_old_tree_beside_prepared_clips_is_not_searched(tmp_path, monkeypatch):
+    prepared(tmp_path, "MEAD/M001-001")
+    prepared(tmp_path, "imgs/M002-001")
+    assert prepared_ids(tmp_path / "prepared") == ["MEAD/M001-001", "imgs/M002-001"], "a set of this name"
+    picture = tmp_path / "prepared/imgs/MEAD/M001-001/0.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"")
+    assert prepared_ids(tmp_path / "prepared") == ["MEAD/M001-001"]
+
+
+def test_without_lists_the_clips_of_a_film_stay_together(tmp_path):
+    ids = [f"film{k}/{n:05d}" for k in range(6) for n in range(5)]
+    touch(tmp_path, *(f"main/{name}.mp4" for name in ids))
+    films = [{name.split("/")[0] for name in split} for split in splits(config(tmp_path, "lrs2"))]
+    assert all(films) and len(set.union(*films)) == sum(map(len, films)) == 6
 
 
 def test_folder_takes_any_tree_and_names_with_spaces(tmp_path, caplog):

@@ -168,6 +168,32 @@ def test_a_table_of_former_keys_that_cannot_be_meant_is_refused(tmp_path, monkey
         take_table(Layer.from_file(tmp_path / "toy.yaml"))
 
 
+@pytest.mark.parametrize(
+    "root", ["d/preprocessed_data/imgs", "d/preprocessed_data/imgs/", "d\\preprocessed_data\\imgs"]
+)
+def test_the_folder_of_old_pictures_stands_for_the_one_around_it(root):
+    translated, told = translate({"preprocessed_root": root}, "old.yaml")
+    assert translated == {"preprocessed_root": "d/preprocessed_data"}
+    assert told == [
+        f"old.yaml: preprocessed_root: {root} is the folder of HyperLips' pictures, clips lie beside it:"
+        " d/preprocessed_data"
+    ]
+
+
+def test_a_folder_of_that_name_in_which_clips_lie_is_what_it_is(tmp_path):
+    for root in (tmp_path / "imgs", tmp_path / "preprocessed_data/imgs"):
+        (root / "a/b").mkdir(parents=True)
+        (root / "a/b/clip.json").write_text("{}")
+        assert translate({"preprocessed_root": str(root)}, "")[0] == {"preprocessed_root": str(root)}
+    picture = tmp_path / "other/imgs/a/b/0.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"")
+    assert translate({"preprocessed_root": str(tmp_path / "other/imgs")}, "")[0] == {
+        "preprocessed_root": str(tmp_path / "other")
+    }
+    assert translate({"preprocessed_root": "new/imgs"}, "")[0] == {"preprocessed_root": "new/imgs"}
+
+
 @pytest.mark.parametrize("first", ["metrics_strict", "evaluation.max_clips"])
 def test_short_names_and_keys_of_their_section_go_together_in_any_order(first):
     given = {"metrics_strict": True, "evaluation.max_clips": 4, "lse_checkpoint_path": "x", "fid_weights_path": "y"}

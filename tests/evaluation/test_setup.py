@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -35,6 +36,23 @@ def test_configuration_and_manifest_reach_the_evaluator(clips, tmp_path):
     assert (result.provenance["synthetic"], result.provenance["clips"]) == (True, 1)
     assert result.definitions["psnr"]["variant"] == "skimage"
     assert str(tmp_path / "w") in result.unavailable["LSE"]
+
+
+def test_the_report_says_how_many_speakers_the_training_clips_have_shown(clips, tmp_path):
+    people = sorted({clip.speaker for clip in clips})
+    assert len(people) > 1
+    for known, told in (((), []), (people[:1], [f"1 of {len(people)} speakers are in the training clips, too"])):
+        settings = dataclasses.replace(setup(("PSNR",), rows=("real",), html=False), trained_speakers=frozenset(known))
+        result = Evaluator(ToyPipeline(), settings).run(clips, tmp_path / str(len(told)))
+        assert [remark for remark in result.provenance["remarks"] if "speakers" in remark] == told
+
+
+def test_the_training_list_says_whom_the_model_has_seen(clips, tmp_path):
+    for split, clip in (("train", clips[0]), ("val", clips[1]), ("test", clips[-1])):
+        (tmp_path / f"{split}.txt").write_text(clip.clip_id)
+    lists = {f"{split}_filelist": str(tmp_path / f"{split}.txt") for split in ("train", "val", "test")}
+    config = Config(model_name="Toy", dataset="toys", metrics=["psnr"], **lists)
+    assert EvaluationSetup.from_config(config, ToyPipeline(), clips).trained_speakers == {clips[0].speaker}
 
 
 @pytest.mark.parametrize("region", ["face", "mouth"])

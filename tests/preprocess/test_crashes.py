@@ -50,6 +50,16 @@ def test_processes_give_the_same_and_survive_crashes_which_a_restart_passes_over
     assert run(items[:2], tmp_path / "two", FAST, once_more).ok_ids == names[:2]
 
 
+def test_a_crash_on_a_file_that_cannot_be_read_any_more_is_noted_all_the_same(videos, tmp_path, monkeypatch):
+    def unreadable(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("talkingface.preprocess.clip.describe_source", unreadable)
+    job = Preprocessor(steps_with(FAST), PreprocessConfig(), tmp_path).job
+    assert "Input/output error" in record_crash(item(videos["good"], "s/1"), job).reason
+    assert read_meta(tmp_path / "s/1")["status"] == "failed"
+
+
 SCRIPT = """
 import os, sys
 from pathlib import Path

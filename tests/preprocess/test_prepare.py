@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from helpers import ROOT
 from helpers.clips import face_frames, tone, write_clip
 from helpers.notes_step import NotesStep
 from helpers.preparing import ALL, FAST, item, run, steps_with
@@ -279,6 +282,26 @@ def test_plan_adds_needs_and_refuses_unknown_names():
         steps_with(("hair",))
     with pytest.raises(ConfigError, match="step 'faces' has no parameter sise; it has: size"):
         steps_with(("faces",), faces={"sise": 3})
+
+
+def test_a_plan_without_filter_sync_needs_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from talkingface.config.sections import PreprocessConfig\n"
+        "from talkingface.preprocess.plan import plan_steps\n"
+        "plan_steps(['faces', 'mel'], {}, PreprocessConfig())"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_an_artefact_that_readers_refuse_is_made_again(videos, tmp_path):
+    run([item(videos["good"])], tmp_path / "here", FAST)
+    mel = tmp_path / "here/s/1/mel.npy"
+    mel.rename(tmp_path / "mel.npy")
+    mel.symlink_to(tmp_path / "mel.npy")
+    assert not ClipFolder(mel.parent).has("mel"), "a link out of the folder"
+    assert run([item(videos["good"])], tmp_path / "here", FAST).worked == 1
+    assert not mel.is_symlink() and ClipFolder(mel.parent).has("mel") and (tmp_path / "mel.npy").is_file()
 
 
 def test_workers_follow_the_setting_and_the_number_of_clips():
