@@ -101,7 +101,7 @@ def _open(kind: str, roots: Mapping[str, Path], options: ConvertOptions) -> Conv
 def _known(clip_id: str, target: Path, state: str) -> Outcome | None:
     """What is known of a clip that need not be converted, or must not be; None for all others."""
     meta = read_meta(target)
-    if meta.get("status") and not meta.get(IMPORTED):
+    if meta.get("status") in (OK, REJECTED) and not meta.get(IMPORTED):
         return Outcome(clip_id, REJECTED, "is prepared from its video already; give another --out to convert it")
     whole = all(has_files(target, record) for record in meta.get("steps", {}).values())
     if not state or meta.get(MADE_FROM) != state or meta.get("status") not in (OK, REJECTED) or not whole:

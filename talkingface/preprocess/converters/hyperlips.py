@@ -87,9 +87,9 @@ class HyperLipsConverter(Converter):
     def place(self, out: str | Path | None) -> Path:
         """By default beside the old folders, where runs look for clips; never in one of them."""
         place = self.tree.root if out is None else Path(out)
-        for clip_id in ("", *self._ids):
-            if self.tree.contains(place / clip_id):
-                raise DataError(f"{place / clip_id}: lies in the old tree, which is left as it is; give another --out")
+        for folder in ("", *{clip_id.partition("/")[0] for clip_id in self._ids}):
+            if self.tree.contains(place / folder):
+                raise DataError(f"{place / folder}: lies in the old tree, which is left as it is; give another --out")
         return place
 
     def state(self, clip_id: str) -> str:
