@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
+from talkingface.clips.prepared import conversion_advice
 from talkingface.config.layers import to_plain
 from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import allow_tf32, limit_threads, seed_everything
@@ -25,7 +26,6 @@ from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrow
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import ModelSpec, get_spec
-from talkingface.preprocess.old_trees import conversion_advice
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.readiness import changed_settings, check_training, on_the_data_of

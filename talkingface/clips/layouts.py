@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from talkingface.clips.held_out import hold_out_usable, warn_once
 from talkingface.clips.lists import VIDEO_SUFFIXES, canonical, leave_out, read_lines, split_suffix
 from talkingface.clips.meta import read_meta
-from talkingface.clips.prepared import AnyCase, prepared_ids
+from talkingface.clips.prepared import AnyCase, conversion_advice, prepared_ids
 from talkingface.errors import ConfigError, DataError
 from talkingface.faces.landmark_file import landmarks_beside
 
@@ -262,7 +262,9 @@ class Layout(ABC):
     def missing_message(self, config: Config) -> str:
         """What to do when the data are not there."""
         tree = self.tree.format(root=config.data_root or f"dataset/{self.name}/data")
-        return f"no videos of data set '{self.name}' found. Expected: {tree}. {self.source} To try now: --dataset=demo"
+        told = f"no videos of data set '{self.name}' found. Expected: {tree}. {self.source} To try now: --dataset=demo"
+        advice = conversion_advice(config.preprocessed_root)
+        return f"{advice}. Otherwise: {told}" if advice else told
 
 
 LAYOUTS: dict[str, type[Layout]] = {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from talkingface.clips.held_out import warn_once
-from talkingface.clips.hyperlips_tree import FOLDERS, HyperLipsTree
+from talkingface.clips.hyperlips_tree import FACES, FOLDERS, HyperLipsTree
 from talkingface.clips.meta import META_FILE
 
 
@@ -23,6 +24,21 @@ def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
         if folder == os.fspath(root):
             folders[:] = [name for name in folders if name not in passed]
     return sorted(ids)
+
+
+def conversion_advice(preprocessed_root: str | os.PathLike[str]) -> str:
+    """The command that makes clips of HyperLips' pictures in this folder, or beside it.
+
+    Empty where there are none, or clips that are prepared already.
+    """
+    tree = HyperLipsTree.near(preprocessed_root) if str(preprocessed_root) else None
+    if tree is None or prepared_ids(preprocessed_root):
+        return ""
+    options = [f"--root={tree.root}"]
+    if tree.root.resolve() != Path(preprocessed_root).resolve():
+        options.append(f"--out={preprocessed_root}")
+    command = shlex.join(["python", "run_talkingface.py", "convert-data", "--kind=hyperlips", *options])
+    return f"{tree.root / FACES}: holds the pictures of HyperLips' own preprocessing; `{command}` makes clips of them"
 
 
 class AnyCase:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import ClipItem, Layout, make_layout
-from talkingface.clips.prepared import prepared_ids
+from talkingface.clips.prepared import conversion_advice, prepared_ids
 from talkingface.config.sections import PreprocessConfig
 from talkingface.devices import resolve_device
 from talkingface.errors import DataError, OutputError
@@ -32,7 +32,6 @@ from talkingface.preprocess.clip import CRASH, current_outcome, prepare_clip, re
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
 from talkingface.preprocess.job import Job
-from talkingface.preprocess.old_trees import conversion_advice
 from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.rejections import write_rejections
@@ -238,14 +237,13 @@ def ensure(
     steps = plan_steps(wanted, model_cls.step_settings(model_config), settings)
     layout = make_layout(config)
     layout.check_lists(config)
-    advice = conversion_advice(config.preprocessed_root)
     try:
         items = layout.find(config)
-        if advice:
+        if advice := conversion_advice(config.preprocessed_root):
             log.warning("%s; clips are prepared from the videos in %s instead", advice, config.data_root)
     except DataError as missing:
         if not prepared_ids(config.preprocessed_root):
-            raise DataError(f"{advice}. Otherwise: {missing}" if advice else str(missing)) from None
+            raise
         log.warning("working on the prepared clips in %s alone: %s", config.preprocessed_root, missing)
         items = None
     for step in steps:

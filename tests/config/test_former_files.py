@@ -134,6 +134,53 @@ def test_files_of_a_data_set_and_a_model_load_together(files, caplog):
     assert not [record for record in caplog.records if "unknown" in record.message]
 
 
+HYPERLIPS = """\
+img_size: 128
+fps: 25
+batch_size: 28
+initial_learning_rate: 0.0001
+disc_initial_learning_rate: 0.0005
+nepochs: 20
+eval_interval: 1000
+checkpoint_interval: 1000
+disc_wt: 0.2
+syncnet_wt: 0.03
+syncnet_T: 5
+mel_step_size: 16
+syncnet_batch_size: 64
+syncnet_lr: 0.0001
+syncnet_checkpoint_path: 'checkpoints/pretrain_sync_expert.pth'
+checkpoint_sub_dir: '/hyperlipsbase'
+temp_sub_dir: '/hyperlipsbase'
+pads: [0, 10, 0, 0]
+face_det_batch_size: 16
+resize_factor: 1
+wav2lip_batch_size: 128
+train_filelist: 'dataset/MEAD/filelist/train.txt'
+val_filelist: 'dataset/MEAD/filelist/val.txt'
+test_filelist: 'dataset/MEAD/filelist/test.txt'
+data_root: 'dataset/MEAD/data'
+preprocessed_root: 'dataset/MEAD/preprocessed_data/imgs'
+need_preprocess: True
+preprocess_batch_size: 32
+"""
+
+
+def test_the_keys_of_an_earlier_port_of_hyperlips_are_translated_or_explained(tmp_path, caplog):
+    (tmp_path / "old.yaml").write_text(HYPERLIPS)
+    with caplog.at_level("WARNING", logger="talkingface"):
+        config = load_config("HyperLipsBase", "MEAD", [tmp_path / "old.yaml"]).config
+    assert config.preprocessed_root == "dataset/MEAD/preprocessed_data"
+    expert, base = config.stages
+    assert (base.batch_size, base.epochs, base.max_steps) == (28, 20, None)
+    assert (base.optim["generator"].lr, base.optim["discriminator"].lr) == (1e-4, 5e-4)
+    assert expert.optim["sync_expert"].lr == 1e-4 and config.save_every_steps == 1000
+    assert config.experts["sync_expert"] == "checkpoints/pretrain_sync_expert.pth"
+    assert config.model.inference.pads == (0, 10, 0, 0) and config.model.inference.batch == 128
+    explained = {"eval_interval", "syncnet_T", "mel_step_size", "face_det_batch_size", "resize_factor", "temp_sub_dir"}
+    assert all(f": {key} is ignored: " in caplog.text for key in explained)
+
+
 @pytest.mark.parametrize("level", ["INFO", "info", "Warning", "CRITICAL", "debug"])
 def test_a_log_level_is_meant_in_any_case(level):
     found = load_settings(overrides={"log_level": level}).config.log_level

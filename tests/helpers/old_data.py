@@ -59,7 +59,7 @@ HR_KINDS = ("GT_IMG", "GT_MASK", "HYPER_IMG", "HYPER_SKETCH")
 
 def face_picture(side: int, frame: int, blue: int = 200) -> np.ndarray:
     """A square whose left half is blue (in OpenCV's order) and that grows brighter from frame to frame."""
-    picture = np.full((side, side, 3), 40 + 4 * frame, np.uint8)
+    picture = np.full((side, side, 3), 40 + 4 * (frame % 50), np.uint8)
     picture[:, : side // 2] = (blue, 30, 30)
     return picture
 
