@@ -7,7 +7,9 @@ Paper: L. Wan et al., "Generalized End-to-End Loss for Speaker Verification", IC
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.errors import CheckpointError
-from talkingface.sound.speaker import Detector, partial_mels, pieces, prepared_voice
+from talkingface.sound.front_ends import SpeakerVector
+from talkingface.sound.speaker import SPEAKER, Detector, default_detector, partial_mels, pieces, prepared_voice
 from talkingface.weights.checkpoint import load_state, read
 
 _OF_TRAINING = ("similarity_weight", "similarity_bias")  # in the published file, for its loss alone
@@ -73,3 +76,36 @@ class SpeakerEncoder(nn.Module):
             raise CheckpointError(f"{path}: no speaker encoder inside: expected an entry 'model_state'")
         load_state(self, {key: value for key, value in state.items() if key not in _OF_TRAINING}, str(path))
         return self
+
+
+class Resemblyzer(SpeakerVector):
+    """The published speaker encoder as a part of front ends.
+
+    Args:
+        weights_dir: folder of weight files.
+        device: where the network computes.
+        detector: who says what is voice; None: the published one where it is installed.
+    """
+
+    name = "resemblyzer"
+    files = ("Resemblyzer/pretrained.pt",)
+    width = SPEAKER
+
+    def __init__(
+        self, weights_dir: str | Path = "checkpoints", device: str = "cpu", detector: Detector | None = None
+    ) -> None:
+        super().__init__(weights_dir, device)
+        self.detector = detector or default_detector()
+
+    def settings(self) -> dict[str, Any]:
+        """Who says what is voice: each cuts other silences."""
+        return {"silence": self.detector}
+
+    @cached_property
+    def network(self) -> SpeakerEncoder:
+        """The encoder, read at its first use."""
+        return SpeakerEncoder().load(self.weights_dir / self.files[0]).to(self.device).eval()
+
+    def vector(self, samples: np.ndarray) -> np.ndarray:
+        """See `SpeakerVector.vector`."""
+        return self.network.embed(samples, self.detector)

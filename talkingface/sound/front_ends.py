@@ -17,11 +17,13 @@ import numpy as np
 from talkingface.errors import DataError, RegistryError, unknown
 from talkingface.files import file_sha256
 from talkingface.sound.mel import COLUMNS_PER_SECOND, MelConfig, melspectrogram
+from talkingface.sound.pitch import Tracker, default_tracker
+from talkingface.sound.speaker import SPEAKER, voice_statistics
 from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, voice_mel
 
 
-class FrontEnd(ABC):
-    """Samples to rows.
+class Part:
+    """Something that features are made with, and that can say what it is.
 
     Args:
         weights_dir: folder of weight files.
@@ -29,34 +31,18 @@ class FrontEnd(ABC):
 
     Attributes:
         name: in settings and in what is stored.
-        rows_per_second: rate of the rows; row k stands for the time `first_row + k / rows_per_second`.
-        first_row: seconds.
-        width: values in a row.
-        vector_width: values in the vector of a clip; 0: it gives none.
         files: weight files that it reads, below `weights_dir`.
         version: to be raised when it gives other numbers.
-        parts: front ends that it is built of.
+        parts: what it is built of.
     """
 
     name: ClassVar[str]
-    rows_per_second: ClassVar[float]
-    first_row: ClassVar[float] = 0.0
-    width: ClassVar[int]
-    vector_width: ClassVar[int] = 0
     files: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
 
     def __init__(self, weights_dir: str | Path = "checkpoints", device: str = "cpu") -> None:
         self.weights_dir, self.device = Path(weights_dir), device
-        self.parts: tuple[FrontEnd, ...] = ()
-
-    @abstractmethod
-    def extract(self, samples: np.ndarray) -> np.ndarray:
-        """Mono samples (n,) in [-1, 1] at 16 kHz -> rows (T, width) float32, finite whatever the sound."""
-
-    def vector(self, samples: np.ndarray) -> np.ndarray | None:
-        """The vector (vector_width,) float32 of a clip; None for a front end without one."""
-        return None
+        self.parts: tuple[Part, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Plain values that change what it gives."""
@@ -85,9 +71,70 @@ class FrontEnd(ABC):
             found["parts"] = [part.fingerprint() for part in self.parts]
         return found
 
+
+class FrontEnd(Part, ABC):
+    """Samples to rows.
+
+    Attributes:
+        rows_per_second: rate of the rows; row k stands for the time `first_row + k / rows_per_second`.
+        first_row: seconds.
+        width: values in a row.
+        vector_width: values in the vector of a clip; 0: it gives none.
+    """
+
+    rows_per_second: ClassVar[float]
+    first_row: ClassVar[float] = 0.0
+    width: ClassVar[int]
+    vector_width: ClassVar[int] = 0
+
+    @abstractmethod
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """Mono samples (n,) in [-1, 1] at 16 kHz -> rows (T, width) float32, finite whatever the sound."""
+
+    def vector(self, samples: np.ndarray) -> np.ndarray | None:
+        """The vector (vector_width,) float32 of a clip; None for a front end without one."""
+        return None
+
     def times(self, rows: int) -> np.ndarray:
         """Seconds (rows,) float64 that the rows stand for."""
         return self.first_row + np.arange(rows) / self.rows_per_second
+
+
+class SpeakerVector(Part, ABC):
+    """Samples to one vector that tells who speaks.
+
+    Attributes:
+        width: values in it.
+    """
+
+    width: ClassVar[int]
+
+    @abstractmethod
+    def vector(self, samples: np.ndarray) -> np.ndarray:
+        """Mono samples (n,) in [-1, 1] at 16 kHz -> (width,) float32, finite whatever the sound."""
+
+
+class WithSpeaker(FrontEnd):
+    """Rows of one front end and the vector of a speaker.
+
+    Args:
+        rows: gives the rows, and the name.
+        speaker: gives the vector.
+    """
+
+    def __init__(self, rows: FrontEnd, speaker: SpeakerVector) -> None:
+        super().__init__(rows.weights_dir, rows.device)
+        self.parts = (rows, speaker)
+        self.name, self.rows_per_second, self.first_row = rows.name, rows.rows_per_second, rows.first_row
+        self.width, self.vector_width = rows.width, speaker.width
+
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """See `FrontEnd.extract`."""
+        return self.parts[0].extract(samples)
+
+    def vector(self, samples: np.ndarray) -> np.ndarray:
+        """See `SpeakerVector.vector`."""
+        return self.parts[1].vector(samples)
 
 
 _FRONT_ENDS: dict[str, type[FrontEnd]] = {}
@@ -174,3 +221,30 @@ class VoiceMelFrontEnd(FrontEnd):
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""
         return voice_mel(samples)
+
+
+class VoiceStatistics(SpeakerVector):
+    """A speaker told by plain statistics of mel and pitch, see `sound.speaker`; no file is needed.
+
+    Args:
+        weights_dir: of no account.
+        device: of no account.
+        tracker: of the pitch; None: the published one where it is installed.
+    """
+
+    name = "statistics"
+    width = SPEAKER
+
+    def __init__(
+        self, weights_dir: str | Path = "checkpoints", device: str = "cpu", tracker: Tracker | None = None
+    ) -> None:
+        super().__init__(weights_dir, device)
+        self.tracker = tracker or default_tracker()
+
+    def settings(self) -> dict[str, Any]:
+        """The tracker: each finds a pitch of its own."""
+        return {"tracker": self.tracker}
+
+    def vector(self, samples: np.ndarray) -> np.ndarray:
+        """See `SpeakerVector.vector`."""
+        return voice_statistics(samples, self.tracker)

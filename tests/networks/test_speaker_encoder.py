@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from talkingface.errors import CheckpointError
-from talkingface.networks.speaker_encoder import SpeakerEncoder
+from talkingface.errors import CheckpointError, DataError
+from talkingface.networks.speaker_encoder import Resemblyzer, SpeakerEncoder
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,19 @@ def test_the_published_layout_is_read_and_what_belongs_to_training_left_out(smal
     torch.save({"state_dict": state}, path)
     with pytest.raises(CheckpointError, match=r"pretrained\.pt: no speaker encoder inside"):
         SpeakerEncoder().load(path)
+
+
+def test_as_a_part_of_front_ends_it_reads_its_file_once_and_tells_its_hash(tmp_path):
+    part = Resemblyzer(tmp_path, detector="energy")
+    with pytest.raises(DataError, match=r"Resemblyzer.pretrained\.pt: the front end resemblyzer needs this file"):
+        part.fingerprint()
+    path = tmp_path / "Resemblyzer" / "pretrained.pt"
+    path.parent.mkdir()
+    torch.manual_seed(0)
+    encoder = SpeakerEncoder()
+    torch.save({"model_state": encoder.state_dict()}, path)
+    stored = part.fingerprint()
+    assert len(stored["files"]["Resemblyzer/pretrained.pt"]) == 64 and stored["silence"] == "energy"
+    np.testing.assert_allclose(part.vector(noise(2)), encoder.embed(noise(2), "energy"), atol=1e-6)
+    path.unlink()
+    assert part.vector(noise(1)).shape == (256,)

@@ -9,6 +9,8 @@ from talkingface.errors import DataError, RegistryError
 from talkingface.sound import front_ends
 from talkingface.sound.front_ends import (
     FrontEnd,
+    VoiceStatistics,
+    WithSpeaker,
     described,
     front_end_kind,
     front_end_names,
@@ -16,6 +18,7 @@ from talkingface.sound.front_ends import (
     register_front_end,
 )
 from talkingface.sound.mel import melspectrogram
+from talkingface.sound.speaker import voice_statistics
 
 
 @pytest.fixture
@@ -115,3 +118,18 @@ def test_a_missing_file_is_named_also_that_of_a_part(toy, tmp_path):
     assert whole.missing() == [tmp_path / "toy" / "weights.pt"]
     with pytest.raises(DataError, match=r"toy.weights\.pt: the front end vc_mel needs this file; .*weights"):
         whole.fingerprint()
+
+
+def test_a_front_end_with_a_speaker_is_both_and_says_so(tmp_path):
+    together = WithSpeaker(front_end_kind("vc_mel")(tmp_path), VoiceStatistics(tmp_path, tracker="correlation"))
+    sound = np.random.default_rng(0).normal(0, 0.1, 8000)
+    assert (together.name, together.width, together.vector_width, together.rows_per_second) == ("vc_mel", 80, 256, 62.5)
+    np.testing.assert_array_equal(together.extract(sound), front_end_kind("vc_mel")().extract(sound))
+    np.testing.assert_array_equal(together.vector(sound), voice_statistics(sound, "correlation"))
+    assert described(together.fingerprint()) == "vc_mel (vc_mel, statistics (tracker correlation))"
+
+
+def test_another_tracker_is_another_speaker_vector():
+    kinds = [VoiceStatistics(tracker=tracker).fingerprint() for tracker in ("rapt", "correlation")]
+    with pytest.raises(DataError, match=r"statistics \(tracker rapt\), but statistics \(tracker correlation\)"):
+        refuse_other(*kinds, "best.pt", "preprocess again")
