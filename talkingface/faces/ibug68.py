@@ -23,6 +23,16 @@ INNER_LIP_PAIRS = ((61, 62, 63), (67, 66, 65))
 LID_PAIRS = ((37, 38, 43, 44), (41, 40, 47, 46))
 """Points of the upper lids, and those below them."""
 
+MIRRORED = (
+    *range(16, -1, -1),
+    *range(26, 16, -1),
+    *(27, 28, 29, 30, 35, 34, 33, 32, 31),
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+    *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
+    *(64, 63, 62, 61, 60, 67, 66, 65),
+)
+"""The point that each becomes in a mirrored face."""
+
 CURVES: tuple[tuple[range, bool], ...] = (
     (range(0, 17), False),
     (range(17, 22), False),

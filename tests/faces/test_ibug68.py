@@ -25,6 +25,17 @@ def test_pairs_lie_above_each_other():
     assert [u + v for u, v in zip(*ibug68.LID_PAIRS, strict=True)] == [78, 78, 90, 90]
 
 
+def test_mirrored_twice_is_the_face_itself_and_lines_stay_lines():
+    mirrored = np.array(ibug68.MIRRORED)
+    assert (mirrored[mirrored] == np.arange(68)).all()
+    before, after = ibug68.neighbours()
+    for point in set(range(68)) - {30, 31, 35}:  # the line of the nose goes from its bridge to one side of its base
+        assert {before[mirrored[point]], after[mirrored[point]]} == {mirrored[before[point]], mirrored[after[point]]}
+    for upper, lower in (ibug68.OUTER_LIP_PAIRS, ibug68.INNER_LIP_PAIRS, ibug68.LID_PAIRS):
+        pairs = set(zip(upper, lower, strict=True))
+        assert {(mirrored[u], mirrored[v]) for u, v in pairs} == pairs
+
+
 def square_mouth(height: float) -> np.ndarray:
     """A face whose inner lips are a box 4 wide, y down."""
     face = np.zeros((68, 3))
