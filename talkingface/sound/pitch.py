@@ -28,6 +28,7 @@ _LOW_VOICE = 160.0
 """Hz; a voice whose median is lower is searched in `M` by `auto`."""
 
 PITCH_BINS = 257
+"""One-hot fundamental frequency: unvoiced, and 256 steps."""
 
 _HIGHEST = 2000.0  # Hz of what is compared
 _WINDOW = 240  # samples compared: 15 ms
@@ -37,6 +38,7 @@ _BLOCK = 2048  # rows worked on at once: spectra of 2048 x 513 x 16 bytes are 17
 # Costs, of RAPT's order: what it takes to be unvoiced, to change between voiced and unvoiced, to change the pitch by a
 # factor of e and by an octave, and to have a long period.
 _UNVOICED, _CHANGE, _GLIDE, _OCTAVE, _LONG = 0.45, 0.2, 0.6, 0.25, 0.12
+_RAPT_SHORTEST = 4000  # samples
 _QUIET = 1e-4  # mean square of a window in which nothing is voiced, beside full scale: -40 dB
 
 
@@ -78,9 +80,12 @@ def rapt(samples: np.ndarray, low: float, high: float) -> np.ndarray:
         raise DataError(
             "the pitch tracker rapt needs the package pysptk, which is not installed; use the tracker correlation"
         ) from None
-    loud = (samples * 32768).astype(np.float32)
+    rows = row_count(len(samples))
+    # It gives a row less where the rows divide the sound, and refuses sound that is shorter than its windows.
+    least = _RAPT_SHORTEST if len(samples) % HOP else max(_RAPT_SHORTEST, len(samples) + 1)
+    loud = np.pad(samples * 32768, (0, max(0, least - len(samples)))).astype(np.float32)
     found = pysptk.sptk.rapt(loud, SAMPLE_RATE, HOP, min=low, max=high, otype="logf0").astype(np.float64)
-    return np.where(found > 0, found, np.nan)
+    return np.where(found > 0, found, np.nan)[:rows]
 
 
 def correlation_pitch(samples: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -22,6 +22,8 @@ from talkingface.sound.voice_mel import scaled_mel, voice_signal
 Detector = Literal["webrtc", "energy"]
 
 SPEAKER = 256
+"""Values of a speaker's vector, whatever made it."""
+
 PARTIAL_ROWS = 160
 """Rows of a partial window: 1.6 s."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.faces.ibug68 import INNER_LIP_PAIRS, OUTER_LIP_PAIRS, mouth_areas
+from talkingface.faces.ibug68 import INNER_LIP_PAIRS, LIPS, OUTER_LIP_PAIRS, mouth_areas
 
 UPPER, LOWER = (list(points) for points in INNER_LIP_PAIRS)
 OUTER_UPPER, OUTER_LOWER = (list(points) for points in OUTER_LIP_PAIRS)
@@ -18,17 +18,23 @@ CLOSED = 0.99
 
 
 class Features(NamedTuple):
-    """Changes of a portrait before it speaks, in the units of the points.
+    """Changes of a portrait before it speaks.
 
     Attributes:
-        upper_lip: by how much the upper outer lip moves down.
+        upper_lip: by how much the upper outer lip moves down, in the units of the points.
         lower_lip: by how much the lower outer lip moves up.
         eyes: by how much each lid moves away from the eye's middle.
+        lip_width: width of the lips, in shares of what it was.
     """
 
     upper_lip: float = 0.0
     lower_lip: float = 0.0
     eyes: float = 0.0
+    lip_width: float = 1.0
+
+    def in_units(self, unit: float) -> Features:
+        """The same with lengths that were given in shares of `unit`, the height of the face in pixels say."""
+        return Features(self.upper_lip * unit, self.lower_lip * unit, self.eyes * unit, self.lip_width)
 
 
 PUBLISHED_FEATURES = Features(1.0, 1.0, 2.0)
@@ -42,6 +48,8 @@ def with_features(face: np.ndarray, features: Features) -> np.ndarray:
     face[OUTER_LOWER, 1] -= features.lower_lip
     face[[37, 38, 43, 44], 1] -= features.eyes
     face[[40, 41, 46, 47], 1] += features.eyes
+    middle = (face[48, 0] + face[54, 0]) / 2
+    face[LIPS, 0] += (features.lip_width - 1) * (face[LIPS, 0] - middle)
     return face
 
 

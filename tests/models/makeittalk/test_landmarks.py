@@ -19,6 +19,7 @@ from talkingface.models.makeittalk.motion import (
 )
 from talkingface.models.makeittalk.mouth import (
     PUBLISHED_FEATURES,
+    Features,
     close_lips,
     close_portrait,
     uncross_lips,
@@ -97,6 +98,9 @@ def test_features_are_changed_by_what_is_asked_for(face):
     assert changed[51, 1] - pixels[51, 1] == 1 and changed[57, 1] - pixels[57, 1] == -1
     assert changed[37, 1] - pixels[37, 1] == -2 and changed[41, 1] - pixels[41, 1] == 2
     np.testing.assert_array_equal(changed[[36, 39, 48, 54]], pixels[[36, 39, 48, 54]])
+    wide = with_features(pixels, Features(upper_lip=0.1, lip_width=1.05).in_units(40))
+    assert wide[54, 0] - wide[48, 0] == pytest.approx(1.05 * (pixels[54, 0] - pixels[48, 0]))
+    assert wide[51, 1] - pixels[51, 1] == pytest.approx(4) and (wide[:48] == pixels[:48]).all()
 
 
 def test_lips_that_cross_meet_and_keep_their_thickness(face):

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from talkingface.models.makeittalk.networks.pieces import named
-
-BANDS = 80
-SPEAKER = 256
-PITCH_BINS = 257
-"""One-hot fundamental frequency: unvoiced, and 256 steps."""
+from talkingface.sound.pitch import PITCH_BINS
+from talkingface.sound.speaker import SPEAKER
+from talkingface.sound.voice_mel import BANDS
 
 
 class Converted(NamedTuple):

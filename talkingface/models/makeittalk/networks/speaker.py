@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from talkingface.models.makeittalk.networks.attention import RowEncoder
 from talkingface.models.makeittalk.networks.pieces import FACE, heard, mlp
+from talkingface.sound.speaker import SPEAKER
 
-SPEAKER = 256
 CODE = 128
 STRESS = 3.0
 """The published networks were trained on speaker embeddings times this."""
