@@ -16,7 +16,7 @@ from typing import Any
 from talkingface.clips.folder import find_record, is_faces
 from talkingface.clips.layouts import ClipItem, sound_beside
 from talkingface.errors import NoFaceError
-from talkingface.faces.crop import todays_crop
+from talkingface.faces.crop import CropConfig, todays_crop
 from talkingface.faces.landmark_file import landmarks_beside
 from talkingface.preprocess.artefacts import SetupError, clean, has_files, run_step, scratch_folder, set_up, write_meta
 from talkingface.preprocess.job import Job
@@ -65,7 +65,7 @@ def complete_converted(item: ClipItem, folder: Path, meta: dict[str, Any], job: 
         step = todo[0]
         tried.add(step.artefact)
         try:
-            set_up([step] if step.reads_video and not (step.takes_landmark_file and item.landmarks) else [])
+            set_up([] if step.takes_landmark_file and item.landmarks else [step])
             made[step.artefact] = _make(step, context, meta)
         except SetupError:
             if step.artefact not in job.optional:
@@ -109,7 +109,15 @@ def _makeable(folder: Path, meta: Mapping[str, Any], job: Job) -> list[Step]:
         and all(has_files(folder, find_record(steps, name)) for name in step.needs)
         and _lacks(folder, steps, step)
         and not _was_tried(meta, step)
+        and not _of_converted_boxes(steps, step)
     ]
+
+
+def _of_converted_boxes(steps: Mapping[str, Any], step: Step) -> bool:
+    """Whether these are another size of crops that were converted: cut at our boxes, they would not lie upon them."""
+    wanted = CropConfig.of_artefact(step.artefact)
+    converted = (CropConfig.of_artefact(name) for name, record in steps.items() if "step" not in record)
+    return wanted is not None and wanted in (c and c.model_copy(update={"size": wanted.size}) for c in converted)
 
 
 def _was_tried(meta: Mapping[str, Any], step: Step) -> bool:
@@ -120,8 +128,11 @@ def _was_tried(meta: Mapping[str, Any], step: Step) -> bool:
 def _reason(folder: Path, meta: Mapping[str, Any], step: Step) -> str:
     """Why an artefact cannot be used, see `_lacks`; or why none could be made."""
     why = _lacks(folder, meta.get("steps", {}), step)
-    tried = why and _was_tried(meta, step)
-    return f"has no {step.artefact}: {meta[WITHOUT][step.artefact].get('reason')}" if tried else why
+    if why and _was_tried(meta, step):
+        return f"has no {step.artefact}: {meta[WITHOUT][step.artefact].get('reason')}"
+    if why and own_video(folder, meta) and _of_converted_boxes(meta.get("steps", {}), step):
+        return f"has no {step.artefact}, and cut from its video they would not lie upon those that were converted"
+    return why
 
 
 def _lacks(folder: Path, steps: Mapping[str, Any], step: Step) -> str:

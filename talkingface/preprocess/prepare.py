@@ -249,19 +249,21 @@ def ensure(
     for step in steps:
         step.bind(config)
 
-    def runner(steps: Sequence[Step], settings: PreprocessConfig) -> Preprocessor:
+    def run(items: Sequence[ClipItem]) -> Report:
         root, optional = config.preprocessed_root, model_cls.trains_without
-        return Preprocessor(steps, settings, root, config.fps, config.show_progress, optional)
+        for some, workers in phases(steps, settings.workers, resolve_device(config.device).type != "cpu"):
+            own = settings.model_copy(update={"workers": workers})
+            report = Preprocessor(some, own, root, config.fps, config.show_progress, optional).run(items)
+        return report
 
     if items is not None and config.need_preprocess:
-        for some, workers in phases(steps, settings.workers, resolve_device(config.device).type != "cpu"):
-            report = runner(some, settings.model_copy(update={"workers": workers})).run(items)
+        report = run(items)
     else:
         needed = [step.artefact for step in steps if not step.for_filters]
         report = prepared_report(config, layout, [name for name in needed if name not in model_cls.trains_without])
     if items is None and config.need_preprocess:
         orphans = _converted(config, layout, report.outcomes)
-        for outcome in runner(steps, settings).run(orphans).outcomes.values():
+        for outcome in run(orphans).outcomes.values():
             report.add(outcome)
     if not report.ok_ids:
         raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")

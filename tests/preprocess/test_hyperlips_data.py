@@ -17,10 +17,12 @@ from talkingface.clips.hyperlips_tree import HyperLipsTree
 from talkingface.clips.prepared import prepared_ids
 from talkingface.errors import DataError
 from talkingface.media import write_wav
+from talkingface.models.wav2lip.model import Wav2Lip
 from talkingface.plugin.configuration import load_config
 from talkingface.preprocess.convert import convert_legacy
 from talkingface.preprocess.converters.hyperlips import HYPER, HYPER_SKETCH, LIP_BOXES, lip_box
 from talkingface.preprocess.export_hyperlips import export_tree
+from talkingface.preprocess.prepare import ensure
 from talkingface.workflow import prepare, prepared_clips
 
 BASE, HR = "faces@128-frame-mesh-relative-0", "faces@512-frame-mesh-relative-0"
@@ -187,6 +189,28 @@ def test_what_scoring_needs_is_made_from_the_video_and_nothing_is_made_again(fil
     prepare(loaded, evaluate_only=True)
     assert content(tmp_path / "preprocessed_data/MEAD") == stamps
     assert content(filmed / "MEAD/M001-001") == before
+
+
+def test_crops_of_other_boxes_are_not_mixed_with_converted_ones(filmed, tmp_path):
+    shutil.copytree(filmed, tmp_path / "d")
+    place = {"data_root": "nowhere", "preprocessed_root": str(tmp_path / "d")}
+    with pytest.raises(DataError, match="cut from its video they would not lie upon those that were converted"):
+        prepare(load_config("Wav2Lip", "MEAD", (), options(**place)))
+    clips = prepare(load_config("Wav2Lip", "MEAD", (), options(**place, **{"model.crop.margin": 0.1})))
+    faces = clips["train"][0].faces("faces@96-frame-mesh-relative-0.1")
+    assert faces.frame_hw == (192, 192) and clips["train"][0].faces(BASE).frame_hw == (128, 128)
+
+
+def test_a_clip_without_landmarks_for_scoring_still_trains_and_is_not_tried_again(tmp_path):
+    write_clip(tmp_path / "video_clips/a/b.mp4", face_frames(20, blank=tuple(range(20))))
+    hyperlips_tree(tmp_path, ["a/b"])
+    convert(tmp_path)
+    place = {"data_root": "nowhere", "preprocessed_root": str(tmp_path)}
+    loaded = load_config("Wav2Lip", "MEAD", (), options(**place))
+    assert prepare(loaded, only=("mel", "landmarks", "audio"))["train"][0].clip_id == "a/b"
+    meta = ClipFolder(tmp_path / "a/b").meta
+    assert "no face" in meta["without"]["landmarks"]["reason"] and not ClipFolder(tmp_path / "a/b").has("landmarks")
+    assert ensure(loaded.config, Wav2Lip, artefacts=("landmarks",)).worked == 0
 
 
 def test_pictures_of_another_video_are_refused(tmp_path):
