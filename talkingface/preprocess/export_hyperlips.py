@@ -88,11 +88,14 @@ def _write_faces(clip: ClipFolder, tree: HyperLipsTree) -> None:
 
 def _write_for_hr(clip: ClipFolder, tree: HyperLipsTree) -> None:
     """`HR_Train_Dateset`, of frames that have all parts: the published code passes over clips with unequal counts."""
-    drawn = next((name for name in (HYPER, "hyper@raw") if clip.has(name)), None)
-    if drawn is None:
+    name = next((name for name in (HYPER, "hyper@raw") if clip.has(name)), None)
+    if name is None:
         return
-    crops = _crops(clip)
-    stores = {DRAWN: clip.faces(drawn), TRUTH: clip.faces(crops[max(crops, key=lambda crop: crop.size)])}
+    drawn = clip.faces(name)
+    truths = [store for store in map(clip.faces, _crops(clip).values()) if _same_boxes(store, drawn)]
+    if not truths:
+        return
+    stores = {DRAWN: drawn, TRUTH: max(truths, key=lambda store: store.size)}
     if clip.has(HYPER_SKETCH):
         stores[SKETCHES] = clip.faces(HYPER_SKETCH)
     pictures = {
@@ -114,6 +117,13 @@ def _crops(clip: ClipFolder) -> dict[CropConfig, str]:
 def _by_likeness(crop: CropConfig) -> tuple[bool, bool, int]:
     """The smaller, the more alike is a crop to the published one: its size, the box of each frame, no margin."""
     return crop.size != SIZE, (crop.box, crop.margin) != ("frame", 0), crop.size
+
+
+def _same_boxes(store: FaceStore, other: FaceStore) -> bool:
+    """Whether two stores show the same parts of the frames, at whatever size."""
+    both = store.valid & other.valid
+    shares = [each.boxes[both] / np.tile(each.frame_hw[::-1], 2) for each in (store, other)]
+    return bool(both.any()) and np.allclose(*shares, atol=1e-4)
 
 
 def _masks(clip: ClipFolder, truth: FaceStore) -> dict[int, bytes]:

@@ -14,8 +14,11 @@ from helpers.old_data import HR_KINDS, face_picture, hyperlips_tree, lip_mask
 from talkingface.cli import main
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.hyperlips_tree import HyperLipsTree
+from talkingface.clips.meta import read_meta
 from talkingface.clips.prepared import prepared_ids
 from talkingface.errors import DataError
+from talkingface.faces.crop import relative_landmarks
+from talkingface.faces.mesh import HYPERLIPS_LIPS
 from talkingface.media import write_wav
 from talkingface.models.wav2lip.model import Wav2Lip
 from talkingface.plugin.configuration import load_config
@@ -255,6 +258,25 @@ def test_an_export_converts_to_the_same_clip(filmed, tmp_path):
     np.testing.assert_allclose(*boxes, atol=1 / 128)
     with pytest.raises(DataError, match="is there already, and is left as it is"):
         export_tree(tmp_path / "clips", tmp_path / "new")
+
+
+def test_an_export_of_a_clip_that_was_prepared_here_fills_the_outline_of_the_lips(filmed, tmp_path):
+    shutil.copytree(filmed, tmp_path / "d")
+    place = {"data_root": "nowhere", "preprocessed_root": str(tmp_path / "d")}
+    clip = prepare(load_config("Wav2Lip", "MEAD", (), options(**place, **{"model.crop.margin": 0.1})))["train"][0]
+    name = "faces@96-frame-mesh-relative-0.1"
+    for suffix in ("npz", "bin"):
+        shutil.copy(clip.path / f"{name}.{suffix}", clip.path / f"{HYPER}.{suffix}")
+    meta = read_meta(clip.path)
+    meta["steps"][HYPER] = {"files": [f"{HYPER}.npz", f"{HYPER}.bin"]}
+    (clip.path / "clip.json").write_text(json.dumps(meta))
+    assert clip.clip_id in export_tree(tmp_path / "d", tmp_path / "new", progress=False).ok_ids
+    trees = {kind: tmp_path / "new/HR_Train_Dateset" / kind / clip.clip_id for kind in ("GT_IMG", "GT_MASK")}
+    assert cv2.imread(str(trees["GT_IMG"] / "3.jpg")).shape == (96, 96, 3), "the crops at the boxes of Base's faces"
+    ring = relative_landmarks(clip.track().points_px[3:4, list(HYPERLIPS_LIPS)], clip.faces(name).boxes[3:4])[0]
+    top, bottom, left, right = lip_box(cv2.imread(str(trees["GT_MASK"] / "3.jpg"), cv2.IMREAD_GRAYSCALE))
+    bounds = [ring[1].min(), ring[1].max(), ring[0].min(), ring[0].max()]
+    np.testing.assert_allclose([top, bottom, left, right], bounds, atol=2 / 96)
 
 
 def test_an_export_says_what_it_leaves_out(tmp_path):
