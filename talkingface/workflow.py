@@ -482,6 +482,7 @@ def _imported_content(
     # The first file has the most to say: forms of one network exclude each other.
     settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
     config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
+    spec.model.check_overrides(load_config(spec.name, "folder", (), settings).config.model, config.model)
     network = build_for(spec.model, config.model, {}, files[0].path)  # sizes may come from the file
     filled = import_official(network, files)
     return CheckpointContent(

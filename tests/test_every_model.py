@@ -20,6 +20,7 @@ import pytest
 from helpers import ROOT
 from talkingface.cli import commands as cli
 from talkingface.clips.folder import ClipFolder
+from talkingface.config.yaml_files import read_yaml
 from talkingface.faces.landmark_file import write_landmarks
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
@@ -145,9 +146,15 @@ def test_evaluate_model_file_works_on_the_command_line(trained, capsys):
     assert ("psnr" if trained.makes_videos else "accuracy") in capsys.readouterr().out
 
 
+def lent(trained: Trained) -> dict[str, str]:
+    """The runs that the model borrowed from, as settings."""
+    experts = read_yaml(trained.run / "config.yaml")[0]["experts"]
+    return {f"experts.{name}": experts[name] for name in get_spec(trained.name).model.borrows}
+
+
 def test_one_stage_can_be_trained_alone(trained, tmp_path):
     first = trained.config.stages[0].name
-    changes = {"stage": first, "max_steps": 2, "saved_dir": str(tmp_path), "run_name": "one"}
+    changes = {"stage": first, "max_steps": 2, "saved_dir": str(tmp_path), "run_name": "one", **lent(trained)}
     assert cli.main(["train", *arguments(trained, **changes)]) == 0
     stages = {path.parent.name for path in tmp_path.rglob("last.pt")}
     assert stages == {first}

@@ -47,12 +47,18 @@ class DatasetOptions(Section):
     cache_mb: int = Field(1024, ge=0)
 
 
+class OnHost:
+    """An entry of a batch that is not moved to the device of the networks; `value` is a tensor on the CPU."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class ClipDataset(ABC):
     """Base of every data set: keeps the usable clips, and makes item `key` from a generator of its own.
 
     A subclass writes `sample` (and `usable` when length alone does not decide), and sets `Options`. Items are dicts of
-    numpy arrays or tensors; the default collate stacks them. It is a map-style data set for
-    `torch.utils.data.DataLoader`.
+    numpy arrays or tensors; `collate` stacks them. It is a map-style data set for `torch.utils.data.DataLoader`.
 
     Args:
         clips: clips that are prepared; unusable ones are dropped here, with the reason in `rejected`.
@@ -70,6 +76,8 @@ class ClipDataset(ABC):
     """
 
     Options: ClassVar[type[DatasetOptions]] = DatasetOptions
+    on_host: ClassVar[tuple[str, ...]] = ()
+    """Names in the items that stay on the CPU, as `OnHost`: what decides shapes should be asked of no device."""
 
     def __init__(
         self,
@@ -129,6 +137,13 @@ class ClipDataset(ABC):
             return self.sample(clip, rng)
         except DataError:
             return self.of_readable(lambda other: self.sample(other, self.draw(int(key))[1]), clip)
+
+    def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The batch of some items."""
+        from torch.utils.data import default_collate
+
+        batch = default_collate(list(items))
+        return {**batch, **{name: OnHost(batch[name]) for name in self.on_host}}
 
     def of_readable(self, make: Callable[[ClipFolder], T], first: ClipFolder | None = None) -> T:
         """`make` of the clip `first`, or of the next one that can be read, with a warning.

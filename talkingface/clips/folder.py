@@ -164,6 +164,20 @@ class ClipFolder:
         """What preprocessing noted when it made an artefact: `params`, `files`, `facts`, `fingerprint`; else empty."""
         return dict(find_record(self.meta.get("steps", {}), artefact) or {})
 
+    def made_by_others(self, artefact: str, weights: str) -> str | None:
+        """Why an artefact that a network makes does not serve, or None: it is not there, or other weights made it.
+
+        Args:
+            artefact: its name.
+            weights: hash of the weights that are to have made it; empty: any.
+        """
+        if not self.has(artefact):
+            return f"has no {artefact}; run preprocess"
+        made = self.record(artefact).get("params", {}).get("weights")
+        if not weights or not made or made == weights:
+            return None
+        return f"its {artefact} was made by weights {made}, the network now has {weights}; run preprocess"
+
     def number(self, artefact: str, name: str, default: float) -> float:
         """One of the `facts` of an artefact, a number; the default where there is none.
 

@@ -27,7 +27,7 @@ class Lender(NamedTuple):
 
 
 def lenders(
-    source: Source, found: np.ndarray, lending: np.ndarray | None = None, *, apart: bool = False
+    source: Source | None, found: np.ndarray, lending: np.ndarray | None = None, *, apart: bool = False
 ) -> list[Lender]:
     """Who lends to whom.
 
@@ -36,7 +36,7 @@ def lenders(
     half.
 
     Args:
-        source: what is redrawn.
+        source: what is redrawn; None for a prepared clip, with `apart`.
         found: (F,) bool, its frames whose face was detected; what was bridged between them may show anything.
         lending: (G,) bool, the same of `source.reference`, where there is one; None: the source lends to itself.
         apart: halves also where nothing is compared.
@@ -49,7 +49,7 @@ def lenders(
     if lending is not None:
         return [Lender(everyone, np.flatnonzero(lending))]
     usable = np.flatnonzero(found)
-    if not (source.held_out or apart):
+    if not (apart or source.held_out):
         return [Lender(everyone, usable)]
     halves = _halves(frames < (len(found) + 1) // 2, usable)
     if len(usable) > 1 and not all(len(half.candidates) for half in halves):

@@ -1,4 +1,4 @@
-"""Sketches: landmarks drawn as thin lines, the picture of the target pose that IPLAP's renderer reads.
+"""Sketches: landmarks drawn as lines. IPLAP's renderer reads thin ones of the pose, HyperLips' decoder those of a face.
 
 Drawn from landmarks on demand (about 0.1 ms each); storing them would take more space than the faces.
 """
@@ -6,6 +6,7 @@ Drawn from landmarks on demand (about 0.1 ms each); storing them would take more
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -79,3 +80,41 @@ def draw_sketches(
         values = draw_sketch(points, height, width, size)
         out[:] = np.rint(values) / 255 if rounded else values / 255
     return sketches
+
+
+Style = Literal["unified", "upstream_train", "upstream_infer"]
+_OF_128 = {"unified": 2, "upstream_infer": 6}  # pixels of a line on a canvas of 128
+_ON_CROP = 6  # pixels of a line at the crop's own resolution, as published for training
+
+
+def face_sketch(points: np.ndarray, size: int, style: Style = "unified", crop_side: float = 128) -> np.ndarray:
+    """The lines of a face as HyperLips' decoder sees them, the same function for training and use.
+
+    An edge with one end outside the crop vanishes entirely.
+
+    Args:
+        points: (478, 2) mesh points relative to the crop, 0 to 1.
+        size: side of the sketch.
+        style: `unified`: 2 px of 128, for thicker lines close the mouth opening that they should show;
+            `upstream_train`: 6 px at the crop's own resolution, resized, blurred, and whatever is not black made
+            white, as published for training; `upstream_infer`: 6 px of 128, as published for use.
+        crop_side: side of the crop in pixels of the frame, for `upstream_train`.
+
+    Returns:
+        (size, size) uint8, 0 or 255.
+    """
+    if style != "upstream_train":
+        return _white_lines(points, size, max(1, round(_OF_128[style] * size / 128)))
+    drawn = _white_lines(points, max(1, round(crop_side)), _ON_CROP)
+    blurred = cv2.GaussianBlur(cv2.resize(drawn, (size, size)), (5, 5), 0)
+    return np.where(blurred > 0, 255, 0).astype(np.uint8)
+
+
+def _white_lines(points: np.ndarray, side: int, thickness: int) -> np.ndarray:
+    canvas = np.zeros((side, side), np.uint8)
+    inside = ((points >= 0) & (points <= CLOSE_TO_ONE)).all(axis=1)
+    pixels = np.minimum(np.floor(np.where(inside[:, None], points, 0) * side), side - 1).astype(np.int32)
+    edges = IPLAP_EDGES[inside[IPLAP_EDGES].all(axis=1)]
+    if len(edges):
+        cv2.polylines(canvas, pixels[edges], isClosed=False, color=255, thickness=thickness)
+    return canvas

@@ -1,6 +1,8 @@
-"""Smoothing of points over time."""
+"""Smoothing of points over time: of a whole sequence, or frame by frame as they come."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from scipy.signal import savgol_filter
@@ -23,3 +25,40 @@ def smooth_rows(rows: np.ndarray, window: int, order: int = 3) -> np.ndarray:
     if window < 3:
         return rows.copy()
     return savgol_filter(rows, window, min(order, window - 1), axis=0, mode="interp").astype(rows.dtype, copy=False)
+
+
+class OneEuro:
+    """The 1-euro filter: slow points are smoothed strongly, fast ones hardly, so that nothing lags behind.
+
+    Source: G. Casiez, N. Roussel, D. Vogel, "1 Euro Filter", CHI 2012.
+
+    Args:
+        fps: frames per second.
+        slowest: cut-off frequency of points at rest, in Hz.
+        gain: by how many Hz it grows with each unit of speed (units of the points per second).
+    """
+
+    def __init__(self, fps: float = 25.0, slowest: float = 2.0, gain: float = 20.0) -> None:
+        self.fps, self.slowest, self.gain = fps, slowest, gain
+        self._points: np.ndarray | None = None
+        self._speed: np.ndarray | None = None
+
+    def __call__(self, points: np.ndarray, follows: bool) -> np.ndarray:
+        """The smoothed points of the next frame, of the same shape.
+
+        Args:
+            points: (K, 2).
+            follows: whether the frame goes on from the one before; otherwise smoothing starts anew.
+        """
+        if not follows or self._points is None:
+            self._points, self._speed = points.astype(np.float64), np.zeros(points.shape)
+            return points
+        speed = (points - self._points) * self.fps
+        self._speed = self._speed + self._share(1.0) * (speed - self._speed)
+        cut_off = self.slowest + self.gain * np.abs(self._speed)
+        self._points = self._points + self._share(cut_off) * (points - self._points)
+        return self._points.astype(points.dtype)
+
+    def _share(self, cut_off: float | np.ndarray) -> float | np.ndarray:
+        """How much of a change passes at once."""
+        return 1 / (1 + self.fps / (2 * math.pi * cut_off))

@@ -7,6 +7,7 @@ arXiv:1801.03924. Keys equal those of torchvision's trunks (without classifiers)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -24,6 +25,13 @@ SMALLEST = {"alex": 31, "vgg": 16}
 
 _VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
 _EPS = 1e-10
+
+
+def bundled_heads(net: str) -> Path:
+    """Where the package torchmetrics carries the linear layers for a trunk; the file may be absent."""
+    package = find_spec("torchmetrics")
+    folders = list(package.submodule_search_locations or ()) if package else []
+    return Path(*folders[:1]) / "functional" / "image" / "lpips_models" / f"{net}.pth"
 
 
 class LPIPS(nn.Module):

@@ -87,6 +87,8 @@ def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:
         _refuse_contradictions(found, loaded)
         overrides |= {f"model.{key}": value for key, value in found.settings.items()}
         overrides |= {f"experts.{name}": str(found.path), f"experts_weights.{name}": found.hash}
+        if loan.weights_key:
+            overrides[f"model.{loan.weights_key}"] = found.hash
         log.info("%s of %s comes from %s (weights %s)", name, loaded.config.model_name, found.path, found.hash)
     if not overrides:
         return loaded

@@ -141,11 +141,13 @@ class Borrowed:
         network: its name there; empty: the same as here.
         settings: what the network needs of the lender's settings: our dotted key below `model:` -> the lender's, where
             an empty key is the whole section. They come along with the weights; whoever sets them otherwise is told.
+        weights_key: our dotted key for the hash of the weights, for data that the network makes; empty: none.
     """
 
     model: str
     network: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    weights_key: str = ""
 
 
 class TalkingFaceModel(nn.Module):

@@ -94,6 +94,7 @@ class StageData:
             dataset,
             batch_sampler=batches,
             num_workers=workers,
+            collate_fn=dataset.collate,
             pin_memory=cuda,
             persistent_workers=workers > 0,
             # Its own generator: starting an epoch must not draw from the global one, or a resumed epoch would differ.

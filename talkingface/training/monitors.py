@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.data import default_collate
 
 from talkingface.config.sections import Config, StageConfig
 from talkingface.errors import ConfigError, TalkingFaceError, closest
@@ -88,7 +87,7 @@ def told_figures(model: TalkingFaceModel, held_out: ClipDataset, fabric: Fabric,
     """
     if not _announces_all(model):
         return None
-    batch = default_collate([held_out[index] for index in range(min(len(held_out), ctx.stage.batch_size))])
+    batch = held_out.collate([held_out[index] for index in range(min(len(held_out), ctx.stage.batch_size))])
     names = {*model.validation_step(fabric.to_device(batch), ctx), *(model.own_figures or ())}
     return {f"val/{name}" for name in names}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +28,7 @@ from talkingface.evaluation.metrics.inference import (
 from talkingface.evaluation.sample import EvalSample
 from talkingface.faces.regions import crop
 from talkingface.networks.lpips import LPIPS as Network
-from talkingface.networks.lpips import SMALLEST
+from talkingface.networks.lpips import SMALLEST, bundled_heads
 from talkingface.networks.precision import judging, precision_on
 from talkingface.packages import install
 
@@ -99,12 +98,7 @@ class LPIPS(Metric):
     def _linear_layers(self) -> Weights:
         """The file of linear layers: the configured one, or what the package torchmetrics carries."""
         net = self.settings.lpips_net
-        if self.settings.lpips_linear:
-            path = Path(self.settings.lpips_linear)
-        else:
-            package = find_spec("torchmetrics")
-            folders = list(package.submodule_search_locations or ()) if package else []
-            path = Path(*folders[:1]) / "functional" / "image" / "lpips_models" / f"{net}.pth"
+        path = Path(self.settings.lpips_linear) if self.settings.lpips_linear else bundled_heads(net)
         digest = hash_of(path)
         if digest is None:
             raise Unavailable(f"linear layers of LPIPS not found: {path} ({install('torchmetrics')}, or lpips_linear)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -66,7 +67,9 @@ class Drawer:
         self.model = model
 
     @torch.no_grad()
-    def __call__(self, faces: np.ndarray, references: np.ndarray, mel: np.ndarray, follows: np.ndarray) -> OnTheWay:
+    def __call__(
+        self, faces: np.ndarray, references: np.ndarray, mel: np.ndarray, follows: np.ndarray, boxes: np.ndarray
+    ) -> OnTheWay:
         """Draw faces to a sound.
 
         Args:
@@ -74,21 +77,26 @@ class Drawer:
             references: the same shape: faces that show what is hidden.
             mel: (m, 1, 80, 16) their sound.
             follows: (m,) bool: the frame goes on from the one drawn before it, maybe in the batch before.
+            boxes: (m, 4) x1, y1, x2, y2 of the faces in their frames, pixels.
 
         Returns:
             (m, R, R, 3) uint8 RGB, perhaps still to be computed.
         """
+        return OnTheWay(faces_of(self.drawn(faces, references, mel, follows)))
+
+    @torch.no_grad()
+    def drawn(self, faces: np.ndarray, references: np.ndarray, mel: np.ndarray, follows: np.ndarray) -> Tensor:
+        """What `__call__` draws as (m, 3, S, S), BGR in [0, 1], on the device."""
         target, others = (to_device(each, self.model.device)[:, None] for each in (faces, references))
         inputs = network_input(target, others)[:, :, 0]
+        with self.precision():
+            return self.draw(to_device(mel, self.model.device), inputs, follows).float()
+
+    def precision(self) -> AbstractContextManager:
+        """Within: as precise as the model draws."""
         half = self.model.inference_precision == "bf16"
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=half):
-            drawn = self.draw(to_device(mel, self.model.device), inputs, follows)
-        return OnTheWay(self.finish(drawn))
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=half)
 
     def draw(self, mel: Tensor, inputs: Tensor, follows: np.ndarray) -> Tensor:
         """(m, 1, 80, 16) and (m, 6, S, S) -> (m, 3, S, S), BGR in [0, 1]."""
         return self.model.generator(mel, inputs)
-
-    def finish(self, drawn: Tensor) -> Tensor:
-        """(m, 3, S, S), BGR in [0, 1] -> (m, R, R, 3) uint8 RGB."""
-        return faces_of(drawn)

@@ -84,9 +84,10 @@ def _draw(drawer: Drawer, continuity: Continuity, faces: _Faces, part: FrameBatc
     if not len(part.faces):
         return None
     shown = part.shown[part.faces]
-    crops = crop_faces([part.pictures[k] for k in part.faces], faces.scene.boxes[shown], faces.size)
+    boxes = faces.scene.boxes[shown]
+    crops = crop_faces([part.pictures[k] for k in part.faces], boxes, faces.size)
     references = with_references(crops, faces.references, shown)
-    return drawer(crops, references, cut_mel(faces.mel, faces.first[part.rows[part.faces]]), follows)
+    return drawer(crops, references, cut_mel(faces.mel, faces.first[part.rows[part.faces]]), follows, boxes)
 
 
 def spectrogram(samples: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from talkingface.lipsync.half_face.draw import HalfFaceNetworks
 
 
-def face_scores(model: HalfFaceNetworks, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
+def face_scores(
+    model: HalfFaceNetworks,
+    clips: Sequence[ClipFolder],
+    donors: Sequence[ClipFolder],
+    make: Callable[[], Drawer] | None = None,
+) -> dict[str, float]:
     """Score generated face crops of held-out clips; references come from the other half of the clip.
 
     Args:
         model: the model, in any mode.
         clips: held-out clips.
         donors: for each clip, the clip whose audio drives the shuffled figures.
+        make: makes whoever draws a clip; None: the model's own.
 
     Returns:
         `face_l1`: mean absolute error of the lower half of the crop, `mouth_l1`: around the lips; both in grey levels,
@@ -41,7 +47,7 @@ def face_scores(model: HalfFaceNetworks, clips: Sequence[ClipFolder], donors: Se
     try:
         with torch.no_grad():
             for clip, donor in zip(clips, donors, strict=True):
-                for name, value in _clip_scores(model, clip, donor).items():
+                for name, value in _clip_scores(model, clip, donor, make or model.drawer).items():
                     values.setdefault(name, []).append(value)
     finally:
         for module, training in modes:
@@ -49,14 +55,17 @@ def face_scores(model: HalfFaceNetworks, clips: Sequence[ClipFolder], donors: Se
     return {name: float(np.mean(found)) for name, found in values.items()}
 
 
-def _clip_scores(model: HalfFaceNetworks, clip: ClipFolder, donor: ClipFolder) -> dict[str, float]:
+def _clip_scores(
+    model: HalfFaceNetworks, clip: ClipFolder, donor: ClipFolder, make: Callable[[], Drawer]
+) -> dict[str, float]:
     source = Source.from_clip(clip)
     source.held_out = True
     scene = Scene.look(model.config, source)
     references = choose_references(model.config, source, scene)
     count = min(len(source), len(clip), len(donor))
     voices = {"": clip.audio(), "_shuffled": donor.audio()}
-    takes = {suffix: _Take.of(model, samples, count, clip.fps) for suffix, samples in voices.items()}
+    offset = model.config.inference.mel_offset
+    takes = {suffix: _Take.of(make(), samples, count, clip.fps, offset) for suffix, samples in voices.items()}
     lips = region_boxes(source.landmarks(), "mouth") if scene.knows_mouths else None
     errors: dict[str, list[float]] = {}
     continuity = Continuity()
@@ -68,7 +77,7 @@ def _clip_scores(model: HalfFaceNetworks, clip: ClipFolder, donor: ClipFolder) -
             crop_faces(part.pictures, boxes, model.drawn_size),
         )
         for suffix, take in takes.items():
-            drawn = take.drawer(crops, shown, cut_mel(take.mel, take.first[part.shown]), follows).numpy()
+            drawn = take.drawer(crops, shown, cut_mel(take.mel, take.first[part.shown]), follows, boxes).numpy()
             error = np.abs(drawn.astype(np.float32) - truth).mean(axis=-1)
             errors.setdefault(f"face_l1{suffix}", []).extend(error[:, error.shape[1] // 2 :].mean(axis=(1, 2)))
             if lips is not None:
@@ -85,9 +94,9 @@ class _Take(NamedTuple):
     first: np.ndarray
 
     @classmethod
-    def of(cls, model: HalfFaceNetworks, samples: np.ndarray, count: int, fps: float) -> _Take:
+    def of(cls, drawer: Drawer, samples: np.ndarray, count: int, fps: float, offset: int) -> _Take:
         mel = spectrogram(samples)
-        return cls(model.drawer(), mel, chunk_starts(count, fps, mel.shape[1], model.config.inference.mel_offset))
+        return cls(drawer, mel, chunk_starts(count, fps, mel.shape[1], offset))
 
 
 def _batches(source: Source, scene: Scene, frames: np.ndarray) -> Iterator[FrameBatch]:

@@ -148,16 +148,7 @@ class HyperLipsBase(JudgedHalfFace):
     # -- generation ----------------------------------------------------------------------------------------------------
 
     def drawer(self, above: float = 0.5) -> Drawer:
-        """Frame by frame, or remembering; of faces that are pasted in part no more than that part.
-
-        Raises:
-            ConfigError: a memory is asked for that nothing has trained.
-        """
+        """Frame by frame, or remembering; of faces that are pasted in part no more than that part."""
         if self.config.generator.temporal:
-            if self.stage is None:
-                raise ConfigError(
-                    "model.generator.temporal: the memory of published weights was never trained; train a stage that"
-                    " begins from them (init_from), or switch it off"
-                )
             return FollowingDrawer(self)
         return LowerHalfDrawer(self, above) if above < 0.5 else Drawer(self)

@@ -213,7 +213,7 @@ def test_scores_compare_with_foreign_audio_and_leave_the_model_as_it_was(model, 
     soft, loud = (generate.spectrogram(clip.audio()).max() for clip in clips)
     middle = (loud + soft) / 2
 
-    def redraw(self, faces, references, mel, follows):
+    def redraw(self, faces, references, mel, follows, boxes):
         return OnTheWay(torch.from_numpy(faces if mel.max() > middle else np.zeros_like(faces)))
 
     monkeypatch.setattr(draw.Drawer, "__call__", redraw)
