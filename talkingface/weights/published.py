@@ -20,6 +20,7 @@ log = logging.getLogger("talkingface")
 _TORCHVISION = "BSD-3-Clause (torchvision's code); trained on ImageNet, whose terms apply"
 _WAV2LIP = "personal, research and non-commercial use (authors' page)"
 _ARCFACE = "non-commercial research (InsightFace model zoo)"
+_MAKEITTALK = "CC BY-NC 4.0 (authors' repository)"
 _SOURCE = "see source"
 
 
@@ -87,6 +88,11 @@ def _wav2lip(name: str, purpose: str, size: int, sha256: str) -> WeightFile:
     source = "https://github.com/Rudrabha/Wav2Lip (links to Google Drive)"
     path = f"Wav2Lip/{name}.pth"
     return WeightFile(name, path, purpose, _WAV2LIP, source, size=size, exact=True, sha256=sha256)
+
+
+def _makeittalk(name: str, file: str, purpose: str, size: int = 0) -> WeightFile:
+    source = "https://github.com/yzhou359/MakeItTalk (links to Google Drive; texts lie in the repository)"
+    return WeightFile(f"makeittalk_{name}", f"MakeItTalk/{file}", purpose, _MAKEITTALK, source, size=size)
 
 
 def _arcface(network: str, size: int) -> WeightFile:
@@ -187,6 +193,13 @@ FILES: tuple[WeightFile, ...] = (
         _SOURCE,
         "https://github.com/zllrunning/face-parsing.PyTorch",
     ),
+    _makeittalk("autovc", "ckpt_autovc.pth", "voice conversion of MakeItTalk's front end autovc", 172_000_000),
+    _makeittalk("voice", "obama_emb.txt", "the voice that the front end autovc converts to"),
+    _makeittalk("content", "ckpt_content_branch.pth", "speech content branch of MakeItTalk", 7_900_000),
+    _makeittalk("speaker", "ckpt_speaker_branch.pth", "speaker-aware branch of MakeItTalk", 15_400_000),
+    _makeittalk("translate", "ckpt_116_i2i_comb.pth", "image translation of MakeItTalk", 839_000_000),
+    _makeittalk("face", "STD_FACE_LANDMARKS.txt", "mean face that the published MakeItTalk was trained with"),
+    _makeittalk("mel", "MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt", "means and deviations of the published MakeItTalk's mel"),
     WeightFile(
         "resemblyzer",
         "Resemblyzer/pretrained.pt",

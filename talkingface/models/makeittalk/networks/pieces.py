@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-POINTS = 68
+from talkingface.faces.ibug68 import POINTS
+
 FACE = 3 * POINTS
 """Values of a face: x0, y0, z0, x1, ..."""
 
