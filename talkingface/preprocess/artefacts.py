@@ -90,12 +90,13 @@ def write_meta(folder: Path, meta: dict[str, Any]) -> None:
 
     It is not forced onto the disk: several thousand times the milliseconds of that are minutes. A process that dies
     leaves it after the files that it vouches for, as they were written; a power cut may leave it empty, and the clip is
-    made anew, or it may vouch for files whose last seconds of data are lost: their readers then say so.
+    made anew, or it may vouch for files whose last seconds of data are lost: their readers then say so. That of a clip
+    that was converted from older code, and cannot be made anew without it, is forced.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(folder / META_FILE, json.dumps(meta, indent=1, default=str) + "\n", durable=False)
+    write_text(folder / META_FILE, json.dumps(meta, indent=1, default=str) + "\n", durable=bool(meta.get("imported")))
 
 
 def _is_left(leftover: Path) -> bool:

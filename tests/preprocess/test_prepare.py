@@ -22,6 +22,7 @@ from talkingface.config.sections import LandmarkConfig, PreprocessConfig
 from talkingface.errors import ConfigError, DataError, OutputError
 from talkingface.files import write_text
 from talkingface.preprocess import prepare as preprocess
+from talkingface.preprocess.artefacts import write_meta
 from talkingface.preprocess.clip import Job
 from talkingface.preprocess.outcome import Outcome
 from talkingface.preprocess.prepare import worker_count
@@ -48,6 +49,20 @@ def test_good_clip_gets_every_artefact(videos, tmp_path):
     assert sorted(path.name for path in clip.path.iterdir()) == sorted(
         ["audio.wav", "clip.json", "faces.bin", "faces.npz", "landmarks.npz", "mel.npy"]
     )
+
+
+def test_a_record_is_not_waited_for_until_it_is_on_the_disk_and_one_that_a_power_cut_emptied_is_made_anew(
+    videos, tmp_path, monkeypatch
+):
+    forced = []
+    monkeypatch.setattr("talkingface.files._to_disk", forced.append)
+    assert run([item(videos["good"])], tmp_path, FAST).ok_ids == ["s/1"]
+    assert [path.suffix for path in forced] == [".wav"]
+    (tmp_path / "s/1/clip.json").write_bytes(b"")
+    assert run([item(videos["good"])], tmp_path, FAST).made == 1
+    assert ClipFolder(tmp_path / "s/1").status == "ok" and (tmp_path / "rejections.csv").is_file()
+    write_meta(tmp_path / "s/1", {"imported": "iplap"})
+    assert forced[-1].suffix == ".json", "it cannot be made anew"
 
 
 def test_slides_are_no_faces_however_short(slide, tmp_path):
