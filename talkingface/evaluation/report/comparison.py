@@ -22,6 +22,8 @@ DIFFERENT_CLIPS = "means over different clips"
 OTHER_DATA = "other data sets"
 IN_LOSS = "judge.also_in_loss"
 """Part of a definition that says whether the model was trained to please the judge."""
+FEWEST = 6
+"""Clips behind a verdict: all of five differ in one way by chance in one case of 16, and their interval shows that."""
 TOLERANCE = 1e-3
 """Relative difference up to which two evaluations of a reference row agree: codecs differ a little."""
 
@@ -226,8 +228,10 @@ class Comparison:
             higher = run.result.figures[key].higher_is_better
             verdict = "different" if higher is None else "better" if (mean > 0) == higher else "worse"
         names = (self.runs[0].name, run.name)
-        doubt = "; ".join(self._partial[key, name] for name in names if (key, name) in self._partial)
-        return Difference(key, run.name, names[0], mean, interval, len(differences), verdict, doubt)
+        doubts = [self._partial[key, name] for name in names if (key, name) in self._partial]
+        if verdict != "unclear" and len(differences) < FEWEST:
+            doubts.append(f"{len(differences)} clips may all differ in one way by chance")
+        return Difference(key, run.name, names[0], mean, interval, len(differences), verdict, "; ".join(doubts))
 
     def merged(self) -> EvalResult:
         """The generated rows under the names of their runs, and the reference rows, as one result for the table."""

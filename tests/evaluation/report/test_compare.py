@@ -18,6 +18,7 @@ from talkingface.evaluation.report.stored import read_result
 from talkingface.evaluation.report.write import write_report
 
 NAN = float("nan")
+FEW = "4 clips may all differ in one way by chance"
 
 
 def compared(*paths):
@@ -186,6 +187,17 @@ def test_clips_are_paired_by_their_real_videos_and_not_by_the_name_of_the_data_s
     assert {d.clips for d in comparison.differences} == {2} and comparison.paired(comparison.runs[1]) == {"c", "d"}
 
 
+def test_a_verdict_on_a_handful_of_clips_is_no_evidence(tmp_path):
+    """The interval of five differences of one sign never holds 0, which happens by chance in one case of 16."""
+    for clips in (5, 6):
+        base = {f"clip{k}": 0.5 + 0.01 * k for k in range(clips)}
+        better = {clip: value + 0.1 for clip, value in base.items()}
+        one, two = (write_run(tmp_path, f"{name}{clips}", v) for name, v in (("one", base), ("two", better)))
+        ssim = next(d for d in compared(one, two).differences if d.figure == "ssim")
+        assert ssim.verdict == "better"
+        assert ssim.doubt == ("" if clips == 6 else "5 clips may all differ in one way by chance")
+
+
 def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path):
     def judge(in_loss):
         return lambda result: result.definitions["ssim"].update(judge={"run": "x", "also_in_loss": in_loss})
@@ -200,7 +212,7 @@ def test_a_judge_that_is_also_the_loss_makes_verdicts_doubtful(tmp_path):
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert content["does_not_compare"] == {"ssim": "the judge of Two is also in its loss"}
     assert {d["figure"]: d["doubt"] for d in content["differences"]} == {
-        **{"ssim": "the judge of Two is also in its loss", "m_lmd": "", "av_lag": ""}
+        **{"ssim": f"the judge of Two is also in its loss; {FEW}", "m_lmd": FEW, "av_lag": ""}
     }
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>Two</b>: judged by its own loss" in page and "no evidence: the judge of Two" in page
@@ -241,7 +253,7 @@ def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
     assert content["rows"]["Toy two"]["ssim"] == pytest.approx(0.75)
     assert content["differences"][0] | {"mean": 0, "interval95": 0} == {
         **{"figure": "ssim", "run": "Toy two", "base": "Toy one", "mean": 0, "interval95": 0},
-        **{"clips": 4, "verdict": "better", "doubt": ""},
+        **{"clips": 4, "verdict": "better", "doubt": FEW},
     }
     lines = list(csv.DictReader((out / "comparison.csv").open()))
     assert len(lines) == 3 * 4
