@@ -1,0 +1,1 @@
+"""Networks of LawDNet: generator, cross attention, local affine warp."""

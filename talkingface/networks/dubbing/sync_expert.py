@@ -1,0 +1,135 @@
+"""The lip-sync expert of DINet: no cosine of two vectors, but a map of scores of a mouth that hears a sound.
+
+Paper: DINet, arXiv:2303.03988, section 3.3. Keys equal those of the published `syncnet_256mouth.pth` (256 px, width 1).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from talkingface.networks.blocks import full_precision, scaled
+from talkingface.networks.dubbing.blocks import Down, Residual, Same
+from talkingface.networks.dubbing.encoders import AUDIO_WIDTH
+
+FRAMES, ROWS = 5, 9
+"""Mouths in a window, and rows of audio features: all that the generator heard for these frames."""
+
+SIDE = 256
+"""Side of the mouths that the published expert was trained on."""
+
+_SHRINK = 32
+
+
+class _Halving(nn.Module):
+    """Convolution, ReLU, mean of 2x2. Key: `conv`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H/2, W/2)."""
+        return F.avg_pool2d(F.relu(self.conv(x)), 2)
+
+
+class _FaceEncoder(nn.Module):
+    """Key: `face_conv`."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int) -> None:
+        super().__init__()
+        layers = [Same(2, inputs, inner, 7), Residual(2, inner), _Halving(inner), Same(2, inner, outputs)]
+        for level in range(4):
+            last = Same(2, outputs, outputs, 1 if level == 3 else 3)
+            layers += [Residual(2, outputs), _Halving(outputs), last]
+        self.face_conv = nn.Sequential(*layers)
+
+    def forward(self, mouths: Tensor) -> Tensor:
+        """(B, 15, S, S) -> (B, C, S/32, S/32)."""
+        return self.face_conv(mouths)
+
+
+class _AudioEncoder(nn.Module):
+    """Key: `audio_conv`."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        halvings = [layer for _ in range(3) for layer in (Residual(1, outputs), Down(1, outputs, outputs))]
+        self.audio_conv = nn.Sequential(Same(1, inputs, outputs, 7), *halvings, Same(1, outputs, outputs))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, width, 9) -> (B, C)."""
+        return self.audio_conv(rows).mean(-1)
+
+
+class MouthSyncExpert(nn.Module):
+    """Does a window of five mouths belong to a sound? The target is 1 in sync and 0 off.
+
+    Args:
+        width: multiplier of all channels; 1 is published.
+        audio_width: numbers in a row of audio features.
+        frames: mouths in a window.
+    """
+
+    def __init__(self, width: float = 1.0, audio_width: int = AUDIO_WIDTH, frames: int = FRAMES) -> None:
+        super().__init__()
+        inner, outputs = scaled(64, width), scaled(128, width)
+        self.frames = frames
+        self.face_encoder = _FaceEncoder(3 * frames, inner, outputs)
+        self.audio_encoder = _AudioEncoder(audio_width, outputs)
+        self.merge_encoder = nn.Sequential(
+            nn.Conv2d(2 * outputs, outputs, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(outputs, 1, 3, padding=1)
+        )
+
+    def embed_mouths(self, mouths: Tensor) -> Tensor:
+        """(B, 15, S, S), RGB in [0, 1], frame after frame on the channels -> features (B, C, S/32, S/32).
+
+        Raises:
+            ValueError: the side is no multiple of 32.
+        """
+        if mouths.shape[-1] % _SHRINK or mouths.shape[-2] % _SHRINK:
+            size = f"{mouths.shape[-1]}x{mouths.shape[-2]}"
+            raise ValueError(f"the expert's mouths must have a side that is a multiple of {_SHRINK} pixels, got {size}")
+        return self.face_encoder(mouths)
+
+    def embed_sounds(self, rows: Tensor) -> Tensor:
+        """(B, width, 9) rows of audio features -> features (B, C)."""
+        return self.audio_encoder(rows)
+
+    def forward(self, mouths: Tensor, rows: Tensor) -> Tensor:
+        """Score maps (B, 1, S/32, S/32) of mouths and sounds, pair by pair; about 0 to 1, but not bounded."""
+        faces, sounds = self.embed_mouths(mouths), self.embed_sounds(rows)
+        heard = sounds[..., None, None].expand(-1, -1, *faces.shape[-2:])
+        return self.merge_encoder(torch.cat([faces, heard], dim=1))
+
+    def scores(self, mouths: Tensor, sounds: Tensor) -> Tensor:
+        """(n, C, h, w) of `embed_mouths` and (m, C) of `embed_sounds` -> (n, m) means of the score maps, in [0, 1].
+
+        The first convolution is taken of mouths and sounds apart and its results are added pair by pair: n + m
+        convolutions of it instead of n * m.
+        """
+        first, _, last = self.merge_encoder
+        of_faces, of_sounds = first.weight.chunk(2, dim=1)
+        heard = sounds[..., None, None].expand(-1, -1, *mouths.shape[-2:])
+        seen = F.conv2d(mouths, of_faces, first.bias, padding=1)
+        heard = F.conv2d(heard, of_sounds, padding=1)
+        rows = [last(F.leaky_relu(each + heard, 0.2)).mean((1, 2, 3)) for each in seen]
+        return torch.stack(rows).clamp(0.0, 1.0)
+
+
+def sync_error(score: Tensor, target: float = 1.0, clipped: bool = False) -> Tensor:
+    """Mean squared distance of score maps to `target`, in float32.
+
+    Args:
+        score: (B, 1, h, w) of `MouthSyncExpert`.
+        target: 1 in sync, 0 off.
+        clipped: take scores beyond [0, 1] as 0 or 1, while their gradient passes as if nothing had been cut: a score
+            beyond its target is not pulled back, one on the far side is not lost. Published: no.
+    """
+    with full_precision(score):
+        score = score.float()
+        if clipped:
+            bounded = score.clamp(0.0, 1.0)
+            score = score + (bounded - score).detach()
+        return (score - target).square().mean()
