@@ -1,4 +1,4 @@
-"""MFCC as SyncNet was trained on: the defaults of python_speech_features 0.6, in float64.
+"""MFCC as SyncNet and DeepSpeech were trained on: the defaults of python_speech_features 0.6, in float64.
 
 Facts of that package kept here because the numbers depend on them: rectangular window, power spectrum divided by the
 transform's length, filter edges floored to bins, natural logarithm, liftering, and log energy as coefficient 0.
@@ -91,15 +91,15 @@ def _energy_blocks(pcm: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield _no_zeros(power @ bank), _no_zeros(power.sum(axis=1))
 
 
-def mfcc(pcm: np.ndarray) -> np.ndarray:
-    """(frames, 13) float64 coefficients of int16 samples (n,) at 16 kHz, 100 frames per second."""
+def mfcc(pcm: np.ndarray, coefficients: int = COEFFICIENTS) -> np.ndarray:
+    """(frames, coefficients) float64 of int16 samples (n,) at 16 kHz, 100 frames per second; at most 26."""
     # Liftering raises the higher coefficients, which would be small beside the first ones.
-    lifter = 1.0 + LIFTER / 2.0 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
-    result = np.empty((frame_count(pcm), COEFFICIENTS))
+    lifter = 1.0 + LIFTER / 2.0 * np.sin(np.pi * np.arange(coefficients) / LIFTER)
+    result = np.empty((frame_count(pcm), coefficients))
     first = 0
     for bands, energy in _energy_blocks(pcm):
         block = result[first : first + len(energy)]
-        block[:] = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS] * lifter
+        block[:] = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :coefficients] * lifter
         # Coefficient 0 would be the mean of the log bands but for a factor; the energy of the frame takes its place, as
         # published.
         block[:, 0] = np.log(energy)

@@ -1,0 +1,126 @@
+"""What speech recognisers hear, whose letters steer DINet and LawDNet: one function each, and their common rows.
+
+All front ends give 50 rows of 29 numbers per second; a video frame at 25 fps has two of them. From the official
+implementations of DeepSpeech 0.1 and of deepspeech.pytorch V3 (SeanNaren).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from talkingface.sound import SAMPLE_RATE
+from talkingface.sound.mel import MelConfig, melspectrogram
+from talkingface.sound.mfcc import mfcc, pcm16
+
+ROWS_PER_SECOND, WIDTH = 50, 29
+FRAME_SAMPLES = 640
+"""Of a video frame at 25 fps."""
+
+_ROW_SAMPLES = SAMPLE_RATE // ROWS_PER_SECOND
+_CEPSTRA, _CONTEXT = 26, 9  # DeepSpeech hears 9 rows before and 9 after its own
+_SPECTRUM, _HOP = 320, 160
+_BLOCK = 6000  # columns of a spectrogram worked on at once, a minute
+_LOGMEL = MelConfig(n_fft=2 * _ROW_SAMPLES, win=2 * _ROW_SAMPLES, hop=_ROW_SAMPLES, n_mels=WIDTH)
+
+PerFrame = Literal["every_second", "mean"]
+
+
+def fitted(audio: np.ndarray, frames: int) -> np.ndarray:
+    """Samples (n,) at 16 kHz cut or filled up with silence to 640 per video frame; the array given is not written to.
+
+    Files hold more sound than pictures: encoders fill up their last block. Cut before the features are made, the rows
+    equal the frames.
+    """
+    wanted = frames * FRAME_SAMPLES
+    return np.pad(audio[:wanted], (0, max(0, wanted - len(audio))))
+
+
+def frame_rows(rows: np.ndarray, frames: int, how: PerFrame = "every_second") -> np.ndarray:
+    """Rows (T, D), 50 per second, of `fitted` sound -> one row per video frame, (frames, D).
+
+    Args:
+        rows: at least two per frame, but for the last.
+        frames: at 25 fps.
+        how: `every_second`, as all published features are used, or the `mean` of both, which skips no sound.
+
+    Raises:
+        ValueError: there are not enough rows.
+    """
+    have = (len(rows) + 1) // 2
+    if have < frames:
+        raise ValueError(f"{len(rows)} rows of audio features are enough for {have} frames, not for {frames}")
+    if how == "every_second":
+        return rows[::2][:frames]
+    rows = np.concatenate([rows, rows[-1:]])[: 2 * frames]
+    return rows.reshape(frames, 2, -1).mean(axis=1)
+
+
+def frame_windows(rows: np.ndarray, before: int = 2, after: int = 2) -> np.ndarray:
+    """The rows around each frame, (F, D) -> (F, D, before + 1 + after); beyond an end the outermost row repeats."""
+    padded = np.pad(rows, ((before, after), (0, 0)), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, before + 1 + after, axis=0)
+
+
+def logmel(audio: np.ndarray) -> np.ndarray:
+    """Log-mel bands in [-4, 4], no network and no file: (n // 320, 29) float32 of samples (n,) in [-1, 1].
+
+    A row is the spectrum around the middle of its 20 ms; windows of 40 ms overlap so that all samples count alike.
+    """
+    rows = len(audio) // _ROW_SAMPLES
+    # Columns are centred on multiples of 20 ms: half a row of silence in front moves them to the middles.
+    ahead = np.pad(audio, (_ROW_SAMPLES // 2, 0))
+    return np.ascontiguousarray(melspectrogram(ahead, _LOGMEL)[:, 1 : rows + 1].T)
+
+
+# -- DeepSpeech 0.1 ----------------------------------------------------------------------------------------------------
+
+
+def deepspeech_input(audio: np.ndarray) -> np.ndarray:
+    """What the graph of DeepSpeech 0.1 reads: (T, 494) float32, T = 50 per second, of samples (n,) at 16 kHz.
+
+    Normalised by mean and deviation of the whole, silence around it included. So the rows of a moment depend on how
+    much is heard besides: as published, in training and use.
+    """
+    cepstra = mfcc(pcm16(audio), _CEPSTRA)[::2]
+    mean, deviation = _window_statistics(cepstra)
+    return ((context_windows(cepstra) - mean) / deviation).astype(np.float32)
+
+
+def context_windows(cepstra: np.ndarray) -> np.ndarray:
+    """(T, 26) -> (T, 494): 19 rows around each, one after the other, zeros beyond the ends."""
+    padded = np.pad(cepstra, ((_CONTEXT, _CONTEXT), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _CONTEXT + 1, axis=0)
+    return windows.transpose(0, 2, 1).reshape(len(cepstra), -1)
+
+
+def _window_statistics(cepstra: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation of all windows together, from how many of them each row is in: no large copies."""
+    rows = np.arange(len(cepstra))
+    times = np.minimum(rows + _CONTEXT, rows[-1]) - np.maximum(rows - _CONTEXT, 0) + 1
+    total = len(cepstra) * (2 * _CONTEXT + 1) * cepstra.shape[1]
+    mean = float(times @ cepstra.sum(axis=1) / total)
+    silent = total - times.sum() * cepstra.shape[1]  # zeros beyond the ends
+    squares = times @ np.square(cepstra - mean).sum(axis=1) + silent * mean**2
+    return mean, float(np.sqrt(squares / total))
+
+
+# -- DeepSpeech 2 ------------------------------------------------------------------------------------------------------
+
+
+def deepspeech2_spectrogram(audio: np.ndarray) -> np.ndarray:
+    """log(1 + magnitude) of a centred transform with zeros around, (161, 1 + n // 160) float32, samples in [-1, 1]."""
+    window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(_SPECTRUM) / _SPECTRUM)
+    padded = np.pad(np.asarray(audio, np.float64), _SPECTRUM // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _SPECTRUM)[::_HOP]
+    blocks = (frames[first : first + _BLOCK] * window for first in range(0, len(frames), _BLOCK))
+    return np.concatenate([np.log1p(np.abs(np.fft.rfft(block))).astype(np.float32) for block in blocks]).T
+
+
+def deepspeech2_input(audio: np.ndarray) -> np.ndarray:
+    """The spectrogram with mean 0 and deviation 1 over all of it; silence gives zeros and no division by zero."""
+    spectrogram = deepspeech2_spectrogram(audio)
+    deviation = float(spectrogram.std(dtype=np.float64, ddof=1))
+    # The published code adds nothing and fails on silence; this moves the numbers by 3e-5 of the largest at most.
+    return ((spectrogram - spectrogram.mean(dtype=np.float64)) / (deviation + 1e-5)).astype(np.float32)
