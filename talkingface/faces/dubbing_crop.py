@@ -70,7 +70,7 @@ def fit_similarity(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     centred = own - own_mean[:, None]
     spread = np.square(np.abs(centred)).sum(axis=-1)
     product = (centred.conj() * (wanted - wanted_mean)).sum(axis=-1)
-    factor = np.divide(product, spread, out=np.full_like(product, np.nan), where=spread > 0)
+    factor = np.divide(product, spread, out=np.full_like(product, complex(np.nan, np.nan)), where=spread > 0)
     shift = wanted_mean - factor * own_mean
     rows = [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
     return np.moveaxis(np.array(rows), -1, 0)

@@ -18,6 +18,8 @@ from talkingface.errors import DataError, RegistryError, unknown
 from talkingface.files import file_sha256
 from talkingface.sound.mel import COLUMNS_PER_SECOND, MelConfig, melspectrogram
 from talkingface.sound.pitch import Tracker, default_tracker
+from talkingface.sound.recogniser import ROWS_PER_SECOND as RECOGNISED_PER_SECOND
+from talkingface.sound.recogniser import WIDTH, logmel
 from talkingface.sound.speaker import SPEAKER, voice_statistics
 from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, voice_mel
 
@@ -221,6 +223,20 @@ class VoiceMelFrontEnd(FrontEnd):
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""
         return voice_mel(samples)
+
+
+@register_front_end
+class LogMelFrontEnd(FrontEnd):
+    """Rows of the rate and width of a speech recogniser's letters, without one: see `sound.recogniser.logmel`."""
+
+    name = "logmel"
+    rows_per_second = float(RECOGNISED_PER_SECOND)
+    first_row = 0.5 / RECOGNISED_PER_SECOND
+    width = WIDTH
+
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """See `FrontEnd.extract`."""
+        return logmel(samples)
 
 
 class VoiceStatistics(SpeakerVector):
