@@ -9,7 +9,7 @@ from pathlib import Path
 
 from talkingface.clips.held_out import warn_once
 from talkingface.clips.hyperlips_tree import FACES, FOLDERS, HyperLipsTree
-from talkingface.clips.meta import META_FILE
+from talkingface.clips.meta import META_FILE, read_meta
 
 
 def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
@@ -56,8 +56,10 @@ class AnyCase:
     def find(self, clip_id: str) -> str:
         """The name of the clip as it is on disk; as it was given where there is no such clip."""
         if clip_id not in self._found:
-            places = self._places(self.root, clip_id.split("/"))
-            found = next((place for place in places if (place / META_FILE).is_file()), self.root / clip_id)
+            places = [p for p in self._places(self.root, clip_id.split("/")) if (p / META_FILE).is_file()]
+            if len(places) > 1:  # a run that found no video has left one that failed, and a conversion another one
+                places.sort(key=lambda place: read_meta(place).get("status") != "ok")
+            found = places[0] if places else self.root / clip_id
             self._found[clip_id] = there = found.relative_to(self.root).as_posix()
             _report(clip_id, there)
         return self._found[clip_id]

@@ -184,6 +184,12 @@ def test_lists_find_prepared_clips_in_folders_of_any_case(tmp_path, caplog):
     assert "file lists write 'mead' where the folder of the clips is 'MEAD'" in caplog.text
 
 
+def test_of_two_folders_that_differ_in_case_the_usable_one_is_meant(tmp_path):
+    prepared(tmp_path, "mead/M001-001", "failed")
+    prepared(tmp_path, "MEAD/M001-001")
+    assert splits(config(tmp_path, "mead", train="mead/M001-001", test="mead/M001-001"))[2] == ["MEAD/M001-001"]
+
+
 def test_the_old_tree_beside_prepared_clips_is_not_searched(tmp_path, monkeypatch):
     prepared(tmp_path, "MEAD/M001-001")
     prepared(tmp_path, "imgs/M002-001")
