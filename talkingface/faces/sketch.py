@@ -84,7 +84,7 @@ def draw_sketches(
 
 Style = Literal["unified", "upstream_train", "upstream_infer"]
 _OF_128 = {"unified": 2, "upstream_infer": 6}  # pixels of a line on a canvas of 128
-_ON_CROP = 6  # pixels of a line at the crop's own resolution, as published for training
+ON_CROP = 6  # pixels of a line at the crop's own resolution, as published for training
 
 
 def face_sketch(points: np.ndarray, size: int, style: Style = "unified", crop_side: float = 128) -> np.ndarray:
@@ -104,13 +104,14 @@ def face_sketch(points: np.ndarray, size: int, style: Style = "unified", crop_si
         (size, size) uint8, 0 or 255.
     """
     if style != "upstream_train":
-        return _white_lines(points, size, max(1, round(_OF_128[style] * size / 128)))
-    drawn = _white_lines(points, max(1, round(crop_side)), _ON_CROP)
+        return white_lines(points, size, max(1, round(_OF_128[style] * size / 128)))
+    drawn = white_lines(points, max(1, round(crop_side)), ON_CROP)
     blurred = cv2.GaussianBlur(cv2.resize(drawn, (size, size)), (5, 5), 0)
     return np.where(blurred > 0, 255, 0).astype(np.uint8)
 
 
-def _white_lines(points: np.ndarray, side: int, thickness: int) -> np.ndarray:
+def white_lines(points: np.ndarray, side: int, thickness: int) -> np.ndarray:
+    """The same lines (side, side) uint8, 0 or 255, `thickness` pixels wide, as they are drawn."""
     canvas = np.zeros((side, side), np.uint8)
     inside = ((points >= 0) & (points <= CLOSE_TO_ONE)).all(axis=1)
     pixels = np.minimum(np.floor(np.where(inside[:, None], points, 0) * side), side - 1).astype(np.int32)

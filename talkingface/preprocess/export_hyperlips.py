@@ -16,7 +16,8 @@ from talkingface.clips.hyperlips_tree import DRAWN, FACES, FOLDERS, MASKS, SKETC
 from talkingface.clips.prepared import prepared_ids
 from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.faces.crop import CropConfig, polygon_mask, relative_landmarks
-from talkingface.faces.mesh import HYPERLIPS_LIPS
+from talkingface.faces.mesh import HYPERLIPS_LIPS, N_POINTS
+from talkingface.faces.sketch import ON_CROP, white_lines
 from talkingface.files import output_error, writable_folder
 from talkingface.preprocess.converters.hyperlips import HYPER, HYPER_SKETCH, LIP_BOXES, SIZE
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
@@ -103,6 +104,8 @@ def _write_for_hr(clip: ClipFolder, tree: HyperLipsTree) -> None:
     }
     if masks := _masks(clip, stores[TRUTH]):
         pictures[MASKS] = masks
+    if SKETCHES not in pictures and clip.has(mesh := name.replace("hyper@", "hyper_mesh@")):
+        pictures[SKETCHES] = _sketches(clip.array(mesh, Wanted("f", (len(clip), N_POINTS, 2))), drawn)
     whole = set.intersection(*(set(found) for found in pictures.values()))
     for kind, found in pictures.items():
         _write(tree.folder(kind, clip.clip_id), {index: data for index, data in found.items() if index in whole})
@@ -117,6 +120,16 @@ def _crops(clip: ClipFolder) -> dict[CropConfig, str]:
 def _by_likeness(crop: CropConfig) -> tuple[bool, bool, int]:
     """The smaller, the more alike is a crop to the published one: its size, the box of each frame, no margin."""
     return crop.size != SIZE, (crop.box, crop.margin) != ("frame", 0), crop.size
+
+
+def _sketches(meshes: np.ndarray, drawn: FaceStore) -> dict[int, bytes]:
+    """Sketches of frames with a mesh, lines of 6 px at the resolution that the face has in its frame, as published."""
+    sketches = {}
+    for index in np.flatnonzero(drawn.valid & np.isfinite(meshes).all(axis=(1, 2))):
+        side = max(1, round(float((drawn.boxes[index, 2:] - drawn.boxes[index, :2]).mean())))
+        lines = white_lines(meshes[index], side, ON_CROP)
+        sketches[int(index)] = encode_jpeg(cv2.cvtColor(lines, cv2.COLOR_GRAY2RGB))
+    return sketches
 
 
 def _same_boxes(store: FaceStore, other: FaceStore) -> bool:

@@ -181,6 +181,16 @@ def test_the_keys_of_an_earlier_port_of_hyperlips_are_translated_or_explained(tm
     assert all(f": {key} is ignored: " in caplog.text for key in explained)
 
 
+def test_the_same_file_serves_the_second_model(tmp_path, caplog):
+    (tmp_path / "old.yaml").write_text(HYPERLIPS.replace("/imgs", "").replace("lipsbase", "lipshr"))
+    with caplog.at_level("WARNING", logger="talkingface"):
+        config = load_config("HyperLipsHR", "MEAD", [tmp_path / "old.yaml"]).config
+    assert config.preprocessed_root == "dataset/MEAD/preprocessed_data" and "sync_expert" not in config.experts
+    optim = config.stages[0].optim
+    assert (optim["hr_decoder"].lr, optim["hr_discriminator"].lr, config.stages[0].epochs) == (1e-4, 5e-4, 20)
+    assert "img_size is ignored: give model.decoder.scale" in caplog.text
+
+
 @pytest.mark.parametrize("level", ["INFO", "info", "Warning", "CRITICAL", "debug"])
 def test_a_log_level_is_meant_in_any_case(level):
     found = load_settings(overrides={"log_level": level}).config.log_level

@@ -14,18 +14,22 @@ from helpers.old_data import HR_KINDS, face_picture, hyperlips_tree, lip_mask
 from talkingface.cli import main
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.hyperlips_tree import HyperLipsTree
+from talkingface.clips.layouts import ClipItem
 from talkingface.clips.meta import read_meta
 from talkingface.clips.prepared import prepared_ids
+from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError
 from talkingface.faces.crop import relative_landmarks
 from talkingface.faces.mesh import HYPERLIPS_LIPS
 from talkingface.media import write_wav
+from talkingface.models.hyperlips_hr.steps import LipBoxesStep
 from talkingface.models.wav2lip.model import Wav2Lip
 from talkingface.plugin.configuration import load_config
 from talkingface.preprocess.convert import convert_legacy
 from talkingface.preprocess.converters.hyperlips import HYPER, HYPER_SKETCH, LIP_BOXES, lip_box
 from talkingface.preprocess.export_hyperlips import export_tree
 from talkingface.preprocess.prepare import ensure
+from talkingface.preprocess.step import ClipContext
 from talkingface.workflow import prepare, prepared_clips
 
 BASE, HR = "faces@128-frame-mesh-relative-0", "faces@512-frame-mesh-relative-0"
@@ -269,6 +273,9 @@ def test_an_export_of_a_clip_that_was_prepared_here_fills_the_outline_of_the_lip
         shutil.copy(clip.path / f"{name}.{suffix}", clip.path / f"{HYPER}.{suffix}")
     meta = read_meta(clip.path)
     meta["steps"][HYPER] = {"files": [f"{HYPER}.npz", f"{HYPER}.bin"]}
+    meta["steps"]["hyper_mesh@video"] = {"files": ["mesh.npy"]}
+    shares = relative_landmarks(clip.track().points_px, clip.faces(name).boxes).transpose(0, 2, 1)
+    np.save(clip.path / "mesh.npy", shares)
     (clip.path / "clip.json").write_text(json.dumps(meta))
     assert clip.clip_id in export_tree(tmp_path / "d", tmp_path / "new", progress=False).ok_ids
     trees = {kind: tmp_path / "new/HR_Train_Dateset" / kind / clip.clip_id for kind in ("GT_IMG", "GT_MASK")}
@@ -277,6 +284,30 @@ def test_an_export_of_a_clip_that_was_prepared_here_fills_the_outline_of_the_lip
     top, bottom, left, right = lip_box(cv2.imread(str(trees["GT_MASK"] / "3.jpg"), cv2.IMREAD_GRAYSCALE))
     bounds = [ring[1].min(), ring[1].max(), ring[0].min(), ring[0].max()]
     np.testing.assert_allclose([top, bottom, left, right], bounds, atol=2 / 96)
+    sketch = cv2.imread(str(trees["GT_MASK"].parents[2] / "HYPER_SKETCH" / clip.clip_id / "3.jpg"))
+    x1, y1, x2, y2 = clip.faces(name).boxes[3]
+    assert sketch.shape[0] == round((x2 - x1 + y2 - y1) / 2) and 0.05 < (sketch > 128).mean() < 0.5
+
+
+def test_lips_of_converted_crops_are_looked_for_on_the_crops(filmed, tmp_path, monkeypatch):
+    """Such crops have no place in the frame, so landmarks of the video do not tell where the lips are."""
+    hyperlips_tree(tmp_path, ["MEAD/M001-001"], hr=("GT_IMG",), hr_side=250)
+    (tmp_path / "video_clips").symlink_to(filmed / "video_clips")
+    convert(tmp_path)
+    place = {"data_root": "nowhere", "preprocessed_root": str(tmp_path)}
+    clip = prepare(load_config("Wav2Lip", "MEAD", (), options(**place)), only=("landmarks",))["train"][0]
+    step = LipBoxesStep("lip_boxes@hr", {"faces": HR.replace("512", "256")}, PreprocessConfig())
+    monkeypatch.setattr(step, "mesh", lambda faces: np.stack([np.full((478, 2), 0.25) + ring() for _ in faces]))
+    item = ClipItem(clip.clip_id, clip.video)
+    step.run(ClipContext(item, clip.path, tmp_path, PreprocessConfig(), 25.0, False))
+    np.testing.assert_allclose(np.load(tmp_path / "lip_boxes@hr.npy")[5], [0.25, 0.75, 0.25, 0.75], atol=0.01)
+
+
+def ring():
+    """Offsets that place two lip points half a picture apart."""
+    offsets = np.zeros((478, 2))
+    offsets[HYPERLIPS_LIPS[0]] = 0.5
+    return offsets
 
 
 def test_an_export_says_what_it_leaves_out(tmp_path):

@@ -21,6 +21,7 @@ from talkingface.devices import resolve_device
 from talkingface.errors import CheckpointError
 from talkingface.faces.crop import crop_face, relative_landmarks
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
+from talkingface.faces.mesh import HYPERLIPS_LIPS
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.lipsync.half_face.continuity import Continuity
 from talkingface.lipsync.half_face.generate import CPU_BATCH, GPU_BATCH, chunk_starts, generate
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.lipsync.half_face.model import HalfFaceModel
     from talkingface.preprocess.step import ClipContext
-
-LIP_OUTLINE = (
-    *(164, 167, 165, 92, 186, 57, 43, 106, 182, 83),
-    *(18, 313, 406, 335, 273, 287, 410, 322, 391, 393),
-)
-"""Mesh points around the lips, a little outside of them, as published."""
 
 
 @register_step("hyper")
@@ -214,9 +209,10 @@ class LipBoxesStep(_MeshStep):
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write the boxes, (F, 4) float32 top, bottom, left, right; NaN where the lips are not known."""
         store, track = ctx.clip.faces(self.params["faces"]), ctx.clip.track()
-        if track.layout == "mediapipe478":
+        # Crops that were converted from older code have no place in the frame.
+        if track.layout == "mediapipe478" and track.size == store.frame_hw:
             points = relative_landmarks(track.points_px, store.boxes).transpose(0, 2, 1)
-        else:  # boxes, or points without a ring around the lips: the mesh on the crops
+        else:  # or boxes, or points without a ring around the lips: the mesh on the crops
             points = self.mesh(store[k] if store.valid[k] else None for k in range(len(store)))
         name = f"{self.artefact}.npy"
         np.save(ctx.scratch / name, lip_boxes(points))
@@ -228,7 +224,7 @@ def lip_boxes(points: np.ndarray) -> np.ndarray:
 
     NaN where the mesh is, and where the lips reach beyond the crop so far that nothing of them is left.
     """
-    ring = points[:, list(LIP_OUTLINE)]
+    ring = points[:, list(HYPERLIPS_LIPS)]
     low, high = (np.clip(edge, 0, 1) for edge in (ring.min(axis=1), ring.max(axis=1)))
     boxes = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1).astype(np.float32)
     boxes[(boxes[:, 1] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 2])] = np.nan
