@@ -53,11 +53,13 @@ def options(**more):
     return {"model.crop.size": 96, "show_progress": False, "preprocess.workers": 0, **crops, **lists, **more}
 
 
-def test_a_clip_of_the_published_tree_becomes_a_clip_folder_beside_it(tmp_path):
+def test_a_clip_of_the_published_tree_becomes_a_clip_folder_beside_it(tmp_path, caplog):
+    caplog.set_level("INFO", logger="talkingface")
     root = hyperlips_tree(tmp_path, ["MEAD/M001-001"], gone=(3, 19), hr=HR_KINDS, hr_gone=(5,), hr_side=480)
     before = content(root)
     report = convert(root)
     assert report.ok_ids == ["MEAD/M001-001"], report.table()
+    assert "--model.crop.box=frame" in caplog.text and "--model.decoder.scale=4" in caplog.text
     assert {path: found for path, found in content(root).items() if path in before} == before
     clip = ClipFolder(root / "MEAD/M001-001")
     assert (clip.status, clip.imported, clip.speaker, len(clip)) == ("ok", "hyperlips", "M001", 19)

@@ -103,8 +103,12 @@ class HyperLipsConverter(Converter):
 
     @property
     def advice(self) -> str:
-        """The published crop, which is not the default."""
-        return crop_options(self.crop)
+        """The published crop, which is not the default; and what HyperLipsHR must be told to learn from these faces."""
+        first = crop_options(self.crop)
+        if not (self.tree.root / DRAWN).is_dir():
+            return first
+        scale = self.hr_size // SIZE
+        return f"{first}; then HyperLipsHR with --model.hyper.source=video --model.decoder.scale={scale}"
 
     def convert(self, clip_id: str, target: Path) -> dict[str, Any]:
         """Write sound, crops and whatever there is for HR; the video becomes the source."""
