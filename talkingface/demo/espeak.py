@@ -54,7 +54,12 @@ class _Engine:
             import espeakng_loader
         except ImportError as error:
             raise DataError(f"tts=espeak: {unusable('espeakng_loader', error)}, or use tts=formant") from error
-        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        try:
+            self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        except OSError as error:
+            raise DataError(
+                f"tts=espeak: the library of eSpeak NG cannot be loaded ({error}); use tts=formant"
+            ) from error
         flags = _PHONEME_EVENTS | _IPA_NAMES | _DONT_EXIT
         data = str(espeakng_loader.get_data_path()).encode()
         self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, flags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -345,6 +346,14 @@ def test_missing_espeak_is_named_with_the_way_out(tmp_path, monkeypatch):
     with pytest.raises(
         DataError, match="tts=espeak: espeakng_loader is not installed; run: pip install -c .* or use tts=formant"
     ):
+        corpus(tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, tts="espeak")
+
+
+def test_an_espeak_that_cannot_be_loaded_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "libespeak-ng.so").write_bytes(b"for another machine")
+    loader = SimpleNamespace(get_library_path=lambda: str(tmp_path / "libespeak-ng.so"))
+    monkeypatch.setitem(sys.modules, "espeakng_loader", loader)
+    with pytest.raises(DataError, match="tts=espeak: the library of eSpeak NG cannot be loaded .*; use tts=formant"):
         corpus(tmp_path / "data", identities=1, clips=1, seconds=0.2, size=64, tts="espeak")
 
 

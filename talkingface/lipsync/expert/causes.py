@@ -157,7 +157,8 @@ def check_offsets(lags: np.ndarray) -> Finding:
         return Finding("offsets", "not known, the clips have no landmarks of the mouth")
     edges = np.arange(-MAX_OFFSET, MAX_OFFSET + 1, 6)
     counts = np.histogram(lags, [*edges, MAX_OFFSET + 1])[0]
-    bars = ", ".join(f"{low:+d}..{low + 5:+d}: {count}" for low, count in zip(edges, counts, strict=True) if count)
+    spans = [f"{low:+d}..{min(low + 5, MAX_OFFSET):+d}" for low in edges]
+    bars = ", ".join(f"{span}: {count}" for span, count in zip(spans, counts, strict=True) if count)
     near, middle = near_median(lags), int(np.median(lags))
     text = f"mouths follow the loudness by (frames: clips) {bars}; {near:.0%} within {NEAR} of the median {middle:+d}"
     if near >= CLUSTERED and abs(middle) > REACH:

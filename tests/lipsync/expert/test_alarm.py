@@ -206,6 +206,11 @@ def test_a_quick_fit_carries_over_to_other_windows_only_where_sound_and_picture_
     assert "not even fixed windows" in sync_causes.check_sound(Fit(0.6, 0.5), lags, OPTIONS).cause
 
 
+def test_offsets_are_counted_in_spans_that_end_where_the_search_does():
+    text = sync_causes.check_offsets(np.array([-15.0, 0.0, 15.0, 15.0])).text
+    assert "-15..-10: 1, -3..+2: 1, +15..+15: 2;" in text
+
+
 def test_lips_that_follow_the_loudness_clear_the_sound_where_few_windows_do_not_suffice(found):
     lags = sync_causes.loudness_lags(data(found), found["train"])
     assert len(lags) == 12 and np.abs(lags).max() <= 2
