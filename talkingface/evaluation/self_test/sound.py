@@ -53,7 +53,9 @@ def own_sound(bench: Bench, name: str, keys: Sequence[str] = ()) -> str:
         found.append(f"{key} {own.mean():.3g} against {other.mean():.3g}, better in {better} of {len(own)} clips")
         # The mean decides: in a single clip a stranger's sound may fit better by chance.
         if not sign * own.mean() > sign * other.mean():
-            raise Broken(f"{found[-1]}; or do the clips not show who speaks?")
+            # A judge that is known to judge badly says so itself.
+            why = "; ".join(metric.remarks()) or "or do the clips not show who speaks?"
+            raise Broken(f"{found[-1]}; {why}")
     return "; ".join(found)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from talkingface.evaluation.self_test import run as self_test_module
 from talkingface.evaluation.self_test.bench import Bench, Broken, random_weights, score
 from talkingface.evaluation.self_test.checks import Check, all_checks
 from talkingface.evaluation.self_test.run import Outcome, run_checks
-from talkingface.evaluation.self_test.sound import clearness, offsets, scores
+from talkingface.evaluation.self_test.sound import clearness, offsets, own_sound, scores
 from talkingface.evaluation.tracking import TrackCache, Tracker
 from talkingface.lipsync.mouth_motion import best_lag, correlation
 from talkingface.media import VideoWriter
@@ -74,6 +76,26 @@ def self_test(data, out, *options, metrics="[SSIM, PSNR, LMD, MOUTH, JITTER, SIL
 def results(out):
     content = json.loads((out / "self_test.json").read_text())
     return {(check["metric"], check["title"], check["machinery"]): check for check in content["checks"]}, content
+
+
+@pytest.mark.parametrize("remarks", [[], ["expert_* come from an expert that is right in 50% of cases: no evidence"]])
+def test_a_judge_that_is_known_to_be_bad_is_the_reason_given(remarks):
+    class Deaf(Metric):
+        name = "DEAF"
+        figures = {"deaf": Figure("", True, "nothing")}
+
+        def score(self, sample):
+            return {"deaf": 0.5}
+
+    Deaf.remarks = lambda self: remarks
+    clip = SimpleNamespace(audio=lambda: np.zeros(16000, np.float32))
+    bench = SimpleNamespace(
+        clips=[clip], metric=lambda name: Deaf(), donor=lambda clip: clip, sample=lambda clip, audio: None
+    )
+    with pytest.raises(
+        Broken, match=r"deaf 0\.5 against 0\.5.*" + (re.escape(remarks[0]) if remarks else "who speaks")
+    ):
+        own_sound(bench, "DEAF")
 
 
 def test_healthy_metrics_pass_every_check(data, tmp_path, capsys):
