@@ -252,6 +252,40 @@ class OldData(Subject):
             [clip.faces(name).whole() for name in clip.meta["steps"] if name.startswith("faces")]
 
 
+class HyperLipsData(Subject):
+    """HyperLips' pictures and sound."""
+
+    name = "hyperlips"
+
+    def make(self, folder: Path) -> None:
+        from helpers.old_data import HR_KINDS, hyperlips_tree
+
+        hyperlips_tree(folder, ["s/1"], frames=17, side=16, hr=HR_KINDS, hr_side=24)
+
+    def damage(self, folder: Path, rng: Rng) -> None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        file = files[rng.integers(len(files))]
+        if rng.random() < 0.1:
+            file.rename(file.with_stem(str(rng.integers(10**12))))
+        else:
+            file.write_bytes(damage_bytes(file.read_bytes(), rng))
+
+    def use(self, folder: Path) -> None:
+        from talkingface.clips.folder import ClipFolder
+        from talkingface.preprocess.convert import convert_legacy
+        from talkingface.preprocess.export_hyperlips import export_tree
+
+        report = convert_legacy("hyperlips", {"root": folder}, folder / "out", progress=False)
+        assert all("\n" not in reason for reason in report.failed.values())
+        for clip_id in report.ok_ids:
+            clip = ClipFolder(folder / "out" / clip_id)
+            for name in clip.meta["steps"]:
+                if name.partition("@")[0] in ("faces", "hyper", "hyper_sketch"):
+                    clip.faces(name).whole()
+            assert len(clip.array("lip_boxes@hr")) == len(clip) and len(clip.audio())
+            assert export_tree(folder / "out", folder / "again", progress=False).ok_ids == [clip_id]
+
+
 class Yaml(Subject):
     """Configuration files."""
 
@@ -393,7 +427,8 @@ class Media(Subject):
 
 
 SUBJECTS: dict[str, Subject] = {
-    subject.name: subject() for subject in (PreparedClip, Lists, LandmarkTable, OldData, Yaml, Checkpoint, Media)
+    subject.name: subject()
+    for subject in (PreparedClip, Lists, LandmarkTable, OldData, HyperLipsData, Yaml, Checkpoint, Media)
 }
 
 
