@@ -6,7 +6,6 @@ Each old layout is a module of `converters/`, imported here; a plug-in registers
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import pkgutil
 import time
@@ -18,11 +17,11 @@ from tqdm import tqdm
 from talkingface.clips.layouts import LRS2Layout
 from talkingface.clips.meta import FORMAT, META_FILE, read_meta
 from talkingface.errors import DataError, OutputError, TalkingFaceError
-from talkingface.files import is_unwritable, output_error, writable_folder, write_text
+from talkingface.files import is_unwritable, output_error, writable_folder
 from talkingface.media import FPS
 from talkingface.plugin.registry import load_plugins
 from talkingface.preprocess import converters
-from talkingface.preprocess.artefacts import has_files
+from talkingface.preprocess.artefacts import has_files, write_meta
 from talkingface.preprocess.converters.base import Converter, ConvertOptions, converter_for
 from talkingface.preprocess.imported import IMPORTED
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
@@ -130,6 +129,6 @@ def _convert_one(converter: Converter, clip_id: str, target: Path, state: str) -
         if isinstance(error, OSError) and is_unwritable(error):
             raise output_error(target, error) from error
         meta |= {"status": FAILED, "reason": " ".join(f"{error}".split()) or type(error).__name__}
-    write_text(target / META_FILE, json.dumps(meta, indent=1) + "\n")
+    write_meta(target, meta)
     made = tuple(meta.get("steps", ()))
     return Outcome(clip_id, str(meta["status"]), str(meta["reason"]), made, frames=int(meta.get("frames", 0)))

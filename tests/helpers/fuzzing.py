@@ -260,7 +260,7 @@ class HyperLipsData(Subject):
     def make(self, folder: Path) -> None:
         from helpers.old_data import HR_KINDS, hyperlips_tree
 
-        hyperlips_tree(folder, ["s/1"], frames=17, side=16, hr=HR_KINDS, hr_side=24)
+        hyperlips_tree(folder, ["s/1"], frames=17, side=16, hr=HR_KINDS, hr_gone=range(3, 17), hr_side=24)
 
     def damage(self, folder: Path, rng: Rng) -> None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
