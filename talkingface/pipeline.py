@@ -22,6 +22,7 @@ from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
 from talkingface.plugin.contract import Drawn, TalkingFaceModel
+from talkingface.plugin.hearing import refuse_other_weights
 from talkingface.plugin.registry import get_spec, model_file
 from talkingface.weights import checkpoint as files
 
@@ -60,6 +61,7 @@ class Pipeline:
         self.model, self.name, self.checkpoint = model, name, checkpoint
         self.landmarks, self.place = landmarks or LandmarkConfig(), place
         self.output, self.video_cache_mb = output or OutputConfig(), video_cache_mb
+        model.bind(self.place.weights_dir, str(model.device))
 
     @classmethod
     def from_checkpoint(
@@ -98,7 +100,7 @@ class Pipeline:
         _check_complete(model, config, content, path)
         model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
         place = Place(config.weights_dir, device)
-        return cls(
+        pipeline = cls(
             model.to(resolve_device(device)).eval(),
             spec.name,
             path,
@@ -107,6 +109,9 @@ class Pipeline:
             config.output,
             config.video_cache_mb,
         )
+        if model.front_end is not None:
+            refuse_other_weights(spec.model, model.front_end.fingerprint(), content.config, path)
+        return pipeline
 
     def __call__(
         self,
@@ -141,8 +146,11 @@ class Pipeline:
         if landmarks is not None and not Path(landmarks).is_file():
             raise DataError(f"{landmarks}: no such landmark file; check the path")
         check_writable(output)
-        own_rate = self.model.keeps_frame_rate and not (info := probe(source)).is_image
-        picture = Source.from_path(Path(source), info.fps if own_rate else FPS, landmarks)
+        info = probe(source)
+        kind = "picture" if info.is_image else "video"
+        if info.has_video and kind not in self.model.accepts:
+            raise DataError(f"{source}: is a {kind}; {self.name} takes a {' or a '.join(self.model.accepts)}")
+        picture = Source.from_path(Path(source), self.model.output_rate(info), landmarks)
         picture.kept = KeptFrames(self.video_cache_mb)
         voice = Audio.load(Path(audio))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))

@@ -24,6 +24,7 @@ from talkingface.pipeline import Pipeline
 from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrowed
 from talkingface.plugin.configuration import LoadedConfig, load_config
+from talkingface.plugin.hearing import with_front_end
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import ModelSpec, get_spec
 from talkingface.preprocess.plan import named_artefacts, plan_steps
@@ -105,10 +106,10 @@ def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
     """
     if is_child_process():
         wait_until_prepared()  # under torchrun the first process makes it
-        return with_borrowed(loaded)
+        return _resolved(loaded)
     while True:
         try:
-            return with_borrowed(loaded)
+            return _resolved(loaded)
         except LenderMissing as missing:
             if loaded.config.prerequisites == "refuse":
                 raise
@@ -119,9 +120,14 @@ def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
             log.info("now %s", loaded.config.model_name)
 
 
+def _resolved(loaded: LoadedConfig) -> LoadedConfig:
+    """The configuration with what follows from other runs and from files of weights."""
+    return with_front_end(with_borrowed(loaded))
+
+
 def preprocess(loaded: LoadedConfig, only: Sequence[str] = ()) -> None:
     """Make what training needs, or the artefacts of `only`, also where `need_preprocess` is off."""
-    prepare(with_borrowed(loaded), always=True, only=only)
+    prepare(_resolved(loaded), always=True, only=only)
 
 
 def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
@@ -170,7 +176,7 @@ def train(loaded: LoadedConfig) -> RunFolder | None:
     Returns:
         The run's folder; None in the helper processes of distributed training.
     """
-    loaded = with_borrowed(loaded)
+    loaded = _resolved(loaded)
     if not is_child_process():
         check_training(loaded.config, False, prepares=False)
     with ExitStack() as held:
@@ -322,6 +328,7 @@ def _train(
     allow_tf32(config.tf32)
     spec = get_spec(config.model_name)
     model = spec.model(config.model)
+    model.bind(config.weights_dir, str(fabric.device))
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
     made = fabric.is_global_zero and run_folder.status == "new"
     if fabric.is_global_zero:

@@ -9,8 +9,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from helpers.clips import face_frames, tone, write_clip
 from talkingface.clips.source import Audio, Source
@@ -18,14 +16,11 @@ from talkingface.config.sections import OutputConfig
 from talkingface.errors import MediaError, OutputError
 from talkingface.media import KeptFrames, VideoReader, VideoWriter
 from talkingface.pipeline import Pipeline
+from talkingface.plugin import TalkingFaceModel
 
 
-class Mirror(nn.Module):
+class Mirror(TalkingFaceModel):
     """Stands for a model: turns every frame round, and reads the source once beforehand as a detector does."""
-
-    keeps_frame_rate = False
-    device = torch.device("cpu")
-    inference_precision = "32"
 
     def generate(self, source, audio):
         for _ in source.frames():

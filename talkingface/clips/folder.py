@@ -19,6 +19,7 @@ from talkingface.clips.meta import META_FILE, clip_file, load_meta, number
 from talkingface.errors import DataError
 from talkingface.faces.crop import CropConfig
 from talkingface.sound import SAMPLE_RATE
+from talkingface.sound.rows import Rows
 from talkingface.stored.arrays import Wanted, npy_header, read_npy
 from talkingface.stored.regular import REMEDY
 from talkingface.stored.waves import read_wav
@@ -220,6 +221,20 @@ class ClipFolder:
         store = FaceStore(self.path, key, path)
         self.check_rows(path, len(store))
         return store
+
+    def features(self, key: str) -> Rows:
+        """What a front end heard, rows per second and time of row 0 as recorded, and the clip's vector if there is one.
+
+        Raises:
+            DataError: not there, damaged, or recorded without its rate.
+        """
+        rate = self.number(key, "rows_per_second", 0.0)
+        if rate <= 0:
+            raise DataError(f"{self.path / META_FILE}: says of {key} not how many rows a second has; {REMEDY}")
+        values = read_npy(self._file(key), Wanted("f", ("rows", "width")))
+        names = self.files(key)
+        vector = read_npy(clip_file(self.path, names[1]), Wanted("f", ("width",))) if len(names) > 1 else None
+        return Rows(values.astype(np.float32, copy=False), rate, self.number(key, "first_row", 0.0), vector)
 
     def array(self, key: str, wanted: Wanted | None = None) -> np.ndarray:
         """A plain array artefact (`<key>.npy`): numbers, truth values or text.

@@ -13,6 +13,7 @@ from talkingface.errors import DataError
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
 from talkingface.evaluation.tracking import Tracker
 from talkingface.faces.detectors import Place
+from talkingface.plugin.hearing import spoken
 from talkingface.stored.jsons import read_json
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class EvaluationSetup:
         identity |= {"checkpoint": str(checkpoint)} if checkpoint else {}
         precision = getattr(pipeline.model, "inference_precision", None)
         identity |= {"inference_precision": precision} if precision else {}
+        front_end = spoken(pipeline.model) if hasattr(pipeline.model, "hears") else ""
+        identity |= {"front_end": front_end} if front_end else {}
         return cls(
             metrics=config.metrics,
             settings=config.evaluation,

@@ -19,6 +19,7 @@ from talkingface.errors import DataError, NoFaceError
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.follow import Follower, Pick
 from talkingface.faces.gaps import EDGE, GapBridge, fill_in
+from talkingface.sound.rows import held_at
 from talkingface.stored.arrays import Wanted, read_npz
 from talkingface.stored.regular import REMEDY
 
@@ -185,15 +186,32 @@ class LandmarkTrack:
             height = np.where(np.isnan(height), bridge, height)
         return np.linalg.norm(lips, axis=-1) / np.maximum(np.linalg.norm(height, axis=-1), 1e-6)
 
-    def ibug68(self) -> np.ndarray:
+    def ibug68(self, depth: bool = False) -> np.ndarray:
         """(F, 68, 2) float32 iBUG points in pixels: the points themselves, or picked from the mesh.
 
+        Args:
+            depth: give (F, 68, 3), the depth growing towards the viewer.
+
         Raises:
-            DataError: the provider finds boxes only.
+            DataError: the provider finds boxes only, or depth is asked of one that finds none.
         """
         self.require_points("68 landmarks")
-        points = self.points_px if self.layout == "ibug68" else facemesh.to_ibug68(self.points_px)
-        return points[..., :2].astype(np.float32)
+        points = self.points_px[..., :2]
+        if depth:
+            if self.depth_px is None:
+                raise DataError(f"landmarks of '{self.provider or 'a file'}' have no depth; mediapipe finds it")
+            points = np.concatenate([points, self.depth_px[..., None]], axis=-1)
+        return (points if self.layout == "ibug68" else facemesh.to_ibug68(points)).astype(np.float32)
+
+    def at(self, times: np.ndarray, fps: float = 25.0, depth: bool = False) -> np.ndarray:
+        """IBUG points (n, 68, 2 or 3) in pixels at times (n,) in seconds, the ends held; NaN beside a missing face.
+
+        Args:
+            times: seconds; frame k stands for k / fps.
+            fps: frame rate of the track.
+            depth: see `ibug68`.
+        """
+        return held_at(self.ibug68(depth), np.asarray(times, np.float64) * fps)
 
     @property
     def has_points(self) -> bool:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.errors import CheckpointError
-from talkingface.sound.front_ends import SpeakerVector
+from talkingface.sound.front_ends import SpeakerVector, register_speaker
 from talkingface.sound.speaker import SPEAKER, Detector, default_detector, partial_mels, pieces, prepared_voice
 from talkingface.weights.checkpoint import load_state, read
 
@@ -78,6 +78,7 @@ class SpeakerEncoder(nn.Module):
         return self
 
 
+@register_speaker
 class Resemblyzer(SpeakerVector):
     """The published speaker encoder as a part of front ends.
 

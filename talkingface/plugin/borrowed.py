@@ -17,7 +17,7 @@ import torch
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.plugin.configuration import LoadedConfig, from_plain
+from talkingface.plugin.configuration import LoadedConfig
 from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
@@ -92,12 +92,7 @@ def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:
         log.info("%s of %s comes from %s (weights %s)", name, loaded.config.model_name, found.path, found.hash)
     if not overrides:
         return loaded
-    config = from_plain(to_plain(loaded.config), overrides, "the configuration")
-    origins = dict(loaded.origins)
-    for key in overrides:
-        origins = {path: where for path, where in origins.items() if not _below(path, key)}
-        origins[tuple(key.split("."))] = "the run that lends it"
-    return replace(loaded, config=config, origins=origins)
+    return loaded.settled(overrides, "the run that lends it")
 
 
 def with_stand_ins(loaded: LoadedConfig, folder: Path) -> LoadedConfig:
@@ -226,8 +221,3 @@ def _refuse_contradictions(found: _Loan, loaded: LoadedConfig) -> None:
             f"{key} is {value!r}, its network was trained with {has[key]!r}" for key, value in asked.items()
         )
         raise ConfigError(f"{found.path}: {told}. Leave the setting out, or name another run with --experts")
-
-
-def _below(path: tuple[str | int, ...], key: str) -> bool:
-    parts = tuple(key.split("."))
-    return path[: len(parts)] == parts

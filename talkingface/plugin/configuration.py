@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,24 @@ class LoadedConfig:
         values = dict(leaves(self.as_dict()))
         mine = [p for p, where in self.origins.items() if p[0] == section and where.split(":")[0] in self.own_layers]
         return {dotted(path): values[path] for path in mine if path in values}
+
+    def settled(self, overrides: Mapping[str, Any], origin: str) -> LoadedConfig:
+        """The configuration with values that follow from what lies around it.
+
+        Args:
+            overrides: dotted keys and values.
+            origin: where they come from, in words.
+        """
+        plain, origins = to_plain(self.config), dict(self.origins)
+        for key in overrides:
+            parts = tuple(key.split("."))
+            origins = {path: where for path, where in origins.items() if path[: len(parts)] != parts}
+            origins[parts] = origin
+            section = plain
+            for part in parts[:-1]:
+                section = section.setdefault(part, {})
+            section[parts[-1]] = overrides[key]  # replaced, not merged: what stood there may be of another kind
+        return replace(self, config=from_plain(plain, {}, "the configuration"), origins=origins)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data of the whole configuration, fit for YAML and for checkpoints."""

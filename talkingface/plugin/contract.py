@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from talkingface.config.sections import Section
 from talkingface.devices import resolve_inference_precision
 from talkingface.errors import ConfigError
+from talkingface.media.info import FPS
+from talkingface.sound.choice import choice_in
 from talkingface.weights.checkpoint import load_state_file
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
     from talkingface.config.sections import StageConfig
+    from talkingface.media.info import MediaInfo
+    from talkingface.sound.front_ends import FrontEnd
 
 Batch = dict[str, Tensor]
 
@@ -168,6 +172,10 @@ class TalkingFaceModel(nn.Module):
             these, so that the crops a run was trained on stay as they are.
         own_figures: names that `after_validation` may give, so that a `monitor` of another name is refused before the
             training; None: not known before.
+        hears: dotted key below `model:` of the `FrontEndConfig` that says what it hears; empty: it hears by itself.
+        accepts: kinds of sources that `generate` takes, `video`, `picture`, or such as a model registers.
+        front_end: what it hears with, once `bind` was called.
+        weights_dir: folder of weight files, likewise.
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
             model that is freshly built or imported.
         given: networks whose weights came from `experts:`.
@@ -182,6 +190,10 @@ class TalkingFaceModel(nn.Module):
     loss_experts: ClassVar[tuple[str, ...]] = ()
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
     own_figures: ClassVar[tuple[str, ...] | None] = None
+    hears: ClassVar[str] = ""
+    accepts: ClassVar[tuple[str, ...]] = ("video", "picture")
+    front_end: FrontEnd | None = None
+    weights_dir: Path = Path("checkpoints")
     stage: StageConfig | None = None
     given: frozenset[str] = frozenset()
 
@@ -224,6 +236,15 @@ class TalkingFaceModel(nn.Module):
             return None
         names = (name for plan in cls.plans.values() for name in (*plan.trains, *plan.uses))
         return tuple(dict.fromkeys(names))
+
+    def bind(self, weights_dir: str | Path, device: str) -> None:
+        """Learn where weight files lie and where to compute, and build the front end there.
+
+        The pipeline and the runner of trainings call it.
+        """
+        self.weights_dir = Path(weights_dir)
+        if self.hears:
+            self.front_end = choice_in(self.config, self.hears).build(weights_dir, device)
 
     @property
     def device(self) -> torch.device:
@@ -287,6 +308,13 @@ class TalkingFaceModel(nn.Module):
     def keeps_frame_rate(self) -> bool:
         """Whether `generate` wants its source at the source's own frame rate instead of 25 fps."""
         return False
+
+    def output_rate(self, source: MediaInfo) -> float:
+        """Frames per second of the video that is made from a source, at which the source is read, too.
+
+        A picture has no rate of its own: a model may answer at any.
+        """
+        return source.fps if self.keeps_frame_rate and not source.is_image else FPS
 
     @property
     def inference_precision(self) -> str:

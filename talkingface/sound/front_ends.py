@@ -170,6 +170,42 @@ def front_end_kind(name: str) -> type[FrontEnd]:
     return _FRONT_ENDS[name]
 
 
+_SPEAKERS: dict[str, type[SpeakerVector]] = {}
+_Voice = TypeVar("_Voice", bound=type[SpeakerVector])
+
+
+def register_speaker(kind: _Voice) -> _Voice:
+    """Class decorator: make a speaker vector known by its name.
+
+    Raises:
+        RegistryError: another one has the name.
+    """
+    if _SPEAKERS.setdefault(kind.name, kind).__qualname__ != kind.__qualname__:
+        raise RegistryError(f"two speaker vectors are called '{kind.name}'")
+    return kind
+
+
+def speaker_kind(name: str) -> type[SpeakerVector]:
+    """The class of the speaker vector called `name`.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    if name not in _SPEAKERS:
+        raise RegistryError(unknown("speaker vector", name, _SPEAKERS))
+    return _SPEAKERS[name]
+
+
+def made_by_others(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """Why something that was made with one front end does not serve with another, or None; both are named."""
+    if dict(stored) == dict(wanted):
+        return None
+    ours, theirs = described(wanted), described(stored)
+    if ours == theirs:
+        theirs = "another version of it"
+    return f"made with the front end {theirs}, but {ours} is in use"
+
+
 def refuse_other(stored: Mapping[str, Any], wanted: Mapping[str, Any], what: str, advice: str) -> None:
     """Check that something was made with the front end that it is to be used with.
 
@@ -182,11 +218,8 @@ def refuse_other(stored: Mapping[str, Any], wanted: Mapping[str, Any], what: str
     Raises:
         DataError: it was made with another one; both are named.
     """
-    if dict(stored) != dict(wanted):
-        ours, theirs = described(wanted), described(stored)
-        if ours == theirs:
-            theirs, ours = "another version of it", ours
-        raise DataError(f"{what}: made with the front end {theirs}, but {ours} is in use; {advice}")
+    if reason := made_by_others(stored, wanted):
+        raise DataError(f"{what}: {reason}; {advice}")
 
 
 def described(fingerprint: Mapping[str, Any]) -> str:
@@ -239,6 +272,7 @@ class LogMelFrontEnd(FrontEnd):
         return logmel(samples)
 
 
+@register_speaker
 class VoiceStatistics(SpeakerVector):
     """A speaker told by plain statistics of mel and pitch, see `sound.speaker`; no file is needed.
 

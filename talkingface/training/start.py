@@ -10,11 +10,13 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
+from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.config.stages import Origin
 from talkingface.devices import take_threads_of
 from talkingface.errors import CheckpointError
 from talkingface.plugin.contract import Plan, TalkingFaceModel
+from talkingface.plugin.hearing import noted, refuse_other_weights
 from talkingface.training.rng import isolated_rng, restore_rng, seed_of
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
@@ -103,6 +105,8 @@ class StageStart:
         """Load what one entry of `init_from` names."""
         path = self._file(origin)
         content = checkpoint.load(path, self.config.model_name)
+        here = noted(type(self.model), to_plain(self.config.model))
+        refuse_other_weights(type(self.model), here, content.config, path)
         names = self._names(origin, content) - set(self.plan.restarts)
         lacking = sorted(names - set(content.ready))
         if lacking:

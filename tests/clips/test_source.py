@@ -16,6 +16,7 @@ from talkingface.faces.landmark_file import write_landmarks
 from talkingface.faces.mesh import CHIN, FOREHEAD
 from talkingface.faces.track import LandmarkTrack
 from talkingface.pipeline import Pipeline
+from talkingface.plugin import TalkingFaceModel
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +269,7 @@ def test_a_source_finds_landmarks_as_the_pipeline_was_told(film, monkeypatch):
     videos = [Source.from_path(film) for _ in range(2)]
     videos[0].reference = videos[1]
     chosen = LandmarkConfig(provider="s3fd", min_detection=0.7)
-    Pipeline(None, "Toy", landmarks=chosen, place=Place("/w", "cuda:1"))._set_provider(videos[0])
+    Pipeline(TalkingFaceModel(), "Toy", landmarks=chosen, place=Place("/w", "cuda:1"))._set_provider(videos[0])
     for video in videos:
         with pytest.raises(DataError, match="enough"):
             video.landmarks()

@@ -197,3 +197,18 @@ def test_mediapipe_follows_a_moving_face(mode, capfd):
     nose, ear = track.depth_px[0, 4], track.depth_px[0, 234]
     assert nose > ear, "depth grows towards the viewer"
     assert "W0000" not in capfd.readouterr().err
+
+
+def test_a_track_is_read_at_any_time_with_its_depth_and_held_at_the_ends():
+    points = np.zeros((2, 68, 2), np.float32)
+    points[1] = 10
+    depth = np.stack([np.zeros(68), np.full(68, 4)]).astype(np.float32)
+    seen = np.ones(2, bool)
+    track = LandmarkTrack(points, seen, seen, (40, 60), layout="ibug68", depth_px=depth)
+    found = track.at(np.array([-1.0, 0.02, 5.0]), fps=25.0, depth=True)
+    assert found.shape == (3, 68, 3)
+    np.testing.assert_allclose(found[:, 0], [[0, 0, 0], [5, 5, 2], [10, 10, 4]], atol=1e-5)
+    assert track.at(np.array([0.0])).shape == (1, 68, 2)
+    flat = LandmarkTrack(points, seen, seen, (40, 60), layout="ibug68", provider="s3fd")
+    with pytest.raises(DataError, match="'s3fd' have no depth"):
+        flat.ibug68(depth=True)

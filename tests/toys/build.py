@@ -15,7 +15,7 @@ from talkingface.weights.runs import RunFolder
 class MemoryClip:
     """Stands for a prepared clip in data sets that make their numbers up."""
 
-    imported = "memory"  # there is no video to score
+    imported, has_video = "memory", False  # there is no video to score
 
     def __init__(self, clip_id: str, frames: int = 50) -> None:
         self.clip_id, self.frames = clip_id, frames

@@ -1,0 +1,67 @@
+"""The front end that a model hears with: noted with data and weights, and others refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.errors import CheckpointError
+from talkingface.plugin.registry import get_spec
+from talkingface.sound.choice import choice_in
+from talkingface.sound.front_ends import described, made_by_others
+
+if TYPE_CHECKING:
+    from talkingface.plugin.configuration import LoadedConfig
+    from talkingface.plugin.contract import TalkingFaceModel
+
+MADE_BY = "made_by"
+
+
+def with_front_end(loaded: LoadedConfig) -> LoadedConfig:
+    """The configuration with what the front end of its model is, down to the hashes of its files.
+
+    A configuration of a model without one comes back as it is.
+
+    Raises:
+        DataError: one of its files is not there.
+    """
+    config = loaded.config
+    model = get_spec(config.model_name).model
+    if not model.hears:
+        return loaded
+    front_end = choice_in(config.model, model.hears).build(config.weights_dir)
+    return loaded.settled({f"model.{model.hears}.{MADE_BY}": front_end.fingerprint()}, "the front end")
+
+
+def noted(model: type[TalkingFaceModel], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What plain settings (`model:`) say of the front end that was used; empty where they do not."""
+    section: Any = config
+    for part in (*model.hears.split("."), MADE_BY) if model.hears else ():
+        section = section.get(part) if isinstance(section, Mapping) else None
+    return section if model.hears and isinstance(section, Mapping) else {}
+
+
+def refuse_other_weights(
+    model: type[TalkingFaceModel], wanted: Mapping[str, Any], config: Mapping[str, Any], path: Path
+) -> None:
+    """Check that weights were trained on what is heard here.
+
+    Args:
+        model: class of the model.
+        wanted: fingerprint of the front end here; empty: not known.
+        config: whole plain configuration of the checkpoint.
+        path: the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: another front end; both are named.
+    """
+    stored = noted(model, config.get("model") or {})
+    if stored and wanted and (reason := made_by_others(stored, wanted)):
+        raise CheckpointError(f"{path}: {reason}; set --model.{model.hears} as it was, or train anew")
+
+
+def spoken(model: TalkingFaceModel) -> str:
+    """The front end of a model in words, for reports; empty where it has none or nothing is noted."""
+    made_by = choice_in(model.config, model.hears).made_by if model.hears else {}
+    return described(made_by) if made_by else ""

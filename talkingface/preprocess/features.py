@@ -1,0 +1,70 @@
+"""What a front end hears in the sound of a clip: `features@<front end>`, for every model that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from talkingface.clips.folder import default_file
+from talkingface.config.sections import Config, PreprocessConfig
+from talkingface.devices import resolve_device
+from talkingface.preprocess.step import Step, process_resource, register_step
+from talkingface.sound.choice import FrontEndConfig, short_hash
+
+if TYPE_CHECKING:
+    from talkingface.preprocess.step import ClipContext
+    from talkingface.sound.front_ends import FrontEnd, Part
+
+
+@register_step("features")
+class FeaturesStep(Step):
+    """Rows of a front end, and the vector of the clip where it gives one.
+
+    Its record names the front end down to the hashes of its files (`params.made_by`), and says when the rows are
+    (`facts`: rows per second, time of row 0).
+    """
+
+    needs = ("audio",)
+
+    def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig) -> None:
+        super().__init__(artefact, overrides, settings)
+        self.choice = FrontEndConfig(**{key: self.params[key] for key in FrontEndConfig().choice})
+        self.front_end: FrontEnd = self.choice.build()
+
+    @classmethod
+    def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
+        """The front end of `FrontEndConfig`, what it is down to its files, and the same in one word."""
+        return {**FrontEndConfig().choice, "made_by": {}, "weights": ""}
+
+    def bind(self, config: Config) -> None:
+        """Build the front end where its weights lie and where it runs, and note what it is.
+
+        Raises:
+            DataError: one of its files is not there.
+        """
+        self.front_end = self.choice.build(config.weights_dir, str(resolve_device(config.device)))
+        made_by = self.front_end.fingerprint()
+        self.params |= {"made_by": made_by, "weights": short_hash(made_by)}
+        # One that has weights computes with them, on the GPU where there is one.
+        self.runs_network = has_files(self.front_end)  # type: ignore[misc]
+
+    def run(self, ctx: ClipContext) -> Iterable[str]:
+        """Write the rows (T, width) float32, and the vector (n,) float32."""
+        # One per process: it keeps its networks.
+        front_end = process_resource(("front end", self.params["weights"]), lambda: self.front_end)
+        sound = ctx.clip.audio()
+        rows, vector = front_end.extract(sound), front_end.vector(sound)
+        ctx.facts |= {"rows_per_second": front_end.rows_per_second, "first_row": front_end.first_row}
+        names = [default_file(self.artefact)]
+        np.save(ctx.scratch / names[0], rows.astype(np.float32))
+        if vector is not None:
+            names.append(f"{self.artefact}.vector.npy")
+            np.save(ctx.scratch / names[1], vector.astype(np.float32))
+        return names
+
+
+def has_files(part: Part) -> bool:
+    """Whether a front end or a part of one reads weights."""
+    return bool(part.files) or any(map(has_files, part.parts))
