@@ -24,7 +24,6 @@ from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import ClipItem, Layout, make_layout
 from talkingface.clips.prepared import conversion_advice, prepared_ids
 from talkingface.config.sections import PreprocessConfig
-from talkingface.devices import resolve_device
 from talkingface.errors import DataError, OutputError
 from talkingface.files import writable_folder
 from talkingface.preprocess.at_work import deaths
@@ -251,7 +250,7 @@ def ensure(
 
     def run(items: Sequence[ClipItem]) -> Report:
         root, optional = config.preprocessed_root, model_cls.trains_without
-        for some, workers in phases(steps, settings.workers, resolve_device(config.device).type != "cpu"):
+        for some, workers in phases(steps, settings.workers, _on_gpu(steps, config.device)):
             own = settings.model_copy(update={"workers": workers})
             report = Preprocessor(some, own, root, config.fps, config.show_progress, optional).run(items)
         return report
@@ -268,6 +267,15 @@ def ensure(
     if not report.ok_ids:
         raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")
     return report
+
+
+def _on_gpu(steps: Sequence[Step], device: str) -> bool:
+    """Whether there are steps that run a network, and where that would be."""
+    if not any(step.runs_network for step in steps):
+        return False
+    from talkingface.devices import resolve_device  # here, since it brings torch, which other steps do without
+
+    return resolve_device(device).type != "cpu"
 
 
 def phases(steps: Sequence[Step], workers: int | None, on_gpu: bool) -> list[tuple[list[Step], int | None]]:
