@@ -9,7 +9,6 @@ import numpy as np
 
 from talkingface.clips.folder import default_file
 from talkingface.config.sections import Config, PreprocessConfig
-from talkingface.devices import resolve_device
 from talkingface.preprocess.step import Step, process_resource, register_step
 from talkingface.sound.choice import FrontEndConfig, short_hash
 
@@ -44,6 +43,8 @@ class FeaturesStep(Step):
         Raises:
             DataError: one of its files is not there.
         """
+        from talkingface.devices import resolve_device  # brings torch, which preparing clips does without
+
         self.front_end = self.choice.build(config.weights_dir, str(resolve_device(config.device)))
         made_by = self.front_end.fingerprint()
         self.params |= {"made_by": made_by, "weights": short_hash(made_by)}
