@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.faces.sketch import EDGES, canvas_size, draw_sketch, draw_sketches, sketch_canvas
+from talkingface.faces.mesh import IPLAP_EDGES
+from talkingface.faces.sketch import EDGES, canvas_size, draw_sketch, draw_sketches, face_sketch, sketch_canvas
 
 
 @pytest.fixture
@@ -48,3 +49,41 @@ def test_batch_equals_single_sketches_and_takes_one_shape_or_many(landmarks):
 def test_rounded_sketches_hold_whole_grey_levels(landmarks):
     levels = draw_sketches(landmarks, (200, 160), 96, rounded=True) * 255
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+
+
+# -- HyperLips' sketch -------------------------------------------------------------------------------------------------
+
+
+def line_alone(start, end) -> np.ndarray:
+    """A mesh (478, 2) of which one edge can be drawn."""
+    points = np.full((478, 2), np.nan)
+    a, b = IPLAP_EDGES[0]
+    points[a], points[b] = start, end
+    return points
+
+
+def test_a_line_is_white_two_pixels_of_128_wide_and_ends_on_the_canvas():
+    upright = face_sketch(line_alone((0.25, 0.0), (0.25, 1.0)), 128)
+    assert set(np.unique(upright)) == {0, 255}
+    assert 2 <= (upright[64] > 0).sum() <= 3 and upright[64, 32] == 255
+    assert upright[127, 32] == 255  # floor(1.0 * 128) would lie outside
+    assert face_sketch(line_alone((1.0, 0.0), (1.0, 1.0)), 64)[32, 63] == 255
+
+
+def test_widths_scale_with_the_canvas_and_the_published_ones_are_thicker():
+    line = line_alone((0.1, 0.5), (0.9, 0.5))
+
+    def thickness(size, style="unified", side=128.0) -> int:
+        return int((face_sketch(line, size, style, side)[:, size // 2] > 0).sum())
+
+    assert thickness(64) <= thickness(128) < thickness(256)
+    assert thickness(128, "upstream_infer") in (6, 7)
+    # 6 px of a crop of 500 px are 1.5 px of 128, and a blur of 5 px makes whatever it reaches white.
+    assert 4 <= thickness(128, "upstream_train", 500) <= 7
+    assert thickness(128, "upstream_train", 100) >= 10
+
+
+def test_an_edge_with_an_end_outside_or_unknown_vanishes():
+    assert not face_sketch(line_alone((0.5, 0.5), (1.01, 0.5)), 64).any()
+    assert not face_sketch(line_alone((0.5, 0.5), (np.nan, 0.5)), 64).any()
+    assert not face_sketch(line_alone((-0.01, 0.5), (0.5, 0.5)), 64, "upstream_train", 100).any()

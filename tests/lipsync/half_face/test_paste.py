@@ -1,0 +1,117 @@
+"""Pasting by each rule: which pixels change, what is looked at, what is said when something is not there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from helpers.drawn_clips import HEIGHT, WIDTH, DrawnSource
+from talkingface.clips.redraw import FrameBatch
+from talkingface.errors import DataError
+from talkingface.faces.crop import CropConfig, contour_mask
+from talkingface.faces.detectors import Place
+from talkingface.lipsync.half_face.config import HalfFaceInference
+from talkingface.lipsync.half_face.paste import Paster
+from talkingface.lipsync.half_face.scene import Scene
+
+CROP = CropConfig(size=24, margin_mode="relative", margin=0.05, box="fixed", rule="mesh")
+WHITE = np.full((24, 24, 3), 255, np.uint8)
+
+
+def model(postprocess=None, **settings):
+    config = SimpleNamespace(crop=CROP, inference=HalfFaceInference(smooth="none", **settings))
+    return SimpleNamespace(config=config, postprocess=postprocess, device="cpu")
+
+
+class Skin:
+    """Stands for the parser: calls the left halves of light pictures skin, of dark ones the right halves."""
+
+    def __init__(self):
+        self.asked = []
+
+    def skin(self, faces):
+        self.asked += list(faces)
+        found = np.zeros((len(faces), 64, 64), bool)
+        for map_, face in zip(found, faces, strict=True):
+            map_[:, slice(None, 32) if face.mean() > 200 else slice(32, None)] = True
+        return found
+
+
+def pasted(paster: Paster, source: DrawnSource) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Pixels (H, W) of the first frame that changed, and the whole box of its face."""
+    before = source.pictures[0]
+    part = FrameBatch(np.array([0]), np.array([0]), [before.copy()], np.array([0]))
+    paster.paste(part, WHITE[None])
+    box = tuple(paster.scene.boxes[0].astype(int))
+    return (part.pictures[0] != before).any(axis=-1), box
+
+
+def test_contour_changes_the_lower_face_inside_its_outline_alone():
+    source, built = DrawnSource(3), model(paste="contour", feather=0.08)
+    scene = Scene.look(built.config, source)
+    changed, (x1, y1, x2, y2) = pasted(Paster.of(built, scene, source), source)
+    outline = contour_mask(source.track.points_px[0], (HEIGHT, WIDTH), None)
+    rows, columns = np.nonzero(changed)
+    middle, soft = (y1 + y2) // 2, 0.1 * (y2 - y1)
+    assert changed[middle + 4 : y2, x1:x2].mean() > 0.4 and rows.min() >= middle - soft
+    assert not changed[:, :x1].any() and not changed[:, x2:].any() and not changed[y2:].any()
+    near = contour_mask(source.track.points_px[0], (HEIGHT, WIDTH), (21, 11.0)) > 0  # the outline, widely softened
+    assert not (changed & ~near).any()
+    deep = (outline > 0) & (np.arange(HEIGHT) > middle + 6)[:, None] & (np.arange(HEIGHT) < y2 - 8)[:, None]
+    inside = deep & np.roll(deep, 8, axis=1) & np.roll(deep, -8, axis=1)
+    assert inside.any() and changed[inside].all()
+
+
+@pytest.mark.parametrize(
+    ("parse", "seen", "left", "right"),
+    [("original", 1, False, True), ("generated", 1, True, False), ("union", 2, True, True)],
+)
+def test_parsing_looks_at_the_face_that_is_asked_for(parse, seen, left, right):
+    source, built, skin = DrawnSource(3), model(paste="parsing", parse=parse), Skin()
+    scene = Scene.look(built.config, source)
+    changed, (x1, y1, x2, y2) = pasted(Paster(built, scene, "parsing", skin), source)
+    assert len(skin.asked) == seen and all(face.shape[:2] == (y2 - y1, x2 - x1) for face in skin.asked)
+    third = (x2 - x1) // 3
+    lower = changed[y1 + 3 * (y2 - y1) // 4]
+    assert lower[x1 + third] == left and lower[x2 - third] == right
+    assert not changed[: y1 + (y2 - y1) // 3].any() and not changed[:, x2:].any()
+
+
+def test_auto_takes_the_best_rule_that_is_possible(tmp_path):
+    source, built = DrawnSource(3), model(paste="auto")
+    source.place = Place(str(tmp_path))
+    assert Paster.of(built, Scene.look(built.config, source), source).rule == "contour"
+    boxes = model(paste="auto", box=(10, 110, 20, 108))
+    assert Paster.of(boxes, Scene.look(boxes.config, source, (10, 110, 20, 108)), source).rule == "lower"
+
+
+def test_a_rule_that_lacks_something_says_what_and_how_to_do_without(tmp_path):
+    source = DrawnSource(3)
+    source.place = Place(str(tmp_path))
+    built = model(paste="parsing")
+    with pytest.raises(DataError, match=r"face_segmentation.*--model.inference.paste=contour"):
+        Paster.of(built, Scene.look(built.config, source), source)
+    built = model(paste="contour", box=(10, 110, 20, 108))
+    with pytest.raises(DataError, match=r"paste=contour needs the landmarks.*--model.inference.paste=lower"):
+        Paster.of(built, Scene.look(built.config, source, (10, 110, 20, 108)), source)
+
+
+@pytest.mark.parametrize("rule", ["contour", "lower"])
+def test_nothing_shows_above_what_the_drawer_is_told_to_draw(rule):
+    source, built = DrawnSource(3), model(paste=rule, feather=0.12)
+    paster = Paster.of(built, Scene.look(built.config, source), source)
+    changed, (_, y1, _, y2) = pasted(paster, source)
+    assert np.nonzero(changed)[0].min() >= (y1 + y2) / 2 - paster.above * (y2 - y1)
+    assert paster.above < 0.5
+
+
+def test_an_enhancer_gets_every_face_before_it_is_pasted():
+    seen = []
+    source, built = DrawnSource(3), model(postprocess=lambda face: seen.append(face.shape) or face // 2, paste="box")
+    part = FrameBatch(np.array([0]), np.array([0]), [source.pictures[0].copy()], np.array([0]))
+    paster = Paster.of(built, Scene.look(built.config, source), source)
+    paster.paste(part, WHITE[None])
+    x1, y1, x2, y2 = paster.scene.boxes[0].astype(int)
+    assert seen == [(24, 24, 3)] and (part.pictures[0][(y1 + y2) // 2, (x1 + x2) // 2] == 127).all()
