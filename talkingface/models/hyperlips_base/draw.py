@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,10 @@ from talkingface.lipsync.half_face.draw import Drawer
 if TYPE_CHECKING:
     from talkingface.lipsync.half_face.draw import HalfFaceNetworks
     from talkingface.models.hyperlips_base.networks.decoder import State
+
+
+RESIZED_FROM = 4
+"""Rows of a face to either side that the enlargement to its box looks at, at most (Lanczos)."""
 
 
 class LowerHalfDrawer(Drawer):
@@ -30,7 +35,8 @@ class LowerHalfDrawer(Drawer):
     def draw(self, mel: Tensor, inputs: Tensor, follows: np.ndarray) -> Tensor:
         """See `Drawer.draw`."""
         side = inputs.shape[-1]
-        lower = self.model.generator.lower_half(mel, inputs, above=min(side // 2, round(self.above * side)))
+        above = min(side // 2, math.ceil(self.above * side) + RESIZED_FROM)
+        lower = self.model.generator.lower_half(mel, inputs, above=above)
         return torch.cat([inputs[:, :3, : side - lower.shape[-2]].to(lower), lower], dim=2)
 
 

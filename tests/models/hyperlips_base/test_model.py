@@ -1,0 +1,180 @@
+"""HyperLipsBase's stage: terms and their weights, who moves, memory over windows, published files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from talkingface.config.sections import StageConfig
+from talkingface.errors import CheckpointError, ConfigError
+from talkingface.lipsync.half_face.pixels import network_faces
+from talkingface.models.hyperlips_base.config import BaseStageOptions, HyperLipsBaseConfig
+from talkingface.models.hyperlips_base.model import HyperLipsBase
+from talkingface.networks.sync_expert import sync_loss
+from talkingface.plugin.contract import StepContext
+from talkingface.workflow import import_checkpoints
+
+NARROW = {"generator": {"width": 0.125, "discriminator_width": 0.125}, "expert": {"width": 0.0625, "side": 48}}
+
+
+def build(**sections) -> HyperLipsBase:
+    torch.manual_seed(0)
+    given = {**NARROW, **sections}
+    return HyperLipsBase(HyperLipsBaseConfig(crop={"size": 32, "box": "fixed", "rule": "mesh"}, **given))
+
+
+def fake_batch(count: int = 2, frames: int = 5) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    faces = torch.randint(0, 256, (2, count, frames, 32, 32, 3), dtype=torch.uint8)
+    windows = max(1, frames - 4)
+    sounds = torch.randn(count, frames, 1, 80, 16), torch.randn(count, windows, 1, 80, 16)
+    return {"target": faces[0], "reference": faces[1], "mels": sounds[0], "mel": sounds[1]}
+
+
+def context(options: BaseStageOptions | None = None, **best: float) -> StepContext:
+    stage = StageConfig(name="base", kind="base", max_steps=1, options=options or BaseStageOptions())
+    return StepContext(stage, best={f"val/{name}": value for name, value in best.items()})
+
+
+def test_all_terms_count_from_the_first_step_with_the_published_weights():
+    model, batch = build().eval(), fake_batch()
+    generator, judge = model.base_step(batch, context())
+    drawn, target = model.draw(batch)
+    expected = {
+        "l1": 0.77 * (drawn - target).abs().mean(),
+        "sync": 0.03 * model.sync_loss(drawn, batch),
+        "perceptual": 0.2 * sync_loss(model.discriminator(drawn), 1.0),
+    }
+    assert generator.network == "generator" and judge.network == "discriminator"
+    found = {name: value.item() for name, value in generator.losses.items()}
+    assert found == {name: pytest.approx(value.item(), rel=1e-4) for name, value in expected.items()}
+    assert judge.losses["real"].item() == pytest.approx(sync_loss(model.discriminator(target), 1.0).item(), rel=1e-4)
+    assert judge.losses["fake"].item() == pytest.approx(sync_loss(model.discriminator(drawn), 0.0).item(), rel=1e-4)
+
+
+def test_sync_start_keeps_the_expert_out_until_it_is_content():
+    model = build(loss={"sync_start": 0.75}).eval()
+    for best, on in (({}, False), ({"sync": 0.8}, False), ({"sync": 0.7}, True)):
+        generator, _ = model.base_step(fake_batch(), context(**best))
+        assert ("sync" in generator.losses) == on
+
+
+def test_without_weight_the_discriminator_takes_no_step_and_a_stage_may_have_weights_of_its_own():
+    model, batch = build().eval(), fake_batch()
+    (alone,) = model.base_step(batch, context(BaseStageOptions(perceptual=0, sync=0)))
+    assert set(alone.losses) == {"l1"}
+    drawn, target = model.draw(batch)
+    assert alone.losses["l1"].item() == pytest.approx((drawn - target).abs().mean().item(), rel=1e-4)
+    generator, _ = model.base_step(batch, context(BaseStageOptions(sync=0.5)))
+    assert generator.losses["l1"].item() == pytest.approx(0.3 * alone.losses["l1"].item(), rel=1e-4)
+    (single,) = model.base_step(fake_batch(frames=1), context(BaseStageOptions(perceptual=0)))
+    assert set(single.losses) == {"l1"}, "one frame has no window of five"
+
+
+def test_no_gradient_reaches_who_only_judges():
+    model = build()
+    model.sync_expert.eval().requires_grad_(False)
+    generator, judge = model.base_step(fake_batch(), context())
+    torch.stack(list(generator.losses.values())).sum().backward()
+    assert all(p.grad is None for p in model.discriminator.parameters())
+    assert all(p.grad is None for p in model.sync_expert.parameters())
+    moved = [p.grad is not None for p in model.generator.parameters()]
+    assert any(moved)
+    before = [None if p.grad is None else p.grad.clone() for p in model.generator.parameters()]
+    torch.stack(list(judge.losses.values())).sum().backward()
+    after = [p.grad for p in model.generator.parameters()]
+    assert all(a is b or torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_every_window_of_five_frames_is_judged():
+    model, batch = build(generator={**NARROW["generator"], "temporal": True}, inference={"fps": 25}), fake_batch(1, 8)
+    model.eval()
+    faces = network_faces(batch["target"])
+    together = model.sync_loss(faces, batch)
+    single = [
+        model.sync_loss(faces[:, :, k : k + 5], {"mel": batch["mel"][:, k : k + 1]}) for k in range(4)
+    ]  # fmt: skip
+    assert together.item() == pytest.approx(torch.stack(single).mean().item(), rel=1e-4)
+
+
+def test_a_temporal_window_remembers_and_reaches_the_kernels_of_its_memory():
+    model = build(generator={**NARROW["generator"], "temporal": True}, inference={"fps": 25})
+    generator, _ = model.base_step(fake_batch(2, 6), context())
+    torch.stack(list(generator.losses.values())).sum().backward()
+    gru = model.generator.decoder.decode3.gru
+    hidden = gru.ih[0].weight.grad[:, gru.channels :]
+    assert hidden.abs().max() > 0
+    plain = build()
+    generator, _ = plain.base_step(fake_batch(2, 6), context())
+    torch.stack(list(generator.losses.values())).sum().backward()
+    gru = plain.generator.decoder.decode3.gru
+    assert gru.ih[0].weight.grad is None or not gru.ih[0].weight.grad[:, gru.channels :].any()
+
+
+def test_validation_tells_all_terms_and_both_opinions():
+    model = build().eval()
+    values = model.validation_step(fake_batch(), context())
+    assert set(values) == {"l1", "sync", "perceptual", "real", "fake", "loss"}
+    weighted = 0.77 * values["l1"] + 0.03 * values["sync"] + 0.2 * values["perceptual"]
+    assert values["loss"].item() == pytest.approx(weighted.item(), rel=1e-4)
+
+
+def test_sizes_that_do_not_fit_and_memory_at_another_rate_are_refused():
+    with pytest.raises(ValueError, match="multiple of 16"):
+        HyperLipsBaseConfig(crop={"size": 72})
+    with pytest.raises(ValueError, match=r"25 per second: set inference.fps to 25"):
+        HyperLipsBaseConfig(generator={"temporal": True})
+
+
+def test_a_memory_that_nothing_has_trained_is_refused():
+    plain, temporal = build().config, build(generator={"temporal": True}, inference={"fps": 25}).config
+    with pytest.raises(ConfigError, match="never trained"):
+        HyperLipsBase.check_overrides(plain, temporal)
+    HyperLipsBase.check_overrides(temporal, temporal)
+    HyperLipsBase.check_overrides(temporal, plain)
+
+
+# -- published files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Files of the published size, wrapped as they are published; the expert's with `module.`."""
+    folder = tmp_path_factory.mktemp("published")
+    torch.manual_seed(3)
+    model = HyperLipsBase(HyperLipsBaseConfig())
+    for name, network, prefix in (
+        ("hyperlipsbase_lrs2.pth", model.generator, ""),
+        ("pretrain_sync_expert.pth", model.sync_expert, "module."),
+    ):
+        state = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
+        torch.save({"state_dict": state, "optimizer": None, "global_step": 9, "global_epoch": 1}, folder / name)
+    return folder
+
+
+def test_published_files_become_a_checkpoint_that_draws_as_published(published, tmp_path):
+    made = import_checkpoints("HyperLipsBase", str(published), str(tmp_path / "imported.pt"), {})
+    assert set(made.networks) == {"generator", "sync_expert"}
+    from talkingface.pipeline import Pipeline
+
+    model = Pipeline.from_checkpoint("HyperLipsBase", made.path, "cpu").model
+    settings = model.config.inference
+    assert (settings.mel_offset, settings.reference, settings.pads) == (0, "first", (0, 10, 0, 0))
+    assert model.inference_precision == "32" and model.config.crop.size == 128
+
+
+def test_a_memory_of_published_weights_is_refused_at_import(published, tmp_path):
+    asked = {"model.generator.temporal": True, "model.inference.fps": 25}
+    with pytest.raises(ConfigError, match="never trained"):
+        import_checkpoints("HyperLipsBase", str(published), str(tmp_path / "imported.pt"), asked)
+
+
+def test_a_file_of_another_network_is_refused_by_name(published, tmp_path):
+    with pytest.raises(CheckpointError, match=r"pretrain_sync_expert.pth.*does not fit"):
+        import_checkpoints(
+            "HyperLipsBase",
+            None,
+            str(tmp_path / "x.pt"),
+            {},
+            {"generator": str(published / "pretrain_sync_expert.pth")},
+        )

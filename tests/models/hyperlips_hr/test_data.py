@@ -1,0 +1,75 @@
+"""Items of HyperLipsHR: single frames, their sketches and lip boxes; what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talkingface.errors import DataError
+from talkingface.models.hyperlips_hr.data import Degradation, HRFrames, damaged
+from talkingface.models.hyperlips_hr.steps import LIP_OUTLINE, lip_boxes
+
+from .conftest import hr_clip, hr_config
+
+
+def frames(clips, config, split="train", **options) -> HRFrames:
+    return HRFrames(clips, split, options, config, 3)
+
+
+def test_an_item_is_one_frame_of_all_that_belongs_to_it(clips, config):
+    data, clip = frames(clips[1:], config), clips[1]
+    item = data.item(clip, 7)
+    np.testing.assert_array_equal(item["hyper"], clip.faces("hyper@raw")[7])
+    np.testing.assert_array_equal(item["target"], clip.faces(config.hr_crop.artefact)[7])
+    assert item["sketch"].shape == (32, 32) and set(np.unique(item["sketch"])) == {0, 255}
+    assert item["boxes"].tolist() == np.floor(clip.array("lip_boxes@hr")[7] * 64).tolist()
+    batch = data.collate([item, item])
+    assert batch["hyper"].shape == (2, 32, 32, 3) and batch["boxes"].value.shape == (2, 4)
+
+
+def test_lip_boxes_reach_from_the_first_to_the_last_point_of_the_outline():
+    points = np.full((3, 478, 2), 0.5)
+    points[0, LIP_OUTLINE[0]], points[0, LIP_OUTLINE[5]] = (0.25, 0.6), (0.75, 0.9)
+    points[1] = np.nan
+    points[2, list(LIP_OUTLINE)] = (1.5, 0.5)  # wholly outside
+    boxes = lip_boxes(points)
+    np.testing.assert_allclose(boxes[0], [0.5, 0.9, 0.25, 0.75], atol=1e-6)
+    assert np.isnan(boxes[1:]).all()
+
+
+def test_a_frame_without_mesh_is_left_out_and_its_clip_stays(clips, config):
+    data = frames(clips[:1], config)
+    assert not {3, 4} & set(data.arrays(clips[0]).frames.tolist())
+    assert len(data.arrays(clips[0]).frames) == 22
+    blank = frames(clips[:1], hr_config(sketch={"style": "none"}))
+    assert len(blank.arrays(clips[0]).frames) == 24 and not blank.item(clips[0], 3)["sketch"].any()
+
+
+def test_parts_that_other_weights_made_are_refused_and_both_are_named(tmp_path):
+    now = hr_config(base_weights="bbbb")
+    clip = hr_clip(tmp_path, "a/0", now, weights="aaaa")
+    with pytest.raises(DataError, match=r"hyper@raw was made by weights aaaa, the network now has bbbb; run preproc"):
+        frames([clip], now)
+    frames([hr_clip(tmp_path, "a/1", now, weights="bbbb")], now)
+
+
+def test_sketches_in_training_are_those_of_the_smoothed_features(clips, config):
+    rough, smooth = (
+        frames(clips[1:], hr_config(sketch={"smooth": kind})).arrays(clips[1]).mesh["hyper@raw"]
+        for kind in ("none", "one_euro")
+    )
+    stored = clips[1].array("hyper_mesh@raw")
+    np.testing.assert_array_equal(rough, stored)
+    assert 0 < np.abs(smooth - stored).max() < 0.05
+    np.testing.assert_array_equal(smooth[0], stored[0])
+
+
+def test_damage_is_for_training_alone(clips, config):
+    degrade = {"blur": 2.0, "noise": 10.0}
+    clean = {clips[1].faces("hyper@raw")[k].tobytes() for k in range(24)}
+    for split, touched in (("train", True), ("val", False)):
+        data = frames(clips[1:], config, split, degrade=degrade, repeats=8, val_windows=8)
+        seen = [data[k]["hyper"].tobytes() in clean for k in range(8)]
+        assert (not any(seen)) if touched else all(seen)
+    face = np.full((8, 8, 3), 100, np.uint8)
+    assert damaged(face, Degradation(), np.random.default_rng(0)) is face

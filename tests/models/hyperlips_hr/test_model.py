@@ -1,0 +1,204 @@
+"""HyperLipsHR's stage and its drawing: terms, frozen judges, published files, sketches in use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.drawn_clips import DrawnSource, Speech
+from talkingface.config.sections import StageConfig
+from talkingface.errors import CheckpointError
+from talkingface.models.hyperlips_hr.data import HRFrames
+from talkingface.models.hyperlips_hr.draw import EnlargedDrawer, HRDrawer
+from talkingface.models.hyperlips_hr.features import Features
+from talkingface.models.hyperlips_hr.losses import lip_l1, relativistic
+from talkingface.models.hyperlips_hr.model import HyperLipsHR
+from talkingface.networks.losses import weighted_pyramid_l1
+from talkingface.plugin.contract import StepContext
+from talkingface.workflow import import_checkpoints
+
+from .conftest import hr_config
+
+CONTEXT = StepContext(StageConfig(name="hr", kind="hr", max_steps=1))
+
+
+def build(**sections) -> HyperLipsHR:
+    torch.manual_seed(0)
+    return HyperLipsHR(hr_config(**sections))
+
+
+@pytest.fixture
+def batch(clips, config):
+    data = HRFrames(clips, "train", {}, config, 3)
+    return data.collate([data[k] for k in range(4)])
+
+
+def test_the_objective_is_the_sum_of_its_terms(batch):
+    loss = {"reconstruction": "l1_gradient", "lip": 3.0, "content": 2.0, "gradient": 0.5, "adversarial": 0.1}
+    model = build(loss=loss).eval()
+    decoder, judge = model.hr_step(batch, CONTEXT)
+    drawn, target = model.decode(batch)
+    pixels, gradients = weighted_pyramid_l1(drawn, target)
+    real, fake = model.hr_discriminator(target), model.hr_discriminator(drawn)
+    expected = {
+        "lip": 3 * lip_l1(drawn, target, batch["boxes"].value),
+        "content": 2 * pixels,
+        "gradient": 0.5 * gradients,
+        "adversarial": 0.1 * relativistic(fake, real),
+    }
+    assert (decoder.network, judge.network) == ("hr_decoder", "hr_discriminator")
+    found = {name: value.item() for name, value in decoder.losses.items()}
+    assert found == {name: pytest.approx(value.item(), rel=1e-3) for name, value in expected.items()}
+    assert judge.losses["adversarial"].item() == pytest.approx(relativistic(real, fake).item(), rel=1e-3)
+
+
+def test_the_discriminator_only_judges_in_the_decoders_step_and_may_be_left_out(batch):
+    model = build()
+    steps = model.hr_step(batch, CONTEXT)
+    torch.stack(list(next(steps).losses.values())).sum().backward()
+    assert all(p.grad is None for p in model.hr_discriminator.parameters())
+    moved = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert moved and all(name.startswith("hr_decoder.") for name in moved)
+    alone = build(loss={"reconstruction": "l1_gradient", "adversarial": 0}).hr_step(batch, CONTEXT)
+    assert [update.network for update in alone] == ["hr_decoder"]
+
+
+def test_logits_move_where_probabilities_hardly_do(batch):
+    published, free = (
+        build(loss={"reconstruction": "l1_gradient", "logits": logits}).eval() for logits in (False, True)
+    )
+    for model in (published, free):
+        torch.nn.init.constant_(model.hr_discriminator.binary_pred[0].bias, 6.0)
+    scores = [model._scores(torch.rand(2, 3, 64, 64)).mean().item() for model in (published, free)]
+    assert scores[0] < 1 and scores[1] == pytest.approx(6.0, abs=1.0)
+
+
+def test_perceptual_networks_without_weights_are_refused_with_the_way_around():
+    model = HyperLipsHR(hr_config(loss={"reconstruction": "perceptual"}))
+    with pytest.raises(CheckpointError, match=r"vgg19, lpips.*--model.loss.reconstruction=l1_gradient"):
+        model.initialise(None, CONTEXT)
+    build().initialise(None, CONTEXT)
+
+
+def test_validation_measures_what_people_compare(batch):
+    values = build().eval().validation_step(batch, CONTEXT)
+    assert set(values) == {"l1", "lip_l1", "ssim", "loss"} and 0 < values["ssim"] < 1
+
+
+# -- drawing -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The mesh that is found on Base's faces: one edge, moved a little with every call; None where told to fail."""
+    state = {"calls": 0, "fails": set()}
+
+    def find(face):
+        k = state["calls"]
+        state["calls"] += 1
+        points = np.full((478, 2), 0.3 + 0.01 * (k % 7), np.float32)
+        points[::2, 1] = 0.8
+        return np.full((478, 2), np.nan, np.float32) if k in state["fails"] else points
+
+    monkeypatch.setattr("talkingface.models.hyperlips_hr.draw.mesh_finder", lambda place: find)
+    monkeypatch.setattr("talkingface.models.hyperlips_hr.draw.process_resource", lambda key, make: make())
+    return state
+
+
+def trained(**sections) -> HyperLipsHR:
+    model = build(**sections)
+    model.train()
+    for _ in range(3):
+        model.generator(torch.randn(8, 1, 80, 16), torch.rand(8, 6, 32, 32))
+        model.hr_decoder(torch.rand(8, 6, 32, 32))
+    return model.eval()
+
+
+def drawn(model, **settings) -> np.ndarray:
+    model.config = model.config.model_copy(
+        update={"inference": model.config.inference.model_copy(update={"precision": "32", "paste": "box", **settings})}
+    )
+    return np.stack(list(model.generate(DrawnSource(12, gone=(7,)), Speech(0.6))))
+
+
+def test_faces_are_drawn_at_the_decoders_size_and_a_blank_sketch_changes_them(seen, monkeypatch):
+    model = trained()
+    drawer = model.drawer()
+    assert type(drawer) is HRDrawer
+    faces, box = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8), np.tile([0, 0, 60, 60], (3, 1))
+    mel, follows = np.random.default_rng(1).normal(size=(3, 1, 80, 16)).astype(np.float32), np.zeros(3, bool)
+    sketched = drawer(faces, faces, mel, follows, box).numpy()
+    assert sketched.shape == (3, 64, 64, 3)
+    monkeypatch.setattr(HRDrawer, "sketches", lambda self, drawn, follows, boxes: np.zeros(drawn.shape[:3], np.uint8))
+    assert (model.drawer()(faces, faces, mel, follows, box).numpy() != sketched).any()
+
+
+def test_batches_and_the_memory_of_smoothing_make_no_difference(seen):
+    made = []
+    for size in (1, 5, 16):
+        seen["calls"] = 0
+        made.append(drawn(trained(), batch=size))
+    for other in made[1:]:
+        assert np.abs(made[0].astype(int) - other).max() <= 1
+
+
+def test_where_no_mesh_is_found_the_last_one_serves():
+    points, none = np.full((478, 2), 0.4), np.full((478, 2), np.nan)
+    features = Features(hr_config().sketch.model_copy(update={"smooth": "none"}), 32)
+    assert features.next(none, False) is None and not features.sketch(none, True, 60).any()
+    np.testing.assert_array_equal(features.next(points, False), points)
+    np.testing.assert_array_equal(features.next(none, True), points)
+
+
+def test_figures_stand_beside_those_of_enlarged_base(seen, monkeypatch):
+    model = trained()
+    kinds = []
+
+    def scores(of, clips, donors, make=None):
+        kinds.append(type(make() if make else of.drawer()))
+        return {"face_l1": float(len(kinds))}
+
+    monkeypatch.setattr("talkingface.models.hyperlips_hr.model.face_scores", scores)
+    assert model.stage_scores([], []) == {"face_l1": 1.0, "base_face_l1": 2.0}
+    assert kinds == [HRDrawer, EnlargedDrawer]
+
+
+# -- published files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    for scale, side in ((1, 128), (2, 256), (4, 512)):
+        model = HyperLipsHR(
+            hr_config(base={}, decoder={"scale": scale, "width": 1.0}, loss={"reconstruction": "l1_gradient"})
+        )
+        state = {f"module.{k}": v for k, v in model.hr_decoder.state_dict().items()}
+        torch.save(
+            {"state_dict": state, "optimizer": None, "global_step": 1, "global_epoch": 1}, folder / f"{side}.pth"
+        )
+    torch.save({"state_dict": model.generator.state_dict()}, folder / "hyperlipsbase_lrs2.pth")
+    return folder
+
+
+@pytest.mark.parametrize(("side", "scale"), [(128, 1), (256, 2), (512, 4)])
+def test_the_scale_of_a_published_file_is_read_from_it(published, tmp_path, side, scale):
+    use = {"hr_decoder": str(published / f"{side}.pth"), "generator": str(published / "hyperlipsbase_lrs2.pth")}
+    made = import_checkpoints("HyperLipsHR", None, str(tmp_path / "x.pt"), {}, use)
+    from talkingface.pipeline import Pipeline
+
+    model = Pipeline.from_checkpoint("HyperLipsHR", made.path, "cpu").model
+    assert model.config.decoder.scale == scale and model.drawn_size == side and model.config.crop.size == 128
+    assert model.config.sketch.style == "upstream_infer" and model.config.inference.mel_offset == 0
+
+
+def test_a_wrong_scale_is_refused_and_a_decoder_alone_does_not_speak(published, tmp_path):
+    use = {"hr_decoder": str(published / "128.pth")}
+    with pytest.raises(CheckpointError, match=r"128.pth.*does not fit"):
+        import_checkpoints("HyperLipsHR", None, str(tmp_path / "x.pt"), {"model.decoder.scale": 2}, use)
+    made = import_checkpoints("HyperLipsHR", None, str(tmp_path / "x.pt"), {}, use)
+    from talkingface.pipeline import Pipeline
+
+    with pytest.raises(CheckpointError, match="holds no trained generator"):
+        Pipeline.from_checkpoint("HyperLipsHR", made.path, "cpu")
