@@ -90,6 +90,11 @@ def _wav2lip(name: str, purpose: str, size: int, sha256: str) -> WeightFile:
     return WeightFile(name, path, purpose, _WAV2LIP, source, size=size, exact=True, sha256=sha256)
 
 
+def _hyperlips(name: str, purpose: str) -> WeightFile:
+    source = "https://github.com/semchan/HyperLips (links to Baidu disk)"
+    return WeightFile(name, f"HyperLips/{name}.pth", purpose, _SOURCE, source)
+
+
 def _makeittalk(name: str, file: str, purpose: str, size: int = 0) -> WeightFile:
     source = "https://github.com/yzhou359/MakeItTalk (links to Google Drive; texts lie in the repository)"
     return WeightFile(f"makeittalk_{name}", f"MakeItTalk/{file}", purpose, _MAKEITTALK, source, size=size)
@@ -178,6 +183,15 @@ FILES: tuple[WeightFile, ...] = (
         "second stage of IPLAP, for `import`; holds a VGG19",
         _SOURCE,
         "https://github.com/Weizhi-Zhong/IP_LAP",
+    ),
+    *(
+        _hyperlips(f"hyperlipsbase_{data}", "generator of HyperLipsBase, for `import`")
+        for data in ("mead", "lrs2", "multi")
+    ),
+    *(
+        _hyperlips(f"hyperlipshr_{data}_{side}", f"decoder of HyperLipsHR, {side} px, for `import`")
+        for data in ("mead", "lrs2")
+        for side in (128, 256, 512)
     ),
     WeightFile(
         "hyperlips_expert",

@@ -87,7 +87,12 @@ class FaceWindows(ClipDataset):
         starts, references = self._windows(clip, faces, clip.mel_columns(MEL))
         if not len(starts):
             return f"no {self.options.frames} consecutive frames with a face and sound"
-        if not all(len(self._others(references, start)) for start in starts):
+        # The first or the last of the rising references is the furthest from any window.
+        nearest = self._nearest
+        if (
+            not len(references)
+            or not ((starts - references[0] >= nearest) | (references[-1] - starts >= nearest)).all()
+        ):
             return f"no second window of {self.options.frames} frames to take a reference from"
         return None
 
@@ -135,5 +140,9 @@ class FaceWindows(ClipDataset):
 
     def _others(self, references: np.ndarray, start: int) -> np.ndarray:
         """First frames of the windows that may be the reference of the one at `start`."""
-        nearest = self.options.frames if self.options.exclude_overlap else 1
-        return references[np.abs(references - start) >= nearest]
+        return references[np.abs(references - start) >= self._nearest]
+
+    @property
+    def _nearest(self) -> int:
+        """Frames between the starts of a window and of its reference, at least."""
+        return self.options.frames if self.options.exclude_overlap else 1

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from talkingface.errors import DataError
+from talkingface.faces.mesh import HYPERLIPS_LIPS
 from talkingface.models.hyperlips_hr.data import Degradation, HRFrames, damaged
-from talkingface.models.hyperlips_hr.steps import LIP_OUTLINE, lip_boxes
+from talkingface.models.hyperlips_hr.steps import lip_boxes
 
 from .conftest import hr_clip, hr_config
 
@@ -29,9 +30,9 @@ def test_an_item_is_one_frame_of_all_that_belongs_to_it(clips, config):
 
 def test_lip_boxes_reach_from_the_first_to_the_last_point_of_the_outline():
     points = np.full((3, 478, 2), 0.5)
-    points[0, LIP_OUTLINE[0]], points[0, LIP_OUTLINE[5]] = (0.25, 0.6), (0.75, 0.9)
+    points[0, HYPERLIPS_LIPS[0]], points[0, HYPERLIPS_LIPS[5]] = (0.25, 0.6), (0.75, 0.9)
     points[1] = np.nan
-    points[2, list(LIP_OUTLINE)] = (1.5, 0.5)  # wholly outside
+    points[2, list(HYPERLIPS_LIPS)] = (1.5, 0.5)  # wholly outside
     boxes = lip_boxes(points)
     np.testing.assert_allclose(boxes[0], [0.5, 0.9, 0.25, 0.75], atol=1e-6)
     assert np.isnan(boxes[1:]).all()
