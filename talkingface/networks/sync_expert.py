@@ -40,7 +40,13 @@ class SyncExpert(nn.Module):
         size: height and width of the lower half of the face crop: one of `SIZES`.
         width: multiplier of all channels but the embedding's input; 1 is published.
         frames: video frames in a window.
+
+    Attributes:
+        cosine: an expert whose features are unit vectors, and whose scores are their cosines. Others say their own
+            mind of all pairs in `scores`.
     """
+
+    cosine = True
 
     def __init__(self, size: tuple[int, int] = (48, 96), width: float = 1.0, frames: int = FRAMES) -> None:
         super().__init__()
@@ -65,6 +71,11 @@ class SyncExpert(nn.Module):
         if faces.shape[-2:] != self.size:
             faces = F.interpolate(faces, size=self.size, mode="bilinear", align_corners=False)
         return _unit(self.face_encoder(faces).flatten(1))
+
+    def scores(self, mouths: Tensor, sounds: Tensor) -> Tensor:
+        """(n, D) of `embed_faces` and (m, D) of `embed_audio` -> (n, m) scores in [0, 1], here cosines."""
+        with full_precision(mouths):
+            return mouths.float() @ sounds.float().T
 
     def forward(self, mel: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of sound and faces, each (B, D); see `embed_audio` and `embed_faces`."""

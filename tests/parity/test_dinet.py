@@ -74,8 +74,8 @@ def test_expert_gives_the_published_scores_and_features(vector):
     network = v.load(MouthSyncExpert()).eval()
     mouths, rows = v.inputs()
     with torch.no_grad():
-        v.check("image_embedding", network.embed_mouths(mouths))
-        v.check("audio_embedding", network.embed_sounds(rows))
+        v.check("image_embedding", network.embed_faces(mouths))
+        v.check("audio_embedding", network.embed_audio(rows))
         v.check("score", network(mouths, rows))
 
 

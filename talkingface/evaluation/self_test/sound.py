@@ -156,6 +156,15 @@ class StandIn(torch.nn.Module, ABC):
         """Embeddings of sound, as experts call it."""
         return self.hear(self.network.embed_audio(sound))
 
+    @property
+    def cosine(self) -> bool:
+        """Whether the scores are cosines, as experts say it."""
+        return self.network.cosine
+
+    def scores(self, mouths: torch.Tensor, sounds: torch.Tensor) -> torch.Tensor:
+        """Scores of all pairs, as experts call it."""
+        return self.network.scores(mouths, sounds)
+
 
 class Recall(StandIn):
     """Remembers what was said of the lips of a clip: they stay the same under every sound."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from talkingface.lipsync.expert.data import MEL_FLOOR, MEL_PER_DB, spread_starts
-from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clips, embed_mixed, pair_cosines
+from talkingface.lipsync.expert.embedding import embed_clips, embed_mixed, pair_cosines
 from talkingface.lipsync.expert.objectives import in_clip_loss
 from talkingface.lipsync.expert.scores import MAX_OFFSET, clip_figures, mean_figures
 from talkingface.lipsync.mouth_motion import best_lag, opening
@@ -231,6 +231,8 @@ def check_embeddings(network: SyncExpert, train: SyncWindows, clips: Sequence[Cl
     likeness, dead = {}, []
     for name in ("mouths", "sounds"):
         vectors = np.concatenate([getattr(clip, name) for clip in embedded])
+        if not network.cosine:
+            vectors = unit_vectors(vectors)
         own, count = float(np.square(vectors).sum()), len(vectors)
         likeness[name] = (float(np.square(vectors.sum(axis=0)).sum()) - own) / (count * (count - 1))
         dead += [name] if own / count < 0.5 else []
@@ -240,6 +242,12 @@ def check_embeddings(network: SyncExpert, train: SyncWindows, clips: Sequence[Cl
         return Finding("embeddings", text)
     what = f"{' and '.join(same or dead)} all get {'the same' if same else 'a zero'} embedding: the tower collapsed"
     return Finding("embeddings", text, what, "start again with a lower learning rate and some warm-up")
+
+
+def unit_vectors(features: np.ndarray) -> np.ndarray:
+    """Features (n, ...) of any length as vectors (n, D) of length 1; zeros stay zeros."""
+    flat = features.reshape(len(features), -1)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
 
 
 def check_batch(ctx: StepContext, train: SyncWindows) -> Finding:
@@ -267,8 +275,7 @@ def quick_fit(network: SyncExpert, train: SyncWindows, options: SyncAlarmConfig,
         known = np.isin(clip.starts, starts)
         far = np.abs(clip.starts[:, None] - starts).min(axis=1) > FRAMES // 2
         parts = {"known": known, "others": far if far.sum() > 1 else ~known}
-        some = {name: ClipEmbeddings(*(values[part] for values in clip)) for name, part in parts.items()}
-        figures.append({name: clip_figures(part)["two_alternative"] for name, part in some.items()})
+        figures.append({name: clip_figures(clip.some(part))["two_alternative"] for name, part in parts.items()})
     return Fit(**mean_figures(figures))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,17 +24,46 @@ if TYPE_CHECKING:
 BATCH = 64  # windows per pass
 
 
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Features of n mouths and m sounds -> (n, m) scores in [0, 1]."""
+
+
+def cosines(mouths: np.ndarray, sounds: np.ndarray) -> np.ndarray:
+    """The `Score` of unit vectors."""
+    return mouths @ sounds.T
+
+
 class ClipEmbeddings(NamedTuple):
-    """All windows of a clip: first frames (n,), and unit vectors (n, D) of mouths and sounds."""
+    """All windows of a clip: first frames (n,), features (n, ...) of mouths and sounds, and what compares them."""
 
     starts: np.ndarray
     mouths: np.ndarray
     sounds: np.ndarray
+    score: Score = cosines
 
     @property
-    def cosine(self) -> np.ndarray:
+    def scores(self) -> np.ndarray:
         """(n, n) of mouths (rows) and sounds (columns)."""
-        return self.mouths @ self.sounds.T
+        return self.score(self.mouths, self.sounds)
+
+    def some(self, chosen: np.ndarray) -> ClipEmbeddings:
+        """The windows that an index or a mask (n,) chooses."""
+        return ClipEmbeddings(self.starts[chosen], self.mouths[chosen], self.sounds[chosen], self.score)
+
+
+def score_of(network: nn.Module) -> Score:
+    """How an expert, in eval mode, compares what `embed_clip` keeps of it."""
+    if network.cosine:
+        return cosines
+
+    @torch.no_grad()
+    def score(mouths: np.ndarray, sounds: np.ndarray) -> np.ndarray:
+        device = next(network.parameters()).device
+        with full_float32():
+            compared = network.scores(*(torch.from_numpy(each).to(device) for each in (mouths, sounds)))
+        return compared.float().cpu().numpy()
+
+    return score
 
 
 def expert_input(faces: Tensor) -> Tensor:
@@ -86,6 +115,7 @@ def embed_clip(
         starts=starts[:done],
         mouths=np.concatenate(mouths[1:] or mouths),
         sounds=np.concatenate(sounds[1:] or sounds),
+        score=score_of(network),
     )
 
 
@@ -128,7 +158,8 @@ def embed_mixed(
     back = np.lexsort((order[:, 1], order[:, 0]))
     ends = np.cumsum([len(some) for some in starts])[:-1]
     each_mouth, each_sound = (np.split(np.concatenate(part)[back], ends) for part in (mouths, sounds))
-    return [ClipEmbeddings(*parts) for parts in zip(starts, each_mouth, each_sound, strict=True)]
+    score = score_of(network)
+    return [ClipEmbeddings(*parts, score) for parts in zip(starts, each_mouth, each_sound, strict=True)]
 
 
 def _embed(network: SyncExpert, faces: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,26 +1,25 @@
-"""What the cosines between the mouths and the sounds of a clip say: right decisions, and the curve over offsets."""
+"""What the scores between the mouths and the sounds of a clip say: right decisions, and the curve over offsets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from talkingface.lipsync.expert.embedding import ClipEmbeddings
+from talkingface.lipsync.expert.embedding import ClipEmbeddings, cosines
 
 MAX_OFFSET = 15  # frames, as LSE
 MOST_WINDOWS = 1000  # of a clip, compared with each other
 NEGATIVE_SHIFT = 5  # frames from which on two windows share no picture, and so count as out of sync
-THRESHOLD = 0.5  # the loss takes the cosine as a probability
+THRESHOLD = 0.5  # the loss takes the score as a probability
+BLOCK = 32  # windows whose scores are asked for at once
 HIT_PROMINENCE = 0.3  # from which on a peak is clear
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Mean cosine at every offset.
+    """Mean score at every offset.
 
     Attributes:
         curve: (2 n + 1,) from -n to n frames; NaN where the clip has no such pair. At a positive offset the mouths are
@@ -54,9 +53,7 @@ class Sweep:
         """Mean curve of several clips."""
         curves = np.stack([sweep.curve for sweep in sweeps])
         # Short clips lack the outer offsets; there the mean is over the others.
-        known = np.isfinite(curves)
-        total = np.where(known, curves, 0.0).sum(axis=0)
-        return cls(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan))
+        return cls(_column_means(curves))
 
 
 def sweep_of(clip: ClipEmbeddings, max_offset: int = MAX_OFFSET) -> Sweep:
@@ -66,6 +63,8 @@ def sweep_of(clip: ClipEmbeddings, max_offset: int = MAX_OFFSET) -> Sweep:
         clip: embeddings of its windows, by rising first frames.
         max_offset: n, largest offset in frames.
     """
+    if clip.score is not cosines:
+        return Sweep(_column_means(score_band(clip, max_offset)))
     curve = np.full(2 * max_offset + 1, np.nan)
     for offset in range(-max_offset, max_offset + 1):
         # Windows may be missing (frames without a face): pairs are found by their first frames, not by position.
@@ -75,39 +74,60 @@ def sweep_of(clip: ClipEmbeddings, max_offset: int = MAX_OFFSET) -> Sweep:
     return Sweep(curve)
 
 
+def score_band(clip: ClipEmbeddings, reach: int) -> np.ndarray:
+    """Scores (n, 2 reach + 1) of every mouth with the sounds around it, as `Sweep.curve`; NaN where there is none."""
+    band = np.full((len(clip.starts), 2 * reach + 1), np.nan)
+    for first in range(0, len(band), BLOCK):
+        rows = clip.starts[first : first + BLOCK]
+        low, high = np.searchsorted(clip.starts, [rows[0] - reach, rows[-1] + reach + 1])
+        offsets = rows[:, None] - clip.starts[low:high]
+        row, column = np.nonzero(np.abs(offsets) <= reach)
+        scores = clip.score(clip.mouths[first : first + BLOCK], clip.sounds[low:high])
+        band[first + row, offsets[row, column] + reach] = scores[row, column]
+    return band
+
+
+def _column_means(table: np.ndarray) -> np.ndarray:
+    """Means of the columns of what is known; NaN for a column without."""
+    known = np.isfinite(table)
+    total = np.where(known, table, 0.0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
 def clip_figures(clip: ClipEmbeddings) -> dict[str, float]:
     """`pair_figures` of a clip; of one with many windows, those of evenly spread ones: pairs grow with the square."""
     count = len(clip.starts)
     # `unique`: rounding may take one window twice.
     some = np.unique(np.linspace(0, count - 1, min(count, MOST_WINDOWS)).round().astype(int))
-    return pair_figures(clip.mouths[some] @ clip.sounds[some].T, clip.starts[some])
+    chosen = clip.some(some)
+    return pair_figures(chosen.scores, chosen.starts)
 
 
-def pair_figures(cosine: np.ndarray, starts: np.ndarray, negative_shift: int = NEGATIVE_SHIFT) -> dict[str, float]:
+def pair_figures(scores: np.ndarray, starts: np.ndarray, negative_shift: int = NEGATIVE_SHIFT) -> dict[str, float]:
     """How well in-sync pairs are told from others of the same clip.
 
-    `accuracy`: in sync if the cosine is above 0.5, mean of the share of right answers on true pairs and on pairs at
+    `accuracy`: in sync if the score is above 0.5, mean of the share of right answers on true pairs and on pairs at
     least `negative_shift` frames apart. `accuracy_any_shift`: the same with any other window as negative, as in the
     published training. `two_alternative`: share of cases in which a mouth is closer to its own sound than to one at
-    least `negative_shift` frames away (ties count half). `positive`, `negative`: mean cosines.
+    least `negative_shift` frames away (ties count half). `positive`, `negative`: mean scores.
 
     Args:
-        cosine: (n, n) of mouths (rows) and sounds (columns) of the same windows.
+        scores: (n, n) of mouths (rows) and sounds (columns) of the same windows.
         starts: (n,) first frames of the windows.
         negative_shift: see above.
     """
-    true = np.diagonal(cosine)
+    true = np.diagonal(scores)
     distance = np.abs(starts[:, None] - starts[None])
     # Negatives of two kinds: far enough to share no picture, or any other window, as in the published training.
     far, other = distance >= negative_shift, distance > 0
-    wins = (true[:, None] > cosine) + 0.5 * (true[:, None] == cosine)
+    wins = (true[:, None] > scores) + 0.5 * (true[:, None] == scores)
     right = float((true > THRESHOLD).mean())
     return {
-        "accuracy": 0.5 * (right + _mean(cosine[far] <= THRESHOLD)),
-        "accuracy_any_shift": 0.5 * (right + _mean(cosine[other] <= THRESHOLD)),
+        "accuracy": 0.5 * (right + _mean(scores[far] <= THRESHOLD)),
+        "accuracy_any_shift": 0.5 * (right + _mean(scores[other] <= THRESHOLD)),
         "two_alternative": _mean(wins[far]),
         "positive": float(true.mean()),
-        "negative": _mean(cosine[far]),
+        "negative": _mean(scores[far]),
     }
 
 

@@ -70,7 +70,12 @@ class MouthSyncExpert(nn.Module):
         width: multiplier of all channels; 1 is published.
         audio_width: numbers in a row of audio features.
         frames: mouths in a window.
+
+    Attributes:
+        cosine: see `SyncExpert`.
     """
+
+    cosine = False
 
     def __init__(self, width: float = 1.0, audio_width: int = AUDIO_WIDTH, frames: int = FRAMES) -> None:
         super().__init__()
@@ -82,7 +87,7 @@ class MouthSyncExpert(nn.Module):
             nn.Conv2d(2 * outputs, outputs, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(outputs, 1, 3, padding=1)
         )
 
-    def embed_mouths(self, mouths: Tensor) -> Tensor:
+    def embed_faces(self, mouths: Tensor) -> Tensor:
         """(B, 15, S, S), RGB in [0, 1], frame after frame on the channels -> features (B, C, S/32, S/32).
 
         Raises:
@@ -93,18 +98,18 @@ class MouthSyncExpert(nn.Module):
             raise ValueError(f"the expert's mouths must have a side that is a multiple of {_SHRINK} pixels, got {size}")
         return self.face_encoder(mouths)
 
-    def embed_sounds(self, rows: Tensor) -> Tensor:
+    def embed_audio(self, rows: Tensor) -> Tensor:
         """(B, width, 9) rows of audio features -> features (B, C)."""
         return self.audio_encoder(rows)
 
     def forward(self, mouths: Tensor, rows: Tensor) -> Tensor:
         """Score maps (B, 1, S/32, S/32) of mouths and sounds, pair by pair; about 0 to 1, but not bounded."""
-        faces, sounds = self.embed_mouths(mouths), self.embed_sounds(rows)
+        faces, sounds = self.embed_faces(mouths), self.embed_audio(rows)
         heard = sounds[..., None, None].expand(-1, -1, *faces.shape[-2:])
         return self.merge_encoder(torch.cat([faces, heard], dim=1))
 
     def scores(self, mouths: Tensor, sounds: Tensor) -> Tensor:
-        """(n, C, h, w) of `embed_mouths` and (m, C) of `embed_sounds` -> (n, m) means of the score maps, in [0, 1].
+        """(n, C, h, w) of `embed_faces` and (m, C) of `embed_audio` -> (n, m) means of the score maps, in [0, 1].
 
         The first convolution is taken of mouths and sounds apart and its results are added pair by pair: n + m
         convolutions of it instead of n * m.

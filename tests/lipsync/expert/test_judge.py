@@ -238,6 +238,7 @@ def test_the_offset_moves_with_the_sound_and_positive_means_earlier_audio(scene)
         def __init__(self):
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(1))
+            self.cosine = True
 
         @staticmethod
         def on_circle(level, middle, spread):

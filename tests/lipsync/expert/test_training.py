@@ -12,20 +12,24 @@ from helpers.sync_clips import people
 from talkingface.config.sections import StageConfig
 from talkingface.errors import ConfigError
 from talkingface.lipsync.expert import embedding as sync_embedding
+from talkingface.lipsync.expert.causes import unit_vectors
 from talkingface.lipsync.expert.data import SyncWindows
 from talkingface.lipsync.expert.embedding import (
     ClipEmbeddings,
     batch_statistics,
+    cosines,
     embed_clip,
     embed_clips,
     embed_mixed,
     expert_input,
     pair_cosines,
+    score_of,
 )
 from talkingface.lipsync.expert.objectives import in_clip_loss, published_loss
 from talkingface.lipsync.expert.scores import Sweep, clip_figures, mean_figures, pair_figures, sweep_of
 from talkingface.lipsync.expert.training import expert_size
 from talkingface.models.syncnet.model import SyncNet, SyncNetConfig
+from talkingface.networks.dubbing.sync_expert import MouthSyncExpert
 from talkingface.networks.sync_expert import SyncExpert
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
@@ -180,7 +184,7 @@ def test_a_sweep_counts_real_pairs_alone():
     clip = clip_with_shift(0)
     gap = np.r_[0:10, 15:18]
     some = ClipEmbeddings(clip.starts[gap], clip.mouths[gap], clip.sounds[gap])
-    cosine, offset = some.cosine, some.starts[:, None] - some.starts
+    cosine, offset = some.scores, some.starts[:, None] - some.starts
     sweep = sweep_of(some, 20)
     for shift in range(-20, 21):
         pairs = cosine[offset == shift]
@@ -198,7 +202,64 @@ def test_a_very_long_clip_is_judged_on_evenly_spread_windows(monkeypatch):
     monkeypatch.setattr("talkingface.lipsync.expert.scores.MOST_WINDOWS", 10)
     clip = clip_with_shift(0)
     chosen = np.linspace(0, 39, 10).round().astype(int)
-    assert clip_figures(clip) == pair_figures(clip.cosine[np.ix_(chosen, chosen)], chosen)
+    assert clip_figures(clip) == pair_figures(clip.scores[np.ix_(chosen, chosen)], chosen)
+
+
+class OwnMind(torch.nn.Module):
+    """An expert that says the cosine of its features, but is asked for it as one that has a mind of its own."""
+
+    cosine = False
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.asked = 0
+
+    def scores(self, mouths, sounds):
+        self.asked = max(self.asked, len(mouths) * len(sounds))
+        return mouths.flatten(1) @ sounds.T
+
+
+@pytest.mark.parametrize("shift", [-3, 0, 10])
+def test_an_expert_that_is_no_cosine_gets_the_figures_of_its_scores(shift):
+    network, clip = OwnMind(), clip_with_shift(shift, 100)
+    gap = np.r_[0:50, 57:100]
+    clip = clip.some(gap)
+    own = clip._replace(mouths=clip.mouths.reshape(-1, 4, 2, 2), score=score_of(network))
+    np.testing.assert_allclose(sweep_of(own, 20).curve, sweep_of(clip, 20).curve, atol=1e-12)
+    assert network.asked <= 32 * 72 + 7  # near pairs alone, a block at a time
+    assert clip_figures(own) == pytest.approx(clip_figures(clip))
+
+
+def test_offsets_that_a_scored_clip_does_not_have_are_unknown():
+    clip = clip_with_shift(0, 5)._replace(score=score_of(OwnMind()))
+    assert np.isnan(sweep_of(clip, 6).curve).tolist() == [True, True, *[False] * 9, True, True]
+
+
+@torch.no_grad()
+def test_the_expert_of_dinet_is_judged_by_its_score_maps():
+    torch.manual_seed(0)
+    network = MouthSyncExpert(0.25).eval()
+    network.merge_encoder[2].bias.fill_(0.5)
+    mouths, rows = torch.rand(12, 15, 64, 64), torch.randn(12, 29, 9)
+    features = (network.embed_faces(mouths).numpy(), network.embed_audio(rows).numpy())
+    clip = ClipEmbeddings(np.arange(12), *features, score_of(network))
+    for offset in (0, 3):
+        pairs = network(mouths[offset:], rows[: 12 - offset]).mean()
+        assert sweep_of(clip, 5).curve[5 + offset] == pytest.approx(pairs.item(), abs=1e-5)
+    assert clip_figures(clip)["positive"] == pytest.approx(network(mouths, rows).mean().item(), abs=1e-5)
+
+
+def test_features_of_any_length_are_held_against_each_other_as_unit_vectors():
+    vectors = unit_vectors(np.array([[[3.0, 4.0]], [[0.0, 0.0]]]))
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 0]])
+
+
+def test_the_scores_of_a_cosine_expert_are_its_cosines(expert):
+    random = torch.Generator().manual_seed(0)
+    mouths, sounds = (torch.nn.functional.normalize(torch.rand(n, 8, generator=random)) for n in (3, 2))
+    np.testing.assert_allclose(expert.scores(mouths, sounds), cosines(mouths.numpy(), sounds.numpy()), atol=1e-6)
+    assert score_of(expert) is cosines
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------

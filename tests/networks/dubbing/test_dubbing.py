@@ -81,16 +81,16 @@ def test_scores_of_all_pairs_are_those_of_each_pair():
     expert.merge_encoder[2].bias.fill_(0.5)
     mouths, rows = torch.rand(3, 15, 64, 64), torch.randn(4, 29, 9)
     each = torch.tensor([[expert(m[None], r[None]).mean() for r in rows] for m in mouths])
-    scores = expert.scores(expert.embed_mouths(mouths), expert.embed_sounds(rows))
+    scores = expert.scores(expert.embed_faces(mouths), expert.embed_audio(rows))
     assert scores.shape == (3, 4) and scores.min() > 0 and scores.max() < 1
     torch.testing.assert_close(scores, each)
     expert.merge_encoder[2].bias.fill_(5.0)
-    assert (expert.scores(expert.embed_mouths(mouths), expert.embed_sounds(rows)) == 1).all()
+    assert (expert.scores(expert.embed_faces(mouths), expert.embed_audio(rows)) == 1).all()
 
 
 def test_the_expert_refuses_mouths_that_32_does_not_divide():
     with pytest.raises(ValueError, match="multiple of 32 pixels, got 48x64"):
-        MouthSyncExpert(0.125).embed_mouths(torch.rand(1, 15, 64, 48))
+        MouthSyncExpert(0.125).embed_faces(torch.rand(1, 15, 64, 48))
 
 
 def test_a_clipped_score_counts_as_the_bound_and_keeps_its_gradient():
