@@ -279,10 +279,14 @@ class OutputConfig(Section):
 
 
 class DistributedConfig(Section):
-    """How many processes train together; under `torchrun` the launcher's numbers win."""
+    """How many processes train together; under `torchrun` the launcher's numbers win.
+
+    `sync_batchnorm`: batch norm over the batches of all of them, and not of each by itself.
+    """
 
     devices: int = Field(1, gt=0)
     num_nodes: int = Field(1, gt=0)
+    sync_batchnorm: bool = False
 
 
 class Config(Section):

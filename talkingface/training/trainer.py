@@ -21,6 +21,7 @@ from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.devices import begin_compiled_step, compiled, resolve_device, resolve_precision, take_threads_of
 from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, first_line
+from talkingface.networks.synced_norm import common_statistics, synced
 from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.training.best import BestSoFar
@@ -226,6 +227,8 @@ class StageLoop:
         self.averages: dict[str, AveragedWeights] = {}
         for name in self.plan.trains:
             network = getattr(self.model, name).requires_grad_(True).train()
+            if self.config.distributed.sync_batchnorm and self.fabric.world_size > 1:
+                synced(network)
             self.networks[name] = network
             fast = compiled(network, self.config.compile, self.fabric.device)
             wrapped, optimizer = self.fabric.setup(fast, make_optimizer(network, self.stage.optim[name]))
@@ -319,7 +322,7 @@ class StageLoop:
             self.accumulated.clear()
             if self.config.compile == "reduce-overhead":
                 begin_compiled_step()
-        with ExitStack() as unsynchronised:
+        with ExitStack() as unsynchronised, common_statistics():
             for name in self.networks if not last else ():
                 unsynchronised.enter_context(self.fabric.no_backward_sync(getattr(self.model, name)))
             for update in self.model.training_step(batch, ctx):

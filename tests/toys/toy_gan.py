@@ -15,6 +15,7 @@ from talkingface.plugin import ClipDataset, DatasetOptions, Plan, Section, Talki
 class ToyGANConfig(Section):
     width: int = 8
     dropout: float = 0.2
+    norm: bool = False  # batch norm in the generator
     poison_step: int = -1  # from this step on the loss is not finite
 
 
@@ -51,6 +52,8 @@ class ToyGAN(TalkingFaceModel):
         self.generator = nn.Sequential(
             nn.Linear(4, config.width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 2)
         )
+        if config.norm:
+            self.generator.insert(2, nn.BatchNorm1d(config.width))
         self.discriminator = nn.Sequential(nn.Linear(2, config.width), nn.ReLU(), nn.Linear(config.width, 1))
 
     def warm_step(self, batch, ctx):

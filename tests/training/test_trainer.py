@@ -251,9 +251,10 @@ def by_script(tmp_path, run: str, script: str = SCRIPT, start: tuple[str, ...] =
     return done.returncode
 
 
-def here(tmp_path, run: str) -> None:
+def here(tmp_path, run: str, **settings) -> None:
     """The same training in this process."""
-    toy_trainer(toy_config(tmp_path, batch_size=4, epochs=2, **{"model.dropout": 0.0}), tmp_path / run).fit()
+    loaded = toy_config(tmp_path, batch_size=4, epochs=2, **{"model.dropout": 0.0, **settings})
+    toy_trainer(loaded, tmp_path / run).fit()
 
 
 def test_two_processes_equal_one_with_the_same_total_batch(tmp_path):
@@ -268,6 +269,22 @@ def test_two_processes_equal_one_with_the_same_total_batch(tmp_path):
     for left, right in pairs:
         for key in left.keys() - {"time", "stage"}:
             assert left[key] == pytest.approx(right[key], rel=1e-3, abs=1e-5), key
+
+
+def test_synced_norms_make_two_processes_equal_one(tmp_path):
+    """By SGD: a bias before a norm has no gradient but rounding, and Adam would make full steps of that."""
+    settings = '"model.dropout": 0.0, "learner": "sgd", "model.norm": True, "distributed.sync_batchnorm": True'
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29733")
+    assert by_script(tmp_path, "two", SCRIPT.replace('"model.dropout": 0.0', settings), launcher) == 0
+    here(tmp_path, "one", **{"model.norm": True, "learner": "sgd"})
+    assert any("running_var" in key for key in weights(tmp_path / "two/gan/last.pt"))
+    losses = {"train/generator/mse", "train/generator/adversarial", "train/discriminator/hinge", "val/loss"}
+    seen = set()
+    for left, right in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        for key in losses & left.keys():
+            assert left[key] == pytest.approx(right[key], rel=1e-5, abs=1e-5), key
+            seen.add(key)
+    assert seen == losses
 
 
 SUICIDE = """
