@@ -1,4 +1,7 @@
-"""Packed face crops of a clip: one blob of JPEG (default) or PNG pictures with an index, or one array."""
+"""Packed face crops of a clip: one blob of JPEG (default) or PNG pictures with an index, or one array.
+
+Crops are boxes of a frame, or turned and scaled by a matrix each; see `faces.crop` and `faces.affine`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from talkingface.clips.crop_pictures import SizeHW, decode, encode_jpeg, encode_png, resized
 from talkingface.clips.meta import clip_file
 from talkingface.errors import DataError
 from talkingface.stored.arrays import Header, Wanted, map_npy, npy_header, read_npz
 from talkingface.stored.jsons import parse_json
-from talkingface.stored.pictures import jpeg_size, png_size
 from talkingface.stored.regular import REMEDY
 
 _ARRAYS = {
@@ -22,8 +25,10 @@ _ARRAYS = {
     "offsets": Wanted("iu", ("offsets",)),
     "meta": Wanted("U", ()),
     "found": Wanted("b", ("frames",)),
+    "matrices": Wanted("f", ("frames", 2, 3)),
 }
 _Pixels = Annotated[int, Field(ge=1, le=32767)]
+_Side = Annotated[int, Field(ge=1, le=4096)]
 Storage = Literal["jpeg", "png", "npy"]
 """`png` is for drawings: without loss, and small."""
 
@@ -33,9 +38,16 @@ class _Meta(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    size: Annotated[int, Field(ge=1, le=4096)]
+    size: _Side | None = None
+    size_hw: Annotated[list[_Side], Field(min_length=2, max_length=2)] | None = None
     frame_hw: Annotated[list[_Pixels], Field(min_length=2, max_length=2)]
     storage: Storage = "jpeg"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> _Meta:
+        if (self.size is None) == (self.size_hw is None):
+            raise ValueError("either size or size_hw is needed")
+        return self
 
 
 class FaceStore:
@@ -43,9 +55,12 @@ class FaceStore:
 
     Attributes:
         boxes: (F, 4) float32 x1, y1, x2, y2 in pixels of the source; NaN where there is no face.
+        matrices: (F, 2, 3) float64 from pixels of the source to pixels of the crop, where crops are not their boxes;
+            else None.
         valid: (F,) bool, frames that have a crop.
         found: (F,) bool, those whose face was detected, not bridged; all of `valid` where that was not recorded.
-        meta: parameters the crops were made with (`size`, `margin`, `box`, ...) and `frame_hw`.
+        meta: parameters the crops were made with (`size`, or `size_hw` where they are not square; `margin`, `box`, ...)
+            and `frame_hw`.
     """
 
     def __init__(self, folder: Path, key: str = "faces", index: Path | None = None):
@@ -53,9 +68,11 @@ class FaceStore:
         self.key = key
         self._index = path = index or clip_file(self.path, f"{key}.npz")
         self._stem = path.stem  # of all its files; an artefact may lie under the name it had in an earlier version
-        stored = read_npz(path, _ARRAYS, optional=("found",))
+        stored = read_npz(path, _ARRAYS, optional=("found", "matrices"))
         self.boxes: np.ndarray = stored["boxes"].astype(np.float32, copy=False)
         self.offsets: np.ndarray = stored["offsets"].astype(np.int64, copy=False)
+        matrices = stored.get("matrices")
+        self.matrices = None if matrices is None else matrices.astype(np.float64, copy=False)
         self.meta: dict[str, Any] = self._read_meta(str(stored["meta"]))
         detected = stored.get("found")
         self.valid: np.ndarray = np.isfinite(self.boxes).all(axis=1)
@@ -69,8 +86,21 @@ class FaceStore:
 
     @property
     def size(self) -> int:
-        """Side of the crops in pixels."""
-        return int(self.meta["size"])
+        """Side of the crops in pixels.
+
+        Raises:
+            DataError: they are not square.
+        """
+        height, width = self.size_hw
+        if height != width:
+            raise DataError(f"{self._index}: its crops are {width}x{height} and have no one side")
+        return height
+
+    @property
+    def size_hw(self) -> SizeHW:
+        """Height and width of the crops in pixels."""
+        height, width = self.meta.get("size_hw") or (self.meta["size"], self.meta["size"])
+        return int(height), int(width)
 
     @property
     def frame_hw(self) -> tuple[int, int]:
@@ -79,18 +109,32 @@ class FaceStore:
         return int(height), int(width)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Crop of one frame, uint8 RGB (S, S, 3)."""
+        """Crop of one frame, uint8 RGB (H, W, 3)."""
         return self.read([index])[0]
 
-    def read(self, indices: Iterable[int]) -> np.ndarray:
-        """Crops of several frames, (n, S, S, 3) uint8 RGB."""
-        wanted = [self._checked(int(i)) for i in indices]
-        if self._header is not None:
+    def read(self, indices: Iterable[int], size: SizeHW | None = None) -> np.ndarray:
+        """Crops of several frames, (n, H, W, 3) uint8 RGB.
+
+        Args:
+            indices: of the frames.
+            size: height and width wanted; smaller ones are means over areas, of JPEG pictures decoded no larger than
+                needed.
+        """
+        wanted, size = [self._checked(int(i)) for i in indices], size or self.size_hw
+        if self._header is not None and size == self.size_hw:
             return np.ascontiguousarray(map_npy(self._blob, self._header)[wanted])
-        faces = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
-        for n, (index, data) in enumerate(self._files(wanted)):
-            faces[n] = self._decode(data, index)
+        faces = np.empty((len(wanted), *size, 3), np.uint8)
+        for n, face in enumerate(self._each(wanted, size)):
+            faces[n] = face
         return faces
+
+    def _each(self, indices: Iterable[int], size: SizeHW) -> Iterator[np.ndarray]:
+        if self._header is not None:
+            stored = map_npy(self._blob, self._header)
+            yield from (resized(stored[i], size) for i in indices)
+            return
+        for index, data in self._files(indices):
+            yield self._decode(data, index, size)
 
     def jpeg(self, index: int) -> bytes:
         """JPEG file of the crop of one frame, as it is stored where that is one."""
@@ -114,21 +158,18 @@ class FaceStore:
             raise DataError(f"{self._blob}: cannot be read ({error.strerror or error})") from None
 
     def whole(self) -> np.ndarray:
-        """Crops of all frames, (F, S, S, 3) uint8 RGB, black where there is no face."""
-        crops = np.zeros((len(self), self.size, self.size, 3), np.uint8)
+        """Crops of all frames, (F, H, W, 3) uint8 RGB, black where there is no face."""
+        crops = np.zeros((len(self), *self.size_hw, 3), np.uint8)
         valid = np.flatnonzero(self.valid)
         crops[valid] = self.read(valid)
         return crops
 
-    def _decode(self, data: bytes, index: int) -> np.ndarray:
-        import cv2
-
-        # Only what the index announces is decoded: a small file may unfold into any number of pixels.
-        fits = (png_size if self.storage == "png" else jpeg_size)(data) == (self.size, self.size)
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if fits else None
-        if picture is None or picture.shape[:2] != (self.size, self.size):
-            raise DataError(f"{self._blob}: face {index} is damaged; delete the file and preprocess again")
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    def _decode(self, data: bytes, index: int, size: SizeHW) -> np.ndarray:
+        try:
+            return decode(data, "png" if self.storage == "png" else "jpeg", self.size_hw, size)
+        except ValueError:
+            damaged = f"{self._blob}: face {index} is damaged; delete the file and preprocess again"
+            raise DataError(damaged) from None
 
     @property
     def _blob(self) -> Path:
@@ -158,6 +199,8 @@ class FaceStore:
         far = (known < [-width, -height, -width, -height]) | (known > [2 * width, 2 * height, 2 * width, 2 * height])
         if far.any() or (known[:, :2] > known[:, 2:]).any():
             raise DataError(f"{self._index}: holds boxes that are none, or far outside the frame; {REMEDY}")
+        if self.matrices is not None and not np.isfinite(self.matrices[self.valid]).all():
+            raise DataError(f"{self._index}: frames with a face lack their matrix; {REMEDY}")
         if len(self.offsets) != len(self.boxes) + 1:
             raise DataError(f"{self._index}: {len(self.offsets) - 1} faces for {len(self.boxes)} boxes; {REMEDY}")
 
@@ -169,7 +212,7 @@ class FaceStore:
         """
         blob = clip_file(self.path, self._blob.name)
         if self.storage == "npy":
-            return npy_header(blob, Wanted("u", (len(self), self.size, self.size, 3)))
+            return npy_header(blob, Wanted("u", (len(self), *self.size_hw, 3)))
         first, last, size = int(self.offsets[0]), int(self.offsets[-1]), blob.stat().st_size
         if first < 0 or (np.diff(self.offsets) < 0).any():
             raise DataError(f"{self._index}: its offsets do not rise; {REMEDY}")
@@ -196,7 +239,7 @@ class FaceWriter:
         self._faces: list[np.ndarray | None] = []
 
     def add(self, face: np.ndarray | None) -> None:
-        """Add the crop (S, S, 3) uint8 RGB of the next frame, None when it has no face."""
+        """Add the crop (H, W, 3) uint8 RGB of the next frame, None when it has no face."""
         if self.storage == "npy":
             self._faces.append(face)
         else:
@@ -205,13 +248,20 @@ class FaceWriter:
     def _encoded(self, face: np.ndarray) -> bytes:
         return encode_png(face) if self.storage == "png" else encode_jpeg(face, self.quality)
 
-    def close(self, boxes: np.ndarray, meta: dict[str, Any], found: np.ndarray | None = None) -> tuple[str, ...]:
+    def close(
+        self,
+        boxes: np.ndarray,
+        meta: dict[str, Any],
+        found: np.ndarray | None = None,
+        matrices: np.ndarray | None = None,
+    ) -> tuple[str, ...]:
         """Write the files; returns their names.
 
         Args:
             boxes: (F, 4) float32, NaN where a frame has no face.
-            meta: recorded with the crops; must hold `size` and `frame_hw`.
+            meta: recorded with the crops; must hold `size` (of square ones) or `size_hw`, and `frame_hw`.
             found: (F,) bool, frames whose face was detected, where that is known.
+            matrices: (F, 2, 3) from source to crop, where crops are not their boxes; see `faces.affine.frame_boxes`.
         """
         count = len(self._faces) or len(self._parts)
         if count != len(boxes):
@@ -221,37 +271,10 @@ class FaceWriter:
         if self.storage != "npy":
             (self.folder / self.files[1]).write_bytes(b"".join(self._parts))
         else:
-            blank = np.zeros((meta["size"], meta["size"], 3), np.uint8)
+            blank = np.zeros((*(meta.get("size_hw") or (meta["size"], meta["size"])), 3), np.uint8)
             np.save(self.folder / self.files[1], np.stack([blank if f is None else f for f in self._faces]))
         described = np.array(json.dumps({**meta, "storage": self.storage}, sort_keys=True))
-        known = {} if found is None else {"found": found}
+        known = {"found": found, "matrices": matrices}
+        known = {name: values for name, values in known.items() if values is not None}
         np.savez(self.folder / self.files[0], boxes=boxes.astype(np.float32), offsets=offsets, meta=described, **known)
         return self.files
-
-
-def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
-    """JPEG file of an RGB uint8 picture (H, W, 3)."""
-    import cv2
-
-    # 4:4:4: lips and teeth are small and coloured; subsampled chroma costs more there than the bytes it saves.
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    return _encode(picture, ".jpg", options)
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """PNG file of an RGB uint8 picture (H, W, 3)."""
-    return _encode(picture, ".png", [])
-
-
-def _encode(picture: np.ndarray, suffix: str, options: list[int]) -> bytes:
-    import cv2
-
-    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise DataError(f"a face crop could not be encoded as {suffix}")
-    return data.tobytes()

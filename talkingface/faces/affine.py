@@ -30,6 +30,28 @@ def mapped(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
+def frame_boxes(matrices: np.ndarray, size_hw: SizeHW, frame_hw: SizeHW) -> np.ndarray:
+    """Boxes around what crops show, inside the frame.
+
+    Args:
+        matrices: (F, 2, 3) from frame to crop; NaN where there is no face.
+        size_hw: height and width of the crops.
+        frame_hw: of the frames.
+
+    Returns:
+        (F, 4) float32 x1, y1, x2, y2 in pixels; NaN where the matrices are NaN.
+    """
+    boxes = np.full((len(matrices), 4), np.nan, np.float32)
+    height, width = size_hw
+    # Edges of pixels lie half a pixel beside their centres, in which matrices count.
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64) - 0.5
+    for box, matrix in zip(boxes, matrices):
+        if np.isfinite(matrix).all():
+            places = mapped(corners, inverse(matrix)) + 0.5
+            box[:] = np.clip([*places.min(axis=0), *places.max(axis=0)], 0, [*frame_hw[::-1]] * 2)
+    return boxes
+
+
 def crop_by_matrix(frame: np.ndarray, matrix: np.ndarray, size_hw: SizeHW, half_pixel: bool = False) -> np.ndarray:
     """Cut a crop out of a frame, black beyond its borders.
 

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from talkingface.clips.face_store import FaceStore, encode_jpeg
+from talkingface.clips.crop_pictures import encode_jpeg
+from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.hyperlips_tree import DRAWN, FACES, FOLDERS, MASKS, SKETCHES, TRUTH, HyperLipsTree
 from talkingface.clips.prepared import prepared_ids

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from helpers.drawn_clips import CROP, make_clip
+from talkingface.clips.crop_pictures import encode_jpeg
 from talkingface.clips.dataset import ClipDataset
-from talkingface.clips.face_store import FaceStore, FaceWriter, encode_jpeg
+from talkingface.clips.face_store import FaceStore, FaceWriter
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.meta import load_meta
 from talkingface.clips.windows import known_columns

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from helpers import drawn_clips
+from talkingface.clips.crop_pictures import encode_jpeg
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
-from talkingface.clips.face_store import FaceStore, FaceWriter, encode_jpeg
+from talkingface.clips.face_store import FaceStore, FaceWriter
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.errors import DataError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from talkingface.errors import DataError
-from talkingface.faces.affine import crop_by_matrix, inverse, mapped, paste_by_matrix, paste_scattered
+from talkingface.faces.affine import crop_by_matrix, frame_boxes, inverse, mapped, paste_by_matrix, paste_scattered
 
 
 def picture(height: int = 120, width: int = 160) -> np.ndarray:
@@ -99,6 +99,16 @@ def test_crops_beside_the_frame_change_nothing_and_scattered_pixels_outside_are_
     np.testing.assert_array_equal(half_out[:, 10:], frame[:, 10:])
     assert not half_out[:20, :10].any()
     assert not crop_by_matrix(frame, matrix(1, 0, 500, 0), (20, 20)).any()
+
+
+def test_boxes_enclose_what_crops_show_inside_the_frame():
+    """A crop of 20x10 at half size shows 40x20; turned by 90 degrees it shows 10x20."""
+    half, turned = matrix(0.5, 0, -10, -5), np.array([[0.0, 1, -50], [-1, 0, 40]])
+    boxes = frame_boxes(np.stack([half, turned, half + [[0, 0, 30], [0, 0, 0]], half * np.nan]), (10, 20), (100, 120))
+    np.testing.assert_allclose(boxes[0], [19.5, 9.5, 59.5, 29.5])
+    np.testing.assert_allclose(boxes[1], [31, 50, 41, 70])
+    np.testing.assert_allclose(boxes[2], [0, 9.5, 0, 29.5])
+    assert np.isnan(boxes[3]).all()
 
 
 def test_a_frame_without_a_face_is_refused_in_words():
