@@ -6,12 +6,19 @@ arXiv:1512.02595. Layers and keys are those of deepspeech.pytorch V3 (SeanNaren)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from talkingface.errors import CheckpointError
 from talkingface.networks.precision import full_float32
-from talkingface.sound.recogniser import WIDTH, deepspeech2_input
+from talkingface.sound.front_ends import FrontEnd, register_front_end
+from talkingface.sound.recogniser import ROWS_PER_SECOND, WIDTH, deepspeech2_input
+from talkingface.weights.checkpoint import load_state, named_tensors, read
 
 LETTERS = "_'ABCDEFGHIJKLMNOPQRSTUVWXYZ "
 """The classes in their order; the first is the blank of CTC. DeepSpeech 0.1 has another order."""
@@ -74,9 +81,6 @@ class DeepSpeech2(nn.Module):
         classes: letters.
     """
 
-    rows_per_second = 50
-    file = "LibriSpeech_Pretrained_v3.ckpt"
-
     def __init__(self, hidden: int = 1024, layers: int = 5, classes: int = WIDTH) -> None:
         super().__init__()
         self.conv = _Convolutions()
@@ -88,6 +92,27 @@ class DeepSpeech2(nn.Module):
         """(B, 161, T), 100 columns per second -> logits (B, T', 29), 50 rows per second."""
         return self.fc(self.rnns(self.conv(spectrogram[:, None])))
 
+    @classmethod
+    def from_file(cls, path: str | Path) -> DeepSpeech2:
+        """A network with the weights of a published file, in eval mode; its sizes are seen from them.
+
+        Only the tensors are read of the file: it also holds the settings of its training as objects.
+
+        Raises:
+            CheckpointError: missing, unreadable, of another layout, or for another number of letters.
+        """
+        content = read(path, objects=True)
+        state = named_tensors(content.get("state_dict") if isinstance(content, Mapping) else None, path, "DeepSpeech 2")
+        heads = [state.get(key) for key in ("rnns.0.rnn.weight_hh_l0", "fc.0.module.1.weight")]
+        if any(head is None or head.ndim != 2 for head in heads):
+            raise CheckpointError(f"{path}: not a DeepSpeech 2 of deepspeech.pytorch V3")
+        if len(heads[1]) != WIDTH:
+            raise CheckpointError(f"{path}: a DeepSpeech 2 of {len(heads[1])} letters; the features are {WIDTH} logits")
+        layers = len({key.split(".")[1] for key in state if key.startswith("rnns.")})
+        network = cls(heads[0].shape[1], layers)
+        load_state(network, state, str(path))
+        return network.eval()
+
     @torch.inference_mode()
     def extract(self, audio: np.ndarray) -> np.ndarray:
         """Logits before softmax, (T, 29) float32, of mono samples (n,) in [-1, 1] at 16 kHz.
@@ -97,3 +122,22 @@ class DeepSpeech2(nn.Module):
         heard = torch.from_numpy(deepspeech2_input(audio)).to(self.fc[0].module[1].weight.device)
         with full_float32():
             return self(heard[None])[0].float().cpu().numpy()
+
+
+@register_front_end
+class DeepSpeech2FrontEnd(FrontEnd):
+    """Logits of DeepSpeech 2, what newer weights of LawDNet hear."""
+
+    name = "deepspeech2"
+    rows_per_second = float(ROWS_PER_SECOND)
+    width = WIDTH
+    files = ("DeepSpeech/LibriSpeech_Pretrained_v3.ckpt",)
+
+    @cached_property
+    def network(self) -> DeepSpeech2:
+        """The recogniser, read at its first use."""
+        return DeepSpeech2.from_file(self.weights_dir / self.files[0]).to(self.device)
+
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """See `FrontEnd.extract`."""
+        return self.network.extract(samples)

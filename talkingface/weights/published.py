@@ -232,6 +232,13 @@ FILES: tuple[WeightFile, ...] = (
         ),
     ),
     WeightFile(
+        "deepspeech2",
+        "DeepSpeech/LibriSpeech_Pretrained_v3.ckpt",
+        "audio front end deepspeech2, of LawDNet",
+        _SOURCE,
+        "https://github.com/SeanNaren/deepspeech.pytorch (release V3.0)",
+    ),
+    WeightFile(
         "face_landmarker",
         "mediapipe/face_landmarker.task",
         "landmark provider mediapipe_tasks, as preprocess.landmarks.model_path",
