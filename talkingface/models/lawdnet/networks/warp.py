@@ -6,7 +6,6 @@ published `lawLayer_list.i`.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from talkingface.models.lawdnet.networks.displacement import displacement
 from talkingface.models.lawdnet.networks.quirks import Quirks
 from talkingface.networks.blocks import full_precision
 from talkingface.networks.dubbing.sampling import centres, sample_channels
@@ -36,8 +36,8 @@ class LocalAffineWarp(nn.Module):
         quirks: of the published field.
         keypoints: per channel.
         grid: points per axis of the field, or (rows, columns).
-        recompute: compute the field anew in the backward pass instead of keeping it: a third more time for a
-            fraction of the memory.
+        recompute: compute the field anew in the backward pass instead of keeping it: a third more time for less than
+            half of the memory.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class LocalAffineWarp(nn.Module):
         sides = zip(self.grid, (height, width))
         rows, columns = self.grid if quirks.whole_grid else (min(side, size) for side, size in sides)
         x, y = centres(columns, keypoints), centres(rows, keypoints)[:, None]
-        dx, dy = _displacement(x, y, keypoints, radii.clamp_min(SMALLEST_RADIUS), similarities)
+        dx, dy = displacement(x, y, keypoints, radii.clamp_min(SMALLEST_RADIUS), similarities)
         if quirks.clamped_field:
             dx, dy = dx + x, dy + y
         field = _resized(_planes(dx, dy, quirks.scrambled_field), height, width).unflatten(1, (-1, 2)).movedim(2, -1)
@@ -102,30 +102,6 @@ class LocalAffineWarp(nn.Module):
 
     def _warp(self, maps: Tensor, keypoints: Tensor, radii: Tensor, similarities: Tensor) -> Tensor:
         return sample_channels(maps, self.field(*maps.shape[-2:], keypoints, radii, similarities))
-
-
-def _displacement(
-    x: Tensor, y: Tensor, keypoints: Tensor, radii: Tensor, similarities: Tensor
-) -> tuple[Tensor, Tensor]:
-    """How far each point of the grid moves in x and in y, (B, C, h, w) each.
-
-    One key point after the other, as closed formulas of x (w,) and y (h, 1): the published form builds a 2x2 matrix
-    per point of the grid, channel and key point.
-    """
-    moved_x = moved_y = total = torch.zeros((), device=x.device)
-    for number in range(keypoints.shape[1]):
-        kx, ky = keypoints[:, number, ..., None, None].unbind(2)
-        grow, turn, shift_x, shift_y = similarities[:, number, ..., None, None].unbind(2)
-        dx, dy = x - kx, y - ky
-        # The root has no gradient at 0, where a key point lies on a point of the grid.
-        distance = (dx.square() + dy.square()).clamp_min(1e-20).sqrt()
-        near = torch.exp(-distance / radii[:, number, :, None, None])
-        scale, angle, weight = 1 + grow * near, math.pi * turn * near, near.exp()
-        along, across = scale * angle.cos() - 1, scale * angle.sin()
-        moved_x = moved_x + weight * (along * dx + across * dy + shift_x * near)
-        moved_y = moved_y + weight * (along * dy - across * dx + shift_y * near)
-        total = total + weight
-    return moved_x / total, moved_y / total
 
 
 def _planes(x: Tensor, y: Tensor, scrambled: bool) -> Tensor:
