@@ -78,8 +78,7 @@ class Residual(nn.Module):
         channels: of input and output.
         norm: one before each ReLU.
         leading: begin with a ReLU. LawDNet as published does not: conv, ReLU, conv.
-        idle_norms: own two batch norms that nothing applies. The published one-dimensional blocks of LawDNet do; they
-            are frozen, so that no process waits for their gradients.
+        idle_norms: own two batch norms that nothing applies, as the published one-dimensional blocks of LawDNet do.
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class Residual(nn.Module):
         self.conv1 = _CONVOLUTIONS[dims](channels, channels, 3, padding=1)
         self.conv2 = _CONVOLUTIONS[dims](channels, channels, 3, padding=1)
         kind: Norm = "batch" if idle_norms else norm
-        self.norm1 = norm_layer(kind, dims, channels).requires_grad_(not idle_norms)
-        self.norm2 = norm_layer(kind, dims, channels).requires_grad_(not idle_norms)
+        self.norm1 = norm_layer(kind, dims, channels)
+        self.norm2 = norm_layer(kind, dims, channels)
         self.leading, self.idle = leading, idle_norms
 
     def forward(self, x: Tensor) -> Tensor:

@@ -87,16 +87,3 @@ def decoder(style: Style) -> nn.Sequential:
         nn.Conv2d(c, 3, 7, padding=3),
         nn.Sigmoid(),
     )
-
-
-def check_crop(height: int, width: int) -> None:
-    """See that a crop comes back from the decoder with its size.
-
-    Raises:
-        ValueError: its sides do not divide by 4.
-    """
-    if height % STRIDE or width % STRIDE:
-        raise ValueError(
-            f"a face crop must have sides that are multiples of {STRIDE}, got {width}x{height};"
-            " the side of the mouth must be a multiple of 32 pixels"
-        )

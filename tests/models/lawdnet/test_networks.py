@@ -59,9 +59,9 @@ def test_dead_layers_are_neither_evaluated_nor_trained_and_corrected_ones_count(
 
 
 def test_every_trained_weight_gets_a_gradient():
-    """No process of several has to look for weights without one."""
+    """No process of several has to look for weights without one; the trainer switches all on."""
     for compat in ("published", "corrected"):
-        network = generator(compat)
+        network = generator(compat).requires_grad_(False).requires_grad_(True)
         network(*inputs()).sum().backward()
         waiting = [name for name, each in network.named_parameters() if each.requires_grad and each.grad is None]
         assert waiting == []

@@ -6,27 +6,18 @@ Paper: LawDNet, arXiv:2409.09326, section 3. Keys equal those of the published `
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.models.lawdnet.networks.attention import PLACES, CrossAttention
-from talkingface.models.lawdnet.networks.quirks import Compat, Quirks
+from talkingface.models.lawdnet.networks.quirks import Quirks
 from talkingface.models.lawdnet.networks.warp import GRID, LocalAffineWarp
-from talkingface.networks.dubbing.blocks import Norm
-from talkingface.networks.dubbing.encoders import (
-    AUDIO_WIDTH,
-    REFERENCES,
-    Style,
-    alignment_encoder,
-    appearance_layers,
-    audio_encoder,
-    check_crop,
-    decoder,
-    face_encoder,
-)
+from talkingface.networks.dubbing.blocks import Norm, Residual
+from talkingface.networks.dubbing.encoders import AUDIO_WIDTH, REFERENCES, Style, appearance_layers, decoder
+from talkingface.networks.dubbing.generator import Compat, DubbingGenerator
 
 Condition = Literal["attention", "pooled"]
 
@@ -34,21 +25,12 @@ NORMS: dict[Compat, Norm] = {"published": "none", "corrected": "group"}
 """Without a norm the sound does not reach the mouth for hundreds of steps; group norm also suits batches of one."""
 
 
-class References(NamedTuple):
-    """What the generator knows of the reference crops, the same for all frames of a video."""
-
-    maps: Tensor  # (B, 256, H/4, W/4)
-    appearance: Tensor  # (B, 256, H/4, W/4), what the first warp deforms
-
-
-class LawDNetGenerator(nn.Module):
-    """Face crop without mouth, five reference crops and five rows of audio features -> face crop.
-
-    Works for every `MouthCrop`. Input and output are RGB in [0, 1].
+class LawDNetGenerator(DubbingGenerator):
+    """See `DubbingGenerator`.
 
     Args:
         width: multiplier of all channels.
-        compat: `published` as the weights need it, `corrected` for new training; sets what is left None below.
+        compat: sets what is left None below.
         norm: in every block.
         condition: how faces and sound become one code: `attention`, or their means side by side (`pooled`), as in the
             earliest published weights.
@@ -75,73 +57,62 @@ class LawDNetGenerator(nn.Module):
         recompute: bool = False,
         **switches: bool | None,
     ) -> None:
-        super().__init__()
         if condition not in ("attention", "pooled"):
             raise ValueError(f"condition must be attention or pooled, got {condition!r}")
-        self.quirks = Quirks.of(compat, **switches)
+        quirks = Quirks.of(compat, **switches)
         norm = NORMS[compat] if norm is None else norm
         # Without norms residual blocks are the published ones. Kept: those of sound own norms that nothing applies.
         bare = norm == "none"
         style = Style(width, norm, leading=not bare, idle_norms=bare and compat == "published")
+        super().__init__(style, audio_width, references)
+        self.quirks = quirks
         channels, code = style.channels(256), style.channels(256)
-        self.source_in_conv = face_encoder(3, style)
-        self.ref_in_conv = face_encoder(3 * references, style)
-        self.trans_conv = alignment_encoder(style)
-        self.audio_encoder = audio_encoder(style, audio_width)
         self.appearance_conv_list = nn.ModuleList(appearance_layers(2, style) for _ in range(warps))
         if condition == "pooled":
             code = 2 * style.channels(128)
         self.lawLayer_list = nn.ModuleList(
-            LocalAffineWarp(code, channels, self.quirks, keypoints, grid, recompute) for _ in range(warps)
+            LocalAffineWarp(code, channels, quirks, keypoints, grid, recompute) for _ in range(warps)
         )
         self.out_conv = decoder(style)
         self.cross_attention = CrossAttention(width) if condition == "attention" else None
-        for dead in range(self._first):
-            # No process waits for gradients that never come.
-            self.appearance_conv_list[dead].requires_grad_(False)
-            self.lawLayer_list[dead].requires_grad_(False)
+        self.requires_grad_(True)
+
+    def requires_grad_(self, requires_grad: bool = True) -> LawDNetGenerator:
+        """Switch gradients on or off; never on for weights that nothing uses, which no process is to wait for."""
+        super().requires_grad_(requires_grad)
+        for unused in self._unused():
+            unused.requires_grad_(False)
+        return self
+
+    def _unused(self) -> Iterator[nn.Module]:
+        """What is kept for the published weights' sake alone."""
+        for rounds in (self.appearance_conv_list, self.lawLayer_list):
+            yield from rounds[: self._first]
+        for block in self.modules():
+            if isinstance(block, Residual) and block.idle:
+                yield from (block.norm1, block.norm2)
 
     @property
     def _first(self) -> int:
         """The first round that counts."""
         return len(self.lawLayer_list) - 1 if self.quirks.dead_layers else 0
 
-    def forward(self, source: Tensor, references: Tensor | References, audio: Tensor) -> Tensor:
-        """Draw face crops.
-
-        Args:
-            source: (B, 3, H, W), the mouth hidden.
-            references: (B, 15, H, W), frame after frame on the channels; or what `encode` made of them, with B or 1.
-            audio: (B, 29, 5) rows of audio features, the frame's own in the middle.
-
-        Returns:
-            (B, 3, H, W).
-
-        Raises:
-            ValueError: the sides of the crop do not divide by 4.
-        """
-        check_crop(*source.shape[-2:])
-        known = references if isinstance(references, References) else self.encode(references)
-        known = References(*(maps.expand(len(source), -1, -1, -1) for maps in known))
-        face = self.source_in_conv(source)
-        code = self.code(face, known.maps, audio)
-        warped = self.lawLayer_list[self._first](known.appearance, code)
-        for layers, warp in list(zip(self.appearance_conv_list, self.lawLayer_list))[self._first + 1 :]:
-            warped = warp(layers(warped), code)
-        return self.out_conv(torch.cat([face, warped], dim=1))
-
-    def encode(self, references: Tensor) -> References:
-        """What can be kept for all frames of a video that share their references (B, 15, H, W)."""
-        maps = self.ref_in_conv(references)
-        return References(maps, self.appearance_conv_list[self._first](maps))
-
-    def code(self, face: Tensor, references: Tensor, audio: Tensor) -> Tensor:
-        """Maps of source and references (B, 256, h, w) and audio (B, 29, 5) -> the code that steers the warps."""
-        alignment = self.trans_conv(torch.cat([face, references], dim=1))
-        sound = self.audio_encoder(audio)
+    def condition(self, alignment: Tensor, sound: Tensor) -> Tensor:
+        """See `DubbingGenerator.condition`; by attention, where there is one."""
         if self.cross_attention is None:
-            return torch.cat([alignment.mean((2, 3)), sound.mean(2)], dim=1)
+            return super().condition(alignment, sound)
         return self.cross_attention(at_places(alignment), sound)
+
+    def appearance(self, maps: Tensor) -> Tensor:
+        """See `DubbingGenerator.appearance`."""
+        return self.appearance_conv_list[self._first](maps)
+
+    def move(self, appearance: Tensor, code: Tensor) -> Tensor:
+        """See `DubbingGenerator.move`; each round deforms what the one before has left."""
+        moved = self.lawLayer_list[self._first](appearance, code)
+        for number in range(self._first + 1, len(self.lawLayer_list)):
+            moved = self.lawLayer_list[number](self.appearance_conv_list[number](moved), code)
+        return moved
 
 
 def at_places(alignment: Tensor) -> Tensor:

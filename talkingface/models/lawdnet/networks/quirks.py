@@ -5,9 +5,9 @@ Found in the official implementation of LawDNet, arXiv:2409.09326.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Compat = Literal["published", "corrected"]
+from talkingface.networks.dubbing.generator import Compat, check_compat
 
 
 class Quirks(NamedTuple):
@@ -34,8 +34,7 @@ class Quirks(NamedTuple):
         Raises:
             ValueError: another word, or a switch that is none.
         """
-        if compat not in ("published", "corrected"):
-            raise ValueError(f"compat must be published or corrected, got {compat!r}")
+        check_compat(compat)
         unknown = sorted(set(switches) - set(cls._fields))
         if unknown:
             raise ValueError(f"unknown switch {unknown[0]!r}; known: {', '.join(cls._fields)}")
