@@ -14,7 +14,7 @@ FITTED = (*range(17, 37), 39, 42, 45, 48, 54)
 """Brows, nose, corners of eyes and mouth: the points that the template has."""
 
 RATIO = 1.6
-"""Half the crop's width per distance from the brows to the upper lip."""
+"""Half the crop's width, per height from the brows (points 19 and 24) to the bridge of the nose (point 29)."""
 
 _X = (
     *(0.000213, 0.075262, 0.18113, 0.29077, 0.393397, 0.586856, 0.689483, 0.799124, 0.904991, 0.98004),
@@ -26,7 +26,7 @@ _Y = (
     *(0.203352, 0.307009, 0.409805, 0.515625, 0.587326, 0.609345, 0.628106, 0.609345, 0.587326),
     *(0.216423, 0.231733, 0.231733, 0.216423, 0.780233, 0.780233),
 )
-_BROWS, _MARK = (2, 7), 12
+_BROWS, _MARK = (2, 7), 12  # among the fitted points: 19 and 24, and 29
 _DOWN = 6.5 / 4  # the centre of the crop, on the way from the brows to the mark
 
 

@@ -85,12 +85,14 @@ def deepspeech_input(audio: np.ndarray) -> np.ndarray:
     """
     cepstra = mfcc(pcm16(audio), _CEPSTRA)[::2]
     mean, deviation = _window_statistics(cepstra)
-    return ((context_windows(cepstra) - mean) / deviation).astype(np.float32)
+    # Before they are repeated: windows are 19 times as many numbers.
+    normalised = ((cepstra - mean) / deviation).astype(np.float32)
+    return context_windows(normalised, beyond=-mean / deviation)
 
 
-def context_windows(cepstra: np.ndarray) -> np.ndarray:
-    """(T, 26) -> (T, 494): 19 rows around each, one after the other, zeros beyond the ends."""
-    padded = np.pad(cepstra, ((_CONTEXT, _CONTEXT), (0, 0)))
+def context_windows(cepstra: np.ndarray, beyond: float = 0.0) -> np.ndarray:
+    """(T, 26) -> (T, 494): 19 rows around each, one after the other, and a constant beyond the ends."""
+    padded = np.pad(cepstra, ((_CONTEXT, _CONTEXT), (0, 0)), constant_values=beyond)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _CONTEXT + 1, axis=0)
     return windows.transpose(0, 2, 1).reshape(len(cepstra), -1)
 

@@ -271,6 +271,7 @@ def test_two_processes_equal_one_with_the_same_total_batch(tmp_path):
             assert left[key] == pytest.approx(right[key], rel=1e-3, abs=1e-5), key
 
 
+@pytest.mark.slow
 def test_synced_norms_make_two_processes_equal_one(tmp_path):
     """By SGD: a bias before a norm has no gradient but rounding, and Adam would make full steps of that."""
     settings = '"model.dropout": 0.0, "learner": "sgd", "model.norm": True, "distributed.sync_batchnorm": True'
