@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import tee
 from pathlib import Path
 
 import torch
@@ -79,15 +80,35 @@ class LPIPS(nn.Module):
         if min(first.shape[-2:]) < SMALLEST[self.net]:
             size = f"{first.shape[-1]}x{first.shape[-2]}"
             raise ValueError(f"LPIPS with {self.net} needs at least {SMALLEST[self.net]} pixels a side, got {size}")
-        # Both go through together, and each stage is compared at once: one activation is alive without gradients.
-        x = (torch.cat([first, second]) - self.shift) / self.scale
-        start = 0
-        for number, end in enumerate(STAGES[self.net]):
+        # Each stage is compared at once: one activation is alive without gradients.
+        for number, (a, b) in enumerate(zip(*self._stages(first, second), strict=True)):
+            with full_precision(a):
+                yield getattr(self, f"lin{number}")((a - b).square()).mean(dim=(2, 3), keepdim=True)
+
+    def _stages(self, first: Tensor, second: Tensor) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+        """The normalised features of both, stage by stage."""
+        if torch.is_grad_enabled() and first.requires_grad and not second.requires_grad:
+            # Apart, or gradients would be computed for the target, too, and thrown away.
+            return self._features(first), self._without_gradients(second)
+        both, again = tee(self._features(torch.cat([first, second])))
+        return (x.chunk(2)[0] for x in both), (x.chunk(2)[1] for x in again)
+
+    def _without_gradients(self, pictures: Tensor) -> Iterator[Tensor]:
+        stages = self._features(pictures)
+        while True:
+            with torch.no_grad():  # not around the `yield`: whoever takes the features has gradients
+                features = next(stages, None)
+            if features is None:
+                return
+            yield features
+
+    def _features(self, pictures: Tensor) -> Iterator[Tensor]:
+        x, start = (pictures - self.shift) / self.scale, 0
+        for end in STAGES[self.net]:
             x = self.features[start : end + 1](x)
             start = end + 1
             with full_precision(x):  # differences of like features drown in 8 bits
-                a, b = _normalised(x.float()).chunk(2)
-                yield getattr(self, f"lin{number}")((a - b).square()).mean(dim=(2, 3), keepdim=True)
+                yield _normalised(x.float())
 
     def load(self, trunk: str | Path, linear: str | Path) -> LPIPS:
         """Fill from torchvision's classifier and from the file of linear layers.

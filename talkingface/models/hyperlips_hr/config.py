@@ -84,6 +84,7 @@ class LossConfig(Section):
         gradient: weight of L1 of the picture's gradients, with `l1_gradient`.
         lip: weight of L1 inside the lip box.
         lip_lpips: weight of LPIPS inside the lip box.
+        lpips_step: lip boxes grow to multiples of so many pixels for LPIPS; boxes of one size go through it together.
         logits: the discriminator's scores are logits; as published they went through a sigmoid before, so that the
             term hardly moves.
         vgg: how VGG19 sees faces.
@@ -97,6 +98,7 @@ class LossConfig(Section):
     gradient: float = Field(1.0, ge=0)
     lip: float = Field(1.0, ge=0)
     lip_lpips: float = Field(1.0, ge=0)
+    lpips_step: int = Field(1, ge=1, le=64)
     logits: bool = False
     vgg: LookConfig = LookConfig()
     lpips: LookConfig = LookConfig()

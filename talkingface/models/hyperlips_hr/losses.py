@@ -86,7 +86,7 @@ def lip_l1(drawn: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     return (error / (drawn.shape[1] * inside.sum(dim=(1, 2, 3)))).mean()
 
 
-def lip_lpips(network: LPIPS, drawn: Tensor, target: Tensor, boxes: Tensor, look: Look) -> Tensor:
+def lip_lpips(network: LPIPS, drawn: Tensor, target: Tensor, boxes: Tensor, look: Look, step: int = 1) -> Tensor:
     """LPIPS inside the lip boxes, (N,), each box at its own size.
 
     Boxes of one size go through the network together. Small ones grow to `SMALLEST_BOX`.
@@ -97,9 +97,10 @@ def lip_lpips(network: LPIPS, drawn: Tensor, target: Tensor, boxes: Tensor, look
         target: the same shape.
         boxes: (N, 4), see `lip_l1`; on the CPU, where reading their sizes makes no device wait.
         look: `scaled` maps to the [-1, 1] of the network's training.
+        step: sides grow to multiples of so many pixels, which makes fewer sizes, and fewer passes.
     """
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    grown = [grown_box(box, drawn.shape[-1]) for box in boxes.tolist()]
+    grown = [grown_box(box, drawn.shape[-1], step) for box in boxes.tolist()]
     for index, (top, bottom, left, right) in enumerate(grown):
         groups[bottom - top, right - left].append(index)
     distances: list[Tensor] = [drawn] * len(grown)
@@ -111,14 +112,17 @@ def lip_lpips(network: LPIPS, drawn: Tensor, target: Tensor, boxes: Tensor, look
     return torch.stack(distances)
 
 
-def grown_box(box: list[int], side: int) -> tuple[int, int, int, int]:
-    """A lip box with sides of at least `SMALLEST_BOX` (or of the whole picture, if that is smaller), inside it."""
+def grown_box(box: list[int], side: int, step: int = 1) -> tuple[int, int, int, int]:
+    """A lip box with sides of at least `SMALLEST_BOX` (or of the whole picture, if that is smaller), inside it.
+
+    Sides are multiples of `step` where the picture is large enough.
+    """
     top, bottom, left, right = box
-    return (*_grown(top, bottom, side), *_grown(left, right, side))
+    return (*_grown(top, bottom, side, step), *_grown(left, right, side, step))
 
 
-def _grown(start: int, end: int, side: int) -> tuple[int, int]:
-    length = max(end - start, min(SMALLEST_BOX, side))
+def _grown(start: int, end: int, side: int, step: int) -> tuple[int, int]:
+    length = min(side, -(-max(end - start, SMALLEST_BOX) // step) * step)
     first = min(max(0, start - (length - (end - start)) // 2), side - length)
     return first, first + length
 

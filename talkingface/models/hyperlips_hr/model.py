@@ -186,7 +186,10 @@ class HyperLipsHR(HyperLipsHRNetworks):
             terms |= {
                 "content": (loss.content, lambda: F.l1_loss(drawn, target)),
                 "perceptual": (loss.perceptual, lambda: vgg_distance(self.vgg19, drawn, target, look)),
-                "lip_lpips": (loss.lip_lpips, lambda: lip_lpips(self.lpips, drawn, target, boxes, near).mean()),
+                "lip_lpips": (
+                    loss.lip_lpips,
+                    lambda: lip_lpips(self.lpips, drawn, target, boxes, near, loss.lpips_step).mean(),
+                ),
             }
         return {name: weight * make() for name, (weight, make) in terms.items() if weight}
 
