@@ -35,6 +35,8 @@ class HalfFaceInference(Section):
         parse: the face that is parsed: the `original` one as published, which cuts off a jaw that opens further; the
             `generated` one, or the `union` of both.
         feather: width of the soft edge, as a share of the box; 0 is the published hard edge.
+        colour: `keep` the colours that were drawn, as published, or `match` them to the frame along the soft edge: a
+            model that has seen few people or lights draws others in the wrong tone.
         resize: interpolation from the generated face to the frame. Published: `linear`.
         batch: frames per pass; 0 chooses by device (published: 128).
         precision: of the generator: `32` (published), `bf16`, or `bf16-auto`, which is bf16 on devices with matrix
@@ -52,6 +54,7 @@ class HalfFaceInference(Section):
     paste: Literal["auto", "parsing", "contour", "lower", "box"] = "lower"
     parse: Literal["original", "generated", "union"] = "original"
     feather: float = Field(0.08, ge=0, le=0.5)
+    colour: Literal["keep", "match"] = "keep"
     resize: Literal["linear", "cubic", "lanczos"] = "lanczos"
     batch: int = Field(0, ge=0)
     precision: DrawingPrecision = "bf16-auto"

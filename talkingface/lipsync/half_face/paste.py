@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 
+EDGE = (20, 180)
+"""Weights of 255 between which a pixel belongs to the edge along which tones are compared."""
+
+FOLLOWED = 0.2
+"""Share of a change of tone that passes from frame to frame."""
+
 Rule = Literal["parsing", "contour", "lower", "box"]
 
 
@@ -39,6 +45,8 @@ class Paster:
     def __init__(self, model: HalfFaceNetworks, scene: Scene, rule: Rule, parser: FaceParser | None = None) -> None:
         self.scene, self.rule, self.parser = scene, rule, parser
         self.settings, self.postprocess = model.config.inference, model.postprocess
+        self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
+        self._shown = 0
 
     @classmethod
     def of(cls, model: HalfFaceNetworks, scene: Scene, source: Source) -> Paster:
@@ -79,7 +87,27 @@ class Paster:
         boxes = self.scene.boxes[part.shown[part.faces]]
         weights = self._weights(part, faces, boxes)
         for k, face, box, weight in zip(part.faces, faces, boxes, weights, strict=True):
+            if self.settings.colour == "match" and weight is not None:
+                face = self._matched(part.pictures[k], face, box, weight, int(part.shown[k]))
             part.pictures[k] = paste_weighted(part.pictures[k], face, box, weight, self.settings.resize)
+
+    def _matched(
+        self, picture: np.ndarray, face: np.ndarray, box: np.ndarray, weight: np.ndarray, shown: int
+    ) -> np.ndarray:
+        """The face at the size of its box, in the tone that the frame has along the soft edge.
+
+        The same shift of each colour everywhere, followed over time, or the face would flicker.
+        """
+        x1, y1, x2, y2 = box_pixels(box, picture.shape[:2])
+        patch = enlarged_face(face, (y2 - y1, x2 - x1), self.settings.resize)
+        edge = (weight > EDGE[0]) & (weight < EDGE[1])
+        if not edge.any():
+            return patch
+        shift = np.median(picture[y1:y2, x1:x2][edge].astype(np.float32) - patch[edge], axis=0)
+        follows = self._tone is not None and abs(shown - self._shown) <= 1
+        self._tone = self._tone + FOLLOWED * (shift - self._tone) if follows else shift
+        self._shown = shown
+        return np.clip(np.rint(patch + self._tone), 0, 255).astype(np.uint8)
 
     def _weights(self, part: FrameBatch, faces: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:
         """Weights (h, w) uint8 of each face inside its box; None: the whole box."""

@@ -89,6 +89,7 @@ class InferenceConfig(HalfFaceInference):
 
     reference: Literal["same", "typical", "first"] = "typical"
     paste: Literal["auto", "parsing", "contour", "lower", "box"] = "auto"
+    colour: Literal["keep", "match"] = "match"
 
 
 class HyperLipsBaseConfig(Section):

@@ -35,6 +35,7 @@ PUBLISHED_SETTINGS = {
     "inference.pads": [0, 10, 0, 0],
     "inference.smooth": "published",
     "inference.reference": "first",
+    "inference.colour": "keep",
     "inference.mel_offset": 0,
     "inference.precision": "32",
 }

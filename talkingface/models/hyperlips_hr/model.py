@@ -46,6 +46,7 @@ BASE_SETTINGS = {
     "inference.pads": [0, 10, 0, 0],
     "inference.smooth": "published",
     "inference.reference": "first",
+    "inference.colour": "keep",
     "inference.mel_offset": 0,
     "inference.precision": "32",
     "sketch.style": "upstream_infer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -115,3 +116,43 @@ def test_an_enhancer_gets_every_face_before_it_is_pasted():
     paster.paste(part, WHITE[None])
     x1, y1, x2, y2 = paster.scene.boxes[0].astype(int)
     assert seen == [(24, 24, 3)] and (part.pictures[0][(y1 + y2) // 2, (x1 + x2) // 2] == 127).all()
+
+
+def test_a_wrong_tone_is_matched_along_the_edge_and_a_right_one_stays():
+    source = DrawnSource(3)
+    scene = Scene.look(model().config, source)
+    x1, y1, x2, y2 = scene.boxes[0].astype(int)
+    truth = cv2.resize(source.pictures[0][y1:y2, x1:x2], (96, 96))
+    tinted = np.clip(truth.astype(int) + [30, -20, 0], 0, 255).astype(np.uint8)
+    errors = {}
+    for colour in ("keep", "match"):
+        for name, face in (("truth", truth), ("tinted", tinted)):
+            paster = Paster.of(model(paste="lower", colour=colour), scene, source)
+            part = FrameBatch(np.array([0]), np.array([0]), [source.pictures[0].copy()], np.array([0]))
+            paster.paste(part, face[None])
+            errors[colour, name] = np.abs(part.pictures[0].astype(int) - source.pictures[0]).mean()
+    assert errors["match", "tinted"] < 0.3 * errors["keep", "tinted"]
+    assert errors["match", "truth"] <= errors["keep", "truth"] + 0.05
+
+
+def test_the_tone_is_followed_from_batch_to_batch_and_begins_anew_after_a_jump():
+    source, built = DrawnSource(9), model(paste="lower", colour="match")
+    scene = Scene.look(built.config, source)
+
+    def pasted_in(sizes, frames):
+        paster, made, start = Paster.of(built, scene, source), [], 0
+        for size in sizes:
+            numbers = np.array(frames[start : start + size])
+            pictures = [source.pictures[k].copy() for k in numbers]
+            part = FrameBatch(np.arange(len(numbers)), numbers, pictures, np.arange(len(numbers)))
+            levels = [np.full((24, 24, 3), 40 + 20 * k, np.uint8) for k in numbers]
+            paster.paste(part, np.stack(levels))
+            made += part.pictures
+            start += size
+        return made
+
+    whole = pasted_in([6], [0, 1, 2, 3, 4, 5])
+    for other in (pasted_in([1] * 6, [0, 1, 2, 3, 4, 5]), pasted_in([4, 2], [0, 1, 2, 3, 4, 5])):
+        np.testing.assert_array_equal(whole, other)
+    np.testing.assert_array_equal(pasted_in([2], [0, 5])[1], pasted_in([1], [5])[0])
+    assert (whole[5] != pasted_in([1], [5])[0]).any()
