@@ -120,6 +120,7 @@ class Official:
         ignore: key prefixes that the file may carry and we do not need.
         settings: configuration the published weights need, as dotted model keys; or a function that tells it from the
             entries of the file under our names, a size from the shape of a tensor say.
+        lacks: endings of our entries that the file does not have; they stay as the model was built.
         objects: the file holds objects beside the weights, an optimiser say: they are read past, no code runs.
     """
 
@@ -130,6 +131,7 @@ class Official:
     rename: tuple[tuple[str, str], ...] = ()
     ignore: tuple[str, ...] = ()
     settings: Mapping[str, Any] | Callable[[Mapping[str, Tensor]], Mapping[str, Any]] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
     objects: bool = False
 
 

@@ -126,7 +126,7 @@ def import_official(model: TalkingFaceModel, files: Sequence[PublishedFile]) -> 
             log.warning("%s: left out, '%s' is filled already; give it a folder of its own", file.path, network)
             continue
         try:
-            load_state(getattr(model, network), file.state(), f"{file.path}")
+            load_state(getattr(model, network), file.state(), f"{file.path}", file.official.lacks)
         except CheckpointError as error:
             problems.append((network, str(error)))
             continue

@@ -1,0 +1,191 @@
+"""Training data of both landmark stages: rows of sound and faces 62.5 times per second, from any prepared clip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.clips.dataset import ClipDataset, DatasetOptions
+from talkingface.clips.folder import ClipFolder
+from talkingface.faces.ibug68 import mouth_openings
+from talkingface.models.makeittalk.networks.pieces import FACE, WINDOW
+from talkingface.models.makeittalk.space import PICKED
+from talkingface.sound.rows import held_at
+from talkingface.stored.arrays import Wanted
+
+if TYPE_CHECKING:
+    from talkingface.models.makeittalk.config import MakeItTalkConfig
+
+SEGMENT = 512
+"""Windows of a published segment."""
+
+_FACES = Wanted("f", ("frames", 2, 68, 3))
+_DROPPED = 0.2  # longest share of a clip that is left out at its beginning, as published
+
+
+class Motion(NamedTuple):
+    """What the items of a clip are cut from, T rows.
+
+    Attributes:
+        sound: (T, bands) as the front end made them.
+        speaker: (256,) who speaks.
+        still: (T, 204) registered faces.
+        moving: (T, 204) the same with the motion of the head.
+        rest: (204,) the registered face of the most closed lips.
+        valid: (T,) bool, rows with a face.
+    """
+
+    sound: np.ndarray
+    speaker: np.ndarray
+    still: np.ndarray
+    moving: np.ndarray
+    rest: np.ndarray
+    valid: np.ndarray
+
+
+def padded(rows: np.ndarray) -> np.ndarray:
+    """Rows (T, C) with the last one repeated, so that a window begins at every row: (T + 17, C)."""
+    return np.concatenate([rows, np.repeat(rows[-1:], WINDOW - 1, axis=0)])
+
+
+def read_motion(clip: ClipFolder, config: MakeItTalkConfig) -> Motion:
+    """What the items of a clip are cut from."""
+    sound = clip.features(config.sound.artefact)
+    faces = clip.array(config.faces_artefact, _FACES)
+    times = sound.times()
+    # As long as both last: the face ends with its last frame.
+    times = times[times * clip.fps <= len(faces) - 1 + 1e-6]
+    rows = held_at(faces, times * clip.fps)
+    valid = np.isfinite(rows).all(axis=(1, 2, 3))
+    still, moving = (np.nan_to_num(rows[:, k]).astype(np.float32) for k in range(2))
+    picked = still[valid][::PICKED] if valid.any() else still[:1]  # registered already
+    rest = picked[mouth_openings(picked).argmin()]
+    speaker = np.zeros(1, np.float32) if sound.vector is None else sound.vector
+    return Motion(
+        sound=sound.values[: len(times)],
+        speaker=speaker,
+        still=still.reshape(-1, FACE),
+        moving=moving.reshape(-1, FACE),
+        rest=rest.reshape(FACE).astype(np.float32),
+        valid=valid,
+    )
+
+
+class MotionDataset(ClipDataset):
+    """Base of both: clips with sound and registered faces."""
+
+    model_config: MakeItTalkConfig
+
+    @property
+    def least_rows(self) -> int:
+        """Rows with a face that a clip must have."""
+        return 2 * WINDOW
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot serve, or None."""
+        config = self.model_config
+        if reason := super().usable(clip) or config.sound.made_by_others(clip.record(config.sound.artefact)):
+            return reason
+        for artefact in (config.sound.artefact, config.faces_artefact):
+            if not clip.has(artefact):
+                return f"has no {artefact}; run preprocess"
+        rows = int(self._motion(clip).valid.sum())
+        return f"{rows} rows with a face, fewer than {self.least_rows}" if rows < self.least_rows else None
+
+    def motion(self, clip: ClipFolder) -> Motion:
+        """What the items of a clip are cut from."""
+        return self.cached(clip, "motion", lambda: self._motion(clip))
+
+    def _motion(self, clip: ClipFolder) -> Motion:
+        return read_motion(clip, self.model_config)
+
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation (bands,) of the sound of all clips."""
+        rows = np.concatenate([self.motion(clip).sound for clip in self.clips]).astype(np.float64)
+        return rows.mean(axis=0).astype(np.float32), np.maximum(rows.std(axis=0), 1e-3).astype(np.float32)
+
+
+class ContentOptions(DatasetOptions):
+    """Options of stage `content`.
+
+    Attributes:
+        windows: windows in an item, all of one clip, each drawn by itself.
+        sampling: `mixed` draws them from anywhere in the clip; `published` takes consecutive ones, up to 512.
+    """
+
+    windows: int = Field(32, ge=1)
+    sampling: Literal["mixed", "published"] = "mixed"
+
+
+class ContentWindows(MotionDataset):
+    """Windows of sound and the face in their first row.
+
+    Item: `windows` (n, 18, bands), `face` (204,) the resting face of the clip, `target` (n, 204).
+    """
+
+    Options = ContentOptions
+    options: ContentOptions
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One item from a clip."""
+        motion = self.motion(clip)
+        if self.options.sampling == "published":
+            starts = self._consecutive(np.flatnonzero(motion.valid), rng)
+        else:
+            starts = np.sort(rng.choice(np.flatnonzero(motion.valid), self.options.windows))
+        windows = padded(motion.sound)[starts[:, None] + np.arange(WINDOW)]
+        return {"windows": windows, "face": motion.rest, "target": motion.still[starts]}
+
+    def _consecutive(self, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        first = int(rng.integers(0, max(1, int(_DROPPED * len(valid))))) if self.training else 0
+        segments = max(1, (len(valid) - first) // SEGMENT)
+        start = first + SEGMENT * int(rng.integers(segments))
+        return valid[start : start + SEGMENT]
+
+
+class SpeakerOptions(DatasetOptions):
+    """Options of stage `speaker`.
+
+    Attributes:
+        rows: length of a sequence; published: 256 to 512.
+    """
+
+    rows: int = Field(512, ge=2 * WINDOW, le=SEGMENT)
+
+
+class SpeakerSequences(MotionDataset):
+    """Sequences of sound and of faces whose head moves.
+
+    Item: `rows` (L + 17, bands), `speaker` (256,), `face` (204,), `target` (L, 204), `mask` (L,) bool: the rows that
+    are there.
+    """
+
+    Options = SpeakerOptions
+    options: SpeakerOptions
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot serve, or None."""
+        if reason := super().usable(clip):
+            return reason
+        if self._motion(clip).speaker.size < 2:
+            return "has no vector of its speaker: set model.sound.speaker to statistics or resemblyzer"
+        return None
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, Any]:
+        """One item from a clip."""
+        length, motion = self.options.rows, self.motion(clip)
+        spare = max(0, len(motion.valid) - length)
+        start = int(rng.integers(spare + 1))
+        part = slice(start, start + length)
+        sound = padded(motion.sound)[start : start + length + WINDOW - 1]
+        target, mask = motion.moving[part], motion.valid[part]
+        missing = length - len(mask)
+        return {
+            "rows": np.pad(sound, ((0, length + WINDOW - 1 - len(sound)), (0, 0)), mode="edge"),
+            "speaker": motion.speaker,
+            "face": motion.rest,
+            "target": np.pad(target, ((0, missing), (0, 0))),
+            "mask": np.pad(mask, (0, missing)),
+        }

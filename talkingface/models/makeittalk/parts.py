@@ -1,0 +1,121 @@
+"""The networks of MakeItTalk and how they are asked, for training, generation and figures alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from talkingface.models.makeittalk.clip_faces import canonical_of
+from talkingface.models.makeittalk.config import MakeItTalkConfig
+from talkingface.models.makeittalk.data import padded
+from talkingface.models.makeittalk.motion import Amplitudes, combined, settled
+from talkingface.models.makeittalk.mouth import uncross_lips
+from talkingface.models.makeittalk.networks.content import ContentBranch
+from talkingface.models.makeittalk.networks.discriminators import FrameDiscriminator, TemporalDiscriminator
+from talkingface.models.makeittalk.networks.pieces import FACE, WINDOW, windows_of
+from talkingface.models.makeittalk.networks.scaled import Scaled
+from talkingface.models.makeittalk.networks.speaker import STRESS, SpeakerBranch
+from talkingface.models.makeittalk.networks.translation import TranslationUNet
+from talkingface.models.makeittalk.segments import joined, spans
+from talkingface.plugin.contract import TalkingFaceModel
+from talkingface.sound.front_ends import front_end_kind
+
+if TYPE_CHECKING:
+    from talkingface.clips.source import Audio
+
+_AT_ONCE = 2048  # windows that go through the content branch together: they take 50 MB
+
+
+class MakeItTalkNetworks(TalkingFaceModel):
+    """Networks, and landmarks of a voice."""
+
+    Config = MakeItTalkConfig
+    config: MakeItTalkConfig
+
+    def __init__(self, config: MakeItTalkConfig) -> None:
+        super().__init__()
+        self.config = config
+        bands = front_end_kind(config.sound.name).width
+        says, who, draw = config.content, config.speaker, config.translate
+        content = ContentBranch(bands, says.hidden, says.prior, says.depth, says.dropout)
+        if says.start == "zero":
+            content.rest_at_start()
+        self.content_branch = Scaled(content, bands)
+        sizes = {"code": who.code, "width": who.width, "heads": who.heads, "layers": who.layers}
+        speaker = SpeakerBranch(
+            bands, who.hidden, who.depth, who.dropout, transformer_dropout=who.transformer_dropout, **sizes
+        )
+        self.speaker_branch = Scaled(speaker, bands)
+        windows = {"window": who.window, "stride": who.stride, "inside_step": who.inside_step}
+        self.temporal_discriminator = TemporalDiscriminator(dropout=who.transformer_dropout, **sizes, **windows)
+        if who.frame_discriminator:
+            self.frame_discriminator = FrameDiscriminator()
+        self.translator = TranslationUNet(num_downs=draw.num_downs, width=draw.width)
+
+    def canonical(self) -> np.ndarray:
+        """The face (68, 3) that all are registered to.
+
+        Raises:
+            DataError: it is to be the imported one, which is not there.
+        """
+        return canonical_of(self.config.canonical, self.weights_dir)
+
+    # -- landmarks -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def content_of(self, rows: np.ndarray, face: np.ndarray) -> np.ndarray:
+        """Displacements (T, 204) that the content branch gives for rows of sound (T, bands) and a resting face (204,).
+
+        There are as many as rows: the last one goes on.
+        """
+        branch, whole = self.content_branch, padded(rows)
+        rest = torch.from_numpy(face).to(self.device, torch.float32)[None]
+        parts = []
+        for start in range(0, len(rows), _AT_ONCE):
+            sound = torch.from_numpy(whole[start : start + _AT_ONCE + WINDOW - 1]).to(self.device)
+            parts.append(branch.network.follow(branch.scaled(sound), rest).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def head_of(self, rows: np.ndarray, speaker: np.ndarray) -> np.ndarray:
+        """Displacements (T, 204) of the speaker branch for rows (T, bands) and a speaker's vector (256,)."""
+        whole = padded(rows)
+        places = spans(len(rows), self.config.inference.segmenting, least=1)
+        vector = STRESS * torch.from_numpy(speaker).to(self.device)[None]
+        parts = []
+        for start, stop in places:
+            sound = torch.from_numpy(whole[start : stop + WINDOW - 1]).to(self.device)
+            motion = self.speaker_branch(windows_of(sound)[None], vector)
+            parts.append(motion.displacement[0].float().cpu().numpy())
+        return joined(parts, places)
+
+    def faces_of(self, audio: Audio, face: np.ndarray, head: bool) -> np.ndarray:
+        """Faces (T, 68, 3) over time, 62.5 rows per second from time 0.
+
+        Args:
+            audio: what is said.
+            face: (68, 3) at rest.
+            head: whether the speaker branch moves it, too.
+        """
+        assert self.front_end is not None, "bind() comes first"
+        rows = self.front_end.extract(audio.samples)
+        rest = face.reshape(FACE).astype(np.float32)
+        moved = np.zeros((len(rows), FACE), np.float32)
+        if head:
+            vector = self.front_end.vector(audio.samples)
+            moved = self.head_of(rows, np.zeros(1, np.float32) if vector is None else vector)
+        made = self.config.inference
+        size = Amplitudes(made.amp_lip_x, made.amp_lip_y, made.amp_pos)
+        displacements = combined(moved, self.content_of(rows, rest), size, made.calibrate)
+        faces = uncross_lips((displacements + rest).reshape(-1, 68, 3))
+        return settled(faces.reshape(len(faces), FACE)).reshape(-1, 68, 3)
+
+
+def branches(model: nn.Module, windows: Tensor, face: Tensor) -> Tensor:
+    """Displacements (B, L, 204) of the content branch for sequences of windows (B, L, 18, bands) and faces (B, 204)."""
+    length = windows.shape[1]
+    rest = face.repeat_interleave(length, dim=0)
+    return model.content_branch(windows.flatten(0, 1), rest).unflatten(0, windows.shape[:2])

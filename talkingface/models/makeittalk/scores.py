@@ -1,0 +1,131 @@
+"""Figures of MakeItTalk's landmark stages: does it hear, how far is it from the truth, and does the head move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from talkingface.clips.folder import ClipFolder
+from talkingface.faces.ibug68 import LIPS, mouth_openings
+from talkingface.faces.rigid import register
+from talkingface.models.makeittalk.data import Motion, MotionDataset, read_motion
+
+if TYPE_CHECKING:
+    from talkingface.models.makeittalk.parts import MakeItTalkNetworks
+
+MOTIONS = ("yaw", "pitch", "roll", "x", "y")
+
+
+def lips_of(rows: np.ndarray) -> np.ndarray:
+    """Lips (T, 20, 3) of faces (T, 204)."""
+    return rows.reshape(len(rows), -1, 3)[:, LIPS]
+
+
+def lip_error(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Mean distance of the lips' points in eye distances, of faces (T, 204)."""
+    return float(np.linalg.norm(lips_of(predicted) - lips_of(true), axis=-1).mean())
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlation of two curves (T,), NaN where one is flat."""
+    if len(first) < 3 or first.std() < 1e-9 or second.std() < 1e-9:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+@torch.no_grad()
+def audio_response(model: MakeItTalkNetworks, held_out: MotionDataset) -> float:
+    """How much the lips change on another clip's sound, over their standard deviation in the truth.
+
+    Near 0 the branch is deaf: it says the same whatever it hears. NaN with fewer than two clips.
+    """
+    motions = [motion for clip in held_out.clips if (motion := held_out.motion(clip)).valid.any()]
+    changes = []
+    for own, other in zip(motions, (*motions[1:], *motions[:1]), strict=True):
+        length = min(len(own.sound), len(other.sound))
+        mine, theirs = (lips_of(model.content_of(m.sound[:length], own.rest)) for m in (own, other))
+        spread = lips_of(own.still[own.valid]).std(axis=0).mean()
+        changes.append(float(np.abs(mine - theirs).mean() / max(spread, 1e-9)))
+    return float(np.mean(changes)) if len(motions) > 1 else float("nan")
+
+
+@torch.no_grad()
+def head_spread(model: MakeItTalkNetworks, held_out: MotionDataset) -> dict[str, float]:
+    """Predicted over true standard deviation of yaw, pitch, roll, x and y, and their mean `head_std`."""
+    ratios = [_spread(model, motion) for motion in map(held_out.motion, held_out.clips) if motion.valid.sum() > 2]
+    if not ratios:
+        return {}
+    values = dict(zip(MOTIONS, np.mean(ratios, axis=0).tolist(), strict=True))
+    return {f"head_std_{name}": value for name, value in values.items()} | {"head_std": float(np.mean(ratios))}
+
+
+def _spread(model: MakeItTalkNetworks, motion: Motion) -> np.ndarray:
+    displacement = model.head_of(motion.sound, motion.speaker) + model.content_of(motion.sound, motion.rest)
+    predicted = head_motion(displacement + motion.rest, motion.rest)[motion.valid]
+    true = head_motion(motion.moving, motion.rest)[motion.valid]
+    return predicted.std(axis=0) / np.maximum(true.std(axis=0), 1e-6)
+
+
+def head_motion(rows: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Yaw, pitch, roll in degrees and x, y in eye distances (T, 5) of faces (T, 204), beside a resting one (204,)."""
+    faces, still = rows.reshape(-1, 68, 3).astype(np.float64), rest.reshape(68, 3).astype(np.float64)
+    back = register(faces, still)[1]
+    rotation = np.swapaxes(back[:, :3, :3], 1, 2)
+    yaw = np.arctan2(rotation[:, 0, 2], rotation[:, 2, 2])
+    pitch = np.arcsin(np.clip(-rotation[:, 1, 2], -1, 1))
+    roll = np.arctan2(rotation[:, 1, 0], rotation[:, 1, 1])
+    middle = faces[:, 27:36, :2].mean(axis=1)
+    return np.concatenate([np.degrees(np.stack([yaw, pitch, roll], axis=1)), middle], axis=1)
+
+
+@torch.no_grad()
+def content_scores(
+    model: MakeItTalkNetworks, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]
+) -> dict[str, float]:
+    """Figures of the content branch on held-out clips.
+
+    Args:
+        model: in any mode.
+        clips: held-out clips.
+        donors: for each clip, the one whose sound drives the shuffled row.
+
+    Returns:
+        `content_lip_error` in eye distances, the same of the clip's `mean_mouth`, `content_opening_corr` over time;
+        with `_shuffled` for the donors' sound.
+    """
+    branch = model.content_branch
+    training = branch.training
+    branch.eval()
+    values: dict[str, list[float]] = {}
+    try:
+        for clip, donor in zip(clips, donors, strict=True):
+            _score(model, clip, donor, values)
+    finally:
+        branch.train(training)
+    return {name: float(np.nanmean(found)) for name, found in values.items() if np.isfinite(found).any()}
+
+
+def _score(model: MakeItTalkNetworks, clip: ClipFolder, donor: ClipFolder, values: dict[str, list[float]]) -> None:
+    artefact = model.config.sound.artefact
+    if not (clip.has(artefact) and clip.has(model.config.faces_artefact)):
+        return
+    motion = read_motion(clip, model.config)
+    true = motion.still[motion.valid]
+    if len(true) < 3:
+        return
+    mean = np.broadcast_to(true.mean(axis=0), true.shape)
+    values.setdefault("mean_mouth", []).append(lip_error(mean, true))
+    for suffix, voice in (("", clip), ("_shuffled", donor)):
+        if not voice.has(artefact):
+            continue
+        sound = voice.features(artefact).values
+        length = min(len(sound), len(motion.sound))
+        valid = motion.valid[:length]
+        said = (model.content_of(sound[:length], motion.rest) + motion.rest)[valid]
+        truth = motion.still[:length][valid]
+        openings = [mouth_openings(rows.reshape(-1, 68, 3)) for rows in (said, truth)]
+        values.setdefault(f"content_lip_error{suffix}", []).append(lip_error(said, truth))
+        values.setdefault(f"content_opening_corr{suffix}", []).append(correlation(*openings))

@@ -1,0 +1,121 @@
+"""Training data of all three stages: what belongs together, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers.canonical_faces import make_clip, small_config
+from talkingface.errors import DataError
+from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences, padded
+from talkingface.models.makeittalk.pairs import TranslatePairs
+from talkingface.sound.choice import FrontEndConfig
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    speakers = {"a": "anna", "b": "anna", "c": "carl"}
+    return [
+        make_clip(root, name, phase=0.3 * k, speaker=who, gone=tuple(range(20, 28)) if name == "c" else ())
+        for k, (name, who) in enumerate(speakers.items())
+    ]
+
+
+def test_a_window_begins_with_the_row_of_its_face_and_no_face_is_missing(clips):
+    data = ContentWindows(clips, "train", {"windows": 64}, small_config())
+    motion = data.motion(clips[2])
+    assert 0 < motion.valid.sum() < len(motion.valid)
+    item = data.sample(clips[2], np.random.default_rng(0))
+    assert item["windows"].shape == (64, 18, 80) and item["target"].shape == (64, 204)
+    rows = [int(np.flatnonzero((motion.still == target).all(axis=1))[0]) for target in item["target"]]
+    assert motion.valid[rows].all()
+    for row, window in zip(rows, item["windows"], strict=True):
+        np.testing.assert_array_equal(window, padded(motion.sound)[row : row + 18])
+
+
+def test_rows_stand_for_the_time_of_the_sound(clips):
+    motion = ContentWindows(clips, "train", {}, small_config()).motion(clips[0])
+    faces = clips[0].array("faces68")[:, 0].reshape(40, 204)
+    assert len(motion.still) == int(39 / 25 * 62.5) + 1
+    np.testing.assert_allclose(motion.still[5], faces[2], atol=1e-6)  # 0.08 s
+    np.testing.assert_allclose(motion.still[4], 0.4 * faces[1] + 0.6 * faces[2], atol=1e-6)
+
+
+def test_the_resting_face_has_the_most_closed_lips_of_those_looked_at(clips):
+    motion = ContentWindows(clips, "train", {}, small_config()).motion(clips[0])
+    gaps = motion.still.reshape(-1, 68, 3)[::10, 66, 1] - motion.still.reshape(-1, 68, 3)[::10, 62, 1]
+    rest = motion.rest.reshape(68, 3)
+    assert rest[66, 1] - rest[62, 1] == pytest.approx(gaps.min(), abs=1e-4)
+
+
+def test_published_windows_follow_each_other(clips):
+    data = ContentWindows(clips, "train", {"sampling": "published"}, small_config())
+    item = data.sample(clips[0], np.random.default_rng(3))
+    np.testing.assert_array_equal(item["windows"][:-1, 1:], item["windows"][1:, :-1])
+    assert 0.8 * 98 <= len(item["target"]) <= 98
+
+
+def test_a_sequence_is_filled_up_and_says_what_is_there(clips):
+    data = SpeakerSequences(clips, "train", {"rows": 128}, small_config())
+    item = data.sample(clips[2], np.random.default_rng(0))
+    motion = data.motion(clips[2])
+    assert item["rows"].shape == (128 + 17, 80) and item["target"].shape == (128, 204)
+    np.testing.assert_array_equal(item["mask"][: len(motion.valid)], motion.valid)
+    assert not item["mask"][len(motion.valid) :].any() and item["speaker"].shape == (256,)
+
+
+def test_mean_and_deviation_are_those_of_the_sound(clips):
+    data = ContentWindows(clips, "train", {}, small_config())
+    mean, deviation = data.scale()
+    rows = np.concatenate([data.motion(clip).sound for clip in clips])
+    np.testing.assert_allclose(mean, rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(deviation, np.maximum(rows.std(axis=0), 1e-3), atol=1e-5)
+
+
+def test_rows_of_another_front_end_are_refused_and_both_are_named(clips):
+    other = FrontEndConfig(name="vc_mel", speaker="statistics", made_by={"name": "autovc", "version": 1})
+    with pytest.raises(DataError, match=r"made with the front end vc_mel.*but autovc is in use"):
+        ContentWindows(clips, "train", {}, small_config().model_copy(update={"sound": other}))
+
+
+def test_a_clip_without_a_speaker_trains_content_and_not_the_speaker_stage(tmp_path, clips):
+    import json
+
+    clip = make_clip(tmp_path, "mute")
+    meta = json.loads((clip.path / "clip.json").read_text())
+    meta["steps"]["features@vc_mel+statistics"]["files"].pop()
+    (clip.path / "clip.json").write_text(json.dumps(meta))
+    clip = type(clip)(clip.path)
+    assert len(ContentWindows([clip], "train", {}, small_config()).clips) == 1
+    with pytest.raises(DataError, match="no vector of its speaker"):
+        SpeakerSequences([clip], "train", {}, small_config())
+
+
+def test_the_earlier_frame_of_a_pair_is_wanted_and_drawn(clips):
+    data = TranslatePairs(clips, "train", {}, small_config())
+    heads = clips[0].faces("heads@32").whole()
+    for seed in range(5):
+        item = data.sample(clips[0], np.random.default_rng(seed))
+        wanted, shown = (
+            int(np.abs(heads.astype(int) - item[name]).sum(axis=(1, 2, 3)).argmin()) for name in ("target", "portrait")
+        )
+        assert wanted <= shown
+        assert item["drawing"].shape == item["moved"].shape == (32, 32, 3) and item["inside"].shape == (32, 32)
+        assert (item["drawing"] < 255).any()
+
+
+def test_pairs_of_a_speaker_come_from_another_clip_of_the_same(clips):
+    data = TranslatePairs(clips, "train", {"pairs": "speaker"}, small_config())
+    for seed in range(4):
+        assert data._lender(clips[0], np.random.default_rng(seed)) is clips[1]
+        assert data._lender(clips[2], np.random.default_rng(seed)) is clips[2], "there is no other"
+
+
+def test_the_moved_portrait_lies_nearer_to_the_wanted_picture_than_the_portrait(clips):
+    config = small_config(translate={"size": 64})
+    data = TranslatePairs([make_clip(clips[0].path.parent, "large", config=config)], "train", {}, config)
+    item = data.pair(data.clips[0], 6, data.clips[0], 24)
+    face = (slice(16, 52), slice(16, 48))
+    far = [np.abs(item[name].astype(int) - item["target"])[face].mean() for name in ("moved", "portrait")]
+    assert far[0] < 0.7 * far[1]

@@ -1,0 +1,197 @@
+"""Videos of MakeItTalk: their length, what moves, what stays, and what a held-out video may lend."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.canonical_faces import CanonicalSource, small_config, sound_of
+from talkingface.clips.source import Audio
+from talkingface.errors import NoFaceError
+from talkingface.models.makeittalk.clip_faces import face_centre, face_height
+from talkingface.models.makeittalk.generate import spoken_points
+from talkingface.models.makeittalk.head_mesh import REACH
+from talkingface.models.makeittalk.model import MakeItTalk
+from talkingface.plugin.contract import Drawn
+
+
+def build(**inference) -> MakeItTalk:
+    """A model whose random networks move lips and head visibly."""
+    torch.manual_seed(0)
+    model = MakeItTalk(small_config(inference={"batch": 3, **inference})).eval()
+    last = model.content_branch.network.fc[-1]
+    torch.nn.init.normal_(last.weight, std=0.05)
+    for branch in (model.content_branch, model.speaker_branch):
+        branch.set_scale(torch.full((80,), 0.3), torch.full((80,), 0.2))
+    model.bind("checkpoints", "cpu")
+    return model
+
+
+def voice(seconds: float) -> Audio:
+    return Audio(sound_of(200)[: round(16000 * seconds)])
+
+
+def made(model, source, seconds=0.4):
+    return np.stack(list(model.generate(source, voice(seconds))))
+
+
+@pytest.mark.parametrize("render", ["warp", "translate"])
+@pytest.mark.parametrize(("seconds", "frames"), [(0.3, 8), (0.31, 8), (0.34, 9), (1.0, 25)])
+def test_a_picture_speaks_for_as_many_frames_as_the_sound_lasts(render, seconds, frames):
+    source = CanonicalSource(1)
+    found = made(build(render=render), source, seconds)
+    assert found.shape == (frames, *source.size, 3) and found.dtype == np.uint8
+    assert np.abs(np.diff(found.astype(int), axis=0)).max() > 0
+
+
+def test_a_picture_answers_at_its_own_rate():
+    from talkingface.media.info import MediaInfo
+
+    model = build(fps=50.0)
+    assert model.output_rate(MediaInfo("x.png", is_image=True)) == 50.0
+    assert model.output_rate(MediaInfo("x.mp4", fps=30.0)) == 25.0
+    source = CanonicalSource(1)
+    source.fps = 50.0
+    fast, slow = made(build(), source, 1.0), made(build(), CanonicalSource(1), 1.0)
+    assert len(fast) == 50
+    assert np.abs(fast[::2].astype(int) - slow).max() <= 1
+
+
+@pytest.mark.parametrize("render", ["warp", "translate"])
+def test_far_from_the_head_every_pixel_is_the_pictures_own(render):
+    source = CanonicalSource(1)
+    points = source.track.ibug68()[0]
+    y, x = np.mgrid[: source.size[0], : source.size[1]]
+    distance = np.hypot(*(np.stack([x, y]) - face_centre(points)[:, None, None])) / face_height(points)
+    found = made(build(render=render), source)
+    outside = distance > REACH + 0.02
+    for frame in found:
+        np.testing.assert_array_equal(frame[outside], source.pictures[0][outside])
+    assert (found != source.pictures[0]).any()
+
+
+def test_a_head_that_rests_moves_its_lips_alone():
+    points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    resting = spoken_points(build(), voice(0.6), points, head=False)
+    swaying = spoken_points(build(), voice(0.6), points, head=True)
+    # The content branch may move all points; the speaker branch adds the head.
+    assert np.abs(resting - swaying).max() > 0.1
+    silent = build(amp_lip_x=0.0, amp_lip_y=0.0)
+    still = spoken_points(silent, voice(0.6), points, head=False)[:, 48:68]
+    assert np.abs(still - still[0]).max() < 0.05 * 40
+
+
+def test_a_tilted_head_says_the_same_and_the_same_seed_blinks_alike():
+    upright = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    source = CanonicalSource(1, roll=np.radians(20))
+    tilted = source.track.ibug68()[0].astype(np.float64)
+    model = build()
+    straight, turned = (spoken_points(model, voice(0.6), p, head=False) for p in (upright, tilted))
+    a, b = np.cos(np.radians(-20)), np.sin(np.radians(-20))
+    back = (turned - tilted.mean(axis=0)) @ np.array([[a, -b], [b, a]]).T + upright.mean(axis=0)
+    width = np.linalg.norm(upright[54] - upright[48])
+    assert np.abs(back - straight)[:, 48:].max() < 0.02 * width
+    twice = [spoken_points(model, voice(0.6), upright, head=True) for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+
+
+def test_sound_that_comes_later_is_spoken_later():
+    model = build(blinks=0.0)
+    points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    speech, pause = sound_of(40), np.zeros(6400, np.float32)
+    early, late = (
+        spoken_points(model, Audio(np.concatenate(parts)), points, head=False)
+        for parts in ((speech, pause), (pause, speech))
+    )
+    width = np.linalg.norm(points[54] - points[48])
+    assert np.abs(late[30:110, 48:] - early[5:85, 48:]).max() < 0.02 * width
+
+
+def test_long_sound_has_no_seam_and_its_full_length():
+    points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    long = Audio(np.tile(sound_of(100), 5))  # 20 s
+    found = spoken_points(build(blinks=0.0), long, points, head=True)
+    assert len(found) == 20 * 62.5 + 1
+    steps = np.abs(np.diff(found, axis=0)).max(axis=(1, 2))
+    borders = [row for row in (384, 512, 738, 768) if row < len(steps)]
+    assert max(steps[row - 2 : row + 2].max() for row in borders) <= np.percentile(steps, 99.5) * 1.2
+
+
+def test_blinks_can_be_left_out():
+    points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    lids = [[37, 38, 43, 44], [41, 40, 47, 46]]
+    gaps = {}
+    for rate in (0.0, 1.0):
+        found = spoken_points(build(blinks=rate), voice(2.0), points, head=False)
+        gaps[rate] = (found[:, lids[1], 1] - found[:, lids[0], 1]).mean(axis=1)
+    assert gaps[1.0].min() < 0.5 * gaps[0.0].min()
+
+
+# -- videos ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("render", ["warp", "translate"])
+def test_in_a_video_lips_and_jaw_speak_and_all_else_is_the_videos(render):
+    source = CanonicalSource(12)
+    found = made(build(render=render), source, 1.0)
+    assert len(found) == 25
+    shown = np.stack(source.pictures)[source.order(25)]
+    top = int(source.track.ibug68()[:, 36:48, 1].min()) - 4  # above the eyes
+    np.testing.assert_array_equal(found[:, :top], shown[:, :top])
+    assert (found[:, top:] != shown[:, top:]).any(axis=(1, 2, 3)).all()
+
+
+def test_frames_without_a_face_pass_and_are_reported_or_refused(caplog):
+    source = CanonicalSource(12, gone=(4, 5))
+    with caplog.at_level(logging.WARNING, "talkingface"):
+        found = made(build(), source, 0.4)
+    for index in (4, 5):
+        np.testing.assert_array_equal(found[index], source.pictures[index])
+    assert "no face in frames 4-5" in caplog.text
+    with pytest.raises(NoFaceError, match="frames 4-5"):
+        made(build(no_face="error"), source, 0.4)
+
+
+def test_no_frame_of_a_held_out_video_is_made_from_itself():
+    results = []
+    for shade in (0, 200):
+        source = CanonicalSource(12)
+        source.held_out = True
+        for index in range(6, 12):
+            source.pictures[index][60:, :] = shade  # the mouths of the second half
+        results.append(made(build(render="warp"), source, 0.48)[6:12])
+    inside = (slice(None), slice(84, 96), slice(80, 96))  # the mouth
+    assert np.abs(results[0][inside].astype(int) - results[1][inside]).mean() < 0.5 * 200
+
+
+def test_a_reference_video_lends_its_face():
+    source, other = CanonicalSource(12), CanonicalSource(12)
+    for frame in other.pictures:
+        frame[..., 2] = 255
+    plain = made(build(render="warp"), source, 0.4)
+    source.reference = other
+    lent = made(build(render="warp"), source, 0.4)
+    assert (lent[..., 2] == 255).any() and not (plain[..., 2] == 255).any()
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_the_batch_size_does_not_matter(count):
+    first, second = (made(build(batch=size), CanonicalSource(count)) for size in (1, 4))
+    assert np.abs(first.astype(int) - second).max() <= 1
+
+
+def test_a_second_video_shows_the_drawing():
+    drawn = list(build(save_debug_video=True).generate(CanonicalSource(1), voice(0.3)))
+    assert all(isinstance(each, Drawn) and each.debug.shape == (256, 256, 3) for each in drawn)
+    assert (drawn[0].debug != 255).any() and (drawn[0].debug != drawn[-1].debug).any()
+
+
+def test_another_voice_moves_the_head_otherwise():
+    model = build(blinks=0.0)
+    rows = model.front_end.extract(voice(0.6).samples)
+    voices = np.random.default_rng(0).normal(size=(2, 256)).astype(np.float32)
+    heads = [model.head_of(rows, vector) for vector in voices]
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3

@@ -1,0 +1,254 @@
+"""MakeItTalk's three stages: where they start, what they train, which terms there are; published files."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.canonical_faces import SMALL, make_clip, small_config
+from talkingface.config.sections import StageConfig
+from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
+from talkingface.models.makeittalk.model import MakeItTalk
+from talkingface.models.makeittalk.pairs import TranslatePairs
+from talkingface.models.makeittalk.scores import audio_response, content_scores, head_motion, head_spread
+from talkingface.models.makeittalk.translation import as_bgr, as_pictures, translated
+from talkingface.pipeline import Pipeline
+from talkingface.plugin.contract import StepContext
+from talkingface.weights import checkpoint
+from talkingface.workflow import import_checkpoints
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    return [make_clip(root, name, phase=0.3 * k) for k, name in enumerate("ab")]
+
+
+def build(**sections) -> MakeItTalk:
+    torch.manual_seed(0)
+    return MakeItTalk(small_config(**sections))
+
+
+def context(kind: str, step: int = 0) -> StepContext:
+    return StepContext(SimpleNamespace(kind=kind, name=kind, init_from=()), step=step)
+
+
+def batch_of(data, size: int = 2) -> dict[str, torch.Tensor]:
+    return data.collate([data.sample(data.clips[k % 2], np.random.default_rng(k)) for k in range(size)])
+
+
+def updates(model: MakeItTalk, kind: str, batch, step: int = 0) -> dict[str, set[str]]:
+    return {u.network: set(u.losses) for u in model.training_step(batch, context(kind, step))}
+
+
+def test_training_begins_with_a_face_at_rest_and_the_published_start_far_from_it(clips):
+    for start, largest in (("zero", 0.0), ("published", np.inf)):
+        model = build(content={"start": start}).eval()
+        data = ContentWindows(clips, "train", {}, model.config)
+        model.initialise(data, context("content"))
+        motion = data.motion(clips[0])
+        moved = np.abs(model.content_of(motion.sound, motion.rest)).max()
+        assert moved == 0 if largest == 0 else moved > 0.02
+
+
+def test_a_deaf_branch_has_no_response_to_another_sound(clips):
+    model = build().eval()
+    data = ContentWindows(clips, "train", {}, model.config)
+    model.initialise(data, context("content"))
+    assert audio_response(model, data) == 0
+    torch.nn.init.normal_(model.content_branch.network.fc[-1].weight)
+    assert audio_response(model, data) > 0.1
+    assert np.isnan(audio_response(model, SimpleNamespace(clips=clips[:1], motion=data.motion)))
+
+
+def test_what_the_branches_hear_is_scaled_by_the_training_data(clips):
+    model = build()
+    data = ContentWindows(clips, "train", {}, model.config)
+    model.initialise(data, context("content"))
+    rows = torch.from_numpy(np.concatenate([data.motion(clip).sound for clip in clips]))
+    spread = model.content_branch.scaled(rows)
+    assert spread.mean(0).abs().max() < 1e-3 and spread.std() > 0.5
+    assert "sound_mean" in model.content_branch.state_dict()
+    speaker = SpeakerSequences(clips, "train", {"rows": 64}, model.config)
+    model.content_branch.sound_mean += 1
+    model.initialise(speaker, StepContext(SimpleNamespace(kind="speaker", name="s", init_from=("content",))))
+    torch.testing.assert_close(model.speaker_branch.sound_mean, model.content_branch.sound_mean)
+
+
+def test_the_branch_learns_to_open_the_mouth_with_the_sound(clips):
+    model = build(content={"hidden": 32})
+    data = ContentWindows(clips, "train", {"windows": 64}, model.config)
+    model.initialise(data, context("content"))
+    optimizer = torch.optim.Adam(model.content_branch.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=150)
+    model.train()
+    for step in range(150):
+        items = [data.sample(clip, np.random.default_rng(step)) for clip in clips]
+        (update,) = model.training_step(data.collate(items), context("content", step))
+        optimizer.zero_grad()
+        torch.stack(list(update.losses.values())).sum().backward()
+        optimizer.step()
+        schedule.step()
+    found = content_scores(model.eval(), clips, clips[::-1])
+    assert found["content_lip_error"] < 0.6 * found["mean_mouth"] and found["content_opening_corr"] > 0.9
+    assert found["content_opening_corr_shuffled"] < 0.8
+
+
+def test_the_motion_term_wants_rows_that_follow_each_other(clips):
+    model = build(loss={"motion": 1.0})
+    with pytest.raises(ConfigError, match="needs data.sampling published"):
+        model.initialise(ContentWindows(clips, "train", {}, model.config), context("content"))
+    data = ContentWindows(clips, "train", {"sampling": "published"}, model.config)
+    model.initialise(data, context("content"))
+    assert updates(model, "content", batch_of(data, 1))["content_branch"] == {"l1", "laplacian", "motion"}
+
+
+def test_the_judges_take_part_from_their_step_on_and_only_where_they_are_wanted(clips):
+    options = {"gan_start": 5}
+    model = build(loss=options)
+    batch = batch_of(SpeakerSequences(clips, "train", {"rows": 64}, model.config))
+    assert updates(model, "speaker", batch, 4) == {"speaker_branch": {"l1", "laplacian"}}
+    assert updates(model, "speaker", batch, 5) == {
+        "temporal_discriminator": {"real", "made"},
+        "speaker_branch": {"l1", "laplacian", "adversarial"},
+    }
+    both = build(loss=options, speaker={"frame_discriminator": True})
+    assert list(updates(both, "speaker", batch, 5)) == [
+        "temporal_discriminator", "frame_discriminator", "speaker_branch",
+    ]  # fmt: skip
+    alone = build(loss={"adversarial": 0.0})
+    assert alone.plans["speaker"].trains == ("speaker_branch",)
+    assert updates(alone, "speaker", batch, 9) == {"speaker_branch": {"l1", "laplacian"}}
+
+
+def test_the_speaker_stage_moves_its_branch_alone_and_never_content(clips):
+    model = build()
+    batch = batch_of(SpeakerSequences(clips, "train", {"rows": 64}, model.config))
+    for update in model.training_step(batch, context("speaker", 5)):
+        if update.network == "speaker_branch":
+            torch.stack(list(update.losses.values())).sum().backward()
+    assert all(p.grad is None for p in model.content_branch.parameters())
+    assert all(p.grad is None for p in model.temporal_discriminator.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.speaker_branch.parameters())
+
+
+def test_rows_that_are_not_there_count_for_nothing(clips):
+    model = build(loss={"adversarial": 0.0, "code_noise": 0.0}).eval()
+    batch = batch_of(SpeakerSequences(clips, "train", {"rows": 128}, model.config))
+    assert not batch["mask"].all()
+    (first,) = model.training_step(batch, context("speaker"))
+    batch["target"][~batch["mask"]] += 100
+    (second,) = model.training_step(batch, context("speaker"))
+    assert first.losses["l1"] == second.losses["l1"]
+
+
+def test_the_spread_of_a_head_is_that_of_its_motion(clips):
+    data = SpeakerSequences(clips, "train", {"rows": 64}, small_config())
+    motion = data.motion(clips[0])
+    moved = head_motion(motion.moving, motion.rest)
+    assert moved.std(axis=0)[0] > 2 and moved.std(axis=0)[2] > 1, "it sways by 0.1 and 0.05 radians"
+    assert head_motion(motion.still, motion.rest).std(axis=0)[:3].max() < 0.3
+    found = head_spread(build().eval(), data)
+    assert set(found) == {"head_std", *(f"head_std_{name}" for name in ("yaw", "pitch", "roll", "x", "y"))}
+
+
+def test_the_translation_begins_with_the_moved_portrait_and_leaves_the_mouth_to_the_network(clips):
+    model = build()
+    data = TranslatePairs(clips, "train", {}, model.config)
+    model.initialise(data, context("translate"))
+    batch = batch_of(data)
+    drawn = translated(model.translator, batch, "warped")
+    outside = batch["inside"][:, None].expand(-1, 3, -1, -1) == 0
+    torch.testing.assert_close(drawn[outside], as_bgr(batch["moved"])[outside])
+    other = {**batch, "moved": batch["moved"].clone()}
+    other["moved"][batch["inside"] == 255] = 0
+    torch.testing.assert_close(translated(model.translator, other, "warped"), drawn)
+
+
+def test_colours_come_back_in_the_order_in_which_they_went():
+    pictures = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    torch.testing.assert_close(as_pictures(as_bgr(pictures)), pictures)
+    red = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    red[..., 0] = 255
+    assert as_bgr(red)[0, :, 0, 0].tolist() == [0, 0, 1]
+
+
+def test_without_vgg19_the_error_names_the_way_without():
+    model = build(loss={"reconstruction": "perceptual"})
+    with pytest.raises(CheckpointError, match="l1_gradient trains without"):
+        model.initialise(SimpleNamespace(), context("translate"))
+
+
+@pytest.mark.parametrize(
+    ("inference", "needed"),
+    [
+        ({}, {"content_branch", "speaker_branch", "translator"}),
+        ({"render": "warp"}, {"content_branch", "speaker_branch"}),
+        ({"head": "source"}, {"content_branch", "translator"}),
+        ({"head": "none", "render": "warp"}, {"content_branch"}),
+    ],
+)
+def test_what_speaking_needs_follows_from_the_settings(inference, needed):
+    assert set(MakeItTalk.needed_to_speak(small_config(inference=inference))) == needed
+
+
+# -- published files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Look-alike files of the published names, of published sizes for the landmark networks."""
+    from talkingface.models.makeittalk.networks.content import ContentBranch
+    from talkingface.models.makeittalk.networks.speaker import SpeakerBranch
+
+    folder = tmp_path_factory.mktemp("published")
+    torch.manual_seed(1)
+    content, speaker = ContentBranch(), SpeakerBranch()
+    torch.save({"model_g_face_id": content.state_dict(), "epoch": 3}, folder / "ckpt_content_branch.pth")
+    unused = {"decoder.layer.weight": torch.ones(2), "comb_mlp.0.weight": torch.ones(2)}
+    state = {f"module.{key}": value for key, value in {**speaker.state_dict(), **unused}.items()}
+    torch.save({"G": state, "epoch": 3}, folder / "ckpt_speaker_branch.pth")
+    return folder, content
+
+
+def test_published_files_come_with_their_settings_and_say_what_else_they_need(published, tmp_path):
+    folder, content = published
+    made = import_checkpoints("MakeItTalk", str(folder), str(tmp_path / "imported.pt"), {"weights_dir": str(tmp_path)})
+    assert set(made.networks) == {"content_branch", "speaker_branch"}
+    assert set(made.missing) == {"translator"}
+    stored = checkpoint.load(made.path)
+    torch.testing.assert_close(
+        stored.networks["content_branch"]["network.fc.6.weight"], content.state_dict()["fc.6.weight"]
+    )
+    model = stored.config["model"]
+    assert (model["sound"]["name"], model["sound"]["speaker"]) == ("autovc", "resemblyzer")
+    assert (model["inference"]["calibrate"], model["inference"]["amp_lip_y"]) == (True, 2.0)
+    with pytest.raises(CheckpointError, match="holds no trained translator"):
+        Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu")
+    with pytest.raises(DataError, match=r"MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt: no such file"):
+        Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu", {"model.inference.render": "warp"})
+
+
+def test_imported_constants_scale_the_sound(tmp_path):
+    folder = tmp_path / "MakeItTalk"
+    folder.mkdir()
+    np.savetxt(folder / "MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt", np.concatenate([np.full(80, 0.5), np.full(80, 2.0)]))
+    model = MakeItTalk(small_config().model_copy(update={"scale": "published"}))
+    model.bind(tmp_path, "cpu")
+    assert model.content_branch.scaled(torch.full((1, 80), 1.5)).eq(0.5).all()
+    assert model.front_end.name == "vc_mel"
+
+
+def test_the_earlier_command_is_understood():
+    from talkingface.plugin.configuration import load_config
+
+    overrides = {"amp_lip_x": 1.5, "amp_pos": 0.3, "close_input_face_mouth": True}
+    loaded = load_config("audio2landmark_content", "demo", (), overrides)
+    made = loaded.config.model.inference
+    assert loaded.config.model_name == "MakeItTalk"
+    assert (made.amp_lip_x, made.amp_pos, made.close_input_mouth) == (1.5, 0.3, True)
+    assert isinstance(loaded.config.stages[0], StageConfig) and SMALL
