@@ -296,7 +296,7 @@ class Source:
         wanted = self.landmark_config
 
         def make(mode: Literal["static", "tracking"]) -> LandmarkProvider:
-            options = {"model_path": wanted.model_path, "place": self.place}
+            options = {"model_path": wanted.model_path, "place": self.place, "detect_side": wanted.detect_side}
             return make_provider(wanted.provider, mode, wanted.min_detection, **options)
 
         provider = provider or make("static" if self.is_image else "tracking")

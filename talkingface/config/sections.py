@@ -149,7 +149,11 @@ class StageConfig(Section):
 
 
 class LandmarkConfig(Section):
-    """How landmarks are found while preprocessing."""
+    """How landmarks are found while preprocessing.
+
+    `detect_side` is for `s3fd` alone: the longest side, in pixels, of the picture that it searches. It is faster on
+    large frames and gives other boxes, for its anchors start at 16 px; null searches the whole frame, as published.
+    """
 
     provider: Literal["mediapipe", "mediapipe_tasks", "face_alignment", "s3fd"] = "mediapipe"
     mode: Literal["static", "tracking"] = "static"
@@ -157,6 +161,14 @@ class LandmarkConfig(Section):
     max_gap: int = Field(12, ge=0)
     min_detection: float = Field(0.5, gt=0, lt=1)
     model_path: str | None = None
+    detect_side: int | None = Field(None, ge=64)
+
+    def as_recorded(self) -> dict[str, Any]:
+        """What landmarks are recorded with; what was not known to earlier versions, only where it is set."""
+        recorded = self.model_dump()
+        if self.detect_side is None:
+            del recorded["detect_side"]
+        return recorded
 
 
 class DurationFilter(Section):

@@ -102,6 +102,7 @@ class Tracker:
                 max_faces=MAX_FACES,
                 model_path=self.settings.model_path,
                 place=self.place,
+                detect_side=self.settings.detect_side,
             )
         except (TalkingFaceError, ImportError) as error:
             raise Unavailable(f"no landmarks: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,7 @@ class DetectorSettings(NamedTuple):
     max_faces: int = 1
     model_path: str | None = None
     place: Place = DEFAULT_PLACE
+    detect_side: int | None = None
 
 
 def make_provider(
@@ -55,6 +57,7 @@ def make_provider(
     max_faces: int = MAX_FACES,
     model_path: str | None = None,
     place: Place = DEFAULT_PLACE,
+    detect_side: int | None = None,
 ) -> LandmarkProvider:
     """Build a landmark detector.
 
@@ -66,6 +69,7 @@ def make_provider(
         max_faces: faces looked for in each frame.
         model_path: `.task` file of `mediapipe_tasks`, or weights of `s3fd`, which may be others than the published.
         place: where these lie otherwise, and where `face_alignment` and `s3fd` run.
+        detect_side: longest side in pixels of the picture that `s3fd` searches; None: the whole frame.
 
     Raises:
         DataError: the provider is not known, its package or weights are missing, or other weights lie in their place.
@@ -79,7 +83,7 @@ def make_provider(
     }
     if name not in classes:
         raise DataError(f"landmark provider '{name}' is not known; choose {', '.join(classes)}")
-    return classes[name](DetectorSettings(mode, min_detection, max_faces, model_path, place))
+    return classes[name](DetectorSettings(mode, min_detection, max_faces, model_path, place, detect_side))
 
 
 class MediaPipeProvider:
@@ -215,6 +219,7 @@ class S3FDProvider:
         stamp = path.stat().st_mtime_ns if path.is_file() else 0
         self._detector, self.version = _s3fd(path, stamp, str(resolve_device(settings.place.device)))
         self._least, self._max_faces = settings.min_detection, settings.max_faces
+        self._side = settings.detect_side
         self.batch = self._detector.batch
 
     def detect(self, frame: np.ndarray) -> list[np.ndarray]:
@@ -223,8 +228,23 @@ class S3FDProvider:
 
     def detect_batch(self, frames: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         """The same for several frames."""
-        found = self._detector.detect(frames, self._least, self._max_faces)
-        return [[np.maximum(box[:4], 0.0).reshape(2, 2) for box in boxes] for boxes in found]
+        factors = [max(1.0, max(frame.shape[:2]) / (self._side or math.inf)) for frame in frames]
+        searched = [_reduced(frame, factor) for frame, factor in zip(frames, factors, strict=True)]
+        found = self._detector.detect(searched, self._least, self._max_faces)
+        return [
+            [np.maximum(factor * box[:4], 0.0).reshape(2, 2) for box in boxes]
+            for boxes, factor in zip(found, factors, strict=True)
+        ]
+
+
+def _reduced(frame: np.ndarray, factor: float) -> np.ndarray:
+    """A frame at a fraction of its size; areas are averaged."""
+    if factor <= 1:
+        return frame
+    import cv2
+
+    height, width = frame.shape[:2]
+    return cv2.resize(frame, (round(width / factor), round(height / factor)), interpolation=cv2.INTER_AREA)
 
 
 def _published_s3fd(weights_dir: str) -> Path:

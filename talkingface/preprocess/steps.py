@@ -107,7 +107,7 @@ class LandmarksStep(Step):
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
         """`preprocess.landmarks`, and the limits that reject a clip."""
         return {
-            **settings.landmarks.model_dump(),
+            **settings.landmarks.as_recorded(),
             "max_missing": settings.max_missing,
             "min_seconds": settings.min_seconds,
         }
@@ -156,7 +156,8 @@ class LandmarksStep(Step):
 
     def _provider(self, mode: str) -> Any:
         p = self.params
-        arguments = (p["provider"], mode, p["min_detection"], MAX_FACES, p["model_path"], self.place)
+        side = p.get("detect_side")
+        arguments = (p["provider"], mode, p["min_detection"], MAX_FACES, p["model_path"], self.place, side)
         if mode == "tracking":
             return make_provider(*arguments)
         return process_resource(("landmarks", *arguments), lambda: make_provider(*arguments))

@@ -153,6 +153,29 @@ def test_face_boxes_give_the_detectors_boxes_back(weights):
     assert make_provider("s3fd", model_path=str(weights))._detector is provider._detector, "loaded once"
 
 
+def test_a_smaller_picture_is_searched_only_where_it_is_asked_for(weights, monkeypatch):
+    seen = []
+
+    def detect(self, frames, least, most):
+        seen.append([frame.shape[:2] for frame in frames])
+        return [np.array([[10.0, 20.0, 30.0, 60.0, 0.9]]) for _ in frames]
+
+    monkeypatch.setattr(S3FDDetector, "detect", detect)
+    frames = [np.zeros((480, 640, 3), np.uint8), np.zeros((100, 90, 3), np.uint8)]
+    found = []
+    for side in (None, 160):
+        provider = make_provider("s3fd", model_path=str(weights), detect_side=side)
+        found.append([boxes[0].tolist() for boxes in provider.detect_batch(frames)])
+    assert seen == [[(480, 640), (100, 90)], [(120, 160), (100, 90)]]
+    small = [[10, 20], [30, 60]]
+    assert found == [[small, small], [[[40, 80], [120, 240]], small]]
+
+
+def test_landmarks_of_before_are_not_made_again_for_a_setting_that_is_off():
+    assert "detect_side" not in LandmarkConfig().as_recorded()
+    assert LandmarkConfig(detect_side=320).as_recorded()["detect_side"] == 320
+
+
 def test_other_weights_at_the_published_place_are_refused_unless_they_are_named(weights):
     with pytest.raises(DataError, match=r"not the published file .*your own weights with preprocess\.landmarks\.model"):
         make_provider("s3fd", place=Place(str(weights.parent)))
