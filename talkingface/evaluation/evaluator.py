@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 
+_OWN_WAY = {"predicted": "a predicted motion, not the source", "none": "nothing and rests"}
+"""What a head follows that does not follow the source."""
+
 
 class GeneratesFiles(Protocol):
     """What the evaluator needs of a pipeline."""
@@ -173,6 +176,12 @@ class Evaluator:
         """The clip's sound, cut to `frames` frames of the clip."""
         return Audio(clip.audio()[: samples_of(frames, clip.fps)])
 
+    @property
+    def head(self) -> str:
+        """What the head of the generated videos follows; see `TalkingFaceModel.head_follows`. Of files: the source."""
+        declared = getattr(getattr(self.pipeline, "model", None), "head_follows", None)
+        return declared(picture=False) if declared is not None else "source"
+
     def _available(self, result: EvalResult, rows: Sequence[str]) -> list[Metric]:
         """The metrics that can be computed here; notes why the others cannot."""
         usable = []
@@ -182,6 +191,11 @@ class Evaluator:
             if not set(metric.needs_rows) <= set(rows):
                 # Nothing is missing on this machine, so `strict` has no say.
                 result.unavailable[metric.name] = self._needed_rows(metric, rows)
+                continue
+            if metric.pointwise and self.head != "source":
+                result.unavailable[metric.name] = (
+                    f"compares pictures point by point, but the head of these videos follows {_OWN_WAY[self.head]}"
+                )
                 continue
             try:
                 if metric.needs_landmarks:
@@ -340,12 +354,14 @@ class _Job:
         own = sum(reference.clip.clip_id == name for name, reference in used.items())
         rates = sorted({clip.fps for clip in self.clips})
         remarks = self.evaluator.remarks(list(used.values()), own)
+        remarks += self._head_remark()
         remarks += self._seen_speakers()
         remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.setup.synthetic else []
         remarks += [remark for metric in metrics for remark in metric.remarks()]
         self.result.provenance = {
             **self.evaluator.setup.identity,
             "clips": len(self.clips),
+            "head": self.evaluator.head,
             "fps": rates[0] if len(rates) == 1 else rates,
             "references": self.evaluator.describe_references(used),
             **self._donors_used(),
@@ -355,6 +371,11 @@ class _Job:
             "synthetic": self.evaluator.setup.synthetic,
             "remarks": remarks,
         }
+
+    def _head_remark(self) -> list[str]:
+        """Say that the heads go their own way."""
+        head = self.evaluator.head
+        return [] if head == "source" else [f"the head of the videos follows {_OWN_WAY[head]}"]
 
     def _seen_speakers(self) -> list[str]:
         """Say that people of the training clips are scored, where that is known."""

@@ -64,6 +64,8 @@ class Metric(ABC):
             report then names the detector, as it does with `needs_landmarks`.
         needs_rows: rows that an evaluation must have; without one of them the figures cannot be had.
         needs_sound: whether it listens to the driving audio.
+        pointwise: whether it compares generated and real frames point by point, which means nothing where the head of
+            the generated ones goes its own way.
         may_come_from_this_run: whether what it needs may be made by the very run whose result it is to score, so that
             nobody can say beforehand that it is missing.
         per_frame: whether the figures are means over frames, so that a mean over all frames of all clips exists too.
@@ -76,6 +78,7 @@ class Metric(ABC):
     uses_landmarks: ClassVar[bool] = False
     needs_rows: ClassVar[tuple[str, ...]] = ()
     needs_sound: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = False
     may_come_from_this_run: bool = False
     per_frame: ClassVar[bool] = False
     context: MetricContext = MetricContext()

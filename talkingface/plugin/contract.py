@@ -327,6 +327,17 @@ class TalkingFaceModel(nn.Module):
         inference = getattr(getattr(self, "config", None), "inference", None)
         return resolve_inference_precision(getattr(inference, "precision", "32"), self.device)
 
+    def head_follows(self, picture: bool) -> str:
+        """What the head of a generated video follows: its `source`, a `predicted` motion, or `none`.
+
+        Where it does not follow the source, figures that compare pictures point by point mean nothing, and are left
+        out with the reason.
+
+        Args:
+            picture: whether the source is a picture; otherwise it is a video.
+        """
+        return "source"
+
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source.
 

@@ -42,6 +42,12 @@ METRICS: dict[str, MetricEntry] = {
         "csim", "CSIM", "likeness of the person: cosine of ArcFace embeddings (needs ArcFace)", default=False
     ),
     "LMD": _ours("lmd", "LMD", "distances of facial landmarks to those of the real frames"),
+    "LANDMARKS": _ours(
+        "landmark_motion",
+        "LandmarkMotion",
+        "landmark figures of papers: aligned lips and jaw, velocities, mouth area, turn and place of the head",
+        default=False,
+    ),
     "MOUTH": _ours("mouth", "Mouth", "mouth opening: correlation with the truth, lag behind the sound"),
     "JITTER": _ours(
         "jitter", "Jitter", "trembling: second difference of landmarks, of lips alone, of pixels off the mouth"

@@ -116,6 +116,7 @@ class FrameMetric(Metric):
     The function gives one and the same value for any two equal frames.
     """
 
+    pointwise = True
     per_frame = True
     function: ClassVar[Callable[..., float]]
     key: ClassVar[str]

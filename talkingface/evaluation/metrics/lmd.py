@@ -57,6 +57,7 @@ class LMD(Metric):
 
     name = "LMD"
     needs_landmarks = True
+    pointwise = True
     per_frame = True
     figures: ClassVar[dict[str, Figure]] = {
         "lip_lmd_vico": Figure("px", False, "lips, mean absolute difference per coordinate"),

@@ -46,6 +46,7 @@ class LPIPS(Metric):
     """Perceptual distance to the real frames."""
 
     name = "LPIPS"
+    pointwise = True
     per_frame = True
     figures: ClassVar[dict[str, Figure]] = {
         "lpips": Figure("", False, "perceptual distance, region of evaluation.region"),

@@ -38,10 +38,14 @@ def generate(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterato
         NoFaceError: the source shows no face, or some frames do not and `no_face` is `error`.
         DataError: an imported file is missing.
     """
-    head = model.config.inference.head
-    if head == "source" or (head == "auto" and not source.is_image):
+    if model.head_follows(source.is_image) == "source":
         return _dub(model, source, audio)
     return _talk(model, source, audio)
+
+
+def head_of(setting: str, picture: bool) -> str:
+    """What the head follows with a setting of `inference.head`: `source`, `predicted` or `none`."""
+    return ("predicted" if picture else "source") if setting == "auto" else setting
 
 
 def frame_batch(model: MakeItTalkNetworks) -> int:

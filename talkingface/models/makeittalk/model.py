@@ -22,7 +22,7 @@ from talkingface.models.makeittalk.clip_faces import FOLDER
 from talkingface.models.makeittalk.config import MakeItTalkConfig
 from talkingface.models.makeittalk.data import ContentWindows, MotionDataset, SpeakerSequences
 from talkingface.models.makeittalk.front_end import ConvertedMel  # registers the front end
-from talkingface.models.makeittalk.generate import generate
+from talkingface.models.makeittalk.generate import generate, head_of
 from talkingface.models.makeittalk.losses import (
     TranslationLoss,
     landmark_l1,
@@ -150,6 +150,10 @@ class MakeItTalk(MakeItTalkNetworks):
     def output_rate(self, source: Any) -> float:
         """25 frames per second for videos, `inference.fps` for pictures."""
         return self.config.inference.fps if source.is_image else super().output_rate(source)
+
+    def head_follows(self, picture: bool) -> str:
+        """See `InferenceConfig.head`."""
+        return head_of(self.config.inference.head, picture)
 
     def bind(self, weights_dir: str | Path, device: str) -> None:
         """Build the front end, and take the imported scale of the sound where the weights are published ones."""

@@ -252,3 +252,12 @@ def test_the_earlier_command_is_understood():
     assert loaded.config.model_name == "MakeItTalk"
     assert (made.amp_lip_x, made.amp_pos, made.close_input_mouth) == (1.5, 0.3, True)
     assert isinstance(loaded.config.stages[0], StageConfig) and SMALL
+
+
+@pytest.mark.parametrize(
+    ("head", "video", "picture"),
+    [("auto", "source", "predicted"), ("predicted", "predicted", "predicted"), ("none", "none", "none")],
+)
+def test_whose_head_motion_it_is_follows_from_the_setting(head, video, picture):
+    model = build(inference={"head": head})
+    assert (model.head_follows(picture=False), model.head_follows(picture=True)) == (video, picture)
