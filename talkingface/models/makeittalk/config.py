@@ -119,6 +119,9 @@ class InferenceConfig(Section):
         render: `translate` draws with the network; `warp` moves the picture by triangles, and needs none.
         head: `predicted` by the speaker branch, `none`: it rests, `source`: as in the video; `auto` is `source` for
             videos and `predicted` for pictures.
+        interior: what is seen between lips that open wider than the portrait's, with `render: warp`: `dark`, or the
+            stretched lips themselves (`warp`).
+        style: whose head motion it is: `own`, that of the voice, or a file with another one's voice.
         paste: `field` carries the whole picture with the head, `soft` puts the drawn head over the picture as it is.
         align: `roll` takes the tilt and turn of a portrait out, `published` looks at the jaw ends alone.
         depth: share of the canonical face's depth that a portrait gets. Published weights: 0.1.
@@ -141,6 +144,8 @@ class InferenceConfig(Section):
 
     render: Literal["translate", "warp"] = "translate"
     head: Literal["auto", "predicted", "none", "source"] = "auto"
+    interior: Literal["dark", "warp"] = "dark"
+    style: str = "own"
     paste: Literal["field", "soft"] = "field"
     align: Literal["roll", "published"] = "roll"
     depth: float = Field(1.0, ge=0)

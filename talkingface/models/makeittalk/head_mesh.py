@@ -15,7 +15,7 @@ from scipy.spatial import Delaunay
 
 from talkingface.faces.affine import mapped
 from talkingface.faces.dubbing_crop import fit_similarity
-from talkingface.faces.ibug68 import INNER_LIPS
+from talkingface.faces.ibug68 import INNER_LIPS, OUTER_LIPS, mouth_openings
 from talkingface.faces.warp import TriangleWarp
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
@@ -29,6 +29,7 @@ REACH = 1.2
 _RINGS = ((0.75, 1.0), (0.87, 0.8), (0.99, 0.45), (1.1, 0.12), (REACH, 0.0))  # radius, share of the head's motion
 _SPOKES = 24
 _FOREHEAD = 9  # points from temple to temple
+_DARK = 0.25  # of the colour of the lips
 _OPENED = 0.06  # eye distances: so far the mouth is open where the triangles are chosen
 _LOWER_LIPS = (55, 56, 57, 58, 59, 65, 66, 67)
 
@@ -99,6 +100,28 @@ def inside_mask(points: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     lips = np.round(np.asarray(points)[INNER_LIPS, :2] * 16).clip(-(2**18), 2**18).astype(np.int32)
     cv2.fillPoly(mask, [lips], 255, cv2.LINE_AA, 4)
     return mask
+
+
+def darkened(picture: np.ndarray, portrait: np.ndarray, resting: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A picture whose mouth is dark where it opens wider than the portrait's.
+
+    Args:
+        picture: (H, W, 3) uint8, the moved portrait.
+        portrait: (H, W, 3) uint8.
+        resting: (68, 2) landmarks of the portrait: what is between its lips is known, the more the wider they are open.
+        points: (68, 2) landmarks of `picture`.
+    """
+    opened, known = (float(mouth_openings(face)) for face in (points, resting))
+    share = 1 - min(1.0, known / max(opened, 1e-9))
+    mask = inside_mask(points, picture.shape[:2])
+    if share <= 0 or not mask.any():
+        return picture
+    outline = np.zeros(portrait.shape[:2], np.uint8)
+    cv2.fillPoly(outline, [np.round(resting[OUTER_LIPS]).astype(np.int32)], 255)
+    lips = np.array(cv2.mean(portrait, outline)[:3])
+    soft = cv2.GaussianBlur(mask, (0, 0), max(0.3, 0.01 * face_height(points))).astype(np.float32)[..., None] / 255
+    weight = share * np.minimum(soft, mask[..., None] / 255)
+    return np.rint(picture * (1 - weight) + _DARK * lips * weight).astype(np.uint8)
 
 
 class _Topology(NamedTuple):

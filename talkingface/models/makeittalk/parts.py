@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from talkingface.errors import ConfigError
+from talkingface.media import read_audio
 from talkingface.models.makeittalk.clip_faces import canonical_of
 from talkingface.models.makeittalk.config import MakeItTalkConfig
 from talkingface.models.makeittalk.data import padded
@@ -105,13 +107,26 @@ class MakeItTalkNetworks(TalkingFaceModel):
         rest = face.reshape(FACE).astype(np.float32)
         moved = np.zeros((len(rows), FACE), np.float32)
         if head:
-            vector = self.front_end.vector(audio.samples)
-            moved = self.head_of(rows, np.zeros(1, np.float32) if vector is None else vector)
+            moved = self.head_of(rows, self._style(audio))
         made = self.config.inference
         size = Amplitudes(made.amp_lip_x, made.amp_lip_y, made.amp_pos)
         displacements = combined(moved, self.content_of(rows, rest), size, made.calibrate)
         faces = uncross_lips((displacements + rest).reshape(-1, 68, 3))
         return settled(faces.reshape(len(faces), FACE)).reshape(-1, 68, 3)
+
+    def _style(self, audio: Audio) -> np.ndarray:
+        """The vector of whose head motion it is: the voice's own, or that of another one's file.
+
+        Raises:
+            MediaError: that file is missing or damaged.
+            ConfigError: the front end tells no speakers apart.
+        """
+        assert self.front_end is not None
+        style = self.config.inference.style
+        vector = self.front_end.vector(audio.samples if style == "own" else read_audio(style))
+        if vector is None:
+            raise ConfigError("model.sound.speaker is empty, so nothing tells the speaker branch who speaks")
+        return vector
 
 
 def branches(model: nn.Module, windows: Tensor, face: Tensor) -> Tensor:

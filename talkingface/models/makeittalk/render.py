@@ -13,7 +13,7 @@ from talkingface.faces.affine import mapped, paste_by_matrix
 from talkingface.faces.crop import composite
 from talkingface.models.makeittalk.clip_faces import crop_head, face_height, head_box, to_crop
 from talkingface.models.makeittalk.drawing import SIDE, draw_landmarks
-from talkingface.models.makeittalk.head_mesh import HeadMesh
+from talkingface.models.makeittalk.head_mesh import HeadMesh, darkened
 from talkingface.models.makeittalk.pairs import drawn_input
 from talkingface.models.makeittalk.translation import as_pictures, translated
 
@@ -49,7 +49,7 @@ class Painter:
         """The whole picture with its landmarks at (n, 68, 2)."""
         picture = self.portrait.picture
         if self.settings.render == "warp":
-            yield from (self.mesh.move(picture, points) for points in moved)
+            yield from (self._interior(self.mesh.move(picture, points), points) for points in moved)
             return
         for points, head in zip(moved, self._heads(moved), strict=True):
             if self.settings.paste == "soft":
@@ -79,7 +79,12 @@ class Painter:
 
     def _warped_into(self, frame: np.ndarray, target: np.ndarray) -> np.ndarray:
         own = HeadMesh(target)  # its rings lie around the head of the frame
-        return self.mesh.onto(self.portrait.picture, frame, own.source)
+        return self._interior(self.mesh.onto(self.portrait.picture, frame, own.source), target)
+
+    def _interior(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+        if self.settings.interior == "warp":
+            return picture
+        return darkened(picture, self.portrait.picture, self.portrait.points, points)
 
     @torch.no_grad()
     def _heads(self, moved: np.ndarray) -> np.ndarray:

@@ -195,3 +195,20 @@ def test_another_voice_moves_the_head_otherwise():
     voices = np.random.default_rng(0).normal(size=(2, 256)).astype(np.float32)
     heads = [model.head_of(rows, vector) for vector in voices]
     assert np.abs(heads[0] - heads[1]).max() > 1e-3
+
+
+def test_the_head_may_move_as_another_voice_does(tmp_path):
+    from talkingface.errors import MediaError
+    from talkingface.media import write_wav
+
+    points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    other = 0.3 * np.random.default_rng(0).normal(size=16000)
+    write_wav(tmp_path / "other.wav", other.clip(-1, 1).astype(np.float32))
+    own = spoken_points(build(), voice(0.6), points, head=True)
+    styled = spoken_points(build(style=str(tmp_path / "other.wav")), voice(0.6), points, head=True)
+    assert np.abs(own - styled).max() > 1e-3
+    np.testing.assert_array_equal(
+        *(spoken_points(build(style=s), voice(0.6), points, head=False) for s in ("own", str(tmp_path / "other.wav")))
+    )
+    with pytest.raises(MediaError, match=r"none\.wav"):
+        spoken_points(build(style=str(tmp_path / "none.wav")), voice(0.6), points, head=True)

@@ -8,7 +8,7 @@ import pytest
 from helpers.canonical_faces import CENTRE, LOWER, SCALE, faces_3d, picture, turn
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
-from talkingface.models.makeittalk.head_mesh import REACH, HeadMesh, inside_mask
+from talkingface.models.makeittalk.head_mesh import REACH, HeadMesh, darkened, inside_mask
 from talkingface.models.makeittalk.pose import LinearPose, portrait_pose
 
 
@@ -66,3 +66,13 @@ def test_the_published_pose_looks_at_the_jaw_ends_alone(face):
     pose = portrait_pose(face[:, :2], canonical_face(), "published")
     normal = pose.normalise(face[:, :2], 0.1 * canonical_face()[:, 2])
     assert normal[16, 0] - normal[0, 0] == pytest.approx(1.6)
+
+
+def test_a_mouth_that_opens_is_dark_and_one_that_was_open_shows_what_it_had(face):
+    opened = face.copy()
+    opened[LOWER, 1] += 8
+    shown = np.full_like(picture(face), 200)
+    inside = inside_mask(opened, shown.shape[:2]) == 255
+    dark = darkened(shown, shown, face[:, :2], opened[:, :2])
+    assert dark[inside].mean() < 120 and (dark[~(inside_mask(opened, shown.shape[:2]) > 0)] == 200).all()
+    np.testing.assert_array_equal(darkened(shown, shown, opened[:, :2], opened[:, :2]), shown)
