@@ -1,4 +1,4 @@
-"""A killed run of HyperLips goes on as if nothing had happened, to the last bit."""
+"""A killed run of HyperLips or MakeItTalk goes on as if nothing had happened, to the last bit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from models.hyperlips_hr.conftest import hr_clip
 
+from helpers import canonical_faces
 from helpers.drawn_clips import make_clip
 from talkingface.devices import seed_everything
 from talkingface.lipsync.expert.inputs import MEL
@@ -24,16 +25,36 @@ class Killed(BaseException):
 
 def loaded_config(model: str, folder):
     short = {f"stages.{name}.max_steps": 4 for name in ("expert", "base")} if model == "HyperLipsBase" else {}
+    if model == "MakeItTalk":
+        short = {f"stages.{name}.max_steps": 6 for name in ("content", "speaker", "translate")}
     short |= {"stages.hr.max_steps": 6} if model == "HyperLipsHR" else {}
     quiet = {"profile": "tiny", "device": "cpu", "show_progress": False, "tensorboard": False, "save_every_steps": 1}
     return with_stand_ins(load_config(model, "folder", (), {**quiet, **short}), folder)
 
 
-@pytest.mark.parametrize(("model", "stage", "at"), [("HyperLipsBase", "base", 2), ("HyperLipsHR", "hr", 4)])
+def prepared(root, name, config):
+    return canonical_faces.make_clip(root, name, 40, config, phase=0.1 * int(name[-1]))
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "at"),
+    [
+        ("HyperLipsBase", "base", 2),
+        ("HyperLipsHR", "hr", 4),
+        ("MakeItTalk", "speaker", 5),  # the judges take part
+        ("MakeItTalk", "translate", 0),  # between two stages
+    ],
+)
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, monkeypatch, model, stage, at):
     loaded = loaded_config(model, tmp_path)
     config = loaded.config
-    make = hr_clip if model == "HyperLipsHR" else lambda root, name, c: make_clip(root, name, 24, c.crop, mel=MEL)
+    make = (
+        prepared
+        if model == "MakeItTalk"
+        else hr_clip
+        if model == "HyperLipsHR"
+        else lambda root, name, c: make_clip(root, name, 24, c.crop, mel=MEL)
+    )
     clips = [make(tmp_path / "clips", f"a/{k}", config.model) for k in range(3)]
     if model == "HyperLipsHR":  # the clips say whose faces they hold
         config = config.model_copy(update={"model": config.model.model_copy(update={"base_weights": "aaaa"})})

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.canonical_faces import SMALL, make_clip, small_config
+from helpers.canonical_faces import SMALL, make_clip, small_config, turn
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
 from talkingface.models.makeittalk.model import MakeItTalk
 from talkingface.models.makeittalk.pairs import TranslatePairs
@@ -261,3 +262,34 @@ def test_the_earlier_command_is_understood():
 def test_whose_head_motion_it_is_follows_from_the_setting(head, video, picture):
     model = build(inference={"head": head})
     assert (model.head_follows(picture=False), model.head_follows(picture=True)) == (video, picture)
+
+
+def test_the_speaker_branch_learns_motion_that_follows_the_vector():
+    torch.manual_seed(0)
+    sizes = {"hidden": 16, "code": 32, "width": 16}
+    model = build(speaker=sizes, loss={"adversarial": 0.0, "code_noise": 0.0})
+    voices = torch.nn.functional.normalize(torch.randn(2, 256), dim=1)
+    rest = torch.from_numpy(canonical_face().astype(np.float32)).flatten()
+    turned = [canonical_face() @ turn(0, angle).T for angle in (0.1, -0.1)]
+    tilts = [torch.from_numpy(face.astype(np.float32)).flatten() for face in turned]
+
+    def batch() -> dict[str, torch.Tensor]:
+        return {
+            "rows": torch.randn(4, 24 + 17, 80),
+            "speaker": voices.repeat(2, 1),
+            "face": rest.expand(4, -1),
+            "target": torch.stack(tilts).repeat(2, 1)[:, None].expand(-1, 24, -1),
+            "mask": torch.ones(4, 24, dtype=torch.bool),
+        }
+
+    optimizer = torch.optim.Adam(model.speaker_branch.parameters(), lr=2e-3)
+    for step in range(100):
+        (update,) = model.training_step(batch(), context("speaker", step))
+        optimizer.zero_grad()
+        torch.stack(list(update.losses.values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        predicted, _ = model.eval()._moved(batch(), 0.0)
+    left, right = (head_motion(rows.numpy(), rest.numpy())[:, 2].mean() for rows in predicted[:2])
+    assert left * head_motion(tilts[0][None].numpy(), rest.numpy())[0, 2] > 0
+    assert abs(left - right) > 0.5 * np.degrees(0.2), "the same sound, another voice"
