@@ -62,13 +62,16 @@ class CropConfig(Section):
 
     def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
         """Why crops made with the parameters `recorded` are not this crop, or None; unknown parameters do not count."""
-        wanted, recorded = self.model_dump(), todays_crop(recorded)
-        other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
-        if not other:
-            return None
-        made = ", ".join(f"{name} {recorded[name]}" for name in other)
-        asked = ", ".join(f"{name} {wanted[name]}" for name in other)
-        return f"faces were cut with {made}, the model wants {asked}; run preprocess"
+        return cut_otherwise(self.model_dump(), todays_crop(recorded))
+
+
+def cut_otherwise(wanted: Mapping[str, Any], recorded: Mapping[str, Any]) -> str | None:
+    """Why crops with the parameters `recorded` are not those `wanted`, or None; what is not recorded does not count."""
+    other = [name for name, value in wanted.items() if name in recorded and recorded[name] != value]
+    if not other:
+        return None
+    made, asked = (", ".join(f"{name} {each[name]}" for name in other) for each in (recorded, wanted))
+    return f"faces were cut with {made}, the model wants {asked}; run preprocess"
 
 
 def todays_crop(recorded: Mapping[str, Any]) -> dict[str, Any]:

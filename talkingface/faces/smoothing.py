@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.signal import savgol_filter
+
+from talkingface.faces.boxes import runs
 
 
 def smooth_rows(rows: np.ndarray, window: int, order: int = 3) -> np.ndarray:
@@ -25,6 +28,23 @@ def smooth_rows(rows: np.ndarray, window: int, order: int = 3) -> np.ndarray:
     if window < 3:
         return rows.copy()
     return savgol_filter(rows, window, min(order, window - 1), axis=0, mode="interp").astype(rows.dtype, copy=False)
+
+
+def smooth_runs(rows: np.ndarray, valid: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian over axis 0 within every unbroken run of valid rows, the ends held.
+
+    Args:
+        rows: (T, ...) floats.
+        valid: (T,) bool; other rows stay as they are.
+        sigma: deviation in rows; 0 changes nothing.
+
+    Returns:
+        The same shape and dtype.
+    """
+    smooth = rows.copy()
+    for start, stop in runs(valid) if sigma else ():
+        smooth[start:stop] = gaussian_filter1d(rows[start:stop], sigma, axis=0, mode="nearest")
+    return smooth
 
 
 class OneEuro:

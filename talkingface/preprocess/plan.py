@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import talkingface.preprocess.features  # noqa: F401  (registers its step)
+import talkingface.preprocess.aligned
+import talkingface.preprocess.features  # noqa: F401  (both register their step)
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import ConfigError
 from talkingface.preprocess.filters.measured import NO_FILTERS, wanted_filters

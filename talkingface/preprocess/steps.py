@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,10 +191,27 @@ class FacesStep(Step):
         track = ctx.clip.track()
         boxes = face_boxes(track.points_px, track.size, crop)
         writer = FaceWriter(ctx.scratch, self.artefact, self.params["storage"], self.params["jpeg_quality"])
-        count = 0
-        for count, frame in enumerate(ctx.frames(), start=1):
-            if count <= len(boxes):
-                writer.add(crop_face(frame, boxes[count - 1], crop.size) if track.valid[count - 1] else None)
-        if count != len(boxes):
-            raise MediaError(f"{ctx.item.video}: {count} frames, but landmarks of {len(boxes)}; preprocess with force")
+        add_crops(writer, ctx, track.valid, lambda frame, k: crop_face(frame, boxes[k], crop.size))
         return writer.close(boxes, {**crop.model_dump(), "frame_hw": list(track.size)}, track.found)
+
+
+def add_crops(
+    writer: FaceWriter, ctx: ClipContext, valid: np.ndarray, cut: Callable[[np.ndarray, int], np.ndarray]
+) -> None:
+    """Write a crop of every frame of a clip.
+
+    Args:
+        writer: takes them.
+        ctx: of the clip.
+        valid: (F,) bool, frames with a face.
+        cut: picture (H, W, 3) uint8 RGB and number of a frame -> its crop.
+
+    Raises:
+        MediaError: there are more or fewer frames.
+    """
+    count = 0
+    for count, frame in enumerate(ctx.frames(), start=1):
+        if count <= len(valid):
+            writer.add(cut(frame, count - 1) if valid[count - 1] else None)
+    if count != len(valid):
+        raise MediaError(f"{ctx.item.video}: {count} frames, but landmarks of {len(valid)}; preprocess with force")

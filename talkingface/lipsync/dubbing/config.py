@@ -1,0 +1,114 @@
+"""Settings that DINet and LawDNet share: how a face is cut out, and what is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from talkingface.config.sections import Section
+from talkingface.faces.crop import cut_otherwise
+from talkingface.faces.dubbing_crop import RATIO, crop_hw, frontal_matrices, upright_matrices
+from talkingface.faces.smoothing import smooth_runs
+from talkingface.faces.track import LandmarkTrack
+from talkingface.sound.choice import FrontEndConfig
+
+ARTEFACT = "aligned@"
+"""What the names of such crops begin with."""
+
+_WIDTH_STEP = 40  # what the smallest mouth needs: the crop of a larger mouth is a multiple of it
+
+
+class DubbingCropConfig(Section):
+    """How faces are cut out of frames; see `faces.dubbing_crop`.
+
+    Attributes:
+        kind: `frontal` turns and scales every face to one template (LawDNet), `upright` cuts a box around nose and
+            mouth (DINet).
+        width: of the stored crops in pixels; a mouth has 0.8 of it. Smaller mouths are read from the same crops.
+        ratio: of `frontal`; see `RATIO`.
+        scale: of the box of `upright`.
+        smooth: deviation in frames of the Gaussian that keeps landmarks from trembling; 0: as they were found.
+        half_pixel: beside their places, as LawDNet's published crops; see `faces.affine.crop_by_matrix`.
+    """
+
+    kind: Literal["frontal", "upright"] = "frontal"
+    width: int = Field(360, ge=_WIDTH_STEP, multiple_of=_WIDTH_STEP, le=2000)
+    ratio: float = Field(RATIO, gt=0)
+    scale: float = Field(1.05, gt=0)
+    smooth: float = Field(1.0, ge=0)
+    half_pixel: bool = False
+
+    @property
+    def artefact(self) -> str:
+        """Name of the crops in a clip's folder, `aligned@360-frontal-1.6-1`: other settings, other files."""
+        extent = self.ratio if self.kind == "frontal" else self.scale
+        name = f"{ARTEFACT}{self.width}-{self.kind}-{extent:.12g}-{self.smooth:.12g}"
+        return f"{name}-half_pixel" if self.half_pixel else name
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the crops."""
+        return crop_hw(self.width)
+
+    @property
+    def mouth(self) -> int:
+        """Side of the mouth in pixels."""
+        return self.width * 4 // 5
+
+    def matrices(self, track: LandmarkTrack) -> np.ndarray:
+        """From frame to crop, (F, 2, 3) float64; NaN where there is no face.
+
+        Args:
+            track: with the points of a face, not its box alone, and a face somewhere.
+        """
+        points = np.where(track.valid[:, None, None], track.ibug68().astype(np.float64), np.nan)
+        points = smooth_runs(points, track.valid, self.smooth)
+        if self.kind == "frontal":
+            return frontal_matrices(points, self.width, self.ratio)
+        return upright_matrices(points, self.width, self.scale)
+
+    def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
+        """Why crops made with the parameters `recorded` are not these, or None; unknown parameters do not count."""
+        return cut_otherwise(self.model_dump(), recorded)
+
+
+class DubbingAudioConfig(Section):
+    """What generator and sync expert hear; a front end may be given by its name alone.
+
+    Attributes:
+        generator_features: the generator's front end.
+        sync_features: the expert's; None: the same.
+    """
+
+    generator_features: FrontEndConfig = FrontEndConfig(name="logmel")
+    sync_features: FrontEndConfig | None = None
+
+    @field_validator("generator_features", "sync_features", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def sync(self) -> FrontEndConfig:
+        """The expert's front end."""
+        return self.sync_features or self.generator_features
+
+    @property
+    def artefacts(self) -> tuple[str, ...]:
+        """Names of the rows that are read of a clip."""
+        return tuple(dict.fromkeys([self.generator_features.artefact, self.sync.artefact]))
+
+
+class DubbingDataConfig(Section):
+    """What the data sets need to know of a model.
+
+    Attributes:
+        crop: how faces are cut out.
+        audio: what is heard.
+    """
+
+    crop: DubbingCropConfig = DubbingCropConfig()
+    audio: DubbingAudioConfig = DubbingAudioConfig()

@@ -1,0 +1,122 @@
+"""Training data of DINet and LawDNet: faces whose mouth is to be drawn, five references each, and what is heard."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from talkingface.clips.dataset import ClipDataset, DatasetOptions
+from talkingface.clips.face_store import FaceStore
+from talkingface.clips.folder import ClipFolder
+from talkingface.lipsync.dubbing.config import DubbingDataConfig
+from talkingface.lipsync.dubbing.sampling import Anywhere, Blocks, Rule, Sampling
+from talkingface.lipsync.dubbing.sound import BESIDE, FPS, heard_in, sounding_frames
+from talkingface.networks.dubbing.discriminator import FRAMES
+from talkingface.networks.dubbing.geometry import STEP, MouthCrop
+from talkingface.sound.choice import FrontEndConfig
+from talkingface.sound.recogniser import frame_windows
+
+
+class DubbingOptions(DatasetOptions):
+    """Options of the data.
+
+    Attributes:
+        mouth: side of the mouth in pixels; the crops that it is in are read as small as that asks for.
+        distance: frames between a frame and its references, at least (`anywhere`).
+        sampling: `anywhere`, or by blocks of 9 frames as `published`; see `sampling`.
+    """
+
+    mouth: int = Field(64, ge=STEP, multiple_of=STEP)
+    distance: int = Field(9, ge=1)
+    sampling: Rule = "anywhere"
+
+
+class _Clip(NamedTuple):
+    """What the items of a clip are cut from; `heard` holds the rows of each front end."""
+
+    faces: FaceStore
+    heard: tuple[np.ndarray, ...]
+    sampling: Sampling
+
+
+class DubbingFrames(ClipDataset):
+    """Single frames, T = 1.
+
+    Item: `faces` (T, H, W, 3) and `references` (T, 5, H, W, 3) uint8 RGB, `audio` (T, width, 5) float32, the rows
+    around each frame.
+    """
+
+    Options = DubbingOptions
+    options: DubbingOptions
+    model_config: DubbingDataConfig
+    shown: ClassVar[int] = 1
+    asks_expert: ClassVar[bool] = False
+
+    @property
+    def fronts(self) -> tuple[FrontEndConfig, ...]:
+        """The front ends whose rows the items hold."""
+        audio = self.model_config.audio
+        return (audio.generator_features, audio.sync) if self.asks_expert else (audio.generator_features,)
+
+    def usable(self, clip: ClipFolder) -> str | None:
+        """Why a clip cannot serve, or None."""
+        crop = self.model_config.crop
+        if reason := super().usable(clip) or self._lacks(clip):
+            return reason
+        source = self._read(clip)
+        if reason := crop.differs_from(source.faces.meta):
+            return reason
+        if not len(source.sampling.starts):
+            window = "frame" if self.shown == 1 else f"{self.shown} consecutive frames"
+            return f"no {window} with a face, sound and five references elsewhere in the clip"
+        return None
+
+    def _lacks(self, clip: ClipFolder) -> str | None:
+        if clip.fps != FPS:
+            return f"has {clip.fps:g} frames per second, where {FPS} are needed"
+        for artefact in (self.model_config.crop.artefact, *(front.artefact for front in self.fronts)):
+            if not clip.has(artefact):
+                return f"has no {artefact}; run preprocess"
+        reasons = (front.made_by_others(clip.record(front.artefact)) for front in self.fronts)
+        return next(filter(None, reasons), None)
+
+    def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One item from a clip."""
+        source = self.cached(clip, "source", lambda: self._read(clip))
+        start = int(rng.choice(source.sampling.starts))
+        frames = start + np.arange(self.shown)
+        lent = np.stack([source.sampling.references(start, int(frame), rng) for frame in frames])
+        pictures = self._pictures(source.faces, np.concatenate([frames, lent.ravel()]))
+        faces, references = pictures[: self.shown], pictures[self.shown :]
+        item = {"faces": faces, "references": references.reshape(*lent.shape, *faces.shape[1:])}
+        item["audio"] = frame_windows(source.heard[0], BESIDE, BESIDE)[frames]
+        if self.asks_expert:
+            # All that the generator hears for these frames.
+            item["heard"] = source.heard[-1][start - BESIDE : start + self.shown + BESIDE].T
+        return {name: np.ascontiguousarray(values) for name, values in item.items()}
+
+    def _pictures(self, faces: FaceStore, frames: np.ndarray) -> np.ndarray:
+        """Crops (n, H, W, 3) of frames (n,), each decoded once."""
+        crop = MouthCrop(self.options.mouth)
+        needed, place = np.unique(frames, return_inverse=True)
+        return faces.read(needed, size=(crop.height, crop.width))[place]
+
+    def _read(self, clip: ClipFolder) -> _Clip:
+        faces, sounding = clip.faces(self.model_config.crop.artefact), sounding_frames(clip)
+        heard = tuple(heard_in(clip, front) for front in self.fronts)
+        options = self.options
+        if options.sampling == "published":
+            return _Clip(faces, heard, Blocks(faces.valid, sounding, self.shown))
+        return _Clip(faces, heard, Anywhere(faces.valid, faces.found, sounding, self.shown, options.distance))
+
+
+class DubbingClips(DubbingFrames):
+    """Five consecutive frames, T = 5, each with references of its own.
+
+    Item: as `DubbingFrames`, and `heard` (width, 9) float32, the rows of the expert's front end around all of them.
+    """
+
+    shown = FRAMES
+    asks_expert = True

@@ -1,0 +1,67 @@
+"""Crops with a matrix as an artefact: each is what its matrix cuts, pasting it back restores the frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helpers.clips import face_frames
+from helpers.preparing import item, run
+from talkingface.clips.folder import ClipFolder
+from talkingface.config.sections import PreprocessConfig
+from talkingface.faces.affine import mapped, paste_by_matrix
+from talkingface.faces.dubbing_crop import FITTED, frontal_template
+from talkingface.lipsync.dubbing.config import DubbingCropConfig
+
+SETTINGS = PreprocessConfig(workers=0, storage="npy", max_missing=0.5)
+
+
+def prepared(videos, root, crop: DubbingCropConfig):
+    report = run([item(videos["good"])], root, (crop.artefact,), SETTINGS, **{crop.artefact: crop.model_dump()})
+    return report, ClipFolder(root / "s/1")
+
+
+def test_frontal_crops_show_the_face_where_the_template_has_it_and_paste_back(videos, tmp_path):
+    crop = DubbingCropConfig(width=160)
+    report, clip = prepared(videos, tmp_path, crop)
+    assert report.ok_ids == ["s/1"] and crop.artefact == "aligned@160-frontal-1.6-1" and crop.mouth == 128
+    faces, track = clip.faces(crop.artefact), clip.track()
+    assert faces.size_hw == (208, 160) and crop.differs_from(faces.meta) is None
+    np.testing.assert_array_equal(faces.valid, track.valid)
+    np.testing.assert_array_equal(faces.found, track.found)
+    k = int(np.flatnonzero(track.found)[0])
+    points = mapped(track.ibug68()[k].astype(np.float64), faces.matrices[k])[list(FITTED)]
+    wanted = frontal_template() * 80 + [80, 104]
+    assert np.linalg.norm(points - wanted, axis=1).mean() < 8
+    frame = face_frames(12)[k]
+    pasted = paste_by_matrix(frame, faces[k], faces.matrices[k], np.ones(faces.size_hw))
+    assert np.abs(pasted.astype(int) - frame).mean() < 6
+    assert prepared(videos, tmp_path, crop)[0].made == 0
+
+
+def test_upright_crops_have_one_size_and_no_turn(videos, tmp_path):
+    crop = DubbingCropConfig(kind="upright", width=80, smooth=0)
+    _, clip = prepared(videos, tmp_path, crop)
+    assert crop.artefact == "aligned@80-upright-1.05-0"
+    matrices = clip.faces(crop.artefact).matrices
+    turns = matrices[np.isfinite(matrices).all(axis=(1, 2)), :, :2]
+    np.testing.assert_allclose(turns, np.broadcast_to(turns[0, 0, 0] * np.eye(2), turns.shape))
+
+
+def test_other_settings_are_other_files_and_are_named(videos, tmp_path):
+    crop = DubbingCropConfig(width=80, half_pixel=True)
+    assert crop.artefact != DubbingCropConfig(width=80).artefact
+    reason = DubbingCropConfig(width=80).differs_from(crop.model_dump())
+    assert reason == "faces were cut with half_pixel True, the model wants half_pixel False; run preprocess"
+
+
+def test_landmarks_are_smoothed_within_runs_alone(videos, tmp_path):
+    from talkingface.faces.smoothing import smooth_runs
+
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    valid = np.arange(20) != 9
+    smooth = smooth_runs(rows, valid, 1.0)
+    np.testing.assert_array_equal(smooth[9], rows[9])
+    alone = smooth_runs(rows[10:], valid[10:], 1.0)
+    np.testing.assert_array_equal(smooth[10:], alone)
+    assert np.abs(np.diff(smooth[:9], axis=0)).mean() < np.abs(np.diff(rows[:9], axis=0)).mean()
+    np.testing.assert_array_equal(smooth_runs(rows, valid, 0.0), rows)
