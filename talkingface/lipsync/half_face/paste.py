@@ -13,6 +13,7 @@ from talkingface.errors import DataError
 from talkingface.faces.blend import blend_weights
 from talkingface.faces.crop import box_pixels, contour_mask, enlarged_face, paste_weighted
 from talkingface.faces.parsing import BLUR, BLUR_OF, WEIGHTS, FaceParser, parsed_weights
+from talkingface.lipsync.half_face.continuity import Continuity
 from talkingface.weights.published import locate
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Paster:
         self.scene, self.rule, self.parser = scene, rule, parser
         self.settings, self.postprocess = model.config.inference, model.postprocess
         self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
-        self._shown = 0
+        self._continuity = Continuity()
 
     @classmethod
     def of(cls, model: HalfFaceNetworks, scene: Scene, source: Source) -> Paster:
@@ -71,9 +72,15 @@ class Paster:
 
     @property
     def above(self) -> float:
-        """Share of a box, upwards from its middle, in which something of the generated face may show."""
-        soft = {"box": 0.5, "parsing": BLUR / BLUR_OF / 2 + 0.02}
-        return soft.get(self.rule, self.settings.feather + 0.02)
+        """Share of a box, upwards from its middle, in which something of a generated face may show, or is looked at."""
+        if self.rule == "box" or (self.rule == "parsing" and self.settings.parse != "original"):
+            return 0.5
+        boxes = np.trunc(self.scene.boxes[self.scene.valid])
+        height, width = np.maximum(boxes[:, 3] - boxes[:, 1], 1), boxes[:, 2] - boxes[:, 0]
+        # Soft edges follow the mean side: of a wide box, say one cut off by the frame, a larger share of the height.
+        share = BLUR / BLUR_OF / 2 if self.rule == "parsing" else self.settings.feather
+        rows = share * (height + width) / 2 + 2
+        return min(0.5, float((rows / height).max()))
 
     def paste(self, part: FrameBatch, faces: np.ndarray) -> None:
         """Put faces into their frames.
@@ -85,29 +92,30 @@ class Paster:
         if self.postprocess is not None:
             faces = [self.postprocess(face) for face in faces]
         boxes = self.scene.boxes[part.shown[part.faces]]
-        weights = self._weights(part, faces, boxes)
-        for k, face, box, weight in zip(part.faces, faces, boxes, weights, strict=True):
+        weights, follows = self._weights(part, faces, boxes), np.zeros(len(faces), bool)
+        if self.settings.colour == "match":
+            follows = self._continuity.follow(part.pictures, part.shown, part.faces)
+        for k, face, box, weight, on in zip(part.faces, faces, boxes, weights, follows, strict=True):
             if self.settings.colour == "match" and weight is not None:
-                face = self._matched(part.pictures[k], face, box, weight, int(part.shown[k]))
+                face = self._matched(part.pictures[k], face, box, weight, bool(on))
             part.pictures[k] = paste_weighted(part.pictures[k], face, box, weight, self.settings.resize)
 
     def _matched(
-        self, picture: np.ndarray, face: np.ndarray, box: np.ndarray, weight: np.ndarray, shown: int
+        self, picture: np.ndarray, face: np.ndarray, box: np.ndarray, weight: np.ndarray, follows: bool
     ) -> np.ndarray:
         """The face at the size of its box, in the tone that the frame has along the soft edge.
 
-        The same shift of each colour everywhere, followed over time, or the face would flicker.
+        The same shift of each colour everywhere, followed over time, or the face would flicker; anew after a cut.
         """
         x1, y1, x2, y2 = box_pixels(box, picture.shape[:2])
         patch = enlarged_face(face, (y2 - y1, x2 - x1), self.settings.resize)
         edge = (weight > EDGE[0]) & (weight < EDGE[1])
-        if not edge.any():
-            return patch
-        shift = np.median(picture[y1:y2, x1:x2][edge].astype(np.float32) - patch[edge], axis=0)
-        follows = self._tone is not None and abs(shown - self._shown) <= 1
-        self._tone = self._tone + FOLLOWED * (shift - self._tone) if follows else shift
-        self._shown = shown
-        return np.clip(np.rint(patch + self._tone), 0, 255).astype(np.uint8)
+        if not follows:
+            self._tone = None
+        if edge.any():
+            shift = np.median(picture[y1:y2, x1:x2][edge].astype(np.float32) - patch[edge], axis=0)
+            self._tone = shift if self._tone is None else self._tone + FOLLOWED * (shift - self._tone)
+        return patch if self._tone is None else np.clip(np.rint(patch + self._tone), 0, 255).astype(np.uint8)
 
     def _weights(self, part: FrameBatch, faces: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:
         """Weights (h, w) uint8 of each face inside its box; None: the whole box."""

@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from talkingface.lipsync.half_face.draw import HalfFaceNetworks
 
 
-def build_base(settings: Section) -> HalfFaceNetworks:
-    """The lender with these settings, without the networks that only its training needs."""
-    base = get_spec(LENDER).model(settings)
+def build_base(settings: Section, precision: str) -> HalfFaceNetworks:
+    """The lender with these settings, without the networks that only its training needs.
+
+    Args:
+        settings: of the lender.
+        precision: see `HalfFaceInference.precision`; one for all that draws.
+    """
+    inference = settings.inference.model_copy(update={"precision": precision})
+    base = get_spec(LENDER).model(settings.model_copy(update={"inference": inference}))
     for name in [name for name, _ in base.named_children() if name != "generator"]:
         delattr(base, name)
     return base

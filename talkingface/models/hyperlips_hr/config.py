@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Section
@@ -138,6 +138,12 @@ class HyperLipsHRConfig(Section):
     def _settings_of_base(cls, value: Any) -> Section:
         """Checked by the lender itself, which this model knows by name alone."""
         return get_spec(LENDER).model.Config.model_validate_json(json.dumps(to_plain(value)), strict=True)
+
+    @model_validator(mode="after")
+    def _memory_of_base_has_time(self) -> HyperLipsHRConfig:
+        if self.base.generator.temporal and self.inference.fps != 25:
+            raise ValueError("its Base remembers frames of 25 per second (generator.temporal): set inference.fps to 25")
+        return self
 
     @property
     def crop(self) -> CropConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -11,7 +12,7 @@ from pydantic import Field
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import Section
-from talkingface.models.hyperlips_hr.features import Features, crop_sides
+from talkingface.models.hyperlips_hr.features import Features, crop_sides, sketched
 from talkingface.stored.arrays import Wanted
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 BOXES = "lip_boxes@hr"
 _MESH = Wanted("f", ("frames", "points", 2))
 _BOXES = Wanted("f", ("frames", 4))
+_MESH_PIXELS = 478 * 2 * 4 / 3
+"""Pixels that take as much memory as the features of a frame."""
 
 
 class Degradation(Section):
@@ -88,6 +91,12 @@ class HRFrames(ClipDataset):
         """Base's crops, which the shared memory would hold, are not read here."""
         self._processes = max(1, processes)
 
+    def _keeps_crops(self, size: int) -> bool:
+        """Whether all that is read of every frame is kept, or none of it: pictures would drive each other out."""
+        count, config = len(self._hyper()), self.model_config
+        pixels = config.hr_crop.size**2 + count * (config.crop.size**2 + _MESH_PIXELS)
+        return self._frames_fit(math.ceil(math.sqrt(pixels)), self._processes)
+
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None; a frame without mesh is left out, and its clip stays."""
         config = self.model_config
@@ -98,7 +107,7 @@ class HRFrames(ClipDataset):
         for artefact in self._hyper():
             if reason := clip.made_by_others(artefact, config.base_weights):
                 return reason
-        if not len(self._arrays(clip).frames):
+        if not len(self._arrays(clip, smooth=False).frames):
             return "no frame with Base's face, its mesh and the lips"
         return None
 
@@ -109,6 +118,11 @@ class HRFrames(ClipDataset):
         variants = list(arrays.hyper)
         other = len(variants) > 1 and damage.neighbour > 0 and rng.random() < damage.neighbour
         return self.item(clip, frame, variants[-1 if other else 0], damage, rng)
+
+    def undamaged(self, key: int) -> dict[str, np.ndarray]:
+        """Item `key` with Base's face as it was drawn, in training, too."""
+        clip, rng = self.draw(key)
+        return self.of_readable(lambda other: self.item(other, int(rng.choice(self.arrays(other).frames))), clip)
 
     def item(
         self,
@@ -127,10 +141,9 @@ class HRFrames(ClipDataset):
             face = damaged(face, damage, rng)
         config, points = self.model_config, arrays.mesh[variant][frame]
         side = float(crop_sides(arrays.target.boxes[index])[0])
-        sketch = Features(config.sketch.model_copy(update={"smooth": "none"}), config.crop.size)
         return {
             "hyper": face,
-            "sketch": sketch.sketch(points, follows=False, crop_side=side),
+            "sketch": sketched(points, config.sketch.style, config.crop.size, side),
             "target": self.crops(clip, arrays.target, index)[0],
             "boxes": np.floor(arrays.boxes[frame] * config.hr_crop.size).astype(np.int64),
         }
@@ -144,7 +157,7 @@ class HRFrames(ClipDataset):
         first = self.model_config.hyper_artefact
         return [first, f"{first}+1"] if self.model_config.hyper.neighbour else [first]
 
-    def _arrays(self, clip: ClipFolder) -> ClipArrays:
+    def _arrays(self, clip: ClipFolder, smooth: bool = True) -> ClipArrays:
         config, hyper, mesh = self.model_config, {}, {}
         target, boxes = clip.faces(config.hr_crop.artefact), clip.array(BOXES, _BOXES)
         pixels = np.floor(np.nan_to_num(boxes, nan=0.0) * config.hr_crop.size)
@@ -156,7 +169,7 @@ class HRFrames(ClipDataset):
                 mesh[artefact] = np.zeros((len(store), 1, 2), np.float32)
                 continue
             points = clip.array(artefact.replace("hyper@", "hyper_mesh@"), _MESH)
-            mesh[artefact] = self._smoothed(store, points, clip.fps)
+            mesh[artefact] = self._smoothed(store, points, clip.fps) if smooth else points
             there &= np.isfinite(points).all(axis=(1, 2))
         return ClipArrays(target, hyper, mesh, boxes, np.flatnonzero(there))
 

@@ -32,7 +32,7 @@ class HyperLipsHRNetworks(HalfFaceModel):
     def __init__(self, config: HyperLipsHRConfig) -> None:
         super().__init__()
         self.config = config
-        base = build_base(config.base)
+        base = build_base(config.base, config.inference.precision)
         self.generator = base.generator
         # In a tuple, or its generator would be registered twice.
         self._base = (base,)

@@ -40,10 +40,14 @@ class Features:
 
     def sketch(self, points: np.ndarray, follows: bool, crop_side: float) -> np.ndarray:
         """The sketch (S, S) uint8 of the next frame; black as long as no mesh was found, and with style `none`."""
-        known = self.next(points, follows)
-        if known is None or self.config.style == "none":
-            return np.zeros((self.size, self.size), np.uint8)
-        return face_sketch(known, self.size, self.config.style, crop_side)
+        return sketched(self.next(points, follows), self.config.style, self.size, crop_side)
+
+
+def sketched(points: np.ndarray | None, style: str, size: int, crop_side: float) -> np.ndarray:
+    """The sketch (S, S) uint8 of a mesh (478, 2); black without one, and with style `none`."""
+    if points is None or style == "none":
+        return np.zeros((size, size), np.uint8)
+    return face_sketch(points, size, style, crop_side)
 
 
 def crop_sides(boxes: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from talkingface.networks.losses import weighted_pyramid_l1
 from talkingface.networks.lpips import LPIPS, bundled_heads
 from talkingface.networks.vgg19 import VGG19Features
 from talkingface.plugin.contract import Batch, Borrowed, Official, Plan, StepContext, Update, frozen
-from talkingface.plugin.registry import register
+from talkingface.plugin.registry import get_spec, register
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
@@ -101,6 +101,11 @@ class HyperLipsHR(HyperLipsHRNetworks):
     def needed_to_speak(cls, config: Section) -> tuple[str, ...]:
         """Base and decoder; the rest only judges."""
         return ("generator", "hr_decoder")
+
+    @classmethod
+    def check_overrides(cls, trained: Section, asked: Section) -> None:
+        """What Base refuses of its own settings."""
+        get_spec(LENDER).model.check_overrides(trained.base, asked.base)
 
     @classmethod
     def artefacts_for(cls, config: Section) -> tuple[str, ...]:
@@ -211,9 +216,9 @@ class HyperLipsHR(HyperLipsHRNetworks):
         return {**values, "loss": loss}
 
     def after_validation(
-        self, values: Mapping[str, float], ctx: StepContext, train: ClipDataset, held_out: ClipDataset, folder: Path
+        self, values: Mapping[str, float], ctx: StepContext, train: HRFrames, held_out: HRFrames, folder: Path
     ) -> dict[str, float]:
-        """L1 of the lower halves of Base's faces, on clips of the training and on held-out ones.
+        """L1 of the lower halves of Base's faces as they were drawn, on clips of the training and on held-out ones.
 
         Base draws clips that it was trained on better than others; a large gap says that `data.degrade` may help.
         """
@@ -238,11 +243,11 @@ class HyperLipsHR(HyperLipsHRNetworks):
         return {**own, **{f"base_{name}": value for name, value in base.items()}}
 
 
-def _base_l1(data: ClipDataset) -> float:
+def _base_l1(data: HRFrames) -> float:
     """Mean absolute error, 0 to 1, of the lower halves of Base's faces against the true ones, enlarged."""
     errors = []
     for key in range(min(WATCHED, len(data))):
-        item = data[key]
+        item = data.undamaged(key)
         side = item["target"].shape[0]
         base = F.interpolate(torch.from_numpy(item["hyper"]).movedim(-1, 0)[None].float(), (side, side), mode="bicubic")
         error = (base[0].movedim(0, -1).clamp(0, 255) - torch.from_numpy(item["target"])).abs()

@@ -78,10 +78,13 @@ class HyperStep(Step):
         store = ctx.clip.faces(self.faces)
         faces = self._through_video(base, ctx, store) if self.source == "video" else self._raw(base, ctx.clip, store)
         writer = FaceWriter(ctx.scratch, self.artefact, self.params["storage"], self.params["jpeg_quality"])
-        for face in faces:
+        boxes = store.boxes.copy()
+        for k, face in enumerate(faces):
             writer.add(face)
+            if face is None:
+                boxes[k] = np.nan
         meta = {key: value for key, value in store.meta.items() if key not in ("storage", "jpeg_quality")}
-        return writer.close(store.boxes, meta, store.found)
+        return writer.close(boxes, meta, store.found)
 
     def _base(self) -> HalfFaceModel:
         """Base with its weights, drawing in float32: what is stored is not to depend on the machine."""
@@ -106,7 +109,9 @@ class HyperStep(Step):
             there = np.flatnonzero(store.valid[frames])
             crops = np.zeros((len(frames), store.size, store.size, 3), np.uint8)
             crops[there] = store.read(frames[there])
-            follows = continuity.follow(list(crops), frames, there)
+            follows = np.zeros(len(there), bool)
+            if drawer.remembers:
+                follows = continuity.follow(list(crops), frames, there)
             drawn: list[np.ndarray | None] = [None] * len(frames)
             if len(there):
                 shown = with_references(crops[there], references, frames[there])

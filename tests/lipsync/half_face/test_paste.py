@@ -11,8 +11,10 @@ import pytest
 from helpers.drawn_clips import HEIGHT, WIDTH, DrawnSource
 from talkingface.clips.redraw import FrameBatch
 from talkingface.errors import DataError
+from talkingface.faces.blend import blend_weights
 from talkingface.faces.crop import CropConfig, contour_mask
 from talkingface.faces.detectors import Place
+from talkingface.faces.parsing import parsed_weights
 from talkingface.lipsync.half_face.config import HalfFaceInference
 from talkingface.lipsync.half_face.paste import Paster
 from talkingface.lipsync.half_face.scene import Scene
@@ -108,6 +110,25 @@ def test_nothing_shows_above_what_the_drawer_is_told_to_draw(rule):
     assert paster.above < 0.5
 
 
+@pytest.mark.parametrize("rule", ["lower", "parsing"])
+def test_of_a_wide_box_more_is_drawn_above_the_middle(rule):
+    height, width, size = 60, 240, (200, 300)  # a face that the frame's border cuts off
+    scene = Scene(np.array([[20, 40, 20 + width, 40 + height], [np.nan] * 4]), np.array([True, False]), None, None)
+    paster = Paster(model(paste=rule, feather=0.08), scene, rule)
+    weights = {
+        "lower": lambda: blend_weights(scene.boxes[0], size, "lower", 0.08),
+        "parsing": lambda: parsed_weights(np.ones((64, 64), bool), height, width),
+    }[rule]()
+    first = np.flatnonzero(weights.any(axis=1))[0]
+    assert 0.1 * height < height / 2 - first <= paster.above * height < height / 2
+
+
+def test_of_a_face_that_is_parsed_all_is_drawn():
+    scene = Scene(np.array([[20.0, 40, 120, 140]]), np.array([True]), None, None)
+    above = {parse: Paster(model(parse=parse), scene, "parsing").above for parse in ("original", "generated", "union")}
+    assert above["original"] < 0.2 and above["generated"] == above["union"] == 0.5
+
+
 def test_an_enhancer_gets_every_face_before_it_is_pasted():
     seen = []
     source, built = DrawnSource(3), model(postprocess=lambda face: seen.append(face.shape) or face // 2, paste="box")
@@ -156,3 +177,21 @@ def test_the_tone_is_followed_from_batch_to_batch_and_begins_anew_after_a_jump()
         np.testing.assert_array_equal(whole, other)
     np.testing.assert_array_equal(pasted_in([2], [0, 5])[1], pasted_in([1], [5])[0])
     assert (whole[5] != pasted_in([1], [5])[0]).any()
+
+
+def frame_of(level: int) -> np.ndarray:
+    return np.full((100, 100, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize("edge", [True, False])
+def test_a_tone_ends_with_its_shot_and_serves_where_no_edge_is_seen(edge):
+    built = model(paste="lower", colour="match")
+    scene = Scene(np.array([[10.0, 10, 90, 90]] * 2), np.ones(2, bool), None, None)
+    weight = blend_weights(scene.boxes[0], (100, 100), "lower", 0.08)
+    blank = np.where(weight > 127, 255, 0).astype(np.uint8)  # hard
+    second = 220 if edge else 130  # a cut, or the same shot
+    paster = Paster(built, scene, "lower")
+    paster._weights = lambda part, faces, boxes: [weight, weight if edge else blank]
+    part = FrameBatch(np.arange(2), np.arange(2), [frame_of(130), frame_of(second)], np.arange(2))
+    paster.paste(part, np.full((2, 24, 24, 3), 100, np.uint8))
+    assert [picture[70, 50, 0] for picture in part.pictures] == [130, second]

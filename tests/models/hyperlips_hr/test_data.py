@@ -8,6 +8,7 @@ import pytest
 from talkingface.errors import DataError
 from talkingface.faces.mesh import HYPERLIPS_LIPS
 from talkingface.models.hyperlips_hr.data import Degradation, HRFrames, damaged
+from talkingface.models.hyperlips_hr.model import HyperLipsHR
 from talkingface.models.hyperlips_hr.steps import lip_boxes
 
 from .conftest import hr_clip, hr_config
@@ -74,3 +75,24 @@ def test_damage_is_for_training_alone(clips, config):
         assert (not any(seen)) if touched else all(seen)
     face = np.full((8, 8, 3), 100, np.uint8)
     assert damaged(face, Degradation(), np.random.default_rng(0)) is face
+
+
+def test_how_good_base_is_does_not_depend_on_damage(clips, config):
+    figures = []
+    for degrade in ({}, {"blur": 2.0, "noise": 40.0}):
+        data = {split: frames(clips[1:], config, split, degrade=degrade) for split in ("train", "val")}
+        figures.append(HyperLipsHR(config).after_validation({}, None, data["train"], data["val"], None))
+    assert figures[0] == figures[1] and figures[0]["base_l1_train"] > 0
+
+
+def test_of_frames_all_parts_are_kept_or_none(clips, config):
+    """Each kind of picture fits by itself here, both together do not: one would drive out the other."""
+    kept = frames(clips, config, cache_mb=1)
+    assert kept._frames_fit(64) and kept._frames_fit(32) and kept._keeps_crops(64)
+    kept._frames = int(0.9 * 2**20 / (3 * 64**2))
+    assert kept._frames_fit(64) and not kept._keeps_crops(64) and not kept._keeps_crops(32)
+
+
+def test_clips_are_looked_at_without_smoothing_them(clips, config, monkeypatch):
+    monkeypatch.setattr(HRFrames, "_smoothed", lambda *_: pytest.fail("smoothed"))
+    frames(clips, config)

@@ -8,7 +8,7 @@ import torch
 
 from helpers.drawn_clips import DrawnSource, Speech
 from talkingface.config.sections import StageConfig
-from talkingface.errors import CheckpointError
+from talkingface.errors import CheckpointError, ConfigError
 from talkingface.models.hyperlips_hr.data import HRFrames
 from talkingface.models.hyperlips_hr.draw import EnlargedDrawer, HRDrawer
 from talkingface.models.hyperlips_hr.features import Features
@@ -18,7 +18,7 @@ from talkingface.networks.losses import weighted_pyramid_l1
 from talkingface.plugin.contract import StepContext
 from talkingface.workflow import import_checkpoints
 
-from .conftest import hr_config
+from .conftest import BASE, hr_config
 
 CONTEXT = StepContext(StageConfig(name="hr", kind="hr", max_steps=1))
 
@@ -162,6 +162,22 @@ def test_figures_stand_beside_those_of_enlarged_base(seen, monkeypatch):
     monkeypatch.setattr("talkingface.models.hyperlips_hr.model.face_scores", scores)
     assert model.stage_scores([], []) == {"face_l1": 1.0, "base_face_l1": 2.0}
     assert kinds == [HRDrawer, EnlargedDrawer]
+
+
+def test_base_draws_as_precisely_as_is_asked_for():
+    for precision in ("32", "bf16"):
+        model = build(inference={"precision": precision})
+        assert model.base.inference_precision == model.inference_precision == precision
+
+
+def test_a_base_that_remembers_has_its_rate_and_is_not_switched_on_afterwards():
+    temporal = {**BASE, "generator": {**BASE["generator"], "temporal": True}, "inference": {"fps": 25}}
+    with pytest.raises(ValueError, match=r"its Base remembers.*set inference.fps to 25"):
+        hr_config(base=temporal)
+    asked = hr_config(base=temporal, inference={"fps": 25})
+    with pytest.raises(ConfigError, match="never trained"):
+        HyperLipsHR.check_overrides(hr_config(), asked)
+    HyperLipsHR.check_overrides(asked, asked)
 
 
 # -- published files ---------------------------------------------------------------------------------------------------
