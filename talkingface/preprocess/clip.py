@@ -164,7 +164,8 @@ def _prepare(item: ClipItem, job: Job, folder: Path) -> Outcome:
     source = describe_source(item, folder, old.get("source", {}))
     meta = _base_meta(item, job) | {"source": source} | _kept(old, source)
     prints = job.fingerprints(source, meta["steps"], ClipFolder(folder))
-    todo = [step for step in job.steps if job.force or not _done(folder, meta["steps"], step, prints[step.artefact])]
+    done = {step.artefact for step in job.steps if _done(folder, meta["steps"], step, prints[step.artefact])}
+    todo = [step for step in job.steps if job.forced(step) or step.artefact not in done]
     set_up([step for step in todo if not (step.takes_landmark_file and item.landmarks)])
     video = any(step.reads_video for step in todo)
     context = ClipContext(item, folder, scratch_folder(folder), job.settings, job.fps, video, job.cache_bytes)

@@ -23,7 +23,8 @@ class Job:
         steps: in order.
         settings: `preprocess:` of the configuration.
         fps: frame rate of all artefacts.
-        force: make everything again.
+        force: make everything again,
+        spared: but these, which an earlier pass over the clips has just made.
         cache_bytes: decoded frames that one process may keep for the next step.
         optional: artefacts that a clip converted from older code may lack, for training does without them.
     """
@@ -35,6 +36,11 @@ class Job:
     force: bool = False
     cache_bytes: int = CACHE_BYTES
     optional: tuple[str, ...] = ()
+    spared: frozenset[str] = frozenset()
+
+    def forced(self, step: Step) -> bool:
+        """Whether a step's artefact is made again even where nothing is wrong with it."""
+        return self.force and step.artefact not in self.spared
 
     def fingerprints(
         self, source: Mapping[str, Any], stored: Mapping[str, Any] | None = None, clip: ClipFolder | None = None

@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,7 @@ class Preprocessor:
         fps: frame rate of all artefacts.
         progress: show a progress bar.
         optional: artefacts that clips converted from older code may lack.
+        on_gpu: steps that run a network do so on a GPU, and have the main process for themselves: see `phases`.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class Preprocessor:
         fps: float = 25.0,
         progress: bool = True,
         optional: Sequence[str] = (),
+        on_gpu: bool = False,
     ):
         self.job = Job(Path(root), tuple(steps), settings, fps, settings.force, optional=tuple(optional))
         self.progress = progress
+        self.phases = phases(steps, settings.workers, on_gpu)
 
     def run(self, items: Sequence[ClipItem]) -> Report:
         """Prepare the clips; only what is missing or outdated is made.
@@ -81,8 +85,23 @@ class Preprocessor:
             OutputError: the folder cannot be written or the disk is full.
             DataError: a step cannot work at all, for instance because its detector is missing.
         """
+        whole = Report()
+        for number, (steps, workers) in enumerate(self.phases):
+            once, earlier = copy(self), self.phases[number - 1][0] if number else ()
+            once.job = replace(
+                self.job,
+                steps=tuple(steps),
+                settings=self.job.settings.model_copy(update={"workers": workers}),
+                spared=frozenset(step.artefact for step in earlier),
+            )
+            # What failed is not tried again: here its crash would end the main process.
+            whole.go_on(once._pass(items, whole.with_status(FAILED)))
+        return whole
+
+    def _pass(self, items: Sequence[ClipItem], given_up: Mapping[str, Outcome]) -> Report:
+        """Prepare the clips, but for those that an earlier pass has given up, with the steps of this one."""
         started = time.perf_counter()
-        known = {item.clip_id: current_outcome(item, self.job) for item in items}
+        known = {item.clip_id: given_up.get(item.clip_id) or current_outcome(item, self.job) for item in items}
         todo = [item for item in items if known[item.clip_id] is None]
         _report_passed_over(known)
         self._report_other_weights(todo)
@@ -248,21 +267,23 @@ def ensure(
     for step in steps:
         step.bind(config)
 
-    def run(items: Sequence[ClipItem]) -> Report:
-        root, optional = config.preprocessed_root, model_cls.trains_without
-        for some, workers in phases(steps, settings.workers, _on_gpu(steps, config.device)):
-            own = settings.model_copy(update={"workers": workers})
-            report = Preprocessor(some, own, root, config.fps, config.show_progress, optional).run(items)
-        return report
-
+    runner = Preprocessor(
+        steps,
+        settings,
+        config.preprocessed_root,
+        config.fps,
+        config.show_progress,
+        model_cls.trains_without,
+        _on_gpu(steps, config.device),
+    )
     if items is not None and config.need_preprocess:
-        report = run(items)
+        report = runner.run(items)
     else:
         needed = [step.artefact for step in steps if not step.for_filters]
         report = prepared_report(config, layout, [name for name in needed if name not in model_cls.trains_without])
     if items is None and config.need_preprocess:
         orphans = _converted(config, layout, report.outcomes)
-        for outcome in run(orphans).outcomes.values():
+        for outcome in runner.run(orphans).outcomes.values():
             report.add(outcome)
     if not report.ok_ids:
         raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
 
@@ -27,8 +29,21 @@ class Report:
         """Note the result of a clip."""
         self.outcomes[outcome.clip_id] = outcome
 
+    def go_on(self, later: Report) -> None:
+        """Note what a later pass over the same clips has made of them."""
+        for outcome in later.outcomes.values():
+            if before := self.outcomes.get(outcome.clip_id):
+                outcome.made = tuple(dict.fromkeys((*before.made, *outcome.made)))
+                outcome.seconds = {**before.seconds, **outcome.seconds}
+            self.add(outcome)
+        self.worked, self.seconds = max(self.worked, later.worked), self.seconds + later.seconds
+
+    def with_status(self, status: str) -> dict[str, Outcome]:
+        """Results of that kind, by clip id."""
+        return {name: outcome for name, outcome in self.outcomes.items() if outcome.status == status}
+
     def _with(self, status: str) -> dict[str, str]:
-        return {name: outcome.reason for name, outcome in self.outcomes.items() if outcome.status == status}
+        return {name: outcome.reason for name, outcome in self.with_status(status).items()}
 
     @property
     def ok_ids(self) -> list[str]:
@@ -88,6 +103,11 @@ class Report:
                 f"  two faces of like size in {len(two)} clips, one of which is used (preprocess.landmarks.pick);"
                 f" preprocess.filters.single_face rejects such clips  [{', '.join(two[:3])}{', ...' * (len(two) > 3)}]"
             )
+        if blind := {
+            name: frames for name, outcome in self.outcomes.items() if (frames := _without_mesh(outcome.facts)) > 0
+        }:
+            names = ", ".join(list(blind)[:3]) + ", ..." * (len(blind) > 3)
+            lines.append(f"  no mesh on {sum(blind.values())} drawn faces of {len(blind)} clips, left out  [{names}]")
         for status, group in self._groups():
             names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
             lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
@@ -107,3 +127,9 @@ class Report:
                 groups[re.sub(r"[-+]?\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
             result += [(status, group) for group in sorted(groups.values(), key=len, reverse=True)]
         return result
+
+
+def _without_mesh(facts: Mapping[str, Mapping[str, Any]]) -> int:
+    """Drawn faces of a clip on which no mesh was found, whatever made them; `clip.json` may hold anything."""
+    counts = (values.get("without_mesh") for values in facts.values())
+    return max((count for count in counts if isinstance(count, int)), default=0)
