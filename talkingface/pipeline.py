@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig, OutputConfig
 from talkingface.devices import keep_freed_memory, resolve_device
-from talkingface.errors import CheckpointError, DataError, OutputError, printable
+from talkingface.errors import CheckpointError, ConfigError, DataError, OutputError, printable
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import FPS, KeptFrames, VideoWriter, WriteBehind, probe, read_audio
 from talkingface.media.write import VIDEO_SUFFIXES
@@ -81,7 +81,7 @@ class Pipeline:
 
         Raises:
             CheckpointError: missing, unreadable, of another model, or without a network that generating needs.
-            ConfigError: an override that does not fit.
+            ConfigError: an override that does not fit, or names another lender than the training had.
         """
         canonical = model_file(name)[0] if name else None
         overrides = dict(overrides or {})
@@ -89,6 +89,7 @@ class Pipeline:
         path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical, weights)
         content = files.load(path, canonical)
         spec = get_spec(content.model)
+        _refuse_other_lender(spec.model, content, overrides, path)
         config = from_plain(content.config, overrides, str(path))
         if any(key.split(".")[0] == "model" for key in overrides):
             spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
@@ -211,6 +212,15 @@ class Pipeline:
         for each in (source, source.reference):
             if each is not None:
                 each.landmark_config, each.place = self.landmarks, self.place
+
+
+def _refuse_other_lender(
+    model: type[TalkingFaceModel], content: CheckpointContent, overrides: Mapping[str, Any], path: Path
+) -> None:
+    """What was borrowed for the training is in the checkpoint, and what was trained goes with nothing else."""
+    for name in model.borrows:
+        if overrides.get(f"experts.{name}") and name in content.ready:
+            raise ConfigError(f"experts.{name}: {path} holds the network it was trained with; leave the option out")
 
 
 def _check_complete(model: TalkingFaceModel, config: Config, content: CheckpointContent, path: Path) -> None:

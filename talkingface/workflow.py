@@ -30,7 +30,13 @@ from talkingface.plugin.registry import ModelSpec, get_spec
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.readiness import changed_settings, check_training, on_the_data_of
-from talkingface.training.processes import announce_prepared, is_child_process, make_fabric, wait_until_prepared
+from talkingface.training.processes import (
+    announce_prepared,
+    in_several,
+    is_child_process,
+    make_fabric,
+    wait_until_prepared,
+)
 from talkingface.training.run_log import RunLog
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
@@ -102,18 +108,23 @@ def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
     """The configuration with what its model borrows; with `prerequisites: train` a run that is missing is made first.
 
     Raises:
-        LenderMissing: it is missing, and not to be made.
+        LenderMissing: it is missing, and not to be made, or its training has not made it.
+        CheckpointError: it is missing, and several processes train.
     """
     if is_child_process():
-        wait_until_prepared()  # under torchrun the first process makes it
         return _resolved(loaded)
+    trained: set[str] = set()
     while True:
         try:
             return _resolved(loaded)
         except LenderMissing as missing:
-            if loaded.config.prerequisites == "refuse":
-                raise
             name = missing.loan.model
+            if loaded.config.prerequisites == "refuse" or name in trained:
+                raise
+            if in_several(loaded.config):
+                # The others would begin with this model while the first process trains the lender.
+                raise CheckpointError(f"{missing}; where several processes train, that run is not made first") from None
+            trained.add(name)
             log.info("%s needs a trained %s, which comes first, in a run of its own", loaded.config.model_name, name)
             lender = load_config(name, loaded.config.dataset, (), {**carried_over(loaded), "evaluate": False})
             run_configured(lender)
@@ -423,6 +434,8 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
         log.warning("%d of %d test clips: %s", len(clips["test"]) - len(test), len(clips["test"]), _WITHOUT_VIDEOS)
     # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
     asked = {**loaded.asked("model"), "output.preset": config.output.preset, "video_cache_mb": config.video_cache_mb}
+    lent = {f"experts.{name}" for name in get_spec(config.model_name).model.borrows}
+    asked |= {key: value for key, value in loaded.asked("experts").items() if key in lent}
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, asked)
     evaluator = make_evaluator(config, pipeline, clips)
     chosen = test[: config.evaluation.max_clips]

@@ -6,7 +6,9 @@ borrows saves the network in its own checkpoints, so the lender's run may go onc
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,13 +53,18 @@ class LenderMissing(CheckpointError):
     def __init__(self, loan: Borrowed, loaded: LoadedConfig) -> None:
         self.loan = loan
         config = loaded.config
-        options = "".join(f" --{key}={value}" for key, value in carried_over(loaded).items())
+        options = "".join(f" {_option(key, value)}" for key, value in carried_over(loaded).items())
         super().__init__(
             f"{config.model_name} needs a trained {loan.model}, and there is no finished run of it on {config.dataset}"
             f" in {config.saved_dir}: first `python run_talkingface.py --model={loan.model} --dataset={config.dataset}"
-            f"{options}`, or --prerequisites=train to have that done now, or `python run_talkingface.py import"
+            f"{options}`, or --prerequisites=train to have `run` do that now, or `python run_talkingface.py import"
             f" --model={loan.model} --folder=DIR` for published weights"
         )
+
+
+def _option(key: str, value: Any) -> str:
+    """A setting as one word of a shell's command line."""
+    return shlex.quote(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
 
 
 def carried_over(loaded: LoadedConfig) -> dict[str, Any]:
@@ -148,8 +155,7 @@ def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan:
     if path is None:
         raise LenderMissing(loan, loaded)
     content = checkpoint.load(checkpoint.find_checkpoint(path))
-    own = content.model == loaded.config.model_name  # a run of the borrower holds what it borrowed
-    network = name if own else loan.network or name
+    own, network = content.model == loaded.config.model_name, _name_in(content, name, loan, loaded.config)
     if not own and content.model != loan.model:
         raise CheckpointError(
             f"{path}: is a checkpoint of {content.model}; experts.{name} takes one of {loan.model}, or `auto`"
@@ -167,7 +173,7 @@ def _candidates(name: str, loan: Borrowed, loaded: LoadedConfig) -> Iterator[Pat
         inside = Path(config.weights_dir) / asked
         yield inside if inside.exists() and not Path(asked).exists() else Path(asked)
         return
-    yield from _of_resumed(name, config)
+    yield from _of_resumed(name, loan, config)
     for run in newest_first(Path(config.saved_dir) / f"{loan.model}-{config.dataset}"):
         if run.status == "finished" and _holds(run.path, loan.network or name):
             yield run.path
@@ -176,16 +182,33 @@ def _candidates(name: str, loan: Borrowed, loaded: LoadedConfig) -> Iterator[Pat
         yield imported
 
 
-def _of_resumed(name: str, config: Config) -> Iterator[Path]:
-    """What a run that goes on has begun with; where that is gone, the run itself holds it."""
+def _of_resumed(name: str, loan: Borrowed, config: Config) -> Iterator[Path]:
+    """What a run that goes on has begun with; where that is gone, or trained on, the run itself holds it."""
     if config.resume == "none":
         return
     run = RunFolder.open(config)
     file = run.path / "config.yaml"
-    noted = (read_yaml(file)[0].get("experts") or {}).get(name) if file.is_file() else None
-    if noted and Path(noted).exists():
-        yield Path(noted)
+    noted = read_yaml(file)[0] if file.is_file() else {}
+    path, made = ((noted.get(key) or {}).get(name) for key in ("experts", "experts_weights"))
+    if path and Path(path).exists() and made in (None, _hash_in(Path(path), name, loan, config)):
+        yield Path(path)
     yield from (path for path in sorted(run.path.glob("*/last.pt")) if _holds(path, name))
+
+
+def _hash_in(path: Path, name: str, loan: Borrowed, config: Config) -> str:
+    """Hash of the network in a run or file; empty where it cannot be read or is not there."""
+    try:
+        content = checkpoint.load(checkpoint.find_checkpoint(path))
+    except CheckpointError as error:
+        log.warning("%s; it lends nothing", error)
+        return ""
+    state = content.networks.get(_name_in(content, name, loan, config))
+    return weights_hash(state) if state else ""
+
+
+def _name_in(content: CheckpointContent, name: str, loan: Borrowed, config: Config) -> str:
+    """What a checkpoint calls the network: a run of the borrower holds what it borrowed."""
+    return name if content.model == config.model_name else loan.network or name
 
 
 def _holds(path: Path, network: str) -> bool:

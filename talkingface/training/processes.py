@@ -32,11 +32,8 @@ def make_fabric(config: Config, precision: str | None = None) -> Fabric:
         resolve_precision(precision or config.precision, device)
     ]
     # torchrun says how many processes there are; without it this one starts the others.
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
-    whole = int(os.environ.get("WORLD_SIZE", 0)) if "LOCAL_WORLD_SIZE" in os.environ else 0
-    nodes = whole // processes if whole else config.distributed.num_nodes
-    several = processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-    if several:
+    processes, nodes = _shape(config)
+    if in_several(config):
         # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process, as
         # published. The option's newer name would still sync them once, which is harmless but not in older versions.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
@@ -44,6 +41,19 @@ def make_fabric(config: Config, precision: str | None = None) -> Fabric:
         return Fabric(accelerator=device.type, devices=processes, num_nodes=nodes, strategy=strategy, precision=mode)
     devices = [device.index] if device.type == "cuda" and device.index is not None else 1
     return Fabric(accelerator=device.type, devices=devices, precision=mode)
+
+
+def _shape(config: Config) -> tuple[int, int]:
+    """Processes on each machine, and machines."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
+    whole = int(os.environ.get("WORLD_SIZE", 0)) if "LOCAL_WORLD_SIZE" in os.environ else 0
+    return processes, whole // processes if whole else config.distributed.num_nodes
+
+
+def in_several(config: Config) -> bool:
+    """Whether several processes train, or whatever `torchrun` has started."""
+    processes, nodes = _shape(config)
+    return processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_child_process() -> bool:

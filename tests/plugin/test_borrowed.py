@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 import torch
 
 from talkingface import workflow
+from talkingface.cli.arguments import parse
+from talkingface.cli.run import RUN
 from talkingface.errors import CheckpointError, ConfigError
 from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrowed, with_stand_ins
 from talkingface.plugin.registry import get_spec
@@ -99,6 +103,16 @@ def test_a_missing_prerequisite_names_the_command_with_what_concerns_it(tmp_path
         with_borrowed(loaded)
 
 
+def test_the_command_is_one_for_a_shell(tmp_path):
+    asked = {"data_root": "my videos", "preprocess.filters.blur": None, "preprocess.workers": 0}
+    loaded = toy_config(tmp_path, "ToyBorrower", **asked)
+    with pytest.raises(LenderMissing) as error:
+        with_borrowed(loaded)
+    command = re.search("`python run_talkingface.py (--model=ToyEar .*?)`", str(error.value))[1]
+    values = parse(shlex.split(command), {"run": RUN}, "run").overrides
+    assert {key: values[key] for key in asked} == asked and values["show_progress"] is False
+
+
 def test_the_hash_follows_from_the_weights_alone(tmp_path):
     run = lend(tmp_path, "a")
     file, before = checkpoint.find_checkpoint(run), resolved(tmp_path).experts_weights
@@ -127,6 +141,29 @@ def test_a_resumed_run_keeps_its_ear_and_outlives_the_lender(tmp_path):
     assert alone.experts["ear"].startswith(str(run)) and alone.experts_weights["ear"] == hash_of_first
 
 
+def test_a_resumed_run_keeps_its_ear_also_where_the_lender_was_trained_on(tmp_path):
+    lender = lend(tmp_path, "a")
+    mine = borrow(tmp_path, "mine")
+    (mine / "config.yaml").write_text(with_borrowed(toy_config(tmp_path, "ToyBorrower")).to_yaml())
+    RunFolder(mine).set_status("running")
+    begun = weights_hash(ear_of(lender))
+    file = checkpoint.find_checkpoint(lender)
+    content = checkpoint.load(file)
+    content.networks["ear"]["weight"][0, 0] += 1e-3
+    checkpoint.save(file, content)
+    again = resolved(tmp_path, resume=str(mine))
+    assert again.experts["ear"].startswith(str(mine)) and again.experts_weights["ear"] == begun
+
+
+def test_another_lender_is_not_for_whoever_was_trained_with_one(tmp_path):
+    other = lend(tmp_path, "a")
+    mine = borrow(tmp_path, "mine")
+    from talkingface.pipeline import Pipeline
+
+    with pytest.raises(ConfigError, match=r"experts.ear: .*holds the network it was trained with; leave the option"):
+        Pipeline.from_checkpoint("ToyBorrower", mine, "cpu", {"experts.ear": str(other)})
+
+
 def test_a_checkpoint_speaks_without_the_run_that_lent(tmp_path):
     lender = lend(tmp_path, "a", **{"model.width": 6})
     run = borrow(tmp_path, "mine")
@@ -150,6 +187,20 @@ def test_run_trains_what_is_missing_first_only_where_it_may(tmp_path, monkeypatc
     content = checkpoint.load(checkpoint.find_checkpoint(run))
     assert content.config["experts"]["ear"] == str(lender)
     assert checkpoint.load(checkpoint.find_checkpoint(lender)).config["seed"] == 5
+
+
+def test_where_several_processes_train_nothing_is_trained_first(tmp_path):
+    asked = {"prerequisites": "train", "distributed.devices": 2, "model.listens": True}
+    with pytest.raises(CheckpointError, match=r"needs a trained ToyEar.*--distributed.devices=2.*is not made first"):
+        workflow.run_configured(toy_config(tmp_path, "ToyBorrower", **asked))
+
+
+def test_a_training_that_gives_no_lender_is_not_repeated(tmp_path, monkeypatch):
+    loaded, trained = toy_config(tmp_path, "ToyBorrower", prerequisites="train"), []
+    monkeypatch.setattr(workflow, "run_configured", lambda lender: trained.append(lender.config.model_name))
+    with pytest.raises(LenderMissing):
+        workflow._with_prerequisites(loaded)
+    assert trained == ["ToyEar"]
 
 
 def test_a_benchmark_needs_nobody_to_lend(tmp_path):
