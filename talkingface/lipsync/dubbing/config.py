@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from talkingface.config.sections import Section
+from talkingface.config.sections import DrawingPrecision, Section
 from talkingface.faces.crop import cut_otherwise
 from talkingface.faces.dubbing_crop import RATIO, crop_hw, frontal_matrices, upright_matrices
 from talkingface.faces.smoothing import smooth_runs
@@ -102,6 +102,34 @@ class DubbingAudioConfig(Section):
         return tuple(dict.fromkeys([self.generator_features.artefact, self.sync.artefact]))
 
 
+_Frame = Annotated[int, Field(ge=0)]
+
+
+class DubbingInference(Section):
+    """How videos are made.
+
+    Attributes:
+        references: frames that show the face: `spread` over the mouths from the most closed to the most open one,
+            `random` (published), or five frame numbers of the source, or of the reference video where one is given.
+        seed: of `random`.
+        mask_scale: of the box of the mouth in which frames are replaced; outside it they stay as they are.
+        feather: width of the soft edge inside that box, as a share of the mouth.
+        colour: `keep` the colours that were drawn, or `match` them to the frame around the box.
+        batch: frames per pass; 0 chooses by device.
+        precision: of the generator; `bf16-auto` is bf16 on devices with matrix units for it and 32 elsewhere.
+        no_face: frames without a face `pass` through unchanged, or are an `error`.
+    """
+
+    references: Literal["spread", "random"] | tuple[_Frame, _Frame, _Frame, _Frame, _Frame] = "spread"
+    seed: int = Field(0, ge=0)
+    mask_scale: float = Field(1.0, gt=0, le=1.2)
+    feather: float = Field(0.1, gt=0, le=0.5)
+    colour: Literal["keep", "match"] = "keep"
+    batch: int = Field(0, ge=0)
+    precision: DrawingPrecision = "bf16-auto"
+    no_face: Literal["pass", "error"] = "pass"
+
+
 class DubbingDataConfig(Section):
     """What the data sets need to know of a model.
 
@@ -112,3 +140,13 @@ class DubbingDataConfig(Section):
 
     crop: DubbingCropConfig = DubbingCropConfig()
     audio: DubbingAudioConfig = DubbingAudioConfig()
+
+
+class DubbingConfig(DubbingDataConfig):
+    """Settings of a model, as far as drawing needs them.
+
+    Attributes:
+        inference: how videos are made.
+    """
+
+    inference: DubbingInference = DubbingInference()

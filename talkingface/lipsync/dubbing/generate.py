@@ -1,0 +1,98 @@
+"""Generation: faces are cut out of the frames of a video, their mouths drawn to a sound, and pasted back in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from talkingface.clips.redraw import FrameBatch, frame_batches
+from talkingface.clips.source import report_missing
+from talkingface.devices import OnTheWay, in_flight
+from talkingface.lipsync.dubbing.paste import MouthPaster
+from talkingface.lipsync.dubbing.scene import FaceScene, Lent, lend
+from talkingface.lipsync.dubbing.sound import BESIDE, rows_of_frames
+from talkingface.networks.dubbing.geometry import hard_hole
+from talkingface.sound.recogniser import fitted, frame_windows
+from talkingface.sound.rows import Rows
+
+if TYPE_CHECKING:
+    from talkingface.clips.source import Audio, Source
+    from talkingface.lipsync.dubbing.networks import DubbingNetworks
+    from talkingface.networks.dubbing.generator import References
+    from talkingface.networks.dubbing.geometry import MouthCrop
+    from talkingface.sound.front_ends import FrontEnd
+
+CPU_BATCH, GPU_BATCH = 4, 20
+"""Frames per pass. Published: 20. At 416x320 the largest map of the published width is 34 MB per frame."""
+
+
+def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray]:
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio.
+
+    Frames without a face pass through as they are. Outside the box of the mouth every frame equals the source exactly.
+
+    Raises:
+        NoFaceError: the source or its reference shows no face, or some frames do not and `no_face` is `error`.
+        DataError: a reference frame that was named does not serve.
+    """
+    settings, crop = model.config.inference, model.drawn
+    scene = FaceScene.look(model.config.crop.model_copy(update={"width": crop.width}), source)
+    order = np.asarray(source.order(audio.n_frames(source.fps)))
+    report_missing(scene.valid, order, str(source.path), settings.no_face)
+    heard = heard_at_frames(model.front_end, audio.samples, len(order))
+    known = [_Known(lent.serves, model.known(_shown(lent, crop))) for lent in lend(scene, source, settings)]
+    paster = MouthPaster(crop, settings)
+    size = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
+    parts = frame_batches(iter(source.frames(order)), order, scene.valid, np.arange(len(order)), size)
+    drawn = ((part, _redrawn(model, scene, known, part, heard)) for part in parts)
+    for part, faces in in_flight(drawn, model.device):
+        for each in faces:
+            for k, face, true in zip(each.places, each.drawn.numpy(), each.true, strict=True):
+                frame = int(part.shown[k])
+                part.pictures[k] = paster.paste(part.pictures[k], face, true, scene.matrices[frame], frame)
+        yield from part.pictures
+
+
+def heard_at_frames(front_end: FrontEnd, samples: np.ndarray, frames: int) -> np.ndarray:
+    """Rows of a front end around each video frame at 25 fps, (frames, width, 5), of samples (n,) at 16 kHz."""
+    rows = front_end.extract(fitted(samples, frames))
+    heard = rows_of_frames(Rows(rows, front_end.rows_per_second), frames, front_end.name)
+    return np.ascontiguousarray(frame_windows(heard, BESIDE, BESIDE))
+
+
+class _Known(NamedTuple):
+    """What a generator knows of the references of some frames (F,) bool."""
+
+    serves: np.ndarray
+    references: References
+
+
+class _Redrawn(NamedTuple):
+    """Faces of a batch: where they belong, what was drawn (k, H, W, 3), and what is true (k, H, W, 3)."""
+
+    places: np.ndarray
+    drawn: OnTheWay
+    true: np.ndarray
+
+
+def _shown(lent: Lent, crop: MouthCrop) -> np.ndarray:
+    """Reference crops, without a mouth where they are the very faces to be drawn."""
+    if not lent.alone:
+        return lent.faces
+    return (lent.faces * (1 - hard_hole(crop)[0, 0, :, :, None].numpy())).astype(np.uint8)
+
+
+def _redrawn(
+    model: DubbingNetworks, scene: FaceScene, known: list[_Known], part: FrameBatch, heard: np.ndarray
+) -> list[_Redrawn]:
+    """The faces of a batch, drawn with the references of each."""
+    found = []
+    for group in known:
+        places = part.faces[group.serves[part.shown[part.faces]]]
+        if len(places):
+            true = np.stack([scene.cut(part.pictures[k], int(part.shown[k])) for k in places])
+            drawn = OnTheWay(model.redraw(true, group.references, heard[part.rows[places]]))
+            found.append(_Redrawn(places, drawn, true))
+    return found

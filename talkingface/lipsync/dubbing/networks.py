@@ -1,0 +1,73 @@
+"""The networks of DINet or LawDNet as a model: what drawing faces needs of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from talkingface.devices import to_device
+from talkingface.lipsync.dubbing.config import DubbingConfig
+from talkingface.networks.dubbing.generator import DubbingGenerator, References
+from talkingface.networks.dubbing.geometry import MouthCrop, hide
+from talkingface.plugin.contract import TalkingFaceModel
+
+
+class DubbingNetworks(TalkingFaceModel):
+    """A model whose `generator` fills in the mouth of a face crop.
+
+    Attributes:
+        config: its settings.
+        generator: see `DubbingGenerator`.
+    """
+
+    config: DubbingConfig
+    generator: DubbingGenerator
+
+    @abstractmethod
+    def hole(self, crop: MouthCrop) -> Tensor:
+        """What is hidden of a crop, (1, 1, H, W) float32 in [0, 1]."""
+
+    @property
+    def drawn(self) -> MouthCrop:
+        """The crop that is drawn: as large as in the stage that trained the generator, or as the stored ones."""
+        data = getattr(self.stage, "data", None)
+        return MouthCrop(getattr(data, "mouth", self.config.crop.mouth))
+
+    def precision(self) -> AbstractContextManager:
+        """Within: as precise as the model draws."""
+        half = self.inference_precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    @torch.no_grad()
+    def known(self, references: np.ndarray) -> References:
+        """What the generator keeps of reference crops (5, H, W, 3) uint8 RGB for all frames of a video."""
+        pictures = network_pictures(to_device(references, self.device)).flatten(0, 1)
+        with self.precision():
+            return self.generator.encode(pictures[None])
+
+    @torch.no_grad()
+    def redraw(self, faces: np.ndarray, known: References, audio: np.ndarray) -> Tensor:
+        """Draw mouths.
+
+        Args:
+            faces: (m, H, W, 3) uint8 RGB; what lies in the hole does not count.
+            known: what is known of their references.
+            audio: (m, width, 5) rows of features around each frame.
+
+        Returns:
+            (m, H, W, 3) uint8 RGB on the device.
+        """
+        crop = MouthCrop(faces.shape[2] * 4 // 5)
+        source = hide(network_pictures(to_device(faces, self.device)), self.hole(crop).to(self.device))
+        with self.precision():
+            drawn = self.generator(source, known, to_device(audio, self.device))
+        return (drawn.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)
+
+
+def network_pictures(pictures: Tensor) -> Tensor:
+    """Pictures uint8 RGB (..., H, W, 3) -> float RGB (..., 3, H, W) in [0, 1]."""
+    return pictures.movedim(-1, -3).float() / 255

@@ -1,0 +1,77 @@
+"""Putting mouths back into their frames: the inverse warp of a crop, softly inside the box of the mouth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from talkingface.faces.affine import paste_by_matrix
+
+if TYPE_CHECKING:
+    from talkingface.lipsync.dubbing.config import DubbingInference
+    from talkingface.networks.dubbing.geometry import MouthCrop
+
+FOLLOWED = 0.2
+"""Share of a change of tone that passes from frame to frame, or faces would flicker."""
+
+
+class MouthPaster:
+    """Puts the faces of one video back.
+
+    Args:
+        crop: that is drawn.
+        settings: `mask_scale`, `feather`, `colour`.
+    """
+
+    def __init__(self, crop: MouthCrop, settings: DubbingInference) -> None:
+        edge = settings.feather * crop.mouth
+        self.weights = box_weights(crop, settings.mask_scale, edge)
+        around = box_weights(crop, settings.mask_scale + 2 * settings.feather, edge)
+        self.ring = (around > 0) & (self.weights == 0)
+        self.matches = settings.colour == "match"
+        self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
+        self._shown = 0
+
+    def paste(
+        self, picture: np.ndarray, drawn: np.ndarray, true: np.ndarray, matrix: np.ndarray, shown: int
+    ) -> np.ndarray:
+        """A new frame with the mouth that was drawn.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+            drawn: (h, w, 3) uint8 RGB crop.
+            true: the crop as the frame has it.
+            matrix: (2, 3) from frame to crop.
+            shown: number of the frame in its video.
+        """
+        face = drawn.astype(np.float32)
+        if self.matches:
+            face = np.clip(face + self._shift(face, true, shown), 0, 255)
+        return paste_by_matrix(picture, face, matrix, self.weights)
+
+    def _shift(self, drawn: np.ndarray, true: np.ndarray, shown: int) -> np.ndarray:
+        """What the colours lack around the mouth, (3,); followed over time."""
+        lack = np.median(true[self.ring].astype(np.float32) - drawn[self.ring], axis=0)
+        follows = self._tone is not None and abs(shown - self._shown) <= 1
+        self._tone = self._tone + FOLLOWED * (lack - self._tone) if follows else lack
+        self._shown = shown
+        return self._tone
+
+
+def box_weights(crop: MouthCrop, scale: float, edge: float) -> np.ndarray:
+    """Weights (H, W) float32 of a crop: 0 outside the box of its mouth, 1 inside, with a soft edge between.
+
+    Args:
+        crop: whose mouth it is.
+        scale: of the box, around its middle; it stays inside the crop.
+        edge: its width in pixels, inside the box.
+    """
+    ramps = []
+    for size, side in ((crop.height, crop.rows), (crop.width, crop.columns)):
+        middle, half = (side.start + side.stop) / 2, scale * crop.mouth / 2
+        low, high = max(middle - half, 1.0), min(middle + half, size - 1.0)
+        places = np.arange(size) + 0.5
+        ramps.append(np.clip(np.minimum(places - low, high - places) / edge, 0, 1))
+    rows, columns = (ramp * ramp * (3 - 2 * ramp) for ramp in ramps)
+    return (rows[:, None] * columns).astype(np.float32)
