@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from talkingface.devices import OnTheWay, to_device
 from talkingface.lipsync.half_face.pixels import faces_of, network_faces, network_input
+from talkingface.media.info import FPS
 from talkingface.plugin.contract import Batch, TalkingFaceModel
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ class HalfFaceNetworks(TalkingFaceModel):
         """Side of the faces that are drawn, in pixels."""
         return self.config.crop.size
 
-    def drawer(self, above: float = 0.5) -> Drawer:
+    def drawer(self, above: float = 0.5, fps: float = FPS) -> Drawer:
         """Whoever draws the faces of one video.
 
         Args:
             above: share of a face, upwards from its middle, that must be drawn beside the lower half; what lies higher
                 is not pasted.
+            fps: frames per second, for whoever smooths over time.
         """
         return Drawer(self)
 

@@ -56,7 +56,7 @@ def generate(model: HalfFaceNetworks, source: Source, audio: Audio) -> Iterator[
         size=model.config.crop.size,
     )
     paster = Paster.of(model, scene, source)
-    drawer, continuity = model.drawer(paster.above), Continuity()
+    drawer, continuity = model.drawer(paster.above, source.fps), Continuity()
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     parts = frame_batches(iter(source.frames(order)), order, scene.valid, np.arange(count), batch)
     drawn = ((part, _draw(drawer, continuity, faces, part)) for part in parts)

@@ -70,7 +70,9 @@ def _clip_scores(
     errors: dict[str, list[float]] = {}
     continuity = Continuity()
     for part in _batches(source, scene, np.flatnonzero(scene.valid[:count])):
-        boxes, follows = scene.boxes[part.shown], continuity.follow(part.pictures, part.shown, part.faces)
+        boxes, follows = scene.boxes[part.shown], np.zeros(len(part.faces), bool)
+        if any(take.drawer.remembers for take in takes.values()):
+            follows = continuity.follow(part.pictures, part.shown, part.faces)
         crops = crop_faces(part.pictures, boxes, model.config.crop.size)
         shown, truth = (
             with_references(crops, references, part.shown),

@@ -7,7 +7,7 @@ arXiv:2310.05720. Deviations and kept quirks are listed in docs/hyperlips.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from talkingface.lipsync.half_face.data import FaceWindows
 from talkingface.lipsync.half_face.draw import Drawer
 from talkingface.lipsync.half_face.model import JudgedHalfFace
 from talkingface.lipsync.half_face.objective import halves_l1
+from talkingface.media.info import FPS
 from talkingface.models.hyperlips_base.config import BaseStageOptions, HyperLipsBaseConfig
 from talkingface.models.hyperlips_base.draw import FollowingDrawer, LowerHalfDrawer
 from talkingface.models.hyperlips_base.networks.discriminator import HalfFaceDiscriminator
@@ -28,6 +29,9 @@ from talkingface.models.hyperlips_base.networks.generator import HyperLipsGenera
 from talkingface.networks.sync_expert import FRAMES, sync_loss
 from talkingface.plugin.contract import Batch, Official, Plan, StepContext, Update, frozen
 from talkingface.plugin.registry import register
+
+if TYPE_CHECKING:
+    from talkingface.clips.dataset import ClipDataset
 
 PUBLISHED_SETTINGS = {
     "crop.size": 128,
@@ -94,6 +98,18 @@ class HyperLipsBase(JudgedHalfFace):
                 " --model.generator.temporal=True that begins from them (init_from)"
             )
 
+    def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
+        """See `JudgedHalfFace.initialise`.
+
+        Raises:
+            ConfigError: weights of the stage and of `loss` together leave nothing for L1.
+        """
+        super().initialise(dataset, ctx)
+        if ctx.stage.kind == "base" and (taken := sum(self._shares(ctx))) >= 1:
+            raise ConfigError(
+                f"stage '{ctx.stage.name}': sync + perceptual must stay below 1, got {taken:g}; give both in options"
+            )
+
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def base_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
@@ -114,10 +130,14 @@ class HyperLipsBase(JudgedHalfFace):
 
     def _weights(self, ctx: StepContext, frames: int) -> tuple[float, float]:
         """Weights of sync and perceptual term in this stage, as they stand; single frames have no sync."""
+        sync, perceptual = self._shares(ctx)
+        return self.sync_weight(ctx, sync) if frames >= FRAMES else 0.0, perceptual
+
+    def _shares(self, ctx: StepContext) -> tuple[float, float]:
+        """Weights of sync and perceptual term in this stage: its own, else those of `loss`."""
         own, loss = self._options(ctx), self.config.loss
         sync = loss.sync if own.sync is None else own.sync
-        perceptual = loss.perceptual if own.perceptual is None else own.perceptual
-        return self.sync_weight(ctx, sync) if frames >= FRAMES else 0.0, perceptual
+        return sync, loss.perceptual if own.perceptual is None else own.perceptual
 
     def _options(self, ctx: StepContext) -> BaseStageOptions:
         options = ctx.stage.options
@@ -137,18 +157,21 @@ class HyperLipsBase(JudgedHalfFace):
         if ctx.stage.kind == "expert":
             return self.expert_validation(batch, ctx)
         drawn, target = self.draw(batch)
-        own, options = self._options(ctx), self.config.loss
-        weights = {"perceptual": options.perceptual if own.perceptual is None else own.perceptual}
-        values = {"l1": halves_l1(drawn, target, options.mouth), "perceptual": self._opinion(drawn, 1.0)}
+        sync, perceptual = self._shares(ctx)
+        weights = {"perceptual": perceptual}
+        values = {
+            "l1": halves_l1(drawn, target, self.config.loss.mouth),
+            "perceptual": self._opinion(drawn, 1.0),
+        }
         if drawn.shape[2] >= FRAMES:
-            weights["sync"] = options.sync if own.sync is None else own.sync
+            weights["sync"] = sync
             values["sync"] = self.sync_loss(drawn, batch)
         loss = (1 - sum(weights.values())) * values["l1"] + sum(w * values[name] for name, w in weights.items())
         return {**values, "real": self._opinion(target, 1.0), "fake": self._opinion(drawn, 0.0), "loss": loss}
 
     # -- generation ----------------------------------------------------------------------------------------------------
 
-    def drawer(self, above: float = 0.5) -> Drawer:
+    def drawer(self, above: float = 0.5, fps: float = FPS) -> Drawer:
         """Frame by frame, or remembering; of faces that are pasted in part no more than that part."""
         if self.config.generator.temporal:
             return FollowingDrawer(self)

@@ -11,6 +11,7 @@ from talkingface.faces.detectors import DEFAULT_PLACE
 from talkingface.lipsync.half_face.draw import Drawer
 from talkingface.lipsync.half_face.model import HalfFaceModel
 from talkingface.lipsync.half_face.pixels import faces_of, network_faces
+from talkingface.media.info import FPS
 from talkingface.models.hyperlips_hr.base import build_base
 from talkingface.models.hyperlips_hr.config import HyperLipsHRConfig
 from talkingface.models.hyperlips_hr.features import Features, crop_sides
@@ -52,9 +53,9 @@ class HyperLipsHRNetworks(HalfFaceModel):
         """Side of the faces that are drawn, in pixels."""
         return self.config.hr_crop.size
 
-    def drawer(self, above: float = 0.5) -> Drawer:
+    def drawer(self, above: float = 0.5, fps: float = FPS) -> Drawer:
         """Whole faces always: the mesh is found on them."""
-        return HRDrawer(self)
+        return HRDrawer(self, fps)
 
     def decode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Drawn and true faces (N, 3, R, R), BGR in [0, 1], of a batch of `HRFrames`."""
@@ -67,15 +68,16 @@ class HRDrawer(Drawer):
 
     Args:
         model: the model, in eval mode.
+        fps: frames per second of the video.
     """
 
     remembers = True
 
-    def __init__(self, model: HyperLipsHRNetworks) -> None:
+    def __init__(self, model: HyperLipsHRNetworks, fps: float = FPS) -> None:
         super().__init__(model)
         # The decoder needs the whole face, for its mesh is found on it.
         self.base = model.base.drawer()
-        self.features = Features(model.config.sketch, model.config.crop.size)
+        self.features = Features(model.config.sketch, model.config.crop.size, fps)
         self.find = process_resource(("mesh on crops", DEFAULT_PLACE), lambda: mesh_finder(DEFAULT_PLACE))
 
     def __call__(

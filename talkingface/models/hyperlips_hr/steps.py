@@ -22,16 +22,20 @@ from talkingface.errors import CheckpointError
 from talkingface.faces.crop import crop_face, relative_landmarks
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
 from talkingface.faces.mesh import HYPERLIPS_LIPS
+from talkingface.faces.parsing import WEIGHTS
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.lipsync.half_face.continuity import Continuity
 from talkingface.lipsync.half_face.generate import CPU_BATCH, GPU_BATCH, chunk_starts, generate
 from talkingface.lipsync.half_face.scene import Reference, Scene, with_references
 from talkingface.media import VideoReader, VideoWriter
+from talkingface.models.hyperlips_hr.base import build_base
 from talkingface.models.hyperlips_hr.config import LENDER
 from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.step import Step, process_resource, register_step
 from talkingface.sound.mel import cut_mel
 from talkingface.weights.checkpoint import load_state_file
+from talkingface.weights.hashes import weights_hash
+from talkingface.weights.published import locate
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
@@ -53,7 +57,7 @@ class HyperStep(Step):
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig) -> None:
         super().__init__(artefact, overrides, settings)
         crop = get_spec(LENDER).model.Config.model_validate(self.params["base"]).crop
-        self.faces, self.path, self.device = crop.artefact, "", "cpu"
+        self.faces, self.path, self.place = crop.artefact, "", DEFAULT_PLACE
         self.needs = ("audio", MEL, "landmarks", self.faces)
         self.source, _, shift = artefact.partition("@")[2].partition("+")
         self.shift = int(shift or 0)
@@ -65,8 +69,13 @@ class HyperStep(Step):
         return {"base": {}, "weights": "", **stored}
 
     def bind(self, config: Config) -> None:
-        """Take where Base's weights lie, and where it runs."""
-        self.path, self.device = config.experts.get("generator") or "", config.device
+        """Take where weights lie, and where they run; how a video is pasted follows from what is there."""
+        self.path, self.place = config.experts.get("generator") or "", Place(config.weights_dir, config.device)
+        if self.source == "video":
+            parsed = locate(config.weights_dir, WEIGHTS).is_file()
+            base = self.params["base"]
+            inference = {**base.get("inference", {}), "paste": "parsing" if parsed else "contour"}
+            self.params = {**self.params, "base": {**base, "inference": inference}}
 
     def setup(self) -> None:
         """Build Base, or say what is missing for it."""
@@ -88,14 +97,14 @@ class HyperStep(Step):
 
     def _base(self) -> HalfFaceModel:
         """Base with its weights, drawing in float32: what is stored is not to depend on the machine."""
-        lender = get_spec(LENDER).model
-        settings = lender.Config.model_validate(self.params["base"])
-        exact = settings.inference.model_copy(update={"precision": "32"})
-        base = lender(settings.model_copy(update={"inference": exact}))
         if not self.path:
             raise CheckpointError(f"{self.artefact} needs a run of {LENDER}; name it with --experts.generator=RUN")
+        base = build_base(get_spec(LENDER).model.Config.model_validate(self.params["base"]), precision="32")
         load_state_file(base.generator, self.path, what=f"{LENDER}.generator", name="generator")
-        return base.to(resolve_device(self.device)).eval()
+        wanted, found = self.params["weights"], weights_hash(base.generator.state_dict())
+        if wanted and found != wanted:
+            raise CheckpointError(f"{self.path}: its weights are {found} now and were {wanted} before; start again")
+        return base.to(resolve_device(self.place.device)).eval()
 
     def _raw(self, base: HalfFaceModel, clip: ClipFolder, store: FaceStore) -> Iterator[np.ndarray | None]:
         """Faces of all frames as they are drawn; None where there is none."""
@@ -124,7 +133,7 @@ class HyperStep(Step):
     def _through_video(self, base: HalfFaceModel, ctx: ClipContext, store: FaceStore) -> Iterator[np.ndarray | None]:
         """The same pasted into the frames, encoded, decoded, and cut out again."""
         source = Source.from_clip(ctx.clip)
-        source.held_out = True
+        source.held_out, source.place = True, self.place
         path = ctx.scratch / "hyper.mp4"
         with torch.inference_mode(), VideoWriter(path, size=source.size, fps=source.fps) as video:
             for frame in generate(base, source, Audio(ctx.clip.audio(), path=ctx.item.video)):

@@ -54,7 +54,7 @@ def test_only_what_is_pasted_is_drawn_and_it_is_the_same(model, monkeypatch):
     built = model(paste="lower", precision="32")
     assert isinstance(built.drawer(0.1), LowerHalfDrawer) and type(built.drawer()) is Drawer
     spared = frames(built)
-    monkeypatch.setattr(HyperLipsBase, "drawer", lambda self, above=0.5: Drawer(self))
+    monkeypatch.setattr(HyperLipsBase, "drawer", lambda self, above=0.5, fps=25.0: Drawer(self))
     assert np.abs(frames(built).astype(int) - spared).max() <= 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -69,6 +71,15 @@ def test_without_weight_the_discriminator_takes_no_step_and_a_stage_may_have_wei
     assert generator.losses["l1"].item() == pytest.approx(0.3 * alone.losses["l1"].item(), rel=1e-4)
     (single,) = model.base_step(fake_batch(frames=1), context(BaseStageOptions(perceptual=0)))
     assert set(single.losses) == {"l1"}, "one frame has no window of five"
+
+
+def test_weights_that_leave_nothing_for_l1_are_refused():
+    model = build()
+    model.sync_expert.face_encoder[0].conv_block[1].num_batches_tracked += 1
+    data = SimpleNamespace(options=SimpleNamespace(frames=5))
+    model.initialise(data, context(BaseStageOptions(sync=0.7)))
+    with pytest.raises(ConfigError, match=r"stage 'base': sync \+ perceptual must stay below 1, got 1.1"):
+        model.initialise(data, context(BaseStageOptions(sync=0.9)))
 
 
 def test_no_gradient_reaches_who_only_judges():

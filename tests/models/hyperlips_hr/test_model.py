@@ -143,6 +143,18 @@ def test_batches_and_the_memory_of_smoothing_make_no_difference(seen):
         assert np.abs(made[0].astype(int) - other).max() <= 1
 
 
+def test_features_are_smoothed_at_the_rate_of_the_video(seen, monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        "talkingface.models.hyperlips_hr.draw.Features",
+        lambda config, size, fps: rates.append(fps) or Features(config, size, fps),
+    )
+    source = DrawnSource(3)
+    source.fps = 50.0
+    list(trained().generate(source, Speech(0.2)))
+    assert rates == [50.0]
+
+
 def test_where_no_mesh_is_found_the_last_one_serves():
     points, none = np.full((478, 2), 0.4), np.full((478, 2), np.nan)
     features = Features(hr_config().sketch.model_copy(update={"smooth": "none"}), 32)

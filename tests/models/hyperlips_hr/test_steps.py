@@ -1,0 +1,87 @@
+"""Base's faces of a clip: drawn as in use, to the clip's own sound, by the weights that are meant."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.drawn_clips import make_clip
+from talkingface.clips.face_store import FaceStore
+from talkingface.config.sections import PreprocessConfig
+from talkingface.errors import CheckpointError
+from talkingface.faces.parsing import WEIGHTS
+from talkingface.lipsync.expert.inputs import MEL
+from talkingface.models.hyperlips_hr.model import HyperLipsHR
+from talkingface.models.hyperlips_hr.steps import HyperStep
+from talkingface.plugin.registry import get_spec
+from talkingface.weights.hashes import weights_hash
+from talkingface.weights.published import locate
+
+from .conftest import hr_config
+
+
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory):
+    """A bare file of Base's generator, and its hash."""
+    torch.manual_seed(2)
+    base = get_spec("HyperLipsBase").model(hr_config().base)
+    base.train()
+    for _ in range(3):
+        base.generator(torch.randn(8, 1, 80, 16), torch.rand(8, 6, 32, 32))
+    path = tmp_path_factory.mktemp("lent") / "base.pth"
+    torch.save({"state_dict": base.generator.state_dict()}, path)
+    return path, weights_hash(base.generator.state_dict())
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("clips"), "a/0", 24, hr_config().crop, mel=MEL, gone=(5,))
+
+
+def step(lent, artefact: str = "hyper@raw", **changes) -> HyperStep:
+    path, weights = lent
+    config = hr_config(base_weights=changes.get("weights", weights), hyper={"source": artefact[6:].split("+")[0]})
+    made = HyperStep(artefact, HyperLipsHR.step_settings(config)[artefact], PreprocessConfig(storage="npy"))
+    places = {"weights_dir": "checkpoints", "device": "cpu", **changes}
+    made.bind(SimpleNamespace(experts={"generator": str(path)}, **places))
+    return made
+
+
+def made(step: HyperStep, clip, tmp_path) -> FaceStore:
+    files = step.run(SimpleNamespace(clip=clip, scratch=tmp_path, item=None))
+    assert all((tmp_path / file).is_file() for file in files)
+    return FaceStore(tmp_path, step.artefact)
+
+
+def test_every_face_is_drawn_to_its_own_sound_or_to_that_of_the_next_frame(lent, clip, tmp_path):
+    raw, shifted = (made(step(lent, name), clip, tmp_path) for name in ("hyper@raw", "hyper@raw+1"))
+    np.testing.assert_array_equal(raw.valid, np.arange(24) != 5)
+    assert raw.size == 32 and (raw[8] != shifted[8]).any()
+    assert (raw[8] != clip.faces(hr_config().crop.artefact)[8]).any()
+
+
+def test_weights_that_changed_since_they_were_looked_at_are_refused(lent):
+    with pytest.raises(CheckpointError, match=r"base.pth: its weights are \w{16} now and were aaaa before"):
+        step(lent, weights="aaaa").setup()
+
+
+def test_frames_that_the_video_of_base_ends_without_are_no_faces(lent, clip, tmp_path, monkeypatch):
+    faces = [np.full((32, 32, 3), k, np.uint8) if k not in (5, 23) else None for k in range(24)]
+    monkeypatch.setattr(HyperStep, "_through_video", lambda *_: iter(faces))
+    store = made(step(lent, "hyper@video"), clip, tmp_path)
+    np.testing.assert_array_equal(np.flatnonzero(~store.valid), [5, 23])
+
+
+def test_how_the_video_of_base_was_pasted_is_noted(lent, tmp_path):
+    def rule() -> str:
+        return step(lent, "hyper@video", weights_dir=str(tmp_path)).params["base"]["inference"]["paste"]
+
+    assert rule() == "contour"
+    file = locate(tmp_path, WEIGHTS)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    assert rule() == "parsing"
+    assert "paste" not in step(lent).params["base"]["inference"]
