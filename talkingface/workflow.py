@@ -126,8 +126,9 @@ def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
                 raise CheckpointError(f"{missing}; where several processes train, that run is not made first") from None
             trained.add(name)
             log.info("%s needs a trained %s, which comes first, in a run of its own", loaded.config.model_name, name)
-            lender = load_config(name, loaded.config.dataset, (), {**carried_over(loaded), "evaluate": False})
-            run_configured(lender)
+            # A training that was killed in the lender's run goes on there.
+            own = {"evaluate": False, "resume": "auto" if loaded.config.resume == "auto" else "none"}
+            run_configured(load_config(name, loaded.config.dataset, (), {**carried_over(loaded), **own}))
             log.info("now %s", loaded.config.model_name)
 
 

@@ -14,9 +14,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from talkingface.benchmark.metrics import metric_speed
 from talkingface.benchmark.timing import best, rate
+from talkingface.clips.folder import ClipFolder
 from talkingface.clips.layouts import make_layout
+from talkingface.clips.prepared import prepared_ids
 from talkingface.clips.source import Audio, Source
 from talkingface.devices import allow_tf32, has_fast_bf16, resolve_device, seed_everything
+from talkingface.errors import ConfigError
 from talkingface.faces.detectors import Place
 from talkingface.media import samples_of
 from talkingface.pipeline import Pipeline
@@ -55,7 +58,28 @@ def measure(loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = 
         only: those of `PARTS` to measure.
     """
     with tempfile.TemporaryDirectory() as lent:
-        return _measure(with_stand_ins(loaded, Path(lent)), seconds, only)
+        resolved = with_stand_ins(loaded, Path(lent))
+        if any(Path(lent) in Path(file).parents for file in resolved.config.experts.values() if file):
+            spare_made_parts(resolved.config)
+        return _measure(resolved, seconds, only)
+
+
+def spare_made_parts(config: Config) -> None:
+    """Refuse to make parts of prepared clips anew with random weights.
+
+    Raises:
+        ConfigError: trained weights made them, of a run that is gone.
+    """
+    root, steps = Path(config.preprocessed_root), get_spec(config.model_name).model.step_settings(config.model)
+    drawn = {artefact: params["weights"] for artefact, params in steps.items() if "weights" in params}
+    for clip_id in prepared_ids(root) if drawn else ():
+        for artefact, weights in drawn.items():
+            made = ClipFolder(root / clip_id).record(artefact).get("params", {}).get("weights")
+            if made not in (None, weights):
+                raise ConfigError(
+                    f"{root / clip_id}: its {artefact} was made by weights {made}, and no run has them any more: to"
+                    " measure with random ones, give another --preprocessed_root, or name a run with --experts"
+                )
 
 
 def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str]) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 
 import pytest
 
 from talkingface.benchmark import speed
 from talkingface.benchmark.timing import best
 from talkingface.cli.commands import main
+from talkingface.errors import ConfigError
+from talkingface.plugin.configuration import load_config
 
 
 def test_every_figure_is_measured(tiny_dataset, tmp_path, capsys):
@@ -64,3 +67,22 @@ def test_a_system_that_does_not_tell_its_memory_is_measured_without(monkeypatch)
     assert speed.peak_memory()["process"] > 10
     monkeypatch.setattr(speed, "resource", None)
     assert "process" not in speed.peak_memory()
+
+
+def test_random_weights_do_not_replace_what_trained_ones_have_made(tmp_path, monkeypatch):
+    loaded = load_config("HyperLipsHR", "folder", (), {"preprocessed_root": str(tmp_path), "saved_dir": str(tmp_path)})
+    record = {"files": [], "params": {"weights": "aaaa"}}
+    meta = {"format": 1, "clip_id": "a/0", "status": "ok", "steps": {"hyper@raw": record}}
+    (tmp_path / "a/0").mkdir(parents=True)
+    (tmp_path / "a/0/clip.json").write_text(json.dumps(meta))
+    mine = {"model": loaded.config.model.model_copy(update={"base_weights": "aaaa"})}
+    speed.spare_made_parts(loaded.config.model_copy(update=mine))
+    monkeypatch.setattr(speed, "with_stand_ins", lambda loaded, folder: replace(loaded, config=lent(loaded, folder)))
+    with pytest.raises(ConfigError, match=r"a/0: its hyper@raw was made by weights aaaa.*--preprocessed_root"):
+        speed.measure(loaded)
+
+
+def lent(loaded, folder):
+    """The configuration as stand-ins leave it."""
+    model = loaded.config.model.model_copy(update={"base_weights": "bbbb"})
+    return loaded.config.model_copy(update={"model": model, "experts": {"generator": str(folder / "x.pt")}})

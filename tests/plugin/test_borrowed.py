@@ -203,6 +203,15 @@ def test_a_training_that_gives_no_lender_is_not_repeated(tmp_path, monkeypatch):
     assert trained == ["ToyEar"]
 
 
+@pytest.mark.parametrize("resume", ["none", "auto"])
+def test_the_lender_goes_on_where_the_borrower_would(tmp_path, monkeypatch, resume):
+    loaded, asked = toy_config(tmp_path, "ToyBorrower", prerequisites="train", resume=resume), []
+    monkeypatch.setattr(workflow, "run_configured", lambda lender: asked.append(lender.config.resume))
+    with pytest.raises(LenderMissing):
+        workflow._with_prerequisites(loaded)
+    assert asked == [resume]
+
+
 def test_a_benchmark_needs_nobody_to_lend(tmp_path):
     loaded = with_stand_ins(toy_config(tmp_path, "ToyBorrower", **{"model.width": 7}), tmp_path)
     content = checkpoint.load(loaded.config.experts["ear"])
