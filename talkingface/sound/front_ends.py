@@ -140,7 +140,8 @@ class WithSpeaker(FrontEnd):
 
 
 _FRONT_ENDS: dict[str, type[FrontEnd]] = {}
-_Kind = TypeVar("_Kind", bound=type[FrontEnd])
+_SPEAKERS: dict[str, type[SpeakerVector]] = {}
+_Kind = TypeVar("_Kind", bound=type[Part])
 
 
 def register_front_end(kind: _Kind) -> _Kind:
@@ -149,8 +150,21 @@ def register_front_end(kind: _Kind) -> _Kind:
     Raises:
         RegistryError: another one has the name.
     """
-    if _FRONT_ENDS.setdefault(kind.name, kind).__qualname__ != kind.__qualname__:
-        raise RegistryError(f"two front ends are called '{kind.name}'")
+    return _registered(_FRONT_ENDS, kind, "front ends")
+
+
+def register_speaker(kind: _Kind) -> _Kind:
+    """Class decorator: make a speaker vector known by its name.
+
+    Raises:
+        RegistryError: another one has the name.
+    """
+    return _registered(_SPEAKERS, kind, "speaker vectors")
+
+
+def _registered(known: dict[str, Any], kind: _Kind, what: str) -> _Kind:
+    if known.setdefault(kind.name, kind).__qualname__ != kind.__qualname__:
+        raise RegistryError(f"two {what} are called '{kind.name}'")
     return kind
 
 
@@ -168,21 +182,6 @@ def front_end_kind(name: str) -> type[FrontEnd]:
     if name not in _FRONT_ENDS:
         raise RegistryError(unknown("front end", name, _FRONT_ENDS))
     return _FRONT_ENDS[name]
-
-
-_SPEAKERS: dict[str, type[SpeakerVector]] = {}
-_Voice = TypeVar("_Voice", bound=type[SpeakerVector])
-
-
-def register_speaker(kind: _Voice) -> _Voice:
-    """Class decorator: make a speaker vector known by its name.
-
-    Raises:
-        RegistryError: another one has the name.
-    """
-    if _SPEAKERS.setdefault(kind.name, kind).__qualname__ != kind.__qualname__:
-        raise RegistryError(f"two speaker vectors are called '{kind.name}'")
-    return kind
 
 
 def speaker_kind(name: str) -> type[SpeakerVector]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.drawn_clips import DrawnSource
 from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
@@ -131,7 +132,7 @@ def make_clip(
     return ClipFolder(folder)
 
 
-class CanonicalSource:
+class CanonicalSource(DrawnSource):
     """A source that draws its frames; one frame: a picture."""
 
     def __init__(self, count: int = 20, gone: tuple[int, ...] = (), phase: float = 0.0, roll: float = 0.0) -> None:
@@ -143,20 +144,3 @@ class CanonicalSource:
             faces = (faces - middle) @ turn(0, roll).T + middle
         self.pictures = [picture(face, k) for k, face in enumerate(faces)]
         self.track = track_of(faces, gone)
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def order(self, n: int) -> np.ndarray:
-        position = np.arange(n) % (2 * len(self))
-        return np.where(position < len(self), position, 2 * len(self) - 1 - position)
-
-    def frames(self, order=None):
-        for index in range(len(self)) if order is None else order:
-            yield self.pictures[int(index)].copy()
-
-    def read(self, indices):
-        return [self.pictures[int(index)].copy() for index in indices]
-
-    def landmarks(self, provider=None) -> LandmarkTrack:
-        return self.track
