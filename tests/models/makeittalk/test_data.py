@@ -119,3 +119,15 @@ def test_the_moved_portrait_lies_nearer_to_the_wanted_picture_than_the_portrait(
     face = (slice(16, 52), slice(16, 48))
     far = [np.abs(item[name].astype(int) - item["target"])[face].mean() for name in ("moved", "portrait")]
     assert far[0] < 0.7 * far[1]
+
+
+def test_the_resting_face_of_an_item_is_one_of_the_clips_closed_ones_and_not_always_the_same(clips):
+    data = ContentWindows(clips, "train", {"faces": 3}, small_config())
+    motion = data.motion(clips[0])
+    faces = [data.sample(clips[0], np.random.default_rng(seed))["face"] for seed in range(12)]
+    assert len({face.tobytes() for face in faces}) > 3
+    assert all((motion.still == face).all(axis=1).any() for face in faces)
+    gap = lambda rows: (rows.reshape(-1, 68, 3)[:, 66, 1] - rows.reshape(-1, 68, 3)[:, 62, 1]).mean()  # noqa: E731
+    assert gap(np.stack(faces)) < 0.6 * gap(motion.still)
+    held_out = ContentWindows(clips, "val", {"faces": 3}, small_config())
+    np.testing.assert_array_equal(held_out.sample(clips[0], np.random.default_rng(0))["face"], motion.rest)
