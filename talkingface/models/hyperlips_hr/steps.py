@@ -152,7 +152,10 @@ def _references(base: HalfFaceModel, clip: ClipFolder, store: FaceStore) -> list
     for group in lenders(None, scene.found, apart=True):
         candidates = group.candidates if len(group.candidates) else np.flatnonzero(scene.found)
         frame = candidates[0] if base.config.inference.reference == "first" else scene.typical(candidates)
-        found.append(Reference(group.serves, store[int(frame)]))
+        face = store[int(frame)]
+        if not len(group.candidates):  # as in generation: what is hidden in a frame stays hidden
+            face[len(face) // 2 :] = 0
+        found.append(Reference(group.serves, face))
     return found
 
 

@@ -15,7 +15,7 @@ from talkingface.errors import CheckpointError
 from talkingface.faces.parsing import WEIGHTS
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.models.hyperlips_hr.model import HyperLipsHR
-from talkingface.models.hyperlips_hr.steps import HyperStep
+from talkingface.models.hyperlips_hr.steps import HyperStep, _references
 from talkingface.plugin.registry import get_spec
 from talkingface.weights.hashes import weights_hash
 from talkingface.weights.published import locate
@@ -61,6 +61,15 @@ def test_every_face_is_drawn_to_its_own_sound_or_to_that_of_the_next_frame(lent,
     np.testing.assert_array_equal(raw.valid, np.arange(24) != 5)
     assert raw.size == 32 and (raw[8] != shifted[8]).any()
     assert (raw[8] != clip.faces(hr_config().crop.artefact)[8]).any()
+
+
+def test_a_face_that_is_alone_lends_itself_no_mouth(lent, clip):
+    store = clip.faces(hr_config().crop.artefact)
+    store.found = np.arange(24) == 7
+    base = step(lent)._base()
+    shown = {bool(each.serves[7]): each.face for each in _references(base, clip, store)}
+    assert not shown[True][16:].any() and shown[True][:16].any()
+    np.testing.assert_array_equal(shown[False], store[7])
 
 
 def test_weights_that_changed_since_they_were_looked_at_are_refused(lent):
