@@ -207,7 +207,7 @@ class ClipDataset(ABC):
         """
         self._processes, self._shared = max(1, processes), None
         crop = getattr(self.model_config, "crop", None)
-        if processes < 2 or crop is None or multiprocessing.get_start_method() != "fork":
+        if processes < 2 or not hasattr(crop, "size") or multiprocessing.get_start_method() != "fork":
             return
         if self._frames_fit(crop.size):
             self._shared = SharedCrops(self.clips, crop.artefact, crop.size)

@@ -96,3 +96,9 @@ def test_silence_that_took_the_place_of_moved_sound_is_not_heard(tmp_path):
     clip.meta["steps"] |= {"audio": {"facts": {"moved_frames": -4}}, "sync": {"facts": {"fps": 25.0}}}
     seen = {int(frames_of(item["faces"])[0]) for item in items(DubbingFrames, clip, 200)}
     assert (min(seen), max(seen)) == (2, 53)
+
+
+def test_crops_that_are_not_square_are_not_shared_by_loader_processes(tmp_path):
+    dataset = DubbingFrames([make_clip(tmp_path)], "train", {"mouth": 32}, CONFIG)
+    dataset.share(2)
+    assert dataset[0]["faces"].shape == (1, 52, 40, 3)
