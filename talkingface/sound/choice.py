@@ -83,7 +83,7 @@ def _built(kind: Any, settings: Mapping[str, Any], weights_dir: str | Path, devi
     try:
         return kind(weights_dir, device, **settings)
     except TypeError as error:
-        raise ConfigError(f"front end '{kind.name}': {error}; see its options in docs/makeittalk.md") from None
+        raise ConfigError(f"front end '{kind.name}': {error}; docs/adding_a_model.md#sound tells of options") from None
 
 
 def short_hash(fingerprint: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ class Killed(BaseException):
 def loaded_config(model: str, folder):
     short = {f"stages.{name}.max_steps": 4 for name in ("expert", "base")} if model == "HyperLipsBase" else {}
     if model == "MakeItTalk":
-        short = {f"stages.{name}.max_steps": 6 for name in ("content", "speaker", "translate")}
+        short = {f"stages.{name}.max_steps": n for name, n in (("content", 2), ("speaker", 6), ("translate", 2))}
     short |= {"stages.hr.max_steps": 6} if model == "HyperLipsHR" else {}
     quiet = {"profile": "tiny", "device": "cpu", "show_progress": False, "tensorboard": False, "save_every_steps": 1}
     return with_stand_ins(load_config(model, "folder", (), {**quiet, **short}), folder)
