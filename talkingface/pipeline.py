@@ -155,6 +155,8 @@ class Pipeline:
         picture.kept = KeptFrames(self.video_cache_mb)
         voice = Audio.load(Path(audio))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
+        if self.model.licence:
+            log.warning("%s: what it makes is %s", self.name, self.model.licence)
         shown = voice.n_frames(picture.fps)
         picture.limit(shown)
         if reference is not None:

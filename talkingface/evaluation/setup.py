@@ -75,6 +75,8 @@ class EvaluationSetup:
         identity |= {"inference_precision": precision} if precision else {}
         front_end = spoken(pipeline.model) if hasattr(pipeline.model, "hears") else ""
         identity |= {"front_end": front_end} if front_end else {}
+        licence = getattr(pipeline.model, "licence", "")
+        identity |= {"licence": licence} if licence else {}
         return cls(
             metrics=config.metrics,
             settings=config.evaluation,

@@ -338,6 +338,11 @@ class TalkingFaceModel(nn.Module):
         """
         return "source"
 
+    @property
+    def licence(self) -> str:
+        """What limits the use of whatever is made with these settings, for logs and reports; empty: nothing known."""
+        return ""
+
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from talkingface.config.sections import Section
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.models.makeittalk.assets import MEL_FILE, read_mel_scale
+from talkingface.models.makeittalk.assets import MEL_FILE, NON_COMMERCIAL, read_mel_scale
 from talkingface.models.makeittalk.clip_faces import FOLDER
 from talkingface.models.makeittalk.config import MakeItTalkConfig
 from talkingface.models.makeittalk.data import ContentWindows, MotionDataset, SpeakerSequences
@@ -154,6 +154,14 @@ class MakeItTalk(MakeItTalkNetworks):
     def head_follows(self, picture: bool) -> str:
         """See `InferenceConfig.head`."""
         return head_of(self.config.inference.head, picture)
+
+    @property
+    def licence(self) -> str:
+        """That of the imported constants, where they take part."""
+        imported = (
+            "published" in (self.config.scale, self.config.canonical) or self.config.sound.name == ConvertedMel.name
+        )
+        return NON_COMMERCIAL if imported else ""
 
     def bind(self, weights_dir: str | Path, device: str) -> None:
         """Build the front end, and take the imported scale of the sound where the weights are published ones."""

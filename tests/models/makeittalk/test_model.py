@@ -11,6 +11,7 @@ import torch
 from helpers.canonical_faces import SMALL, make_clip, small_config, turn
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
 from talkingface.models.makeittalk.model import MakeItTalk
@@ -18,6 +19,7 @@ from talkingface.models.makeittalk.pairs import TranslatePairs
 from talkingface.models.makeittalk.scores import audio_response, content_scores, head_motion, head_spread
 from talkingface.models.makeittalk.translation import as_bgr, as_pictures, translated
 from talkingface.pipeline import Pipeline
+from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.weights import checkpoint
 from talkingface.workflow import import_checkpoints
@@ -241,12 +243,13 @@ def test_imported_constants_scale_the_sound(tmp_path):
     model = MakeItTalk(small_config().model_copy(update={"scale": "published"}))
     model.bind(tmp_path, "cpu")
     assert model.content_branch.scaled(torch.full((1, 80), 1.5)).eq(0.5).all()
+    assert model.licence.startswith("non-commercial") and build().licence == ""
+    about = EvaluationSetup.from_config(load_config("MakeItTalk", "folder").config, SimpleNamespace(model=model))
+    assert about.identity["licence"] == model.licence
     assert model.front_end.name == "vc_mel"
 
 
 def test_the_earlier_command_is_understood():
-    from talkingface.plugin.configuration import load_config
-
     overrides = {"amp_lip_x": 1.5, "amp_pos": 0.3, "close_input_face_mouth": True}
     loaded = load_config("audio2landmark_content", "demo", (), overrides)
     made = loaded.config.model.inference
