@@ -44,9 +44,13 @@ class SyncExpert(nn.Module):
     Attributes:
         cosine: an expert whose features are unit vectors, and whose scores are their cosines. Others say their own
             mind of all pairs in `scores`.
+        bgr: it learns from pictures whose colours stand in this order.
+        hears: what it is given of the sound: windows of `mel`, or of the `rows` of a front end.
     """
 
     cosine = True
+    bgr = True
+    hears = "mel"
 
     def __init__(self, size: tuple[int, int] = (48, 96), width: float = 1.0, frames: int = FRAMES) -> None:
         super().__init__()

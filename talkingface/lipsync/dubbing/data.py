@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
-from talkingface.lipsync.dubbing.config import DubbingDataConfig
+from talkingface.lipsync.dubbing.config import DubbingCropConfig, DubbingDataConfig
 from talkingface.lipsync.dubbing.sampling import Anywhere, Blocks, Rule, Sampling
 from talkingface.lipsync.dubbing.sound import BESIDE, FPS, heard_in, sounding_frames
 from talkingface.networks.dubbing.discriminator import FRAMES
@@ -63,7 +64,7 @@ class DubbingFrames(ClipDataset):
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None."""
         crop = self.model_config.crop
-        if reason := super().usable(clip) or self._lacks(clip):
+        if reason := super().usable(clip) or lacking(clip, crop, self.fronts):
             return reason
         source = self._read(clip)
         if reason := crop.differs_from(source.faces.meta):
@@ -72,15 +73,6 @@ class DubbingFrames(ClipDataset):
             window = "frame" if self.shown == 1 else f"{self.shown} consecutive frames"
             return f"no {window} with a face, sound and five references elsewhere in the clip"
         return None
-
-    def _lacks(self, clip: ClipFolder) -> str | None:
-        if clip.fps != FPS:
-            return f"has {clip.fps:g} frames per second, where {FPS} are needed"
-        for artefact in (self.model_config.crop.artefact, *(front.artefact for front in self.fronts)):
-            if not clip.has(artefact):
-                return f"has no {artefact}; run preprocess"
-        reasons = (front.made_by_others(clip.record(front.artefact)) for front in self.fronts)
-        return next(filter(None, reasons), None)
 
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One item from a clip."""
@@ -120,3 +112,14 @@ class DubbingClips(DubbingFrames):
 
     shown = FRAMES
     asks_expert = True
+
+
+def lacking(clip: ClipFolder, crop: DubbingCropConfig, fronts: Sequence[FrontEndConfig]) -> str | None:
+    """Why a clip cannot be read as it should, or None: its rate, crops or rows, or who made these."""
+    if clip.fps != FPS:
+        return f"has {clip.fps:g} frames per second, where {FPS} are needed"
+    for artefact in (crop.artefact, *(front.artefact for front in fronts)):
+        if not clip.has(artefact):
+            return f"has no {artefact}; run preprocess"
+    reasons = (front.made_by_others(clip.record(front.artefact)) for front in fronts)
+    return next(filter(None, reasons), None)

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from talkingface.lipsync.expert.data import MEL_FLOOR, MEL_PER_DB, spread_starts
-from talkingface.lipsync.expert.embedding import embed_clips, embed_mixed, pair_cosines
-from talkingface.lipsync.expert.objectives import in_clip_loss
+from talkingface.lipsync.expert.data import spread_starts
+from talkingface.lipsync.expert.embedding import embed_clips, embed_mixed
+from talkingface.lipsync.expert.objectives import expert_loss
 from talkingface.lipsync.expert.scores import MAX_OFFSET, clip_figures, mean_figures
 from talkingface.lipsync.mouth_motion import best_lag, opening
 from talkingface.networks.sync_expert import FRAMES
-from talkingface.sound.mel import COLUMNS_PER_SECOND, cut_windows, frame_columns
 from talkingface.training.optimizers import make_optimizer
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ SAFE_RATE = 1e-3  # Adam
 HIGH_RATE, LOW_RATE = 5e-3, 1e-6
 KNOWN, GENERAL = 0.85, 0.55  # two-alternative accuracy that says: learnt by heart; true of other windows as well
 LEARNT = 0.2  # mean loss of ten batches at which the fit ends
+LEARNT_SQUARED = 0.05  # the same of squared distances
 COLLAPSED = 0.98  # mean cosine between embeddings of different windows
 FEW_WINDOWS = 16  # per batch
 
@@ -118,11 +118,11 @@ def check_silence(train: SyncWindows, clips: Sequence[ClipFolder]) -> Finding:
     """How many windows have no sound in them."""
     silent, windows = 0, 0
     for clip in clips:
-        _, mel, starts = train.source(clip)
-        level = mel.max(axis=0)
-        heard = level > max(level.max() - MEL_PER_DB * SILENCE_DB, MEL_FLOOR + 0.1)
-        silent += int((~cut_windows(heard[None], frame_columns(starts, clip.fps)).any(axis=(1, 2))).sum())
-        windows += len(starts)
+        heard = train.heard(clip, SILENCE_DB)
+        silent += int((~heard).sum())
+        windows += len(heard)
+    if not windows:
+        return Finding("silence", "not known, the clips have no sound of their own")
     text = f"{silent / windows:.0%} of the windows are silent"
     if silent / windows <= MOST_SILENT:
         return Finding("silence", text)
@@ -139,10 +139,10 @@ def loudness_lags(train: SyncWindows, clips: Sequence[ClipFolder]) -> np.ndarray
         track = clip.track() if clip.has("landmarks") else None
         if track is None or not track.has_points:
             continue
-        mouth, mel = opening(track), train.source(clip).mel
-        columns = COLUMNS_PER_SECOND / clip.fps * (np.arange(len(mouth))[:, None] + np.linspace(-0.5, 1.5, 5))
-        loudness = mel.mean(axis=0)[np.clip(columns.astype(int), 0, mel.shape[1] - 1)].mean(axis=1)
-        lags.append(best_lag(loudness, mouth, MAX_OFFSET)[0])
+        mouth = opening(track)
+        loudness = train.loudness(clip, len(mouth))
+        if len(loudness):
+            lags.append(best_lag(loudness, mouth, MAX_OFFSET)[0])
     return np.array([lag for lag in lags if np.isfinite(lag)])
 
 
@@ -154,7 +154,7 @@ def near_median(lags: np.ndarray) -> float:
 def check_offsets(lags: np.ndarray) -> Finding:
     """Whether mouths keep time with the loudness of their sound, and by how much they miss it."""
     if not len(lags):
-        return Finding("offsets", "not known, the clips have no landmarks of the mouth")
+        return Finding("offsets", "not known, the clips have no landmarks of the mouth, or no sound")
     edges = np.arange(-MAX_OFFSET, MAX_OFFSET + 1, 6)
     counts = np.histogram(lags, [*edges, MAX_OFFSET + 1])[0]
     spans = [f"{low:+d}..{min(low + 5, MAX_OFFSET):+d}" for low in edges]
@@ -293,15 +293,14 @@ def _learn(
     # processes in step, and its loop saves and logs. This one runs in the first process alone, while the others wait
     # in the middle of a validation; a collective of theirs would hang, and the stage must not notice.
     optimizer = make_optimizer(network, optim)
-    names = ("faces", "mel")
+    names = ("faces", network.hears)
     losses: list[float] = []
+    learnt = LEARNT if network.cosine else LEARNT_SQUARED
     with torch.enable_grad(), _uncached_autocast(device.type):
-        while len(losses) < steps and not np.mean([math.inf, *losses][-10:]) < LEARNT:
+        while len(losses) < steps and not np.mean([math.inf, *losses][-10:]) < learnt:
             drawn = rng.choice(len(items), min(batch, len(items)), replace=False)
             stacked = {name: np.stack([items[number][name] for number in drawn]) for name in names}
-            loss = in_clip_loss(
-                pair_cosines(network, {name: torch.from_numpy(v).to(device) for name, v in stacked.items()})
-            )
+            loss = expert_loss(network, {name: torch.from_numpy(v).to(device) for name, v in stacked.items()})
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -16,11 +16,12 @@ from talkingface.clips.windows import known_columns, window_starts
 from talkingface.config.sections import Section
 from talkingface.lipsync.expert.inputs import MEL
 from talkingface.networks.sync_expert import FRAMES
-from talkingface.sound.mel import MEL_WIDTH, cut_mel, frame_columns
+from talkingface.sound.mel import COLUMNS_PER_SECOND, MEL_WIDTH, cut_mel, cut_windows, frame_columns
 
 if TYPE_CHECKING:
     from talkingface.clips.face_store import FaceStore
 
+ROWS_BESIDE = 2
 MEL_FLOOR = -4.0  # what silence is in the mel
 MEL_PER_DB = 0.08  # 100 dB span 8 units
 PUBLISHED_MIN_FRAMES = 16  # clips of 15 pictures and fewer are skipped
@@ -84,10 +85,10 @@ class SyncWindowOptions(DatasetOptions):
 
 
 class ClipWindows(NamedTuple):
-    """What the windows of one clip are cut from."""
+    """What the windows of one clip are cut from; `sound` is the mel (80, L), or rows by frame (F, width)."""
 
     faces: FaceStore
-    mel: np.ndarray
+    sound: np.ndarray
     starts: np.ndarray
 
 
@@ -110,14 +111,22 @@ class SyncWindows(ClipDataset):
 
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None."""
-        if reason := super().usable(clip) or clip.lacks_crops(self.model_config.crop):
+        if reason := super().usable(clip) or self.lacking(clip):
             return reason
-        faces, columns = clip.faces(self.model_config.crop.artefact), clip.mel_columns(MEL)
+        faces = clip.faces(self.model_config.crop.artefact)
         if reason := self.model_config.crop.differs_from(faces.meta):
             return reason
-        if len(sync_starts(faces.valid, known_columns(clip, columns), clip.fps)) < self.options.windows:
+        if len(self._possible_starts(clip, faces)) < self.options.windows:
             return f"fewer than {self.options.windows} windows of {FRAMES} frames with a face and sound"
         return None
+
+    def lacking(self, clip: ClipFolder) -> str | None:
+        """Which artefact a clip lacks, or None."""
+        return clip.lacks_crops(self.model_config.crop)
+
+    def _possible_starts(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
+        """First frames of all windows that a clip holds."""
+        return sync_starts(faces.valid, known_columns(clip, clip.mel_columns(MEL)), clip.fps)
 
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One item from a clip."""
@@ -139,13 +148,26 @@ class SyncWindows(ClipDataset):
         crops = self.whole_crops(clip, faces)
         return crops[:, crops.shape[1] // 2 :], mel, starts, clip.fps
 
+    def heard(self, clip: ClipFolder, range_db: float) -> np.ndarray:
+        """(n,) bool of all windows of a clip: something in them is less than `range_db` below its loudest sound."""
+        _, mel, starts = self.source(clip)
+        level = mel.max(axis=0)
+        loud = level > max(level.max() - MEL_PER_DB * range_db, MEL_FLOOR + 0.1)
+        return cut_windows(loud[None], frame_columns(starts, clip.fps)).any(axis=(1, 2))
+
+    def loudness(self, clip: ClipFolder, frames: int) -> np.ndarray:
+        """Loudness around each of so many frames, (frames,); empty where it is not known."""
+        mel = self.source(clip).sound
+        columns = COLUMNS_PER_SECOND / clip.fps * (np.arange(frames)[:, None] + np.linspace(-0.5, 1.5, 5))
+        return mel.mean(axis=0)[np.clip(columns.astype(int), 0, mel.shape[1] - 1)].mean(axis=1)
+
     def source(self, clip: ClipFolder) -> ClipWindows:
         """Crops, mel and possible first frames of a clip."""
         return self.cached(clip, "source", lambda: self._read_source(clip))
 
     def _read_source(self, clip: ClipFolder) -> ClipWindows:
-        faces, mel = clip.faces(self.model_config.crop.artefact), clip.mel(MEL)
-        return ClipWindows(faces, mel, sync_starts(faces.valid, known_columns(clip, mel.shape[1]), clip.fps))
+        faces = clip.faces(self.model_config.crop.artefact)
+        return ClipWindows(faces, clip.mel(MEL), self._possible_starts(clip, faces))
 
     def _draw_starts(self, starts: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` different starts in random order; in training hard negatives stand close to another one."""
@@ -175,12 +197,12 @@ class SyncWindows(ClipDataset):
     ) -> dict[str, np.ndarray]:
         """The item with mouths and sounds of windows at given frames; augmented with an `rng`."""
         crops = self._crops(clip, shown)
-        mel = sync_mel_windows(self.source(clip).mel, heard, clip.fps)
+        mel = sync_mel_windows(self.source(clip).sound, heard, clip.fps)
         if rng is None or self.options.augment is None:
             faces = crops[:, :, crops.shape[2] // 2 :]
         else:
             change = draw_change(self.options.augment, rng)
-            faces, mel = change.faces(crops), change.mel(mel)
+            faces, mel = change.faces(crops, lower_half(crops.shape[2])), change.mel(mel)
         return {"faces": faces, "mel": mel, "starts": heard}
 
     def _crops(self, clip: ClipFolder, starts: np.ndarray) -> np.ndarray:
@@ -207,6 +229,15 @@ def sync_mel_windows(mel: np.ndarray, starts: np.ndarray, fps: float = 25.0) -> 
     return cut_mel(mel, frame_columns(starts, fps))
 
 
+def sync_row_windows(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Rows of a front end (F, width), one per frame -> those around windows from given frames, (n, width, 9).
+
+    All that generators hear for the five frames: two rows before the first to two behind the last.
+    """
+    around = np.asarray(starts)[:, None] + np.arange(-ROWS_BESIDE, FRAMES + ROWS_BESIDE)
+    return np.ascontiguousarray(rows[around].transpose(0, 2, 1))
+
+
 def spread_starts(starts: np.ndarray, count: int, distance: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `count` of the rising `starts`, at least `distance` frames from each other, or as far as they allow."""
     gap = 1 if count < 2 else max(1, min(distance, (len(starts) - 1) // (count - 1)))
@@ -215,6 +246,15 @@ def spread_starts(starts: np.ndarray, count: int, distance: int, rng: np.random.
     # k-th of them, rising, gets back the k gaps that lie before it: any allowed choice comes out equally often.
     drawn = np.sort(rng.choice(len(starts) - (count - 1) * (gap - 1), size=count, replace=False))
     return starts[drawn + (gap - 1) * np.arange(count)]
+
+
+Part = tuple[slice, slice]
+"""Rows and columns of a crop."""
+
+
+def lower_half(side: int) -> Part:
+    """Of a square crop: what experts of Wav2Lip's kind see."""
+    return slice(side // 2, side), slice(0, side)
 
 
 class Change(NamedTuple):
@@ -232,24 +272,27 @@ class Change(NamedTuple):
         moved = np.clip(mel + np.float32(MEL_PER_DB * self.gain_db), MEL_FLOOR, -MEL_FLOOR)
         return np.where(mel <= MEL_FLOOR, mel, moved)
 
-    def faces(self, crops: np.ndarray) -> np.ndarray:
-        """(K, 5, S, S, 3) uint8 crops -> their changed lower halves (K, 5, S/2, S, 3)."""
-        side = crops.shape[2]
+    def faces(self, crops: np.ndarray, part: Part) -> np.ndarray:
+        """(K, 5, H, W, 3) uint8 crops -> a part of each changed crop, (K, 5, h, w, 3)."""
+        rows, columns = part
         levels = (np.arange(256) / 255 - 0.5) * (1 + self.contrast) + 0.5 + self.brightness
         table = np.clip(np.rint(255 * levels), 0, 255).astype(np.uint8)
-        matrix, size = self._matrix(side), (side, side - side // 2)
-        changed = np.empty((*crops.shape[:2], size[1], side, 3), np.uint8)
-        for crop, into in zip(crops.reshape(-1, side, side, 3), changed.reshape(-1, size[1], side, 3), strict=True):
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        matrix = self._matrix(crops.shape[2:4]) - [[0, 0, columns.start], [0, 0, rows.start]]
+        changed = np.empty((*crops.shape[:2], *size[::-1], 3), np.uint8)
+        whole = crops.reshape(-1, *crops.shape[2:])
+        for crop, into in zip(whole, changed.reshape(-1, *changed.shape[2:]), strict=True):
             cv2.warpAffine(crop, matrix, size, into, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
-        return cv2.LUT(changed.reshape(-1, side), table).reshape(changed.shape)
+        return cv2.LUT(changed.reshape(-1, size[0]), table).reshape(changed.shape)
 
-    def _matrix(self, side: int) -> np.ndarray:
-        """Affine map from a crop to its turned, moved, mirrored lower half."""
+    def _matrix(self, size_hw: tuple[int, int]) -> np.ndarray:
+        """Affine map from a crop to the turned, moved, mirrored one."""
         cosine, sine = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
-        middle = (side - 1) / 2
+        size = np.array(size_hw[::-1])
+        middle = (size - 1) / 2
         turn = np.array([[cosine, -sine], [sine, cosine]])
         turn = np.diag([-1.0, 1.0]) @ turn if self.mirrored else turn
-        offset = middle - turn @ [middle, middle] + side * np.array(self.shift) - [0, side // 2]
+        offset = middle - turn @ middle + size * np.array(self.shift)
         return np.concatenate([turn, offset[:, None]], axis=1)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talkingface.lipsync.expert.data import sync_mel_windows
+from talkingface.lipsync.expert.data import sync_mel_windows, sync_row_windows
 from talkingface.networks.blocks import full_precision
 from talkingface.networks.precision import full_float32
-from talkingface.networks.sync_expert import FRAMES, SyncExpert
+from talkingface.networks.sync_expert import FRAMES
 from talkingface.plugin.contract import Batch
 
 if TYPE_CHECKING:
@@ -66,18 +66,30 @@ def score_of(network: nn.Module) -> Score:
     return score
 
 
-def expert_input(faces: Tensor) -> Tensor:
-    """Lower halves (..., 5, H, W, 3) uint8 RGB -> (N, 15, H, W) float BGR in [0, 1], frame after frame on the channels.
+def expert_input(faces: Tensor, bgr: bool = True) -> Tensor:
+    """Mouths (..., 5, H, W, 3) uint8 RGB -> (N, 15, H, W) float in [0, 1], frame after frame on the channels.
 
     For crops as the data hold them; `SyncExpert.window` does the same for whole generated faces.
+
+    Args:
+        faces: the mouths.
+        bgr: turn the colours round.
     """
-    windows = faces.flatten(0, -5).flip(-1)
+    windows = faces.flatten(0, -5)
+    windows = windows.flip(-1) if bgr else windows
     return windows.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255
 
 
-def pair_cosines(network: nn.Module, batch: Batch) -> Tensor:
-    """(B, K, K) cosines of mouths (rows) and sounds (columns) of the windows of each clip, in float32."""
-    clips = len(batch["mel"])
+def pair_scores(network: nn.Module, batch: Batch) -> Tensor:
+    """(B, K, K) scores of mouths (rows) and sounds (columns) of the windows of each clip, in float32.
+
+    Cosines, of an expert that is one; else not bounded, see `MouthSyncExpert`.
+    """
+    clips = len(batch[network.hears])
+    if not network.cosine:
+        mouths = expert_input(batch["faces"], network.bgr).unflatten(0, (clips, -1))
+        with full_precision(mouths):
+            return network(mouths, batch[network.hears].float()).float()
     sounds, mouths = network(batch["mel"].flatten(0, 1), expert_input(batch["faces"]))
     with full_precision(sounds):
         return mouths.float().unflatten(0, (clips, -1)) @ sounds.float().unflatten(0, (clips, -1)).mT
@@ -85,9 +97,9 @@ def pair_cosines(network: nn.Module, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def embed_clip(
-    network: SyncExpert,
+    network: nn.Module,
     faces: Iterable[np.ndarray],
-    mel: np.ndarray,
+    sound: np.ndarray,
     starts: np.ndarray,
     fps: float = 25.0,
     batch: int = BATCH,
@@ -96,8 +108,8 @@ def embed_clip(
 
     Args:
         network: in eval mode.
-        faces: F lower halves of the crops, (S/2, S, 3) uint8 RGB each; read once.
-        mel: (80, L).
+        faces: F mouths, uint8 RGB: lower halves of the crops, (S/2, S, 3) each, or (S, S, 3); read once.
+        sound: mel (80, L), or rows of a front end, one per frame, (F, width).
         starts: (n,) first frames of the windows, rising; windows that reach beyond the last frame are left out.
         fps: frame rate.
         batch: windows per pass; no effect on the result.
@@ -108,7 +120,7 @@ def embed_clip(
         some = starts[done : done + len(windows)]
         done += len(windows)
         with full_float32():
-            embedded = _embed(network, windows, sync_mel_windows(mel, some, fps))
+            embedded = _embed(network, windows, sound_windows(network, sound, some, fps))
         for into, values in zip((mouths, sounds), embedded, strict=True):
             into.append(values)
     return ClipEmbeddings(
@@ -136,14 +148,14 @@ def _face_windows(faces: Iterable[np.ndarray], starts: np.ndarray, batch: int) -
         yield np.stack(held)
 
 
-def embed_clips(network: SyncExpert, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> list[ClipEmbeddings]:
+def embed_clips(network: nn.Module, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> list[ClipEmbeddings]:
     """Embed all windows of some clips of a data set that can be read, the network being in eval mode."""
     return [embed_clip(network, *whole) for whole in dataset.each_readable(dataset.whole, clips)]
 
 
 @torch.no_grad()
 def embed_mixed(
-    network: SyncExpert, dataset: SyncWindows, clips: Sequence[ClipFolder], rng: np.random.Generator, batch: int = BATCH
+    network: nn.Module, dataset: SyncWindows, clips: Sequence[ClipFolder], rng: np.random.Generator, batch: int = BATCH
 ) -> list[ClipEmbeddings]:
     """The same with batch statistics, in batches mixed from all the clips as in training."""
     starts = [dataset.source(clip).starts for clip in clips]
@@ -152,8 +164,8 @@ def embed_mixed(
     with batch_statistics(network):
         for part in np.array_split(order, max(1, len(order) // batch)):
             windows = [dataset.windows(clips[number], [start]) for number, start in part]
-            faces, mel = (np.concatenate([each[name] for each in windows]) for name in ("faces", "mel"))
-            for into, values in zip((mouths, sounds), _embed(network, faces, mel), strict=True):
+            faces, sound = (np.concatenate([each[name] for each in windows]) for name in ("faces", network.hears))
+            for into, values in zip((mouths, sounds), _embed(network, faces, sound), strict=True):
                 into.append(values)
     back = np.lexsort((order[:, 1], order[:, 0]))
     ends = np.cumsum([len(some) for some in starts])[:-1]
@@ -162,11 +174,18 @@ def embed_mixed(
     return [ClipEmbeddings(*parts, score) for parts in zip(starts, each_mouth, each_sound, strict=True)]
 
 
-def _embed(network: SyncExpert, faces: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mouths and sounds of windows (n, 5, S/2, S, 3) and (n, 1, 80, 16)."""
+def sound_windows(network: nn.Module, sound: np.ndarray, starts: np.ndarray, fps: float) -> np.ndarray:
+    """What an expert hears at windows beginning at frames (n,): (n, 1, 80, 16) of a mel, (n, width, 9) of rows."""
+    if network.hears == "mel":
+        return sync_mel_windows(sound, starts, fps)
+    return sync_row_windows(sound, starts)
+
+
+def _embed(network: nn.Module, faces: np.ndarray, sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mouths and sounds of windows (n, 5, H, W, 3) and (n, ...)."""
     device = next(network.parameters()).device
-    mouths = network.embed_faces(expert_input(torch.from_numpy(faces).to(device)))
-    sounds = network.embed_audio(torch.from_numpy(mel).to(device))
+    mouths = network.embed_faces(expert_input(torch.from_numpy(faces).to(device), network.bgr))
+    sounds = network.embed_audio(torch.from_numpy(sound).to(device))
     return mouths.float().cpu().numpy(), sounds.float().cpu().numpy()
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from talkingface.faces.crop import CropConfig
 from talkingface.lipsync.expert.alarm import Alarm, measure, some_clips
 from talkingface.lipsync.expert.config import SyncExpertConfig
-from talkingface.lipsync.expert.embedding import embed_clips, pair_cosines
-from talkingface.lipsync.expert.objectives import in_clip_loss, published_loss
+from talkingface.lipsync.expert.embedding import embed_clips
+from talkingface.lipsync.expert.objectives import expert_loss
 from talkingface.lipsync.expert.plots import plot_sweeps
 from talkingface.lipsync.expert.scores import Sweep
 from talkingface.networks.sync_expert import SIZES, SyncExpert
@@ -86,18 +86,16 @@ class TrainsSyncExpert:
         *("accuracy", "accuracy_any_shift", "two_alternative", "positive", "negative"),
         *("sweep_peak", "sweep_prominence", "sweep_hits"),
     )
-    sync_expert: SyncExpert
+    sync_expert: nn.Module
     expert_config: SyncExpertConfig
 
     def expert_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
         """One update of the expert by the objective that the data were drawn for."""
-        cosine = pair_cosines(self.sync_expert, batch)
-        loss = published_loss(cosine, batch["in_sync"]) if "in_sync" in batch else in_clip_loss(cosine)
-        yield Update("sync_expert", {"sync": loss})
+        yield Update("sync_expert", {"sync": expert_loss(self.sync_expert, batch)})
 
     def expert_validation(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """`loss`; its expectation is the same for both objectives."""
-        return {"loss": in_clip_loss(pair_cosines(self.sync_expert, batch))}
+        return {"loss": expert_loss(self.sync_expert, batch)}
 
     def expert_after_validation(
         self, values: Mapping[str, float], ctx: StepContext, train: SyncWindows, held_out: SyncWindows, folder: Path

@@ -72,10 +72,12 @@ class MouthSyncExpert(nn.Module):
         frames: mouths in a window.
 
     Attributes:
-        cosine: see `SyncExpert`.
+        cosine: see `SyncExpert`, also for the others.
     """
 
     cosine = False
+    bgr = False
+    hears = "rows"
 
     def __init__(self, width: float = 1.0, audio_width: int = AUDIO_WIDTH, frames: int = FRAMES) -> None:
         super().__init__()
@@ -103,13 +105,25 @@ class MouthSyncExpert(nn.Module):
         return self.audio_encoder(rows)
 
     def forward(self, mouths: Tensor, rows: Tensor) -> Tensor:
-        """Score maps (B, 1, S/32, S/32) of mouths and sounds, pair by pair; about 0 to 1, but not bounded."""
+        """Score maps (B, 1, S/32, S/32) of mouths and sounds, pair by pair; about 0 to 1, but not bounded.
+
+        Given K windows of each clip, mouths (B, K, 15, S, S) and rows (B, K, width, 9): the means of the maps of all
+        pairs, (B, K, K), mouths in rows.
+        """
+        if mouths.dim() == 5:
+            faces, sounds = self.embed_faces(mouths.flatten(0, 1)), self.embed_audio(rows.flatten(0, 1))
+            clips = zip(faces.unflatten(0, mouths.shape[:2]), sounds.unflatten(0, mouths.shape[:2]))
+            return torch.stack([self._pairs(*clip) for clip in clips])
         faces, sounds = self.embed_faces(mouths), self.embed_audio(rows)
         heard = sounds[..., None, None].expand(-1, -1, *faces.shape[-2:])
         return self.merge_encoder(torch.cat([faces, heard], dim=1))
 
     def scores(self, mouths: Tensor, sounds: Tensor) -> Tensor:
-        """(n, C, h, w) of `embed_faces` and (m, C) of `embed_audio` -> (n, m) means of the score maps, in [0, 1].
+        """(n, C, h, w) of `embed_faces` and (m, C) of `embed_audio` -> (n, m) means of the score maps, in [0, 1]."""
+        return self._pairs(mouths, sounds).clamp(0.0, 1.0)
+
+    def _pairs(self, mouths: Tensor, sounds: Tensor) -> Tensor:
+        """Means of the score maps of all pairs, not bounded.
 
         The first convolution is taken of mouths and sounds apart and its results are added pair by pair: n + m
         convolutions of it instead of n * m.
@@ -120,7 +134,7 @@ class MouthSyncExpert(nn.Module):
         seen = F.conv2d(mouths, of_faces, first.bias, padding=1)
         heard = F.conv2d(heard, of_sounds, padding=1)
         rows = [last(F.leaky_relu(each + heard, 0.2)).mean((1, 2, 3)) for each in seen]
-        return torch.stack(rows).clamp(0.0, 1.0)
+        return torch.stack(rows)
 
 
 def sync_error(score: Tensor, target: float = 1.0, clipped: bool = False) -> Tensor:
@@ -134,7 +148,9 @@ def sync_error(score: Tensor, target: float = 1.0, clipped: bool = False) -> Ten
     """
     with full_precision(score):
         score = score.float()
-        if clipped:
-            bounded = score.clamp(0.0, 1.0)
-            score = score + (bounded - score).detach()
-        return (score - target).square().mean()
+        return ((clipped_score(score) if clipped else score) - target).square().mean()
+
+
+def clipped_score(score: Tensor) -> Tensor:
+    """Scores inside [0, 1] whose gradient is that of the scores themselves."""
+    return score + (score.clamp(0.0, 1.0) - score).detach()

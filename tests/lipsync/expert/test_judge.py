@@ -238,7 +238,7 @@ def test_the_offset_moves_with_the_sound_and_positive_means_earlier_audio(scene)
         def __init__(self):
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(1))
-            self.cosine = True
+            self.cosine, self.bgr, self.hears = True, True, "mel"
 
         @staticmethod
         def on_circle(level, middle, spread):

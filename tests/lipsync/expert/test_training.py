@@ -22,7 +22,7 @@ from talkingface.lipsync.expert.embedding import (
     embed_clips,
     embed_mixed,
     expert_input,
-    pair_cosines,
+    pair_scores,
     score_of,
 )
 from talkingface.lipsync.expert.objectives import in_clip_loss, published_loss
@@ -79,7 +79,7 @@ def test_cosines_beyond_their_range_give_bounded_losses_and_slopes():
 def test_the_cosines_are_computed_in_float32_under_autocast(expert, dataset):
     batch = {name: torch.from_numpy(value)[None] for name, value in dataset[0].items()}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        cosine = pair_cosines(expert, batch)
+        cosine = pair_scores(expert, batch)
     assert cosine.dtype == torch.float32
     assert len(np.unique(cosine.numpy())) > 60  # bf16 knows 128 values from 0.5 to 1
 
@@ -98,7 +98,7 @@ def test_pairs_stand_in_rows_of_mouths_and_columns_of_sounds(expert, dataset):
     items = [dataset.windows(clip, [0, 7, 20]) for clip in dataset.clips[:2]]
     batch = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
     with torch.no_grad():
-        cosine = pair_cosines(expert, batch)
+        cosine = pair_scores(expert, batch)
         mouth = expert.embed_faces(expert_input(batch["faces"][1, 2][None]))
         sound = expert.embed_audio(batch["mel"][1, 0][None])
     assert cosine.shape == (2, 3, 3)
