@@ -23,6 +23,7 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.config.yaml_files import read_yaml
 from talkingface.faces.landmark_file import write_landmarks
 from talkingface.pipeline import Pipeline
+from talkingface.plugin.borrowed import with_stand_ins
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.registry import get_spec, list_models
 from talkingface.workflow import prepare, run
@@ -174,10 +175,11 @@ def test_training_on_prepared_data_needs_no_media_or_face_library(tiny_dataset, 
     """All models in one process: to start one takes longer than the training."""
     commands, stages = [], {}
     for name in list_models():
-        loaded = load_config(name, "demo", (), tiny_dataset)
+        loaded = with_stand_ins(load_config(name, "demo", (), tiny_dataset), tmp_path)
         prepare(loaded)
         model = Trained(name, tiny_dataset, tmp_path / f"{name}-demo" / "bare")
-        commands.append(["train", *arguments(model, max_steps=2, saved_dir=str(tmp_path), run_name="bare")])
+        lenders = {f"experts.{network}": loaded.config.experts[network] for network in get_spec(name).model.borrows}
+        commands.append(["train", *arguments(model, max_steps=2, saved_dir=str(tmp_path), run_name="bare", **lenders)])
         stages[name] = {stage.name for stage in loaded.config.stages}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(

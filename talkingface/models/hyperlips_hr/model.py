@@ -15,14 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Section
 from talkingface.errors import CheckpointError
+from talkingface.evaluation.metrics.image import ssim
 from talkingface.lipsync.expert.inputs import PUBLISHED_SETTINGS as CROP_SETTINGS
 from talkingface.lipsync.expert.inputs import expert_artefacts, expert_steps
-from talkingface.lipsync.half_face.pixels import network_faces
+from talkingface.lipsync.half_face.pixels import faces_of, network_faces
 from talkingface.lipsync.half_face.scores import face_scores
 from talkingface.models.hyperlips_hr.config import LENDER, HyperLipsHRConfig
 from talkingface.models.hyperlips_hr.data import BOXES, HRFrames
@@ -208,7 +208,7 @@ class HyperLipsHR(HyperLipsHRNetworks):
         values = {
             "l1": F.l1_loss(drawn, target),
             "lip_l1": lip_l1(drawn, target, batch["boxes"].value),
-            "ssim": structural_similarity_index_measure(drawn.clamp(0, 1), target, data_range=1.0),
+            "ssim": _mean_ssim(drawn, target),
         }
         if "lpips" in self._loaded:
             whole = torch.tensor([[0, drawn.shape[-2], 0, drawn.shape[-1]]]).expand(len(drawn), 4)
@@ -253,3 +253,9 @@ def _base_l1(data: HRFrames) -> float:
         error = (base[0].movedim(0, -1).clamp(0, 255) - torch.from_numpy(item["target"])).abs()
         errors.append(error[side // 2 :].mean().item() / 255)
     return float(np.mean(errors))
+
+
+def _mean_ssim(drawn: Tensor, target: Tensor) -> Tensor:
+    """SSIM of faces (N, 3, R, R), BGR in [0, 1], as evaluations measure it."""
+    pairs = zip(faces_of(drawn).cpu().numpy(), faces_of(target).cpu().numpy(), strict=True)
+    return drawn.new_tensor(float(np.mean([ssim(*pair) for pair in pairs])))
