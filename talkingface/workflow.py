@@ -1,4 +1,4 @@
-"""Preprocess, train, evaluate, as one call or one by one; and published weights made a checkpoint."""
+"""Preprocess, train, evaluate, as one call or one by one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.clips.folder import ClipFolder, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
 from talkingface.clips.prepared import conversion_advice
-from talkingface.config.layers import to_plain
 from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import allow_tf32, limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError
@@ -21,12 +19,11 @@ from talkingface.evaluation.evaluator import Evaluator
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
+from talkingface.plugin.assembly import lacking_to_speak, load_experts
 from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrowed
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.hearing import with_front_end
-from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
-from talkingface.plugin.registry import ModelSpec, get_spec
+from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.readiness import changed_settings, check_training, on_the_data_of
@@ -40,7 +37,6 @@ from talkingface.training.processes import (
 from talkingface.training.run_log import RunLog
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
-from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.runs import RunFolder, newest_first
 
 if TYPE_CHECKING:
@@ -441,76 +437,3 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     evaluator = make_evaluator(config, pipeline, clips)
     chosen = test[: config.evaluation.max_clips]
     return evaluator.run(chosen, out)
-
-
-# -- published weights -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A checkpoint made of published files.
-
-    Attributes:
-        path: where it lies.
-        networks: the networks in it.
-        missing: published files that were not there, by the network that has no weights for want of them.
-    """
-
-    path: Path
-    networks: tuple[str, ...]
-    missing: dict[str, str]
-
-
-def import_checkpoints(
-    model: str,
-    folder: str | None,
-    output: str | None,
-    overrides: Mapping[str, Any],
-    use: Mapping[str, str] | None = None,
-) -> Imported:
-    """Turn published files into one checkpoint of ours, every key checked.
-
-    Args:
-        model: registered model name.
-        folder: where files of the published names are; None: only those of `use`.
-        output: file to write; None: `<weights_dir>/<Model>/imported.pt`.
-        overrides: configuration keys, stronger than the settings that a file brings along.
-        use: network -> file of any name.
-
-    Raises:
-        CheckpointError: none of the files is there, or one does not fit.
-    """
-    spec = get_spec(model)
-    problems: list[str] = []
-    for files in alternatives(published_files(spec.model, folder, use)):
-        try:
-            content = _imported_content(spec, files, overrides)
-            break
-        except CheckpointError as error:
-            problems.append(str(error))
-    else:
-        raise CheckpointError("\n  ".join(dict.fromkeys(problems)))
-    path = Path(output or Path(content.config["weights_dir"]) / spec.name / "imported.pt")
-    checkpoint.save(path, content)
-    missing = {each.network: each.file for each in spec.model.official if each.network not in content.networks}
-    return Imported(path, tuple(content.networks), missing)
-
-
-def _imported_content(
-    spec: ModelSpec, files: Sequence[PublishedFile], overrides: Mapping[str, Any]
-) -> CheckpointContent:
-    """A model built as the files want it, with their weights."""
-    # The first file has the most to say: forms of one network exclude each other.
-    settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
-    config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
-    spec.model.check_overrides(load_config(spec.name, "folder", (), settings).config.model, config.model)
-    network = build_for(spec.model, config.model, {}, files[0].path)  # sizes may come from the file
-    filled = import_official(network, files)
-    return CheckpointContent(
-        model=spec.name,
-        config=to_plain(config),
-        networks={name: getattr(network, name).state_dict() for name in filled},
-        stage=IMPORTED,
-        trained=filled,
-        ready=filled,
-    )

@@ -54,7 +54,7 @@ def _size(file: WeightFile, weights_dir: str | Path) -> str:
 
 def import_published(arguments: Arguments) -> None:
     """Turn the published files of a model into one checkpoint; prints what is in it and what was not there."""
-    from talkingface.workflow import import_checkpoints
+    from talkingface.plugin.importing import import_checkpoints
 
     use = _networks(arguments["use"] or ())
     if not use and arguments["folder"] is None:

@@ -111,19 +111,21 @@ def load_experts(
 ) -> None:
     """Load the weights of experts from the files or runs that `experts:` names, and note them in `model.given`.
 
-    Frozen networks must be given; one that another stage trains may be.
+    In training frozen networks must be given; one that another stage trains may be.
 
     Args:
         model: the model to fill.
         config: its configuration; files are looked up as they are, then under `weights_dir`.
-        kinds: stage kinds that are about to train, whose experts must be there; None loads what is there.
+        kinds: stage kinds that are about to train, whose experts must be there; None: videos are made, for which used
+            networks are loaded where they are there.
         held: networks that a checkpoint holds, which need no file.
 
     Raises:
         CheckpointError: a needed file is missing; the message says which key names it.
     """
     plans = [plan for kind, plan in model.plans.items() if kinds is None or kind in kinds]
-    needed = {name for plan in plans for name in plan.frozen}
+    # Frozen networks judge in training; whoever makes videos with a checkpoint needs no file of them.
+    needed = {name for plan in plans for name in plan.frozen} if kinds is not None else set()
     offered = {name for plan in plans for name in plan.uses if config.experts.get(name)}
     for name in sorted((needed | offered) - set(held)):
         file = config.experts.get(name)

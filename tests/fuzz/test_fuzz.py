@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT, TESTS
-from helpers.fuzzing import SUBJECTS, Case, Subject, intact_seconds, run_case
+from helpers.fuzz_subjects import SUBJECTS, Subject
+from helpers.fuzzing import Case, intact_seconds, run_case
 from talkingface.errors import DataError
 
 BATCH = 100  # cases of one process, where native code may end it

@@ -24,7 +24,7 @@ from helpers.normed_network import normed_network
 from talkingface.networks.synced_norm import common_statistics, synced
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
-given = torch.load(sys.argv[1])
+given = torch.load(sys.argv[1], weights_only=True)
 network = synced(normed_network()).train()
 start, end = [(0, 3), (3, 4)][dist.get_rank()]
 x = given["x"][start:end].requires_grad_()
@@ -49,7 +49,7 @@ def test_two_processes_with_unequal_batches_equal_one_with_both(tmp_path):
     command += [str(tmp_path / "script.py"), str(tmp_path / "given"), str(tmp_path / "rank")]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    parts = [torch.load(tmp_path / f"rank{rank}") for rank in (0, 1)]
+    parts = [torch.load(tmp_path / f"rank{rank}", weights_only=True) for rank in (0, 1)]
     own = x.clone().requires_grad_()
     out = whole.train()(own)
     (out * weights).sum().backward()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
 
 from talkingface.errors import CheckpointError
-from talkingface.plugin.assembly import build_for
+from talkingface.plugin.assembly import build_for, load_experts
 from talkingface.plugin.configuration import load_config
+from talkingface.plugin.contract import Plan, TalkingFaceModel
 from talkingface.plugin.registry import get_spec
 
 FILE = Path("given.pt")
@@ -80,3 +83,24 @@ def test_what_a_constructor_complains_about_is_one_line_whatever_it_says(when):
     ):
         build_for(Complains, settings(), {}, FILE)
     assert Complains.built == (1 if when == "always" else 2)
+
+
+@pytest.mark.parametrize(("kinds", "loaded"), [(["draw"], {"judge", "helper"}), (None, {"helper"})])
+def test_only_training_loads_networks_that_judge(tmp_path, kinds, loaded):
+    class Judged(TalkingFaceModel):
+        plans: ClassVar[dict[str, Plan]] = {
+            "draw": Plan(object, trains=("pen",), frozen=("judge",), uses=("helper",)),
+        }
+
+        def draw_step(self, batch, ctx):
+            yield
+
+        def load_expert(self, name, path):
+            assert path == tmp_path / f"{name}.pth"
+
+    for name in ("judge", "helper"):
+        (tmp_path / f"{name}.pth").touch()
+    model = Judged()
+    experts = {name: f"{name}.pth" for name in ("judge", "helper")}
+    load_experts(model, SimpleNamespace(experts=experts, weights_dir=str(tmp_path)), kinds)
+    assert model.given == loaded

@@ -7,8 +7,8 @@ import torch
 
 from talkingface.cli import commands as cli
 from talkingface.errors import CheckpointError
+from talkingface.plugin.importing import import_checkpoints
 from talkingface.weights import checkpoint
-from talkingface.workflow import import_checkpoints
 
 
 @pytest.fixture(autouse=True)

@@ -67,3 +67,16 @@ class HalfFaceConfig(Protocol):
 
     crop: CropConfig
     inference: HalfFaceInference
+
+
+class JudgedLoss(Protocol):
+    """What the sync term reads of a model's `loss:`."""
+
+    expert_batch_stats: bool
+    sync_start: float | None
+
+
+class JudgedConfig(HalfFaceConfig, Protocol):
+    """What training against a sync expert reads of a model's settings, too."""
+
+    loss: JudgedLoss

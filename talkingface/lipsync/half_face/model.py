@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
+    from talkingface.lipsync.half_face.config import JudgedConfig
 
 log = logging.getLogger("talkingface")
 
@@ -55,8 +55,13 @@ class HalfFaceModel(HalfFaceNetworks):
 
 
 class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
-    """One that trains a lip-sync expert first and a generator against it; its `config` also has `expert_side`."""
+    """One that trains a lip-sync expert first and a generator against it.
 
+    Attributes:
+        config: its settings, with `loss.expert_batch_stats` and `loss.sync_start`; see the models' own.
+    """
+
+    config: JudgedConfig
     loss_experts = ("sync_expert",)
 
     @classmethod
@@ -74,16 +79,6 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
         """Face crops as this model cuts them, and the mel of the published weights."""
         return expert_steps(config.crop)
 
-    @property
-    @abstractmethod
-    def expert_batch_stats(self) -> bool:
-        """Whether the expert judges by the statistics of the batch, as published by an oversight."""
-
-    @property
-    @abstractmethod
-    def sync_start(self) -> float | None:
-        """The mean sync loss of a validation below which the expert is asked; None: it is asked from the start."""
-
     def load_expert(self, name: str, path: Path) -> None:
         """Load the weights of the expert, and say so when it learnt on faces that were cut in another way."""
         super().load_expert(name, path)
@@ -97,7 +92,7 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
         """
         if ctx.stage.kind == "expert" or dataset.options.frames < FRAMES:
             return
-        if self.expert_batch_stats and ctx.stage.batch_size == 1 and dataset.options.frames == FRAMES:
+        if self.config.loss.expert_batch_stats and ctx.stage.batch_size == 1 and dataset.options.frames == FRAMES:
             raise ConfigError(
                 f"stage '{ctx.stage.name}': model.loss.expert_batch_stats needs a batch_size of 2 or more: one window"
                 " has no statistics"
@@ -114,7 +109,7 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
 
         The best validation values are part of the checkpoint, so a resumed run stays switched on (upstream forgets).
         """
-        asked = self.sync_start is None or ctx.best.get("val/sync", math.inf) < self.sync_start
+        asked = self.config.loss.sync_start is None or ctx.best.get("val/sync", math.inf) < self.config.loss.sync_start
         return weight if asked else 0.0
 
     def sync_loss(self, drawn: Tensor, batch: Batch) -> Tensor:
@@ -122,7 +117,7 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
 
         T is at least 5; of more frames, every window of 5 is judged.
         """
-        cosine = sync_cosine(self.sync_expert, drawn, batch["mel"], self.expert_batch_stats)
+        cosine = sync_cosine(self.sync_expert, drawn, batch["mel"], self.config.loss.expert_batch_stats)
         return published_loss(cosine, torch.ones_like(cosine))
 
     # -- held-out values and pictures ----------------------------------------------------------------------------------
@@ -137,7 +132,7 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
 
     def stage_ended(self, ctx: StepContext) -> None:
         """Say when the expert was never content enough to be asked."""
-        best, start = ctx.best.get("val/sync"), self.sync_start
+        best, start = ctx.best.get("val/sync"), self.config.loss.sync_start
         if ctx.stage.kind != "expert" and best is not None and start is not None and best >= start:
             log.warning(
                 "stage %s ends with val/sync %.3f, never below %.2f: the sync term stayed off; train longer, or look at"

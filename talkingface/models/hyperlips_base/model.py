@@ -75,16 +75,6 @@ class HyperLipsBase(JudgedHalfFace):
         for network in (self.generator, self.discriminator):  # same numbers, faster
             network.to(memory_format=torch.channels_last)
 
-    @property
-    def expert_batch_stats(self) -> bool:
-        """See `LossConfig.expert_batch_stats`."""
-        return self.config.loss.expert_batch_stats
-
-    @property
-    def sync_start(self) -> float | None:
-        """See `LossConfig.sync_start`."""
-        return self.config.loss.sync_start
-
     @classmethod
     def check_overrides(cls, trained: Section, asked: Section) -> None:
         """Refuse a memory that nothing has trained.

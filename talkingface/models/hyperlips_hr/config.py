@@ -103,6 +103,14 @@ class LossConfig(Section):
     vgg: LookConfig = LookConfig()
     lpips: LookConfig = LookConfig()
 
+    @model_validator(mode="after")
+    def _compares_something(self) -> LossConfig:
+        perceptual = self.reconstruction == "perceptual"
+        own = (self.perceptual, self.lip_lpips) if perceptual else (self.gradient,)
+        if not any((self.content, self.lip, *own)):
+            raise ValueError("at least one weight beside adversarial must be above 0, or nothing compares faces")
+        return self
+
 
 class InferenceConfig(HalfFaceInference):
     """How videos are made; see `HalfFaceInference`. Sound offset and reference are those that Base has."""

@@ -16,7 +16,7 @@ from talkingface.models.hyperlips_hr.base import build_base
 from talkingface.models.hyperlips_hr.config import HyperLipsHRConfig
 from talkingface.models.hyperlips_hr.features import Features, crop_sides
 from talkingface.models.hyperlips_hr.networks import FaceDiscriminator, HRDecoder
-from talkingface.models.hyperlips_hr.steps import mesh_finder
+from talkingface.models.hyperlips_hr.steps import MeshFinder
 from talkingface.plugin.contract import Batch
 from talkingface.preprocess.step import process_resource
 
@@ -78,7 +78,7 @@ class HRDrawer(Drawer):
         # The decoder needs the whole face, for its mesh is found on it.
         self.base = model.base.drawer()
         self.features = Features(model.config.sketch, model.config.crop.size, fps)
-        self.find = process_resource(("mesh on crops", DEFAULT_PLACE), lambda: mesh_finder(DEFAULT_PLACE))
+        self.find = process_resource(("mesh on crops", DEFAULT_PLACE), lambda: MeshFinder(DEFAULT_PLACE))
 
     def __call__(
         self, faces: np.ndarray, references: np.ndarray, mel: np.ndarray, follows: np.ndarray, boxes: np.ndarray

@@ -172,11 +172,11 @@ class _MeshStep(Step):
 
     def mesh(self, faces: Iterable[np.ndarray | None]) -> np.ndarray:
         """Mesh points (F, 478, 2) float32 relative to the crops, NaN where none is found; each picture by itself."""
-        find = process_resource(("mesh on crops", self.place), lambda: mesh_finder(self.place))
+        find = process_resource(("mesh on crops", self.place), lambda: MeshFinder(self.place))
         return np.stack([find(face) for face in faces])
 
 
-class mesh_finder:
+class MeshFinder:
     """Finds the mesh on face crops, each by itself: (S, S, 3) uint8 RGB -> (478, 2) in [0, 1], NaN where none is."""
 
     def __init__(self, place: Place) -> None:

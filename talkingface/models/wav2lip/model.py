@@ -63,16 +63,6 @@ class Wav2Lip(JudgedHalfFace):
         for network in (self.generator, self.discriminator):  # same numbers, faster
             network.to(memory_format=torch.channels_last)
 
-    @property
-    def expert_batch_stats(self) -> bool:
-        """See `LossConfig.expert_batch_stats`."""
-        return self.config.loss.expert_batch_stats
-
-    @property
-    def sync_start(self) -> float:
-        """See `LossConfig.sync_start`."""
-        return self.config.loss.sync_start
-
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def generator_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:

@@ -281,8 +281,8 @@ def test_older_names_lead_to_the_same_model():
 
 @pytest.mark.parametrize(("file", "size"), [("lipsync_expert.pth", 96), ("pretrain_sync_expert.pth", 128)])
 def test_each_published_file_brings_its_own_form(tmp_path, file, size):
+    from talkingface.plugin.importing import import_checkpoints
     from talkingface.weights import checkpoint
-    from talkingface.workflow import import_checkpoints
 
     torch.manual_seed(0)
     state = SyncExpert((size // 2, size), 0.0625).state_dict()

@@ -14,7 +14,7 @@ from talkingface.models.hyperlips_base.config import BaseStageOptions, HyperLips
 from talkingface.models.hyperlips_base.model import HyperLipsBase
 from talkingface.networks.sync_expert import sync_loss
 from talkingface.plugin.contract import StepContext
-from talkingface.workflow import import_checkpoints
+from talkingface.plugin.importing import import_checkpoints
 
 NARROW = {"generator": {"width": 0.125, "discriminator_width": 0.125}, "expert": {"width": 0.0625, "side": 48}}
 

@@ -16,7 +16,7 @@ from talkingface.models.hyperlips_hr.losses import lip_l1, relativistic
 from talkingface.models.hyperlips_hr.model import HyperLipsHR
 from talkingface.networks.losses import weighted_pyramid_l1
 from talkingface.plugin.contract import StepContext
-from talkingface.workflow import import_checkpoints
+from talkingface.plugin.importing import import_checkpoints
 
 from .conftest import BASE, hr_config
 
@@ -81,6 +81,13 @@ def test_perceptual_networks_without_weights_are_refused_with_the_way_around():
     build().initialise(None, CONTEXT)
 
 
+def test_weights_that_leave_nothing_to_compare_are_refused():
+    nothing = {"content": 0, "gradient": 0, "lip": 0}
+    with pytest.raises(ValueError, match="at least one weight beside adversarial"):
+        hr_config(loss={"reconstruction": "l1_gradient", **nothing})
+    hr_config(loss={"reconstruction": "perceptual", **nothing})  # VGG19 and LPIPS still do
+
+
 def test_validation_measures_what_people_compare(batch):
     values = build().eval().validation_step(batch, CONTEXT)
     assert set(values) == {"l1", "lip_l1", "ssim", "loss"} and 0 < values["ssim"] < 1
@@ -101,7 +108,7 @@ def seen(monkeypatch):
         points[::2, 1] = 0.8
         return np.full((478, 2), np.nan, np.float32) if k in state["fails"] else points
 
-    monkeypatch.setattr("talkingface.models.hyperlips_hr.draw.mesh_finder", lambda place: find)
+    monkeypatch.setattr("talkingface.models.hyperlips_hr.draw.MeshFinder", lambda place: find)
     monkeypatch.setattr("talkingface.models.hyperlips_hr.draw.process_resource", lambda key, make: make())
     return state
 

@@ -21,8 +21,8 @@ from talkingface.models.makeittalk.translation import as_bgr, as_pictures, trans
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
+from talkingface.plugin.importing import import_checkpoints
 from talkingface.weights import checkpoint
-from talkingface.workflow import import_checkpoints
 
 
 @pytest.fixture(scope="module")

@@ -384,7 +384,7 @@ def test_published_files_are_imported_with_and_without_prefix(tmp_path):
 
 
 def test_what_was_not_imported_is_not_ready(tmp_path):
-    from talkingface.workflow import import_checkpoints
+    from talkingface.plugin.importing import import_checkpoints
 
     narrow = {"model.crop.size": 24, **{f"model.generator.{key}": 0.125 for key in ("width", "discriminator_width")}}
     published(tmp_path / "wav2lip.pth", build().generator.state_dict(), "module.")

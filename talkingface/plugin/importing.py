@@ -1,0 +1,90 @@
+"""Published files of a paper made one checkpoint of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.config.layers import to_plain
+from talkingface.errors import CheckpointError
+from talkingface.plugin.assembly import build_for
+from talkingface.plugin.configuration import load_config
+from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
+from talkingface.plugin.registry import get_spec
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
+
+if TYPE_CHECKING:
+    from talkingface.plugin.registry import ModelSpec
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A checkpoint made of published files.
+
+    Attributes:
+        path: where it lies.
+        networks: the networks in it.
+        missing: published files that were not there, by the network that has no weights for want of them.
+    """
+
+    path: Path
+    networks: tuple[str, ...]
+    missing: dict[str, str]
+
+
+def import_checkpoints(
+    model: str,
+    folder: str | None,
+    output: str | None,
+    overrides: Mapping[str, Any],
+    use: Mapping[str, str] | None = None,
+) -> Imported:
+    """Turn published files into one checkpoint of ours, every key checked.
+
+    Args:
+        model: registered model name.
+        folder: where files of the published names are; None: only those of `use`.
+        output: file to write; None: `<weights_dir>/<Model>/imported.pt`.
+        overrides: configuration keys, stronger than the settings that a file brings along.
+        use: network -> file of any name.
+
+    Raises:
+        CheckpointError: none of the files is there, or one does not fit.
+    """
+    spec = get_spec(model)
+    problems: list[str] = []
+    for files in alternatives(published_files(spec.model, folder, use)):
+        try:
+            content = _imported_content(spec, files, overrides)
+            break
+        except CheckpointError as error:
+            problems.append(str(error))
+    else:
+        raise CheckpointError("\n  ".join(dict.fromkeys(problems)))
+    path = Path(output or Path(content.config["weights_dir"]) / spec.name / "imported.pt")
+    checkpoint.save(path, content)
+    missing = {each.network: each.file for each in spec.model.official if each.network not in content.networks}
+    return Imported(path, tuple(content.networks), missing)
+
+
+def _imported_content(
+    spec: ModelSpec, files: Sequence[PublishedFile], overrides: Mapping[str, Any]
+) -> CheckpointContent:
+    """A model built as the files want it, with their weights."""
+    # The first file has the most to say: forms of one network exclude each other.
+    settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
+    config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
+    spec.model.check_overrides(load_config(spec.name, "folder", (), settings).config.model, config.model)
+    network = build_for(spec.model, config.model, {}, files[0].path)  # sizes may come from the file
+    filled = import_official(network, files)
+    return CheckpointContent(
+        model=spec.name,
+        config=to_plain(config),
+        networks={name: getattr(network, name).state_dict() for name in filled},
+        stage=IMPORTED,
+        trained=filled,
+        ready=filled,
+    )
