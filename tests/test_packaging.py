@@ -36,9 +36,16 @@ def test_requirements_and_pyproject_agree():
     )
 
 
+def test_the_extras_in_one_file_are_those_of_pyproject():
+    extras = pyproject()["project"]["optional-dependencies"]
+    of_commands = [line for name in ("serve", "ray", "onnx", "hub") for line in extras[name]]
+    assert ranges(lines_of("requirements-extras.txt")) == ranges(of_commands)
+
+
 def test_the_constraints_are_the_ranges_of_pyproject_and_of_what_may_be_added():
     project = pyproject()["project"]
-    added = [*project["optional-dependencies"]["wandb"], "mediapipe==0.10.21"]
+    extras = project["optional-dependencies"]
+    added = [line for name in ("wandb", "serve", "ray", "onnx", "hub") for line in extras[name]] + ["mediapipe==0.10.21"]
     assert ranges(lines_of("constraints.txt")) == ranges([*project["dependencies"], *added])
 
 
