@@ -306,7 +306,8 @@ class Config(Section):
 
     `metrics` is None only here: reading a configuration puts the names of `plugin.metrics` in its place. `layout` is a
     name that `clips.layouts` or a plug-in has registered. `experts_weights`, hashes of the weights of networks that
-    `experts` borrows from other runs, are filled in when the work begins.
+    `experts` borrows from other runs (and, as `NETWORK_EXPERT`, of the experts that these learnt to please), are filled
+    in when the work begins.
     """
 
     model_name: str

@@ -94,6 +94,7 @@ def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:
         _refuse_contradictions(found, loaded)
         overrides |= {f"model.{key}": value for key, value in found.settings.items()}
         overrides |= {f"experts.{name}": str(found.path), f"experts_weights.{name}": found.hash}
+        overrides |= {f"experts_weights.{name}_{judge}": made for judge, made in found.judges.items()}
         if loan.weights_key:
             overrides[f"model.{loan.weights_key}"] = found.hash
         log.info("%s of %s comes from %s (weights %s)", name, loaded.config.model_name, found.path, found.hash)
@@ -143,11 +144,16 @@ def _merged(settings: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Loan:
-    """A network to borrow: where it lies, what it needs (dotted keys of the borrower), what its weights are."""
+    """A network to borrow: where it lies, what it needs (dotted keys of the borrower), what its weights are.
+
+    Attributes:
+        judges: hashes of the experts that it learnt to please, by their names: they are no judges of the borrower.
+    """
 
     path: Path
     settings: Mapping[str, Any]
     hash: str
+    judges: Mapping[str, str]
 
 
 def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan:
@@ -162,7 +168,20 @@ def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan:
         )
     if network not in content.ready:
         raise CheckpointError(f"{path}: holds no trained '{network}' for experts.{name}; train its run to the end")
-    return _Loan(path, _settings(loan, content, own), weights_hash(content.networks[network]))
+    judges = _judges(name, content) if own else _own_judges(content)
+    return _Loan(path, _settings(loan, content, own), weights_hash(content.networks[network]), judges)
+
+
+def _own_judges(content: CheckpointContent) -> dict[str, str]:
+    """Experts in a lender's checkpoint that its losses asked."""
+    names = [name for name in get_spec(content.model).model.loss_experts if name in content.ready]
+    return {name: weights_hash(content.networks[name]) for name in names}
+
+
+def _judges(name: str, content: CheckpointContent) -> dict[str, str]:
+    """The same, as the borrower's own checkpoint noted them."""
+    noted, prefix = content.config.get("experts_weights") or {}, f"{name}_"
+    return {key.removeprefix(prefix): made for key, made in noted.items() if key.startswith(prefix)}
 
 
 def _candidates(name: str, loan: Borrowed, loaded: LoadedConfig) -> Iterator[Path]:

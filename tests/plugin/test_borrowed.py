@@ -65,6 +65,16 @@ def test_auto_is_the_latest_finished_run_and_its_settings_come_along(tmp_path):
     assert config.experts_weights["ear"] == weights_hash(ear_of(latest))
 
 
+def test_experts_that_the_lender_learnt_to_please_are_noted_and_stay_noted_when_it_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(get_spec("ToyEar").model, "loss_experts", ("ear",))
+    lent = lend(tmp_path, "a")
+    noted = {"ear": weights_hash(ear_of(lent)), "ear_ear": weights_hash(ear_of(lent))}
+    run = borrow(tmp_path, "mine")
+    assert checkpoint.load(checkpoint.find_checkpoint(run)).config["experts_weights"] == noted
+    shutil.rmtree(lent)
+    assert resolved(tmp_path, **{"experts.ear": str(run)}).experts_weights == noted
+
+
 def test_without_a_run_the_imported_weights_serve(tmp_path):
     run = lend(tmp_path, "a")
     imported = tmp_path / "weights/ToyEar/imported.pt"

@@ -27,6 +27,7 @@ from talkingface.sound.mel import melspectrogram
 from talkingface.stored.jsons import parse_json
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
+from talkingface.weights.hashes import weights_hash as state_hash
 from talkingface.weights.published import FILES, is_published, locate, sha256_of
 from talkingface.weights.runs import RunFolder
 
@@ -246,10 +247,19 @@ def trained_against(
     own = loss_judge(model)
     if own is not None and own.sha256 == judge.sha256:
         return True
+    if model_file is not None and _judged_a_loan(judge, model, checkpoint.load(model_file).config):
+        return True
     asked = getattr(model, "loss_experts", ())
     files = [official.file for official in getattr(model, "official", ()) if official.network in asked]
     published = any(_is_published_expert(judge, file, weights_dir) for file in files)
     return published and model_file is not None and checkpoint.load(model_file).stage == IMPORTED
+
+
+def _judged_a_loan(judge: Judge, model: TalkingFaceModel | None, config: Mapping[str, Any]) -> bool:
+    """Whether a network that the model borrowed learnt to please a judge; see `plugin.borrowed`."""
+    lent = tuple(f"{name}_" for name in getattr(model, "borrows", ()))
+    noted = config.get("experts_weights") or {}
+    return state_hash(judge.network.state_dict()) in [made for key, made in noted.items() if key.startswith(lent)]
 
 
 def _is_published_expert(judge: Judge, file: str, weights_dir: str | Path) -> bool:

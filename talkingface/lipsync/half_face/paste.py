@@ -14,6 +14,7 @@ from talkingface.faces.blend import blend_weights
 from talkingface.faces.crop import box_pixels, contour_mask, enlarged_face, paste_weighted
 from talkingface.faces.parsing import BLUR, BLUR_OF, WEIGHTS, FaceParser, parsed_weights
 from talkingface.lipsync.half_face.continuity import Continuity
+from talkingface.media.info import FPS
 from talkingface.weights.published import locate
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ EDGE = (20, 180)
 """Weights of 255 between which a pixel belongs to the edge along which tones are compared."""
 
 FOLLOWED = 0.2
-"""Share of a change of tone that passes from frame to frame."""
+"""Share of a change of tone that passes in a frame of 25 fps."""
 
 Rule = Literal["parsing", "contour", "lower", "box"]
 
@@ -41,11 +42,20 @@ class Paster:
         scene: where the faces are.
         rule: which pixels of a box are replaced.
         parser: of faces, for the rule `parsing`.
+        fps: frames per second of the video.
     """
 
-    def __init__(self, model: HalfFaceNetworks, scene: Scene, rule: Rule, parser: FaceParser | None = None) -> None:
+    def __init__(
+        self,
+        model: HalfFaceNetworks,
+        scene: Scene,
+        rule: Rule,
+        parser: FaceParser | None = None,
+        fps: float = FPS,
+    ) -> None:
         self.scene, self.rule, self.parser = scene, rule, parser
         self.settings, self.postprocess = model.config.inference, model.postprocess
+        self._followed = 1 - (1 - FOLLOWED) ** (FPS / fps)
         self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
         self._continuity = Continuity()
 
@@ -68,7 +78,7 @@ class Paster:
                 " known; take --model.inference.paste=lower, or another --preprocess.landmarks.provider"
             )
         parser = _parser(path, str(model.device)) if rule == "parsing" else None
-        return cls(model, scene, rule, parser)
+        return cls(model, scene, rule, parser, source.fps)
 
     @property
     def above(self) -> float:
@@ -114,7 +124,7 @@ class Paster:
             self._tone = None
         if edge.any():
             shift = np.median(picture[y1:y2, x1:x2][edge].astype(np.float32) - patch[edge], axis=0)
-            self._tone = shift if self._tone is None else self._tone + FOLLOWED * (shift - self._tone)
+            self._tone = shift if self._tone is None else self._tone + self._followed * (shift - self._tone)
         return patch if self._tone is None else np.clip(np.rint(patch + self._tone), 0, 255).astype(np.uint8)
 
     def _weights(self, part: FrameBatch, faces: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:

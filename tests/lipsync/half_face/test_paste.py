@@ -139,6 +139,21 @@ def test_an_enhancer_gets_every_face_before_it_is_pasted():
     assert seen == [(24, 24, 3)] and (part.pictures[0][(y1 + y2) // 2, (x1 + x2) // 2] == 127).all()
 
 
+def test_the_tone_follows_a_change_as_fast_at_any_frame_rate():
+    """After 0.2 s as much of a change has passed at 50 frames per second as at 25."""
+    scene = Scene(np.array([[20.0, 20, 84, 84]]), np.array([True]), None, None)
+    dark, light = (np.full((100, 100, 3), tone, np.uint8) for tone in (60, 160))
+    box, after = scene.boxes[0], {}
+    weight = blend_weights(box, dark.shape[:2], "lower", 0.2)
+    for fps in (25.0, 50.0):
+        paster = Paster(model(paste="lower"), scene, "lower", fps=fps)
+        paster._matched(dark, dark[:64, :64], box, weight, False)
+        for _ in range(round(fps / 5)):
+            face = paster._matched(light, dark[:64, :64], box, weight, True)
+        after[fps] = int(face[0, 0, 0])
+    assert 60 < after[25.0] < 160 and abs(after[25.0] - after[50.0]) <= 1
+
+
 def test_a_wrong_tone_is_matched_along_the_edge_and_a_right_one_stays():
     source = DrawnSource(3)
     scene = Scene.look(model().config, source)
