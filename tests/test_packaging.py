@@ -44,8 +44,8 @@ def test_the_extras_in_one_file_are_those_of_pyproject():
 
 def test_the_constraints_are_the_ranges_of_pyproject_and_of_what_may_be_added():
     project = pyproject()["project"]
-    extras = project["optional-dependencies"]
-    added = [line for name in ("wandb", "serve", "ray", "onnx", "hub") for line in extras[name]] + ["mediapipe==0.10.21"]
+    extras, names = project["optional-dependencies"], ("wandb", "serve", "ray", "onnx", "hub")
+    added = [*(line for name in names for line in extras[name]), "mediapipe==0.10.21"]
     assert ranges(lines_of("constraints.txt")) == ranges([*project["dependencies"], *added])
 
 

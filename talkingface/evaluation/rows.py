@@ -5,11 +5,12 @@ All choices depend on the clips alone, so that two runs on the same list are com
 
 from __future__ import annotations
 
+import itertools
+import math
 import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
 ROWS = ("generated", "real", "still", "shuffled")
+
+GROUP = 1000
+"""Clips that exchange their sounds among each other: time and memory grow with its square and more."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,25 @@ def assign_donors(clips: Sequence[ClipFolder], pool: Sequence[ClipFolder] = ()) 
         peers = rates[clip.fps]
         if len(peers) > 1:
             if clip is peers[0]:
-                donors |= zip((peer.clip_id for peer in peers), _derangement(peers), strict=True)
+                for group in _groups(peers):
+                    donors |= zip((peer.clip_id for peer in group), _derangement(group), strict=True)
         elif others := [c for c in pool if c.fps == clip.fps and c.clip_id != clip.clip_id]:
             donors[clip.clip_id] = min(others, key=lambda other, clip=clip: (*_unlikeness(clip, other), other.clip_id))
-    return donors
+    return {clip.clip_id: donors[clip.clip_id] for clip in clips if clip.clip_id in donors}
 
 
 def _unlikeness(clip: ClipFolder, other: ClipFolder) -> tuple[bool, float]:
     """What makes a poor donor: the same speaker, then another length."""
     return clip.speaker == other.speaker, abs(float(np.log2(max(len(clip), 1) / max(len(other), 1))))
+
+
+def _groups(clips: Sequence[ClipFolder]) -> list[Sequence[ClipFolder]]:
+    """Clips that lend to each other: all, or of very many those of similar lengths: costs are kept for all pairs."""
+    if len(clips) <= GROUP:
+        return [clips]
+    by_length = sorted(clips, key=len)
+    ends = np.linspace(0, len(clips), math.ceil(len(clips) / GROUP) + 1).astype(int)
+    return [by_length[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _derangement(clips: Sequence[ClipFolder]) -> list[ClipFolder]:
@@ -155,7 +169,7 @@ def write_still(
     """
     kept = kept or KeptFrames(0)
     index = median_frame(reference.track())
-    frame = next(islice(kept.frames(reference.video, reference.fps), index, None), None)
+    frame = next(itertools.islice(kept.frames(reference.video, reference.fps), index, None), None)
     face = None if frame is None else crop(frame, region_boxes(reference.track(), "face")[index])
     if face is None:
         raise DataError(f"{reference.video}: shorter than its landmarks; preprocess it again")

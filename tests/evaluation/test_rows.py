@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from types import SimpleNamespace
 
+from talkingface.evaluation import rows
 from talkingface.evaluation.rows import assign_donors, choose_references
 
 
@@ -27,6 +28,15 @@ def test_donors_are_a_derangement_that_crosses_speakers():
     alone = [clip_stub(f"a{i}", "a") for i in range(4)]
     assert all(name != donor.clip_id for name, donor in assign_donors(alone).items())
     assert assign_donors(alone[:1]) == {}
+
+
+def test_of_very_many_clips_those_of_like_length_exchange_sounds(monkeypatch):
+    monkeypatch.setattr(rows, "GROUP", 4)
+    clips = [clip_stub(f"{speaker}{length}", speaker, length) for length in (25, 50, 100, 200, 400) for speaker in "ab"]
+    donors = assign_donors(clips)
+    assert list(donors) == [c.clip_id for c in clips]
+    assert sorted(d.clip_id for d in donors.values()) == sorted(donors)
+    assert all(donors[c.clip_id] is not c and 0.5 <= len(donors[c.clip_id]) / len(c) <= 2 for c in clips)
 
 
 def test_donors_from_the_pool_are_of_the_same_rate_and_preferably_of_another_speaker_and_like_length():

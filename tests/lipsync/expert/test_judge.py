@@ -35,7 +35,7 @@ from talkingface.lipsync.expert.scores import sweep_of
 from talkingface.networks.sync_expert import SyncExpert
 from talkingface.plugin.contract import Borrowed, Official
 from talkingface.sound.mel import melspectrogram
-from talkingface.weights.hashes import weights_hash
+from talkingface.weights.hashes import weights_hash as state_hash
 from talkingface.weights.published import sha256_of
 from talkingface.weights.runs import RunFolder
 
@@ -373,7 +373,7 @@ def test_an_expert_that_a_borrowed_network_learnt_to_please_is_marked(tmp_path):
     judge, model, file = small_judge(3), Evaluated(small_judge(4).network), tmp_path / "best.pt"
     model.borrows = {"generator": Borrowed("HyperLipsBase")}
     for key, found in (("generator_sync_expert", True), ("generator", False), ("other_sync_expert", False)):
-        config = {"experts_weights": {key: weights_hash(judge.network.state_dict())}}
+        config = {"experts_weights": {key: state_hash(judge.network.state_dict())}}
         torch.save({"format": 1, "stage": "hr", "model": "HyperLipsHR", "config": config, "networks": {}}, file)
         assert trained_against(judge, model, file, tmp_path) is found
         assert not trained_against(small_judge(5), model, file, tmp_path)
