@@ -133,9 +133,17 @@ def _resolved(loaded: LoadedConfig) -> LoadedConfig:
     return with_front_end(with_borrowed(loaded))
 
 
-def preprocess(loaded: LoadedConfig, only: Sequence[str] = ()) -> None:
-    """Make what training needs, or the artefacts of `only`, also where `need_preprocess` is off."""
-    prepare(_resolved(loaded), always=True, only=only)
+def preprocess(loaded: LoadedConfig, only: Sequence[str] = (), merge: bool = False) -> None:
+    """Make what training needs, or the artefacts of `only`, also where `need_preprocess` is off.
+
+    With `merge` nothing is made: what the processes of all shards have made is put together.
+
+    Raises:
+        ConfigError: a shard is to be merged.
+    """
+    if merge and loaded.config.preprocess.shard is not None:
+        raise ConfigError("--merge puts the shards together: leave --preprocess.shard out")
+    prepare(_resolved(loaded), always=True, only=only, merge=merge)
 
 
 def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
@@ -245,7 +253,13 @@ def _latest_run(config: Config) -> Path:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = False, only: Sequence[str] = ()) -> Clips:
+def prepare(
+    loaded: LoadedConfig,
+    always: bool = False,
+    evaluate_only: bool = False,
+    only: Sequence[str] = (),
+    merge: bool = False,
+) -> Clips:
     """Make what is missing (the demo corpus, preprocessed clips) and return the usable clips of every split.
 
     Args:
@@ -253,12 +267,18 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
         always: also when `need_preprocess` is off.
         evaluate_only: make and ask for no more than scoring needs.
         only: make and ask for these artefacts alone; `faces` stands for every variant that the model reads.
+        merge: make nothing, put together what the processes of all shards have made.
+
+    Returns:
+        The clips of every split; of a shard none, for it does not know the others.
 
     Raises:
-        ConfigError: no step makes one of them.
+        ConfigError: no step makes one of them, or a share of the clips is to be trained or scored on.
         DataError: the data are missing, or no clip is usable.
     """
     config = loaded.config
+    if config.preprocess.shard is not None and not always:
+        raise ConfigError("--preprocess.shard is for `preprocess`: after all shards `preprocess --merge`, then `run`")
     model = get_spec(config.model_name).model
     artefacts = model.evaluation_artefacts if evaluate_only else model.artefacts_for(config.model)
     if only:
@@ -267,7 +287,9 @@ def prepare(loaded: LoadedConfig, always: bool = False, evaluate_only: bool = Fa
     if (config.need_preprocess or always) and not is_child_process():
         if config.layout == "demo":
             ensure_demo_corpus(config, redraw=not evaluate_only)
-        ensure(config, model, config.model, force=config.preprocess.force, artefacts=artefacts)
+        ensure(config, model, config.model, force=config.preprocess.force, artefacts=artefacts, merge=merge)
+    if config.preprocess.shard is not None:
+        return {}
     return prepared_clips(config, artefacts)
 
 

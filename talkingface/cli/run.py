@@ -35,7 +35,7 @@ def preprocess(arguments: Arguments) -> None:
     from talkingface import workflow
 
     names = [name.strip() for name in (arguments["only"] or "").split(",")]
-    workflow.preprocess(loaded, [name for name in names if name])
+    workflow.preprocess(loaded, [name for name in names if name], arguments["merge"])
 
 
 def train(arguments: Arguments) -> int:
@@ -61,6 +61,7 @@ PREPROCESS = Command(
     line="make what training needs from the data set's videos",
     options=(
         Option("only", "make these artefacts and what they need, no others: --only=landmarks,mel"),
+        Option("merge", "make nothing: put together what all of --preprocess.shard=1/n ... n/n have made", flag=True),
         *CONFIGURED,
     ),
     run=preprocess,

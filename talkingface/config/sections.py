@@ -213,10 +213,14 @@ class PreprocessConfig(Section):
     """Preprocessing of clips, shared by all models.
 
     `workers: 0` works in the process of the command itself; `retry_crashed` tries clips again whose work has ended a
-    process.
+    process. `shard: i/n` prepares the i-th of n shares of the clips, from 1 on. `executor: ray` works in the processes
+    of a Ray cluster.
     """
 
     workers: int | None = Field(None, ge=0)
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str = "auto"
+    shard: str | None = None
     retry_crashed: bool = False
     storage: Literal["jpeg", "npy"] = "jpeg"
     jpeg_quality: int = Field(95, ge=1, le=100)
@@ -225,6 +229,20 @@ class PreprocessConfig(Section):
     force: bool = False
     landmarks: LandmarkConfig = LandmarkConfig()
     filters: FiltersConfig = FiltersConfig()
+
+    @field_validator("shard")
+    @classmethod
+    def _a_share(cls, value: str | None) -> str | None:
+        number, slash, count = (value or "1/1").partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError("must be i/n with i from 1 to n, say 2/8 for the second of eight shares")
+        return value
+
+    @model_validator(mode="after")
+    def _processes_for_ray(self) -> PreprocessConfig:
+        if self.executor == "ray" and self.workers == 0:
+            raise ValueError("executor=ray works in other processes: workers must not be 0, null is all cores")
+        return self
 
 
 class DemoConfig(Section):

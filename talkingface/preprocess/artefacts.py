@@ -12,7 +12,7 @@ from typing import Any
 
 from talkingface.clips.meta import META_FILE, clip_file
 from talkingface.errors import DataError, TalkingFaceError
-from talkingface.files import write_text, writer, writer_is_gone
+from talkingface.files import file_sha256, write_text, writer, writer_is_gone
 from talkingface.preprocess.step import ClipContext, Step
 
 SCRATCH = ".making-"
@@ -62,6 +62,7 @@ def run_step(step: Step, context: ClipContext, meta: dict[str, Any], fingerprint
         "params": step.params,
         "fingerprint": fingerprint,
         "files": names,
+        "sha256": {name: file_sha256(folder / name) for name in names},
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 3),
     }

@@ -27,15 +27,19 @@ from talkingface.clips.prepared import conversion_advice, prepared_ids
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import DataError, OutputError
 from talkingface.files import writable_folder
-from talkingface.preprocess.at_work import deaths
+from talkingface.preprocess.at_work import deaths, forget
 from talkingface.preprocess.clip import CRASH, current_outcome, prepare_clip, record_crash, record_failure
+from talkingface.preprocess.cluster import map_on_ray
 from talkingface.preprocess.filters.sync_plot import FILE as SYNC_FILE
 from talkingface.preprocess.filters.sync_plot import report_sync
 from talkingface.preprocess.job import Job
+from talkingface.preprocess.manifest import FILE as MANIFEST
+from talkingface.preprocess.manifest import write_manifest
 from talkingface.preprocess.outcome import ABORT, FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.rejections import write_rejections
 from talkingface.preprocess.report import Report
+from talkingface.preprocess.shards import in_shard, merged
 from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
 from talkingface.workers import WorkerDied, map_in_processes, unsendable
 
@@ -96,7 +100,27 @@ class Preprocessor:
             )
             # What failed is not tried again: here its crash would end the main process.
             whole.go_on(once._pass(items, whole.with_status(FAILED)))
+        self._write_lists(whole)
         return whole
+
+    def merge(self, items: Sequence[ClipItem]) -> Report:
+        """What other processes have made of the clips, shard by shard; only what tells of all clips is written.
+
+        Raises:
+            DataError: clips are not done yet.
+        """
+        report = merged(items, self.job)
+        self._write_lists(report, anew=True)
+        return report
+
+    def _write_lists(self, report: Report, anew: bool = False) -> None:
+        """What tells of all clips; a shard, which does not know the others, leaves it to the merge."""
+        if self.job.settings.shard is not None or not report.outcomes:
+            return
+        write_rejections(report.outcomes.values(), self.job.root)
+        if anew or report.worked or not (self.job.root / MANIFEST).is_file():
+            write_manifest(report.outcomes.values(), self.job.root)
+        self._report_sync(report, anew)
 
     def _pass(self, items: Sequence[ClipItem], given_up: Mapping[str, Outcome]) -> Report:
         """Prepare the clips, but for those that an earlier pass has given up, with the steps of this one."""
@@ -112,11 +136,8 @@ class Preprocessor:
         for item in items:
             report.add(known[item.clip_id] or fresh[item.clip_id])
         report.worked, report.seconds = len(todo), time.perf_counter() - started
-        if items:
-            write_rejections(report.outcomes.values(), self.job.root)
         if todo:
             log.info("preprocessing: %s", report.table())
-        self._report_sync(report)
         return report
 
     def _report_other_weights(self, todo: Sequence[ClipItem]) -> None:
@@ -131,10 +152,10 @@ class Preprocessor:
                     now = step.params["weights"]
                     log.info("%d clips outdated: %s made by weights %s, now %s", count, step.artefact, weights, now)
 
-    def _report_sync(self, report: Report) -> None:
+    def _report_sync(self, report: Report, anew: bool) -> None:
         """Histograms of filter `sync`, when it is on and there is something new."""
         limits = [step.limits for step in self.job.steps if step.artefact == "sync"]
-        if limits and (report.worked or not (self.job.root / SYNC_FILE).is_file()):
+        if limits and (anew or report.worked or not (self.job.root / SYNC_FILE).is_file()):
             report_sync(report.outcomes.values(), self.job.root, limits[0])
 
     def _work(self, items: Sequence[ClipItem]) -> Iterable[Outcome]:
@@ -172,7 +193,7 @@ class Preprocessor:
     ) -> Iterator[Outcome]:
         """Outcomes of clips worked on in worker processes; ends early where no process can be started here."""
         crashed = answered = 0
-        for item, result in map_in_processes(work, items, workers, self._began):
+        for item, result in self._answers(work, items, workers):
             if isinstance(result, Outcome):
                 answered += 1
                 yield result
@@ -183,12 +204,23 @@ class Preprocessor:
                 yield record_crash(item, self.job)
                 if crashed == MOST_CRASHES and not answered:
                     raise DataError(_ALL_CRASH)
-            elif workers == 1:
+            elif workers == 1 and self.job.settings.executor == "local":
                 # It died before it began. A script without `if __name__ == "__main__":` is run again by each process.
                 log.warning("no worker process can be started here, so this process does the work")
                 return
             else:
                 yield record_failure(item, self.job, str(result))
+
+    def _answers(
+        self, work: Callable[[ClipItem], Outcome], items: Sequence[ClipItem], workers: int
+    ) -> Iterator[tuple[ClipItem, Any]]:
+        """What the executor's processes answer, in order of completion."""
+        settings, root = self.job.settings, self.job.root
+        if settings.executor == "local" or settings.workers == 0 or not items:
+            return map_in_processes(work, items, workers, self._began)
+        return map_on_ray(
+            work, items, settings.ray_address, settings.workers, root, lambda item: forget(root / item.clip_id)
+        )
 
     def _began(self, item: ClipItem) -> bool:
         return deaths(self.job.root / item.clip_id) > 0
@@ -229,6 +261,7 @@ def ensure(
     model_config: Any = None,
     force: bool = False,
     artefacts: Sequence[str] | None = None,
+    merge: bool = False,
 ) -> Report:
     """Make sure that every clip of the data set has what a model needs.
 
@@ -240,13 +273,15 @@ def ensure(
         force: make everything again.
         artefacts: make these alone (and what they need) and leave the others as they are, for example the faces that a
             model was trained on while its evaluation asks for other settings; default all of the model's.
+        merge: make nothing: put together what the processes of all shards have made.
 
     Returns:
         The report; `need_preprocess: false`, or videos that are gone beside prepared clips, only read what is there.
         Clips converted from older code get what can be made without a video.
 
     Raises:
-        DataError: the data are missing, or no clip is usable.
+        DataError: the data are missing, or no clip is usable (a shard does not judge that); with `merge`: clips are not
+            done yet.
         OutputError: the result cannot be written.
     """
     model_config = config.model if model_config is None else model_config
@@ -276,16 +311,17 @@ def ensure(
         model_cls.trains_without,
         _on_gpu(steps, config.device),
     )
+    work = runner.merge if merge else runner.run
     if items is not None and config.need_preprocess:
-        report = runner.run(items)
+        report = work(in_shard(items, settings.shard))
     else:
         needed = [step.artefact for step in steps if not step.for_filters]
         report = prepared_report(config, layout, [name for name in needed if name not in model_cls.trains_without])
     if items is None and config.need_preprocess:
         orphans = _converted(config, layout, report.outcomes)
-        for outcome in runner.run(orphans).outcomes.values():
+        for outcome in work(in_shard(orphans, settings.shard)).outcomes.values():
             report.add(outcome)
-    if not report.ok_ids:
+    if not report.ok_ids and settings.shard is None:
         raise DataError(f"{config.data_root}: no clip can be used: {report.reasons()}")
     return report
 

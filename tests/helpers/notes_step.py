@@ -11,6 +11,8 @@ import talkingface.preprocess.steps  # noqa: F401  (the toolkit's own steps come
 from talkingface.config.sections import PreprocessConfig
 from talkingface.preprocess.step import ClipContext, Step, register_step
 
+TRAP = "trap"  # a file of this name in the folder of a clip ends the process that works on it, once
+
 
 @register_step("notes")
 class NotesStep(Step):
@@ -26,6 +28,10 @@ class NotesStep(Step):
         (ctx.scratch / "notes.npy").write_bytes(b"half")
         if ctx.item.clip_id == self.params["fail_on"]:
             raise RuntimeError("the middle\nof it")
+        trap = ctx.folder / TRAP
+        if trap.exists():
+            trap.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
         if ctx.item.clip_id == self.params["die_on"]:
             os.kill(os.getpid(), signal.SIGSEGV)
         np.save(ctx.scratch / "notes.npy", np.array(self.params["text"]))

@@ -23,6 +23,9 @@ def options(tiny_dataset, tmp_path_factory):
     return {**tiny_dataset, **own}
 
 
+MANIFESTS = ("clip.json", "manifest.jsonl")  # which say what is new
+
+
 def written(folder):
     """When every file was written last."""
     return {path: path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*")) if path.is_file()}
@@ -41,7 +44,7 @@ def test_switching_models_and_settings_makes_nothing_twice(options):
     both = written(folder)
     added = {path.name for path in set(both) - set(wav2lip)}
     assert added == {f"faces@128-fixed-mesh-relative-0.05.{suffix}" for suffix in ("npz", "bin")}
-    assert all(both[path] == time for path, time in wav2lip.items() if path.name != "clip.json")
+    assert all(both[path] == time for path, time in wav2lip.items() if path.name not in MANIFESTS)
     for model, size in (("Wav2Lip", 96), ("SyncNet", 128), ("SyncNet", 96), ("Wav2Lip", 96)):
         config, clips = prepared(model, options, **{"model.crop.size": size})
         assert {clip.faces(config.crop.artefact).size for clip in clips} == {size}
