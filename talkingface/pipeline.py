@@ -70,6 +70,8 @@ class Pipeline:
         checkpoint: str | Path | None = None,
         device: str = "auto",
         overrides: Mapping[str, Any] | None = None,
+        *,
+        speaks: bool = True,
     ) -> Pipeline:
         """Build the model a checkpoint was trained with and load its weights.
 
@@ -78,6 +80,8 @@ class Pipeline:
             checkpoint: a `.pt` file, or a run or stage folder; None takes the imported published weights.
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
             overrides: dotted configuration keys that differ from training, e.g. `{"model.inference.ref_n": 10}`.
+            speaks: whether videos are to be made. Otherwise it is for figures of inner stages, and neither all networks
+                nor the files of the front end need be there.
 
         Raises:
             CheckpointError: missing, unreadable, of another model, or without a network that generating needs.
@@ -98,7 +102,8 @@ class Pipeline:
         # What `experts:` gives now replaces what was only saved along as it was initialised.
         held = {network: state for network, state in content.networks.items() if network not in model.given}
         files.load_networks(model, held, path)
-        _check_complete(model, config, content, path)
+        if speaks:
+            _check_complete(model, config, content, path)
         model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
         place = Place(config.weights_dir, device)
         pipeline = cls(
@@ -110,7 +115,7 @@ class Pipeline:
             config.output,
             config.video_cache_mb,
         )
-        if model.front_end is not None:
+        if speaks and model.front_end is not None:
             refuse_other_weights(spec.model, model.front_end.fingerprint(), content.config, path)
         return pipeline
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from talkingface.clips.folder import ClipFolder, usable_clips
+from talkingface.clips.folder import ClipFolder, among, usable_clips
 from talkingface.clips.layouts import SPLITS, make_layout
 from talkingface.errors import TalkingFaceError
 from talkingface.evaluation.metric import MetricContext, make_metric
@@ -90,7 +90,7 @@ def _splits(config: Config, layout: Layout) -> Iterator[Finding]:
 def _unprepared(config: Config, items: Sequence[ClipItem]) -> Counter[str]:
     """Why clips are not ready for training, and how many."""
     model = get_spec(config.model_name).model
-    wanted = [name for name in model.artefacts_for(config.model) if name not in model.trains_without]
+    wanted = [name for name in model.artefacts_for(config.model) if not among(name, model.trains_without)]
     root = Path(config.preprocessed_root)
     _, dropped = usable_clips((ClipFolder(root / item.clip_id, clip_id=item.clip_id) for item in items), wanted)
     return Counter(reason for _, reason in dropped)

@@ -9,13 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talkingface.clips.folder import ClipFolder, usable_clips
+from talkingface.clips.folder import ClipFolder, among, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
 from talkingface.clips.prepared import conversion_advice
 from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import allow_tf32, limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError
 from talkingface.evaluation.evaluator import Evaluator
+from talkingface.evaluation.inner import evaluate_inner
+from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
@@ -24,6 +26,7 @@ from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrow
 from talkingface.plugin.configuration import LoadedConfig, load_config
 from talkingface.plugin.hearing import with_front_end
 from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.by_converter import with_converted
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.readiness import changed_settings, check_training, on_the_data_of
@@ -129,8 +132,8 @@ def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
 
 
 def _resolved(loaded: LoadedConfig) -> LoadedConfig:
-    """The configuration with what follows from other runs and from files of weights."""
-    return with_front_end(with_borrowed(loaded))
+    """The configuration with what follows from clips without videos, other runs, and files of weights."""
+    return with_front_end(with_borrowed(with_converted(loaded)))
 
 
 def preprocess(loaded: LoadedConfig, only: Sequence[str] = (), merge: bool = False) -> None:
@@ -162,7 +165,8 @@ def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
     if not config.evaluate or not _makes_videos(config, run_folder):
         _finish(run_folder, config)
         return None
-    if config.train and clips["test"] and not _scorable(config, clips["test"]):
+    inner = _scores_without_videos(config)
+    if config.train and clips["test"] and not inner and not _scorable(config, clips["test"]):
         log.warning("nothing is evaluated: %s", _WITHOUT_VIDEOS)
         _finish(run_folder, config)
         return None
@@ -304,7 +308,7 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
     layout = make_layout(config)
     model = get_spec(config.model_name).model
     artefacts = model.artefacts_for(config.model) if artefacts is None else artefacts
-    artefacts = [name for name in artefacts if name not in model.trains_without]
+    artefacts = [name for name in artefacts if not among(name, model.trains_without)]
     root = Path(config.preprocessed_root)
     clips: Clips = {}
     named = 0
@@ -433,6 +437,11 @@ def make_evaluator(config: Config, pipeline: Pipeline, clips: Clips) -> Any:
     return (get_spec(config.model_name).evaluator or Evaluator).from_config(config, pipeline, known)
 
 
+def _scores_without_videos(config: Config) -> bool:
+    """Whether the model tells something of clips that have no videos."""
+    return get_spec(config.model_name).model.scores_without_videos
+
+
 def _scorable(config: Config, clips: Sequence[ClipFolder]) -> list[ClipFolder]:
     """The clips that can be scored; what was converted from older code may have no video to compare with."""
     evaluator = get_spec(config.model_name).evaluator or Evaluator
@@ -447,6 +456,8 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     if not clips["test"]:
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
     test = _scorable(config, clips["test"])
+    if not test and _scores_without_videos(config):
+        return _evaluate_inner(loaded, clips, checkpoint, out)
     if not test:
         raise DataError(f"{config.preprocessed_root}: nothing can be evaluated: {_WITHOUT_VIDEOS}")
     if len(test) < len(clips["test"]):
@@ -459,3 +470,14 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     evaluator = make_evaluator(config, pipeline, clips)
     chosen = test[: config.evaluation.max_clips]
     return evaluator.run(chosen, out)
+
+
+def _evaluate_inner(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:
+    """Score the inner stages on test clips that have no videos."""
+    config = loaded.config
+    log.warning("the test clips have no videos: the model is evaluated by figures of its inner stages alone")
+    asked = loaded.asked("model")
+    pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, asked, speaks=False)
+    pool = [clip for split in clips.values() for clip in split]
+    setup = EvaluationSetup.from_config(config, pipeline, pool)
+    return evaluate_inner(pipeline.model, setup, clips["test"][: config.evaluation.max_clips], out)

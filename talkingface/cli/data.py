@@ -19,22 +19,16 @@ def demo_data(arguments: Arguments) -> None:
 
 def convert_data(arguments: Arguments) -> None:
     """Turn the folders of an older toolkit into ours, or ours into those; prints the table of clips."""
-    from talkingface.preprocess.convert import convert_legacy
+    from talkingface.preprocess.convert import convert_legacy, export_clips
 
     if arguments["export"]:
-        _export(arguments)
+        if not arguments["root"]:
+            raise ConfigError("--export needs --root=FOLDER, the preprocessed_root of prepared clips")
+        print(export_clips(arguments["kind"], arguments["root"], arguments["export"]).table())
         return
     roots = {name: arguments[name] for name in ("root", "landmarks", "faces", "audio") if arguments[name]}
-    sizes = {name: arguments[name] for name in ("size", "hr_size")}
-    print(convert_legacy(arguments["kind"], roots, arguments["out"], **sizes).table())
-
-
-def _export(arguments: Arguments) -> None:
-    from talkingface.preprocess.export_hyperlips import export_tree
-
-    if arguments["kind"] != "hyperlips" or not arguments["root"]:
-        raise ConfigError("--export needs --kind=hyperlips and --root=FOLDER, the preprocessed_root of prepared clips")
-    print(export_tree(arguments["root"], arguments["export"]).table())
+    options = {name: arguments[name] for name in ("size", "hr_size")} | {"prefix": arguments["prefix"] or ""}
+    print(convert_legacy(arguments["kind"], roots, arguments["out"], **options).table())
 
 
 DEMO_DATA = Command(
@@ -59,15 +53,20 @@ DEMO_DATA = Command(
 CONVERT_DATA = Command(
     line="turn data that older code has preprocessed into ours",
     options=(
-        Option("kind", "hyperlips, iplap, wav2lip, or a converter of your own", required=True),
-        Option("root", "hyperlips: its preprocessed_data, with imgs in it; with --export: a preprocessed_root"),
+        Option("kind", "hyperlips, iplap, makeittalk, wav2lip, or a converter of your own", required=True),
+        Option(
+            "root",
+            "hyperlips: its preprocessed_data, with imgs in it; makeittalk: the folder of dumps; with --export: a"
+            " preprocessed_root",
+        ),
         Option("landmarks", "iplap: its landmark folder"),
         Option("faces", "iplap, wav2lip: its face folder"),
         Option("audio", "iplap: its audio folder"),
         Option("size", "wav2lip: side of the face crops in pixels", 96, type=int),
         Option("hr_size", "hyperlips: side of what HR learns to draw, 128, 256 or 512; default: the nearest", type=int),
         Option("out", "new preprocessed_root; hyperlips may leave it out: --root"),
-        Option("export", "hyperlips: write the prepared clips of --root to this folder, in its own layout"),
+        Option("prefix", "makeittalk: what the names of the dumps begin with, where there are several families"),
+        Option("export", "hyperlips, makeittalk: write the prepared clips of --root to this folder, in its own layout"),
         HELP,
     ),
     run=convert_data,

@@ -57,6 +57,11 @@ def is_faces(artefact: str) -> bool:
     return artefact.partition("@")[0] == "faces"
 
 
+def among(artefact: str, names: Iterable[str]) -> bool:
+    """Whether an artefact, or its kind, is one of some names: `heads@256` is, of `heads`."""
+    return artefact in (known := set(names)) or artefact.partition("@")[0] in known
+
+
 class ClipFolder:
     """One prepared clip.
 

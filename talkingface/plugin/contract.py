@@ -7,7 +7,7 @@ once, a GAN twice, a long clip once per segment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +166,9 @@ class TalkingFaceModel(nn.Module):
         plans: stage kind -> what such a stage needs.
         artefacts: per-clip files that training reads; where they depend on settings, see `artefacts_for`.
         trains_without: those of `artefacts` that no training step reads: made with the others, for scoring and
-            diagnosis, but a clip that lacks them, say one converted from older code, is trained on.
+            diagnosis, but a clip that lacks them, say one converted from older code, is trained on. A kind stands for
+            all of its variants (`heads` for `heads@256`). Also those that only some stages read, whose data sets leave
+            such clips out.
         official: published checkpoints.
         borrows: our network -> whose it is; that other model is a prerequisite of this one.
         loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
@@ -176,6 +178,8 @@ class TalkingFaceModel(nn.Module):
             training; None: not known before.
         hears: dotted key below `model:` of the `FrontEndConfig` that says what it hears; empty: it hears by itself.
         accepts: kinds of sources that `generate` takes, `video`, `picture`, or such as a model registers.
+        scores_without_videos: whether `stage_scores` tells something of clips that have no videos: they are then
+            evaluated by these figures alone.
         front_end: what it hears with, once `bind` was called.
         weights_dir: folder of weight files, likewise.
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
@@ -194,6 +198,7 @@ class TalkingFaceModel(nn.Module):
     own_figures: ClassVar[tuple[str, ...] | None] = None
     hears: ClassVar[str] = ""
     accepts: ClassVar[tuple[str, ...]] = ("video", "picture")
+    scores_without_videos: ClassVar[bool] = False
     front_end: FrontEnd | None = None
     weights_dir: Path = Path("checkpoints")
     stage: StageConfig | None = None
@@ -354,6 +359,21 @@ class TalkingFaceModel(nn.Module):
         """Figures of inner stages on held-out clips, beside the same with the audio of `donors` (same order).
 
         Names end in `_shuffled` for the second kind. The evaluator adds them to the report.
+        """
+        return {}
+
+    def sample_videos(self, clips: Sequence[ClipFolder], folder: Path) -> None:
+        """Write videos of clips that have none themselves, to be looked at; called where these are evaluated."""
+
+    @classmethod
+    def settings_without_videos(cls, clip: ClipFolder, kinds: Collection[str]) -> dict[str, Any]:
+        """Settings, by dotted key below `model:`, that follow where the clips of a data set have no videos.
+
+        What such clips hold cannot be made otherwise, so the settings that the user did not choose follow them.
+
+        Args:
+            clip: one of them.
+            kinds: kinds of the stages that they can train.
         """
         return {}
 

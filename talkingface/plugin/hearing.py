@@ -21,7 +21,8 @@ MADE_BY = "made_by"
 def with_front_end(loaded: LoadedConfig) -> LoadedConfig:
     """The configuration with what the front end of its model is, down to the hashes of its files.
 
-    A configuration of a model without one comes back as it is.
+    A configuration of a model without one comes back as it is; so does one whose data hold rows that were made
+    elsewhere, where the files of the front end are missing.
 
     Raises:
         DataError: one of its files is not there.
@@ -30,7 +31,10 @@ def with_front_end(loaded: LoadedConfig) -> LoadedConfig:
     model = get_spec(config.model_name).model
     if not model.hears:
         return loaded
-    front_end = choice_in(config.model, model.hears).build(config.weights_dir)
+    choice = choice_in(config.model, model.hears)
+    front_end = choice.build(config.weights_dir)
+    if choice.elsewhere and front_end.missing():
+        return loaded
     return loaded.settled({f"model.{model.hears}.{MADE_BY}": front_end.fingerprint()}, "the front end")
 
 

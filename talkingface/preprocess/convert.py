@@ -6,27 +6,36 @@ Each old layout is a module of `converters/`, imported here; a plug-in registers
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pkgutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from talkingface.clips.layouts import LRS2Layout
 from talkingface.clips.meta import FORMAT, META_FILE, read_meta
-from talkingface.errors import DataError, OutputError, TalkingFaceError
-from talkingface.files import is_unwritable, output_error, writable_folder
+from talkingface.clips.prepared import prepared_ids
+from talkingface.errors import DataError, OutputError, RegistryError, TalkingFaceError
+from talkingface.files import is_unwritable, output_error, writable_folder, write_text
 from talkingface.media import FPS
-from talkingface.plugin.registry import load_plugins
-from talkingface.preprocess import converters
+from talkingface.plugin.registry import get_spec, load_plugins
+from talkingface.preprocess import (
+    converters,
+    export_hyperlips,  # registers itself
+)
 from talkingface.preprocess.artefacts import has_files, write_meta
-from talkingface.preprocess.converters.base import Converter, ConvertOptions, converter_for
+from talkingface.preprocess.converters.base import CONVERTERS, Converter, ConvertOptions, converter_for, exporter_for
 from talkingface.preprocess.imported import IMPORTED
-from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
+from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome, facts_of
 from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import Rejected
+from talkingface.stored.jsons import read_json
+
+__all__ = ["convert_legacy", "export_clips", "export_hyperlips", "is_converted_whole"]
 
 for _module in pkgutil.iter_modules(converters.__path__):
     importlib.import_module(f"{converters.__name__}.{_module.name}")  # its converter registers itself
@@ -35,6 +44,9 @@ log = logging.getLogger("talkingface")
 
 MADE_FROM = "made_from"
 """Key in `clip.json`; its value: what a clip was made from (`Converter.state`)."""
+
+WHOLE_FILE = "converted.json"
+"""In the folder of the clips, once all were converted: the kind, and what they were made from."""
 
 
 def convert_legacy(
@@ -45,20 +57,22 @@ def convert_legacy(
     size: int = 96,
     max_gap: int = 12,
     hr_size: int | None = None,
+    prefix: str = "",
     progress: bool = True,
 ) -> Report:
     """Convert preprocessed data of older code to clip folders.
 
     Args:
         kind: a registered layout: `iplap` (IP_LAP's landmark, face and audio folders), `wav2lip` (`<set>/<clip>/{0.jpg,
-            ..., audio.wav}`, also HyperLips' `imgs` alone), `hyperlips` (its whole `preprocessed_data`), or one of
-            your own.
+            ..., audio.wav}`, also HyperLips' `imgs` alone), `hyperlips` (its whole `preprocessed_data`), `makeittalk`
+            (dumps or text trees), or one of your own.
         roots: for `iplap` the folders `landmarks`, `faces` and `audio` (the last two may be left out); for `wav2lip`
-            the folder `faces`; for `hyperlips` the folder `root`.
+            the folder `faces`; for `hyperlips` and `makeittalk` the folder `root`.
         out: the new `preprocessed_root`; `hyperlips` may leave it out: the clips then lie beside the old folders.
         size: side to which Wav2Lip's crops are resized; those of IP_LAP and of HyperLips' Base are 128.
         max_gap: longest run of missing frames that is bridged.
         hr_size: side of what HyperLipsHR learns to draw, 128, 256 or 512; None: what is nearest to its pictures.
+        prefix: of MakeItTalk's dumps, where there are several families.
         progress: show a progress bar.
 
     Returns:
@@ -69,10 +83,12 @@ def convert_legacy(
         DataError: the kind is not known, a root is missing or empty, or `out` cannot be used.
         OutputError: `out` cannot be written.
     """
-    converter = _open(kind, {name: Path(root) for name, root in roots.items()}, ConvertOptions(size, max_gap, hr_size))
+    options = ConvertOptions(size, max_gap, hr_size, prefix)
+    converter = _open(kind, {name: Path(root) for name, root in roots.items()}, options)
     ids = converter.find()
     if not ids:
-        raise DataError(f"{converter.roots[converter.main]}: no <speaker>/<clip> folders found here")
+        wanted = converter.holds or "<speaker>/<clip> folders"
+        raise DataError(f"{converter.roots[converter.main]}: no {wanted} found here")
     place = writable_folder(converter.place(out))
     started, report = time.perf_counter(), Report()
     for clip_id in tqdm(ids, desc=f"convert {kind}", unit="clip", disable=not progress):
@@ -81,14 +97,59 @@ def convert_legacy(
         report.add(known or _convert_one(converter, clip_id, place / clip_id, state))
         report.worked += known is None
     report.seconds = time.perf_counter() - started
+    if state := converter.whole_state():
+        write_text(place / WHOLE_FILE, json.dumps({"kind": kind, MADE_FROM: state, "clips": len(ids)}) + "\n")
     log.info("conversion: %s", report.table())
     if report.ok_ids:
         log.info("to train on them: %s", f"--preprocessed_root={place} {converter.advice}".rstrip())
     return report
 
 
+def is_converted_whole(kind: str, roots: Mapping[str, Path], place: Path) -> bool:
+    """Whether all clips of old data were converted to `place`, told without looking at them; see `whole_state`.
+
+    Raises:
+        DataError: the kind is not known, or the old data are not there.
+    """
+    if not (place / WHOLE_FILE).is_file():
+        return False
+    with suppress(DataError):  # damaged: then it is not known
+        noted = read_json(place / WHOLE_FILE)
+        state = _open(kind, roots, ConvertOptions()).whole_state()
+        return bool(state) and noted == {"kind": kind, MADE_FROM: state, "clips": len(prepared_ids(place))}
+    return False
+
+
+def export_clips(kind: str, prepared: str | Path, out: str | Path, *, progress: bool = True) -> Report:
+    """Write prepared clips in the layout of older code.
+
+    Args:
+        kind: `hyperlips`, `makeittalk`, or one of your own.
+        prepared: the `preprocessed_root`.
+        out: folder for them.
+        progress: show a progress bar.
+
+    Returns:
+        One outcome per clip.
+
+    Raises:
+        DataError: the kind has no such layout, there are no clips, or others lie in `out`.
+        OutputError: it cannot be written.
+    """
+    _load_bringer(kind)
+    return exporter_for(kind)(Path(prepared), Path(out), progress)
+
+
+def _load_bringer(kind: str) -> None:
+    """Import what may bring a converter: plug-ins, and the model whose name it has."""
+    load_plugins()
+    if kind not in CONVERTERS:
+        with suppress(RegistryError):
+            get_spec(kind)
+
+
 def _open(kind: str, roots: Mapping[str, Path], options: ConvertOptions) -> Converter:
-    load_plugins()  # one of them may bring the converter
+    _load_bringer(kind)
     cls = converter_for(kind)
     if cls.main not in roots:
         raise DataError(f"'{kind}' needs --{cls.main}=FOLDER: the folder with its {cls.holds or cls.main}")
@@ -105,7 +166,8 @@ def _known(clip_id: str, target: Path, state: str) -> Outcome | None:
     whole = all(has_files(target, record) for record in meta.get("steps", {}).values())
     if not state or meta.get(MADE_FROM) != state or meta.get("status") not in (OK, REJECTED) or not whole:
         return None
-    return Outcome(clip_id, meta["status"], meta.get("reason", ""), frames=int(meta.get("frames", 0)))
+    frames = int(meta.get("frames", 0))
+    return Outcome(clip_id, meta["status"], meta.get("reason", ""), frames=frames, facts=facts_of(meta))
 
 
 def _convert_one(converter: Converter, clip_id: str, target: Path, state: str) -> Outcome:
@@ -130,5 +192,5 @@ def _convert_one(converter: Converter, clip_id: str, target: Path, state: str) -
             raise output_error(target, error) from error
         meta |= {"status": FAILED, "reason": " ".join(f"{error}".split()) or type(error).__name__}
     write_meta(target, meta)
-    made = tuple(meta.get("steps", ()))
-    return Outcome(clip_id, str(meta["status"]), str(meta["reason"]), made, frames=int(meta.get("frames", 0)))
+    made, frames = tuple(meta.get("steps", ())), int(meta.get("frames", 0))
+    return Outcome(clip_id, str(meta["status"]), str(meta["reason"]), made, frames=frames, facts=facts_of(meta))

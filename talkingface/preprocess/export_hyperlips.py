@@ -20,6 +20,7 @@ from talkingface.faces.crop import CropConfig, polygon_mask, relative_landmarks
 from talkingface.faces.mesh import HYPERLIPS_LIPS, N_POINTS
 from talkingface.faces.sketch import ON_CROP, white_lines
 from talkingface.files import output_error, writable_folder
+from talkingface.preprocess.converters.base import register_exporter
 from talkingface.preprocess.converters.hyperlips import HYPER, HYPER_SKETCH, LIP_BOXES, SIZE
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
 from talkingface.preprocess.report import Report
@@ -27,7 +28,8 @@ from talkingface.preprocess.step import Rejected
 from talkingface.stored.arrays import Wanted
 
 
-def export_tree(prepared: str | Path, out: str | Path, *, progress: bool = True) -> Report:
+@register_exporter("hyperlips")
+def export_tree(prepared: str | Path, out: str | Path, progress: bool = True) -> Report:
     """Write `imgs`, `video_clips` and, where a clip has what HyperLipsHR learns from, `HR_Train_Dateset`.
 
     Args:

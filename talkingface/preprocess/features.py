@@ -29,7 +29,7 @@ class FeaturesStep(Step):
 
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig) -> None:
         super().__init__(artefact, overrides, settings)
-        self.choice = FrontEndConfig(**{key: self.params[key] for key in FrontEndConfig().choice})
+        self.choice = FrontEndConfig(**{key: self.params[key] for key in FrontEndConfig.model_fields})
         self.front_end: FrontEnd = self.choice.build()
 
     @classmethod
@@ -40,12 +40,16 @@ class FeaturesStep(Step):
     def bind(self, config: Config) -> None:
         """Build the front end where its weights lie and where it runs, and note what it is.
 
+        Rows that were made elsewhere are taken as they are, where the files are missing.
+
         Raises:
             DataError: one of its files is not there.
         """
         from talkingface.devices import resolve_device  # brings torch, which preparing clips does without
 
         self.front_end = self.choice.build(config.weights_dir, str(resolve_device(config.device)))
+        if self.choice.elsewhere and self.front_end.missing():
+            return
         made_by = self.front_end.fingerprint()
         self.params |= {"made_by": made_by, "weights": short_hash(made_by)}
         # One that has weights computes with them, on the GPU where there is one.

@@ -135,13 +135,19 @@ def _reason(folder: Path, meta: Mapping[str, Any], step: Step) -> str:
     return why
 
 
+def _of_its_kind(steps: Mapping[str, Any], step: Step) -> str:
+    """What there is instead of an artefact: rows of another front end, say."""
+    others = [name for name in steps if "@" in step.artefact and name.partition("@")[0] == step.kind]
+    return f" but {', '.join(others)}" if others else ""
+
+
 def _lacks(folder: Path, steps: Mapping[str, Any], step: Step) -> str:
     """What is wrong with an artefact; empty where it is there and agrees with the parameters known of it."""
     record = find_record(steps, step.artefact)
     if record is None and is_faces(step.artefact):  # name the crops that there are
         record = next((other for name, other in steps.items() if is_faces(name)), None)
     if not has_files(folder, record):
-        return f"has no {step.artefact}, which cannot be made without its video"
+        return f"has no {step.artefact}{_of_its_kind(steps, step)}, which cannot be made without its video"
     known = record.get("params", {})
     known = todays_crop(known) if is_faces(step.artefact) else known
     other = {key: value for key, value in known.items() if step.params.get(key, value) != value}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from talkingface.clips.folder import ClipFolder, usable_clips
+from talkingface.clips.folder import ClipFolder, among, usable_clips
 from talkingface.clips.layouts import ClipItem, Layout, make_layout
 from talkingface.clips.prepared import conversion_advice, prepared_ids
 from talkingface.config.sections import PreprocessConfig
@@ -308,7 +308,7 @@ def ensure(
         config.preprocessed_root,
         config.fps,
         config.show_progress,
-        model_cls.trains_without,
+        [step.artefact for step in steps if among(step.artefact, model_cls.trains_without)],
         _on_gpu(steps, config.device),
     )
     work = runner.merge if merge else runner.run
@@ -316,7 +316,8 @@ def ensure(
         report = work(in_shard(items, settings.shard))
     else:
         needed = [step.artefact for step in steps if not step.for_filters]
-        report = prepared_report(config, layout, [name for name in needed if name not in model_cls.trains_without])
+        needed = [name for name in needed if not among(name, model_cls.trains_without)]
+        report = prepared_report(config, layout, needed)
     if items is None and config.need_preprocess:
         orphans = _converted(config, layout, report.outcomes)
         for outcome in work(in_shard(orphans, settings.shard)).outcomes.values():

@@ -10,6 +10,8 @@ from typing import Any
 
 from talkingface.preprocess.outcome import FAILED, OK, REJECTED, Outcome
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+
 
 @dataclass
 class Report:
@@ -77,6 +79,16 @@ class Report:
         return dict(found.most_common())
 
     @property
+    def repairs(self) -> dict[str, list[str]]:
+        """Clips by what had to be done to them, of converted ones; repairs that differ in numbers alone are one."""
+        first: dict[str, str] = {}
+        clips: dict[str, list[str]] = defaultdict(list)
+        for name, outcome in self.outcomes.items():
+            for told in _repairs(outcome.facts):
+                clips[first.setdefault(_NUMBER.sub("#", told), told)].append(name)
+        return dict(clips)
+
+    @property
     def step_rates(self) -> dict[str, float]:
         """Frames per second of each step that ran, per worker."""
         spent: dict[str, float] = defaultdict(float)
@@ -108,6 +120,8 @@ class Report:
         }:
             names = ", ".join(list(blind)[:3]) + ", ..." * (len(blind) > 3)
             lines.append(f"  no mesh on {sum(blind.values())} drawn faces of {len(blind)} clips, left out  [{names}]")
+        for repair, names in self.repairs.items():
+            lines.append(f"  repaired {len(names):>6} x {repair}  [{', '.join(names[:3])}{', ...' * (len(names) > 3)}]")
         for status, group in self._groups():
             names = ", ".join(clip_id for clip_id, _ in group[:3]) + (", ..." if len(group) > 3 else "")
             lines.append(f"  {status:<8} {len(group):>6} x {group[0][1]}  [{names}]")
@@ -124,9 +138,15 @@ class Report:
         for status in (REJECTED, FAILED):
             groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
             for clip_id, reason in self._with(status).items():
-                groups[re.sub(r"[-+]?\d+(\.\d+)?", "#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
+                groups[_NUMBER.sub("#", reason.replace(clip_id, "<clip>"))].append((clip_id, reason))
             result += [(status, group) for group in sorted(groups.values(), key=len, reverse=True)]
         return result
+
+
+def _repairs(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What had to be done to a clip; `clip.json` may hold anything."""
+    lists = [values.get("repairs") for values in facts.values()]
+    return [told for found in lists if isinstance(found, list) for told in found if isinstance(told, str)]
 
 
 def _without_mesh(facts: Mapping[str, Mapping[str, Any]]) -> int:

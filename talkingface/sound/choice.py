@@ -13,6 +13,7 @@ from pydantic import Field
 from talkingface.config.sections import Section
 from talkingface.errors import ConfigError
 from talkingface.sound.front_ends import (
+    ELSEWHERE,
     FrontEnd,
     WithSpeaker,
     front_end_kind,
@@ -48,9 +49,14 @@ class FrontEndConfig(Section):
         return ARTEFACT + "+".join(filter(None, (self.name, self.speaker)))
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the rows of the data were made elsewhere: its files may be missing until somebody speaks."""
+        return ELSEWHERE in self.made_by
+
+    @property
     def choice(self) -> dict[str, Any]:
         """The section as parameters of the step that makes the rows."""
-        return self.model_dump(exclude={"made_by"})
+        return self.model_dump(exclude=set() if self.elsewhere else {"made_by"})
 
     def build(self, weights_dir: str | Path = "checkpoints", device: str = "cpu") -> FrontEnd:
         """The front end; its files are read when it is first asked.
@@ -70,6 +76,14 @@ class FrontEndConfig(Section):
         if not self.made_by or not stored:
             return None
         return made_by_others(stored, self.made_by)
+
+
+def recorded_choice(artefact: str, record: Mapping[str, Any]) -> FrontEndConfig:
+    """The front end that made rows with this record in `clip.json`; where it says little, the name tells."""
+    name, _, speaker = artefact.removeprefix(ARTEFACT).partition("+")
+    params = record.get("params", {})
+    known = {key: params[key] for key in FrontEndConfig.model_fields if key in params}
+    return FrontEndConfig(**{"name": name, "speaker": speaker, **known})
 
 
 def choice_in(settings: Any, key: str) -> FrontEndConfig:

@@ -195,9 +195,15 @@ def speaker_kind(name: str) -> type[SpeakerVector]:
     return _SPEAKERS[name]
 
 
+ELSEWHERE = "elsewhere"
+"""Entry of a fingerprint of rows that others made with files that nobody knows; the name alone is compared."""
+
+
 def made_by_others(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """Why something that was made with one front end does not serve with another, or None; both are named."""
     if dict(stored) == dict(wanted):
+        return None
+    if (ELSEWHERE in stored or ELSEWHERE in wanted) and stored.get("name") == wanted.get("name"):
         return None
     ours, theirs = described(wanted), described(stored)
     if ours == theirs:
@@ -223,8 +229,9 @@ def refuse_other(stored: Mapping[str, Any], wanted: Mapping[str, Any], what: str
 
 def described(fingerprint: Mapping[str, Any]) -> str:
     """A fingerprint in words: name, settings, and the front of each file's hash."""
-    rest = {key: value for key, value in fingerprint.items() if key not in ("name", "version", "files", "parts")}
-    details = [f"{key} {value}" for key, value in rest.items()]
+    apart = ("name", "version", "files", "parts", ELSEWHERE)
+    details = ["made elsewhere"] if ELSEWHERE in fingerprint else []
+    details += [f"{key} {value}" for key, value in fingerprint.items() if key not in apart]
     details += [f"{Path(file).name} {sha256[:8]}" for file, sha256 in fingerprint.get("files", {}).items()]
     details += [described(part) for part in fingerprint.get("parts", ())]
     name = fingerprint.get("name", "?")

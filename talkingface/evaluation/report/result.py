@@ -201,17 +201,18 @@ def printed_table(result: EvalResult) -> str:
         ends = f" {ends:<{INTERVAL}}" if intervals else ""
         return (f"{text:<{width}}" + first + ends + "".join(others)).rstrip()
 
-    lines = [result.title(), line("", list(result.rows))]
+    lines = [result.title()]
+    lines += [line("", list(result.rows))] if rows else []
     for key, text in labels.items():
         if any(key in row.values for row in rows):
             values = {name: row.values.get(key) for name, row in result.rows.items()}
             places = decimals_of_line(values)
             cells = [number(value, places) for value in values.values()]
             lines.append(line(text, cells, interval(intervals.get(key), places)))
-    lines.append(line("clips", [row.clips for row in rows]))
+    lines += [line("clips", [row.clips for row in rows])] if rows else []
     lines += ["[ ]: 95 % bootstrap interval of the mean over clips"] if intervals else []
     if result.stage_figures:
-        lines += ["", "stage figures"]
+        lines += ["", "stage figures"] if rows else ["stage figures"]
         lines += [f"{key:<{width}}{number(value):>{COLUMN}}" for key, value in result.stage_figures.items()]
     lines += [f"{name}: n/a ({reason})" for name, reason in result.unavailable.items()]
     return "\n".join(lines + _skipped(result))

@@ -10,6 +10,8 @@ from talkingface.config.sections import Section
 from talkingface.models.makeittalk.segments import Segmenting
 from talkingface.sound.choice import FrontEndConfig
 
+CANONICALS: tuple[Literal["own", "published"], ...] = ("own", "published")
+
 
 class ContentConfig(Section):
     """Content branch: what is said moves lips and jaw.
@@ -197,4 +199,9 @@ class MakeItTalkConfig(Section):
     @property
     def faces_artefact(self) -> str:
         """Name of the registered landmarks."""
-        return "faces68" if self.canonical == "own" else "faces68@published"
+        return faces_artefact(self.canonical)
+
+
+def faces_artefact(canonical: str) -> str:
+    """Name of landmarks that are registered to a canonical face, `own` or `published`."""
+    return "faces68" if canonical == "own" else "faces68@published"

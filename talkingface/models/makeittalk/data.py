@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SEGMENT = 512
 """Windows of a published segment."""
 
+HEAD = "head_motion"
+"""Fact of registered faces: whether they also tell how the head moves; those of a video do."""
+
 _FACES = Wanted("f", ("frames", 2, 68, 3))
 _DROPPED = 0.2  # longest share of a clip that is left out at its beginning, as published
 
@@ -182,6 +185,8 @@ class SpeakerSequences(MotionDataset):
         """Why a clip cannot serve, or None."""
         if reason := super().usable(clip):
             return reason
+        if not clip.facts(self.model_config.faces_artefact).get(HEAD, True):
+            return "does not tell how the head moves: its dump came without *_gaze.pickle"
         if self._motion(clip).speaker.size < 2:
             return "has no vector of its speaker: set model.sound.speaker to statistics or resemblyzer"
         return None

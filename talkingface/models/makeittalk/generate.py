@@ -5,7 +5,7 @@ Landmarks of the whole sound are held, pictures for one batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +81,13 @@ def spoken_points(model: MakeItTalkNetworks, audio: Audio, points: np.ndarray, h
         points: (68, 2) of the portrait.
         head: whether the speaker branch moves it.
     """
+    return portrait_points(model, points, lambda face: model.faces_of(audio, face, head))
+
+
+def portrait_points(
+    model: MakeItTalkNetworks, points: np.ndarray, speak: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The same for a portrait whose faces over time (T, 68, 3) follow from the one at rest (68, 3) by `speak`."""
     settings, canonical = model.config.inference, model.canonical()
     upper, lower = settings.lip_thickness
     features = Features(upper, lower, settings.eyes, settings.lip_width).in_units(face_height(points))
@@ -88,7 +95,7 @@ def spoken_points(model: MakeItTalkNetworks, audio: Audio, points: np.ndarray, h
     resting = with_features(resting, features)
     pose = portrait_pose(resting, canonical, settings.align)
     face = pose.normalise(resting, settings.depth * canonical[:, 2])
-    faces = pose.denormalise(model.faces_of(audio, face, head))
+    faces = pose.denormalise(speak(face))
     if settings.blinks:
         faces = blinking(faces, blink_centres(len(faces), settings.blink_seed, settings.blinks))
     return smoothed(faces.reshape(len(faces), -1)).reshape(faces.shape)[..., :2]

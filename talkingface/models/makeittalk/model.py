@@ -6,7 +6,7 @@ arXiv:2004.12992. Three stages; deviations and kept quirks are listed in docs/ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,8 +19,9 @@ from talkingface.config.sections import Section
 from talkingface.errors import CheckpointError, ConfigError
 from talkingface.models.makeittalk.assets import MEL_FILE, NON_COMMERCIAL, read_mel_scale
 from talkingface.models.makeittalk.clip_faces import FOLDER
-from talkingface.models.makeittalk.config import MakeItTalkConfig
+from talkingface.models.makeittalk.config import CANONICALS, MakeItTalkConfig, faces_artefact
 from talkingface.models.makeittalk.data import ContentWindows, MotionDataset, SpeakerSequences
+from talkingface.models.makeittalk.dumps import converter, export
 from talkingface.models.makeittalk.front_end import ConvertedMel  # registers the front end
 from talkingface.models.makeittalk.generate import generate, head_of
 from talkingface.models.makeittalk.losses import (
@@ -35,6 +36,7 @@ from talkingface.models.makeittalk.networks.pieces import windows_of
 from talkingface.models.makeittalk.networks.speaker import STRESS, UNUSED
 from talkingface.models.makeittalk.pairs import TranslatePairs
 from talkingface.models.makeittalk.parts import MakeItTalkNetworks, branches
+from talkingface.models.makeittalk.samples import write_samples
 from talkingface.models.makeittalk.scores import audio_response, content_scores, head_spread
 from talkingface.models.makeittalk.translation import as_bgr, as_pictures, pixel_loss, translated
 from talkingface.networks.vgg19 import VGG19Features
@@ -60,6 +62,9 @@ PUBLISHED_LANDMARKS = {
 }
 """What the published landmark networks need."""
 
+BRINGS = (converter, export)
+"""What `convert-data --kind=makeittalk` needs; they register themselves."""
+
 PUBLISHED_PICTURES = {
     "translate.size": 256,
     "translate.num_downs": 6,
@@ -73,7 +78,9 @@ class MakeItTalk(MakeItTalkNetworks):
     """Content branch (`content`), speaker-aware branch (`speaker`), image translation (`translate`)."""
 
     hears = "sound"
-    trains_without = ("audio",)
+    # Landmarks and head crops: only the stage of pictures reads them.
+    trains_without = ("audio", "landmarks", "heads")
+    scores_without_videos = True
     plans: ClassVar[dict[str, Plan]] = {
         "content": Plan(ContentWindows, trains=("content_branch",)),
         "speaker": Plan(
@@ -137,6 +144,14 @@ class MakeItTalk(MakeItTalkNetworks):
     def artefacts_for(cls, config: Section) -> tuple[str, ...]:
         """Rows of its front end, registered faces, head crops."""
         return ("audio", "landmarks", config.sound.artefact, config.faces_artefact, config.heads_artefact)
+
+    @classmethod
+    def settings_without_videos(cls, clip: ClipFolder, kinds: Collection[str]) -> dict[str, Any]:
+        """The canonical face of the clips; without a translation the picture is moved, without speaker it rests."""
+        registered = next((kind for kind in CANONICALS if clip.has(faces_artefact(kind))), None)
+        settings: dict[str, Any] = {"canonical": registered} if registered else {}
+        settings |= {"inference.render": "warp"} if "translate" not in kinds else {}
+        return settings | ({"inference.head": "none"} if "speaker" not in kinds else {})
 
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
@@ -341,6 +356,10 @@ class MakeItTalk(MakeItTalkNetworks):
     def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
         """Lip error and opening of the content branch, beside the mean mouth and the donors' sound."""
         return content_scores(self, clips, donors)
+
+    def sample_videos(self, clips: Sequence[ClipFolder], folder: Path) -> None:
+        """The clips spoken by a portrait; what they hear is there, so no front end is asked."""
+        write_samples(self, clips, folder)
 
 
 def _told_apart(real: Tensor, made: Tensor, judged: Tensor) -> dict[str, Tensor]:

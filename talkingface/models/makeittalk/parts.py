@@ -104,10 +104,14 @@ class MakeItTalkNetworks(TalkingFaceModel):
         """
         assert self.front_end is not None, "bind() comes first"
         rows = self.front_end.extract(audio.samples)
+        return self.faces_from(rows, self._style(audio) if head else None, face)
+
+    def faces_from(self, rows: np.ndarray, speaker: np.ndarray | None, face: np.ndarray) -> np.ndarray:
+        """The same for rows of sound (T, bands) and a speaker's vector (n,); without one the head rests."""
         rest = face.reshape(FACE).astype(np.float32)
         moved = np.zeros((len(rows), FACE), np.float32)
-        if head:
-            moved = self.head_of(rows, self._style(audio))
+        if speaker is not None:
+            moved = self.head_of(rows, speaker)
         made = self.config.inference
         size = Amplitudes(made.amp_lip_x, made.amp_lip_y, made.amp_pos)
         displacements = combined(moved, self.content_of(rows, rest), size, made.calibrate)

@@ -9,12 +9,18 @@ import numpy as np
 import torch
 
 from talkingface.clips.folder import ClipFolder
+from talkingface.evaluation.metrics.landmark_motion import landmark_figures
 from talkingface.faces.ibug68 import LIPS, mouth_openings
 from talkingface.faces.rigid import register
+from talkingface.media import FPS
 from talkingface.models.makeittalk.data import Motion, MotionDataset, read_motion
+from talkingface.models.makeittalk.motion import ROWS_PER_SECOND
+from talkingface.sound.rows import held_at
 
 if TYPE_CHECKING:
     from talkingface.models.makeittalk.parts import MakeItTalkNetworks
+
+_OF_THE_MOUTH = ("d_ll", "d_vl", "d_a")  # figures in which the motion of the head has no part
 
 MOTIONS = ("yaw", "pitch", "roll", "x", "y")
 
@@ -81,6 +87,24 @@ def head_motion(rows: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return np.concatenate([np.degrees(np.stack([yaw, pitch, roll], axis=1)), middle], axis=1)
 
 
+def paper_figures(spoken: np.ndarray, true: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+    """D-LL, D-VL and D-A of the paper, in percent, of faces (T, 204) at rest, at 25 frames per second.
+
+    Args:
+        spoken: generated faces.
+        true: those of the clip.
+        valid: (T,) bool, rows that count.
+    """
+    places = np.arange(0, len(true) - 1 + 1e-6, ROWS_PER_SECOND / FPS)
+    known = np.where(valid[:, None], true, np.nan)
+    faces = [held_at(rows, places).reshape(-1, 68, 3).astype(np.float64) for rows in (spoken, known)]
+    both = np.isfinite(faces[1]).all(axis=(1, 2))
+    if not both.any():
+        return dict.fromkeys(_OF_THE_MOUTH, float("nan"))
+    found = landmark_figures(*faces, both)
+    return {name: found[name] for name in _OF_THE_MOUTH}
+
+
 @torch.no_grad()
 def content_scores(
     model: MakeItTalkNetworks, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]
@@ -93,8 +117,8 @@ def content_scores(
         donors: for each clip, the one whose sound drives the shuffled row.
 
     Returns:
-        `content_lip_error` in eye distances, the same of the clip's `mean_mouth`, `content_opening_corr` over time;
-        with `_shuffled` for the donors' sound.
+        `content_lip_error` in eye distances, the same of the clip's `mean_mouth`, `content_opening_corr` over time, and
+        the landmark figures of the paper that a head at rest has, in percent; with `_shuffled` for the donors' sound.
     """
     branch = model.content_branch
     training = branch.training
@@ -118,14 +142,18 @@ def _score(model: MakeItTalkNetworks, clip: ClipFolder, donor: ClipFolder, value
         return
     mean = np.broadcast_to(true.mean(axis=0), true.shape)
     values.setdefault("mean_mouth", []).append(lip_error(mean, true))
+    whole = np.broadcast_to(true.mean(axis=0), motion.still.shape)
+    values.setdefault("mean_mouth_d_ll", []).append(paper_figures(whole, motion.still, motion.valid)["d_ll"])
     for suffix, voice in (("", clip), ("_shuffled", donor)):
         if not voice.has(artefact):
             continue
         sound = voice.features(artefact).values
         length = min(len(sound), len(motion.sound))
         valid = motion.valid[:length]
-        said = (model.content_of(sound[:length], motion.rest) + motion.rest)[valid]
-        truth = motion.still[:length][valid]
+        spoken = model.content_of(sound[:length], motion.rest) + motion.rest
+        for name, value in paper_figures(spoken, motion.still[:length], valid).items():
+            values.setdefault(f"content_{name}{suffix}", []).append(value)
+        said, truth = spoken[valid], motion.still[:length][valid]
         openings = [mouth_openings(rows.reshape(-1, 68, 3)) for rows in (said, truth)]
         values.setdefault(f"content_lip_error{suffix}", []).append(lip_error(said, truth))
         values.setdefault(f"content_opening_corr{suffix}", []).append(correlation(*openings))

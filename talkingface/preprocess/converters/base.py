@@ -17,10 +17,14 @@ from talkingface.clips.folder import default_file
 from talkingface.errors import DataError, unknown
 from talkingface.faces.crop import CropConfig
 from talkingface.preprocess.imported import IMPORTED
+from talkingface.preprocess.report import Report
 from talkingface.stored.pictures import jpeg_size, png_size
 from talkingface.stored.regular import read_bytes
 
 PICTURES = (".png", ".jpg", ".jpeg")
+REPAIRS = "repairs"
+"""Fact of an artefact: what had to be done to the old data, a list of words that the report counts."""
+
 _SPARSE_FRAMES = 1000
 _MOST_PER_FILE = 10  # frames for every file, beyond those
 _LONGEST_SIDE = 4096  # pixels, of a face
@@ -35,11 +39,14 @@ class ConvertOptions:
         size: side of face crops in pixels, where the old ones have no fixed size.
         max_gap: longest run of frames without landmarks that is bridged.
         hr_size: side of the faces that HyperLipsHR learns to draw; None: what is nearest to the old ones.
+        prefix: what the names of the files begin with, where one folder has several families of them; empty: the one
+            that the published code reads.
     """
 
     size: int = 96
     max_gap: int = 12
     hr_size: int | None = None
+    prefix: str = ""
 
 
 class Converter(ABC):
@@ -84,6 +91,13 @@ class Converter(ABC):
         """
         return ""
 
+    def whole_state(self) -> str:
+        """The same of all clips together, told without reading them: a run then knows that nothing is to be done.
+
+        Empty: it looks at every clip.
+        """
+        return ""
+
     @property
     def advice(self) -> str:
         """How to train on the result: options of the command line that differ from the models' defaults."""
@@ -117,6 +131,33 @@ def register_converter(kind: str) -> Callable[[type[Converter]], type[Converter]
         return converter
 
     return register
+
+
+Exporter = Callable[[Path, Path, bool], Report]
+"""Writes prepared clips as an old layout: their folder, that of the old layout, whether a progress bar is shown."""
+
+EXPORTERS: dict[str, Exporter] = {}
+
+
+def register_exporter(kind: str) -> Callable[[Exporter], Exporter]:
+    """Decorator: makes a function known as `convert-data --kind=kind --export=FOLDER`."""
+
+    def register(exporter: Exporter) -> Exporter:
+        EXPORTERS[kind] = exporter
+        return exporter
+
+    return register
+
+
+def exporter_for(kind: str) -> Exporter:
+    """A registered exporter.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    if kind not in EXPORTERS:
+        raise DataError(unknown("layout to export to:", kind, EXPORTERS))
+    return EXPORTERS[kind]
 
 
 def converter_for(kind: str) -> type[Converter]:

@@ -25,7 +25,8 @@ COPIED = 4
 """Times its own length that a file may have copied: each of its values can be copied again and again."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
-_UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, MemoryError, *BROKEN)
+UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, MemoryError, *BROKEN)
+"""What reading a pickle raises that is damaged or refused."""
 
 
 def load_plain(path: str | Path) -> Any:
@@ -41,9 +42,9 @@ def load_plain(path: str | Path) -> Any:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         _, _, dtype = read_header(stream)
         if dtype.hasobject:
-            value = _plain(_PlainUnpickler(stream, COPIED * len(data) + 2**20).load(), {})
+            value = plain(PlainUnpickler(stream, COPIED * len(data) + 2**20).load(), {})
             return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         refused = isinstance(error, pickle.UnpicklingError) and str(error).startswith("refused")
         what = f"{error}" if refused else f"not a readable .npy file ({type(error).__name__}: {error})"
         raise DataError(f"{path}: {' '.join(what.split())[:300]}") from None
@@ -66,7 +67,7 @@ class _Dtype:
             self.dtype = self.dtype.newbyteorder(order)
 
 
-class _Array:
+class StandInArray:
     """What a pickle says of an array."""
 
     value: np.ndarray | None = None
@@ -75,6 +76,11 @@ class _Array:
 
     def __init__(self, *_: Any) -> None:
         """A pickle first makes an empty one."""
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it has its content already."""
+        return self.value is not None or self.objects is not None
 
     @property
     def bytes_(self) -> int:
@@ -96,15 +102,15 @@ class _Array:
 
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any] | str] = {
-    ("numpy", "ndarray"): _Array,
+    ("numpy", "ndarray"): StandInArray,
     ("numpy", "dtype"): _Dtype,
-    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: StandInArray(),
     ("numpy.core.multiarray", "scalar"): "scalar",
     ("_codecs", "encode"): "latin1",
 }
 
 
-class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+class PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
     """Knows stand-ins of numpy's array, dtype and scalar constructors; every other name is refused.
 
     Python's own implementation, since that in C makes room for as many objects as a pickle numbers.
@@ -151,11 +157,11 @@ class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
     def load_build(self) -> None:
         """Give an array or its type what it consists of; nothing else has a state."""
         state = self.stack.pop()
-        if not isinstance(self.stack[-1], (_Array, _Dtype)):
+        if not isinstance(self.stack[-1], (StandInArray, _Dtype)):
             raise pickle.UnpicklingError("refused: only plain data are read")
         filled = self.stack[-1]
         filled.__setstate__(state)
-        if isinstance(filled, _Array):
+        if isinstance(filled, StandInArray):
             self.spend(filled.bytes_)
 
     def load_bytearray8(self) -> None:
@@ -166,7 +172,7 @@ class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
-def _plain(value: Any, made: dict[int, Any]) -> Any:
+def plain(value: Any, made: dict[int, Any]) -> Any:
     """The value with arrays in the place of their stand-ins; `made`: what is made already, by the id of its origin.
 
     Raises:
@@ -178,18 +184,18 @@ def _plain(value: Any, made: dict[int, Any]) -> Any:
         return made[id(value)]
     if isinstance(value, list):
         made[id(value)] = result = []
-        result += [_plain(each, made) for each in value]
+        result += [plain(each, made) for each in value]
     elif isinstance(value, dict):
         made[id(value)] = result = {}
-        result |= {key: _plain(each, made) for key, each in value.items() if isinstance(key, _PLAIN)}
+        result |= {key: plain(each, made) for key, each in value.items() if isinstance(key, _PLAIN)}
     elif isinstance(value, (tuple, set, frozenset)):
-        made[id(value)] = result = tuple(_plain(each, made) for each in value)
-    elif isinstance(value, _Array):
+        made[id(value)] = result = tuple(plain(each, made) for each in value)
+    elif isinstance(value, StandInArray):
         made[id(value)] = result = value.value
         if value.objects is not None:
             made[id(value)] = result = np.empty(len(value.objects), object)
             for index, each in enumerate(value.objects):
-                result[index] = _plain(each, made)
+                result[index] = plain(each, made)
             made[id(value)] = result = result.reshape(value.shape)
     else:
         raise pickle.UnpicklingError("refused: only plain data are read")

@@ -1,0 +1,133 @@
+"""Data sets whose clips a converter makes: the run calls it, and what cannot be made otherwise decides the settings.
+
+Such clips have no videos. What they hear is what the converter found, so the front end follows them; stages that none
+of them can serve are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.clips.folder import ClipFolder
+from talkingface.clips.layouts import Layout, make_layout
+from talkingface.config.layers import to_plain
+from talkingface.errors import DataError
+from talkingface.plugin.hearing import MADE_BY
+from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.convert import convert_legacy, is_converted_whole
+from talkingface.preprocess.outcome import OK
+from talkingface.preprocess.prepare import ensure
+from talkingface.sound.choice import ARTEFACT, recorded_choice
+from talkingface.sound.front_ends import ELSEWHERE
+from talkingface.training.processes import is_child_process, wait_until_prepared
+
+if TYPE_CHECKING:
+    from talkingface.config.sections import Config, StageConfig
+    from talkingface.plugin.configuration import LoadedConfig
+    from talkingface.plugin.contract import TalkingFaceModel
+
+log = logging.getLogger("talkingface")
+_ORIGIN = "the clips, which have no videos"
+
+
+def with_converted(loaded: LoadedConfig) -> LoadedConfig:
+    """Make what is missing of the clips, where a converter makes them; the configuration then follows them.
+
+    A configuration of another data set comes back as it is. What the user asks for himself stays.
+
+    Raises:
+        DataError: there are neither clips nor old data, or no clip can be used.
+        OutputError: clips cannot be written.
+    """
+    layout = make_layout(loaded.config)
+    if not layout.converter:
+        return loaded
+    if is_child_process():
+        wait_until_prepared()
+    elif loaded.config.need_preprocess:
+        _convert(loaded.config, layout)
+    loaded = _hearing_them(loaded, _converted_clips(loaded.config, layout))
+    if loaded.config.need_preprocess and not is_child_process():
+        # What follows from their sound and landmarks: only then is known which stages they serve.
+        ensure(loaded.config, get_spec(loaded.config.model_name).model)
+    return _with_servable_stages(loaded, _converted_clips(loaded.config, layout))
+
+
+def _convert(config: Config, layout: Layout) -> None:
+    """Run the converter, unless all clips were made of these very files."""
+    roots, place = layout.old_data(config), Path(config.preprocessed_root)
+    if not roots or is_converted_whole(layout.converter, roots, place):
+        return
+    report = convert_legacy(layout.converter, roots, place, progress=config.show_progress)
+    if not report.ok_ids:
+        raise DataError(f"{next(iter(roots.values()))}: no clip can be used: {report.reasons()}")
+
+
+def _converted_clips(config: Config, layout: Layout) -> list[ClipFolder]:
+    """Usable training clips."""
+    root = Path(config.preprocessed_root)
+    clips = [ClipFolder(root / clip_id, clip_id=clip_id) for clip_id in layout.split_ids(config, "train")]
+    usable = [clip for clip in clips if clip.status == OK]
+    if not usable:
+        raise DataError(f"{root}: no clip can be used; `convert-data --kind={layout.converter}` tells why")
+    return usable
+
+
+def _hearing_them(loaded: LoadedConfig, clips: Sequence[ClipFolder]) -> LoadedConfig:
+    """The configuration with the front end that made the rows of the clips, where they hold some."""
+    model = get_spec(loaded.config.model_name).model
+    rows = next((name for name in clips[0].meta["steps"] if name.startswith(ARTEFACT) and clips[0].has(name)), None)
+    if not model.hears or rows is None:
+        return loaded
+    key, found = f"model.{model.hears}", recorded_choice(rows, clips[0].record(rows))
+    made_by = found.made_by or {"name": found.name, ELSEWHERE: True}
+    settings = {f"{key}.{name}": value for name, value in found.choice.items() if name != MADE_BY}
+    if any(asked in settings for asked in loaded.asked("model")):
+        return loaded  # what does not fit is refused clip by clip, with the names of both
+    return loaded.settled({**settings, f"{key}.{MADE_BY}": made_by}, _ORIGIN)
+
+
+def _with_servable_stages(loaded: LoadedConfig, clips: Sequence[ClipFolder]) -> LoadedConfig:
+    """The configuration without stages that no clip can serve, and with what follows from that."""
+    config, model = loaded.config, get_spec(loaded.config.model_name).model
+    loaded = _settled(loaded, model, clips[0], [stage.kind for stage in config.stages])
+    kept = [stage for stage in config.stages if _serves(loaded.config, model, stage, clips)]
+    if len(kept) == len(config.stages):
+        return loaded
+    if not kept:
+        stage = config.stages[0]
+        model.plans[stage.kind].dataset(clips, "train", stage.data, loaded.config.model, config.seed)  # says why
+    names = {stage.name for stage in kept}
+    stages = [stage for stage in to_plain(config)["stages"] if stage["name"] in names]
+    return _settled(loaded.settled({"stages": stages}, _ORIGIN), model, clips[0], [stage.kind for stage in kept])
+
+
+def _settled(
+    loaded: LoadedConfig, model: type[TalkingFaceModel], clip: ClipFolder, kinds: Sequence[str]
+) -> LoadedConfig:
+    """With what the model says of such clips, but for what the user asks for."""
+    wanted: Mapping[str, Any] = model.settings_without_videos(clip, kinds)
+    asked = loaded.asked("model")
+    settings = {f"model.{key}": value for key, value in wanted.items() if f"model.{key}" not in asked}
+    return loaded.settled(settings, _ORIGIN) if settings else loaded
+
+
+def _serves(config: Config, model: type[TalkingFaceModel], stage: StageConfig, clips: Sequence[ClipFolder]) -> bool:
+    """Whether some clip can serve a stage; one that the user names is left to say for itself why not."""
+    if stage.name == config.stage:
+        return True
+    level = log.level
+    log.setLevel(logging.ERROR)  # of those that some clips serve, training tells which it leaves out
+    try:
+        model.plans[stage.kind].dataset(clips, "train", stage.data, config.model, config.seed)
+    except DataError as error:
+        reason = str(error)
+    else:
+        return True
+    finally:
+        log.setLevel(level)
+    log.warning("stage %s is left out, the clips have no videos: %s", stage.name, reason)
+    return False
