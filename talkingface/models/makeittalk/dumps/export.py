@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +37,7 @@ from talkingface.preprocess.step import Rejected
 from talkingface.sound.choice import ARTEFACT, recorded_choice
 from talkingface.sound.voice_mel import BANDS
 
+log = logging.getLogger("talkingface")
 _HELD_OUT = 0.1  # share of the clips that become the test dump where no list says which
 _PROTOCOL = 3  # that all versions of Python 3 read
 
@@ -92,9 +94,12 @@ def export_dumps(prepared: Path, out: Path, progress: bool = True) -> Report:
     if tree.has_dumps:
         raise DataError(f"{tree.folder}: holds dumps already, which are left as they are; name another folder")
     folder = writable_folder(Path(out) / "dump")
-    started, report = time.perf_counter(), Report(worked=len(ids))
+    parts = _parts(prepared, ids)
+    started, report = time.perf_counter(), Report(worked=sum(map(len, parts.values())))
+    if lacking := len(ids) - report.worked:
+        log.info("%d clips stand neither in the training nor in the test list, and are left out", lacking)
     try:
-        about = _write_all(prepared, _parts(prepared, ids), folder, report, progress)
+        about = _write_all(prepared, parts, folder, report, progress)
     except OSError as error:
         raise output_error(folder, error) from error
     if about is not None:
