@@ -27,6 +27,10 @@ class DumpLayout(Layout):
     held_out = 0.05
     converter = "makeittalk"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, list[str]] = {}
+
     def old_data(self, config: Config) -> Mapping[str, Path]:
         """Below the data root, else where earlier toolkits had them, beside the weights."""
         for place in (Path(config.data_root), Path(config.weights_dir) / _FORMER):
@@ -42,7 +46,7 @@ class DumpLayout(Layout):
             DataError: there are none.
         """
         self.check_lists(config)
-        ids = prepared_ids(config.preprocessed_root)
+        ids = self._ids(config)
         if not ids:
             raise DataError(self.missing_message(config))
         return [self.item(Path(config.data_root), clip_id) for clip_id in ids]
@@ -68,5 +72,11 @@ class DumpLayout(Layout):
         """The clips of a list, else those of the dump of that name; None where there is neither."""
         if (listed := super().listed_ids(config, split)) is not None or split not in STATUSES:
             return listed
-        dumped = [clip_id for clip_id in prepared_ids(config.preprocessed_root) if clip_id.startswith(f"{split}/")]
-        return dumped or None
+        return [clip_id for clip_id in self._ids(config) if clip_id.startswith(f"{split}/")] or None
+
+    def _ids(self, config: Config) -> list[str]:
+        """Clips that have been converted, looked for once by each layout."""
+        root = config.preprocessed_root
+        if not self._known.get(root):
+            self._known[root] = prepared_ids(root)
+        return self._known[root]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from talkingface.errors import DataError
+from talkingface.errors import DataError, TalkingFaceError
 from talkingface.evaluation.report.result import EvalResult, one_line
 from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.rows import assign_donors
@@ -46,7 +46,7 @@ def evaluate_inner(
     result.provenance = {**setup.identity, "clips": len(scored), "donors": lent, "remarks": remarks}
     try:
         model.sample_videos(clips[: setup.settings.samples], Path(out) / SAMPLES)
-    except DataError as error:  # the figures are known, and not yet written
+    except TalkingFaceError as error:  # the figures are known, and not yet written
         result.skipped.append(("samples", "all", "sample videos", one_line(error)))
     write_report(result, Path(out))
     return result

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset, DatasetOptions
     from talkingface.clips.folder import ClipFolder, default_file
-    from talkingface.clips.layouts import ClipItem, Layout, register_layout
+    from talkingface.clips.layout import ClipItem, Layout, register_layout
     from talkingface.clips.redraw import frame_batches
     from talkingface.clips.references import lenders
     from talkingface.clips.source import Audio, Source, report_missing
@@ -65,9 +65,9 @@ _HOMES = {
     "ClipDataset": "talkingface.clips.dataset",
     "DatasetOptions": "talkingface.clips.dataset",
     "window_starts": "talkingface.clips.windows",
-    "Layout": "talkingface.clips.layouts",
-    "ClipItem": "talkingface.clips.layouts",
-    "register_layout": "talkingface.clips.layouts",
+    "Layout": "talkingface.clips.layout",
+    "ClipItem": "talkingface.clips.layout",
+    "register_layout": "talkingface.clips.layout",
     # generation: the face that is given, the voice, the crop and its way back
     "Source": "talkingface.clips.source",
     "Audio": "talkingface.clips.source",

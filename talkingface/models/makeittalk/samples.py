@@ -53,5 +53,6 @@ def _spoken(model: MakeItTalkNetworks, rows: Rows, points: np.ndarray) -> np.nda
 
 def _portrait() -> Portrait:
     """A portrait whose landmarks are known: no detector is needed."""
-    known = crop_portrait(builtin_portrait(BUILTIN[0]), _SIDE)
+    # The one whose lips are closed.
+    known = crop_portrait(builtin_portrait(BUILTIN[-1]), _SIDE)
     return Portrait(known.image, to_ibug68(known.points)[:, :2])

@@ -19,7 +19,7 @@ from talkingface.errors import DataError
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.data import HEAD
 from talkingface.models.makeittalk.dumps.about import AboutDumps, about_dumps
-from talkingface.models.makeittalk.dumps.reading import DumpedClip, clip_ids, dumped_clips, plain_name
+from talkingface.models.makeittalk.dumps.reading import DumpedClip, dumped_clips, looked_through, plain_name
 from talkingface.models.makeittalk.dumps.repairs import as_faces, centred, fit_faces, moving_faces
 from talkingface.models.makeittalk.dumps.texts import read_track
 from talkingface.models.makeittalk.motion import ROWS_PER_SECOND
@@ -61,6 +61,7 @@ class DumpConverter(Converter):
         self.tree = DumpTree(roots[self.main])
         self.prefix = _family(self.tree, options.prefix)
         self.canonical = canonical_face()
+        self.about = about_dumps(self.tree.about(self.prefix)) if self.prefix else None
         self._texts: dict[str, TextClip] = {}
         self._clips: Iterator[tuple[str, Dump, DumpedClip]] = iter(())
 
@@ -70,7 +71,7 @@ class DumpConverter(Converter):
             self._texts = {f"{clip.number:05d}_{plain_name(clip.name)}": clip for clip in self.tree.texts()}
             return list(self._texts)
         self._clips = self._dumped()
-        return [clip_id for dump in self.tree.dumps(self.prefix) for clip_id in clip_ids(dump)]
+        return [clip_id for dump in self.tree.dumps(self.prefix) for clip_id in looked_through(dump)]
 
     def state(self, clip_id: str) -> str:
         """Names, sizes and times of all files: a dump is one of many clips."""
@@ -94,8 +95,10 @@ class DumpConverter(Converter):
         """Write rows of sound and registered faces; of text trees sound and landmarks, of which training makes them."""
         if not self.prefix:
             return self._convert_text(self._texts[clip_id], target)
-        dump, clip = next((dump, clip) for name, dump, clip in self._clips if name == clip_id)
-        return self._convert_dumped(dump, clip, target)
+        found = next(((dump, clip) for name, dump, clip in self._clips if name == clip_id), None)
+        if found is None:
+            raise DataError("its dump was changed while it was read, or is damaged before this clip")
+        return self._convert_dumped(*found, target)
 
     def _files(self) -> Iterator[Path]:
         if not self.prefix:
@@ -108,12 +111,12 @@ class DumpConverter(Converter):
 
     def _dumped(self) -> Iterator[tuple[str, Dump, DumpedClip]]:
         for dump in self.tree.dumps(self.prefix):
-            for clip_id, clip in zip(clip_ids(dump), dumped_clips(dump, self.tree.vectors), strict=False):
+            for clip_id, clip in dumped_clips(dump, self.tree.vectors):
                 yield clip_id, dump, clip
 
     def _convert_dumped(self, dump: Dump, clip: DumpedClip, target: Path) -> dict[str, Any]:
         rows, repairs = _common_rows(dump, clip)
-        about = about_dumps(self.tree.about(self.prefix))
+        assert (about := self.about) is not None
         faces, told, moves = self._faces(clip, rows, about)
         name = about.faces_artefact
         np.save(target / default_file(name), faces)

@@ -49,23 +49,39 @@ class DumpedClip(NamedTuple):
     head: HeadMotion | None
 
 
-def clip_ids(dump: Dump) -> Iterator[str]:
-    """Names of the clips of a dump, in its order, each once.
+class _Ids:
+    """Names of clips, each once."""
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        self.known: set[str] = set()
+
+    def of(self, names: Names, position: int) -> str:
+        """The name of the clip at a place in its dump."""
+        clip_id = f"{self.status}/{names.number:05d}_{names.name}"
+        clip_id = f"{clip_id}~{position}" if clip_id in self.known else clip_id
+        self.known.add(clip_id)
+        return clip_id
+
+
+def looked_through(dump: Dump) -> Iterator[str]:
+    """Names of the clips of a dump, in its order; all of its files are read, so that none is trusted in part.
 
     Raises:
-        DataError: the file is damaged, or holds something else than clips.
+        DataError: a file is missing or damaged, or holds something else than clips.
     """
-    known: set[str] = set()
+    if not dump.faces.is_file():
+        raise DataError(f"{dump.faces}: is missing beside {dump.sound.name}; a dump is both files")
+    for path in (dump.faces, *([dump.gaze] if dump.gaze.is_file() else [])):
+        for _ in pickled_items(path):
+            pass
+    ids = _Ids(dump.status)
     for position, item in enumerate(pickled_items(dump.sound)):
-        names = _names(dump.sound, position, item.value)[0]
-        clip_id = f"{dump.status}/{names.number:05d}_{names.name}"
-        clip_id = f"{clip_id}~{position}" if clip_id in known else clip_id
-        known.add(clip_id)
-        yield clip_id
+        yield ids.of(_names(dump.sound, position, item.value)[0], position)
 
 
-def dumped_clips(dump: Dump, vectors: Path) -> Iterator[DumpedClip]:
-    """All clips of a dump, in its order.
+def dumped_clips(dump: Dump, vectors: Path) -> Iterator[tuple[str, DumpedClip]]:
+    """All clips of a dump with their names, in its order.
 
     Args:
         dump: its files.
@@ -74,8 +90,7 @@ def dumped_clips(dump: Dump, vectors: Path) -> Iterator[DumpedClip]:
     Raises:
         DataError: a file is missing or damaged, or holds something else than clips.
     """
-    if not dump.faces.is_file():
-        raise DataError(f"{dump.faces}: is missing beside {dump.sound.name}; a dump is both files")
+    ids = _Ids(dump.status)
     known = load_pickle(vectors) if vectors.is_file() else {}
     pairs = zip_longest(pickled_items(dump.sound), pickled_items(dump.faces), heads(dump.gaze))
     for position, (sound, face, head) in enumerate(pairs):
@@ -85,7 +100,8 @@ def dumped_clips(dump: Dump, vectors: Path) -> Iterator[DumpedClip]:
         found = _names(dump.faces, position, face.value)[0] if face else None
         vector = _vector(known, names.name) if vector is None else vector
         faces = face.value[0] if face else None
-        yield DumpedClip(names, _sound(dump.sound, position, sound.value[0]), vector, faces, found, head)
+        clip_id = ids.of(names, position)
+        yield clip_id, DumpedClip(names, _sound(dump.sound, position, sound.value[0]), vector, faces, found, head)
 
 
 def heads(path: Path) -> Iterator[HeadMotion]:
