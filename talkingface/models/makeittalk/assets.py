@@ -6,20 +6,24 @@ with them is for non-commercial use.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.errors import DataError
+from talkingface.errors import DataError, unknown
+from talkingface.preprocess.converters.plain_items import load_pickle
 
 CANONICAL_FILE = "STD_FACE_LANDMARKS.txt"
 MEL_FILE = "MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt"
 VOICE_FILE = "obama_emb.txt"
+STYLES_FILE = "emb.pickle"
 NON_COMMERCIAL = "non-commercial (CC BY-NC 4.0, MakeItTalk's released assets)"
 
 _MOST_BYTES = 2**20
 _BANDS = 80
+_VOICE = 256  # values of a speaker's vector
 
 
 class MelScale(NamedTuple):
@@ -65,7 +69,30 @@ def read_voice(path: str | Path) -> np.ndarray:
     Raises:
         DataError: missing, or something else.
     """
-    return _numbers(path, 256)
+    return _numbers(path, _VOICE)
+
+
+def read_style(path: str | Path, key: str) -> np.ndarray:
+    """The vector (256,) float32 of one of the speakers whose videos the published weights were trained on.
+
+    Args:
+        path: a pickle of plain data; anything else in it is refused.
+        key: the first 11 letters of the video's name.
+
+    Raises:
+        DataError: the file is missing or something else, or has no such speaker.
+    """
+    styles = load_pickle(path)
+    if not isinstance(styles, Mapping) or not styles:
+        raise DataError(
+            f"{path}: expected speakers' vectors by the names of their videos; copy the official file again"
+        )
+    if key not in styles:
+        raise DataError(f"{path}: " + unknown("speaker", key, sorted(map(str, styles))))
+    vector = styles[key]
+    if not isinstance(vector, np.ndarray) or vector.size != _VOICE or not np.isfinite(vector).all():
+        raise DataError(f"{path}: '{key}' has no vector of {_VOICE} finite numbers; copy the official file again")
+    return vector.reshape(_VOICE).astype(np.float32)
 
 
 def _numbers(path: str | Path, count: int) -> np.ndarray:

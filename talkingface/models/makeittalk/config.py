@@ -123,7 +123,8 @@ class InferenceConfig(Section):
             videos and `predicted` for pictures.
         interior: what is seen between lips that open wider than the portrait's, with `render: warp`: `dark`, or the
             stretched lips themselves (`warp`).
-        style: whose head motion it is: `own`, that of the voice, or a file with another one's voice.
+        style: whose head motion it is: `own`, that of the voice, a file with another one's voice, or a speaker of the
+            imported `emb.pickle`.
         paste: `field` carries the whole picture with the head, `soft` puts the drawn head over the picture as it is.
         align: `roll` takes the tilt and turn of a portrait out, `published` looks at the jaw ends alone.
         depth: share of the canonical face's depth that a portrait gets. Published weights: 0.1.

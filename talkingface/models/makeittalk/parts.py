@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from talkingface.errors import ConfigError
 from talkingface.media import read_audio
-from talkingface.models.makeittalk.clip_faces import canonical_of
+from talkingface.models.makeittalk.assets import STYLES_FILE, read_style
+from talkingface.models.makeittalk.clip_faces import FOLDER, canonical_of
 from talkingface.models.makeittalk.config import MakeItTalkConfig
 from talkingface.models.makeittalk.data import padded
 from talkingface.models.makeittalk.motion import Amplitudes, combined, settled
@@ -119,14 +121,21 @@ class MakeItTalkNetworks(TalkingFaceModel):
         return settled(faces.reshape(len(faces), FACE)).reshape(-1, 68, 3)
 
     def _style(self, audio: Audio) -> np.ndarray:
-        """The vector of whose head motion it is: the voice's own, or that of another one's file.
+        """The vector of whose head motion it is: the voice's own, that of another one's file, or an imported one.
 
         Raises:
             MediaError: that file is missing or damaged.
-            ConfigError: the front end tells no speakers apart.
+            DataError: there is no such imported one.
+            ConfigError: the front end tells no speakers apart, or otherwise than the imported vectors.
         """
         assert self.front_end is not None
         style = self.config.inference.style
+        imported = self.weights_dir / FOLDER / STYLES_FILE
+        if style != "own" and imported.is_file() and not Path(style).exists():
+            if self.config.sound.speaker != "resemblyzer":
+                told = f"{imported} has vectors of resemblyzer, these weights know others"
+                raise ConfigError(f"model.inference.style={style}: {told}")
+            return read_style(imported, style)
         vector = self.front_end.vector(audio.samples if style == "own" else read_audio(style))
         if vector is None:
             raise ConfigError("model.sound.speaker is empty, so nothing tells the speaker branch who speaks")

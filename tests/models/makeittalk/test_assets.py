@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
+from helpers.dumps import Runs
 from talkingface.errors import DataError
 from talkingface.faces.ibug68 import MIRRORED, mouth_openings
-from talkingface.models.makeittalk.assets import read_canonical, read_mel_scale, read_voice
+from talkingface.models.makeittalk.assets import read_canonical, read_mel_scale, read_style, read_voice
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.make_canonical import make_canonical
 
@@ -60,6 +63,19 @@ def test_what_is_no_such_file_is_refused_in_one_line(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(DataError, match=rf"obama_emb\.txt: {message}"):
         read_voice(path)
+
+
+def test_a_style_is_a_speaker_of_the_imported_file(tmp_path):
+    path, vector = tmp_path / "emb.pickle", np.random.default_rng(0).normal(size=256)
+    path.write_bytes(pickle.dumps({"iWeklsXc0H8": vector, "wrong": np.ones(3)}))
+    np.testing.assert_allclose(read_style(path, "iWeklsXc0H8"), vector, atol=1e-6)
+    with pytest.raises(DataError, match=r"emb.pickle: .*iWeklsXc0H9.*iWeklsXc0H8"):
+        read_style(path, "iWeklsXc0H9")
+    with pytest.raises(DataError, match="'wrong' has no vector of 256"):
+        read_style(path, "wrong")
+    path.write_bytes(pickle.dumps({"iWeklsXc0H8": Runs()}))
+    with pytest.raises(DataError, match="refused: the file holds code"):
+        read_style(path, "iWeklsXc0H8")
 
 
 def test_deviations_of_zero_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 import torch
 
 from helpers.canonical_faces import SMALL, make_clip, small_config, turn
+from helpers.dumps import Runs
+from talkingface.clips.source import Audio
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError, DataError
 from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
 from talkingface.models.makeittalk.model import MakeItTalk
+from talkingface.models.makeittalk.networks.translation import TranslationUNet
 from talkingface.models.makeittalk.pairs import TranslatePairs
 from talkingface.models.makeittalk.scores import audio_response, content_scores, head_motion, head_spread
 from talkingface.models.makeittalk.translation import as_bgr, as_pictures, translated
@@ -234,6 +238,65 @@ def test_published_files_come_with_their_settings_and_say_what_else_they_need(pu
         Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu")
     with pytest.raises(DataError, match=r"MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt: no such file"):
         Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu", {"model.inference.render": "warp"})
+
+
+@pytest.fixture(scope="module")
+def translation(tmp_path_factory):
+    """A look-alike of the published translation, narrow: the optimiser lies in it as an object."""
+    torch.manual_seed(1)
+    network = TranslationUNet(width=4)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.rand(2, 6, 64, 64)).sum().backward()
+    optimizer.step()
+    folder = tmp_path_factory.mktemp("translation")
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"G": state, "opt": optimizer, "epoch": 116}, folder / "ckpt_116_i2i_comb.pth")
+    return folder, network
+
+
+def test_the_published_translation_is_read_past_its_optimiser(translation, tmp_path):
+    folder, network = translation
+    narrow = {"model.translate.width": 4, "weights_dir": str(tmp_path)}
+    made = import_checkpoints("MakeItTalk", str(folder), str(tmp_path / "imported.pt"), narrow)
+    assert made.networks == ("translator",) and set(made.missing) == {"content_branch", "speaker_branch"}
+    stored = checkpoint.load(made.path)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(stored.networks["translator"][key], value)
+    assert stored.config["model"]["translate"]["input"] == "portrait"
+    other = tmp_path / "mine.bin"
+    other.write_bytes((folder / "ckpt_116_i2i_comb.pth").read_bytes())
+    again = import_checkpoints("MakeItTalk", None, str(tmp_path / "b.pt"), narrow, {"translator": str(other)})
+    assert again.networks == ("translator",)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("ckpt_content_branch.pth", {"model_g_face_id": {}}),
+        ("ckpt_speaker_branch.pth", {"G": {}}),
+        ("ckpt_116_i2i_comb.pth", {"G": {}}),
+    ],
+)
+def test_published_names_with_code_in_them_are_refused_in_a_line(tmp_path, monkeypatch, file, content):
+    monkeypatch.chdir(tmp_path)
+    torch.save({**content, "opt": Runs()}, tmp_path / file)
+    with pytest.raises(CheckpointError, match=rf"{file}: refused: .*system") as caught:
+        import_checkpoints("MakeItTalk", str(tmp_path), str(tmp_path / "imported.pt"), {"weights_dir": str(tmp_path)})
+    assert "\n" not in str(caught.value) and not (tmp_path / "harm.txt").exists()
+
+
+def test_a_style_of_the_imported_file_moves_the_head_and_is_for_published_weights_alone(tmp_path):
+    (tmp_path / "MakeItTalk").mkdir()
+    vector = np.full(256, 1 / 16)
+    (tmp_path / "MakeItTalk/emb.pickle").write_bytes(pickle.dumps({"iWeklsXc0H8": vector}))
+    model = build(inference={"style": "iWeklsXc0H8"})
+    model.bind(tmp_path, "cpu")
+    with pytest.raises(ConfigError, match=r"emb.pickle has vectors of resemblyzer"):
+        model._style(Audio(np.zeros(16000, np.float32)))
+    sound = {"name": "vc_mel", "speaker": "resemblyzer"}
+    model = build(inference={"style": "iWeklsXc0H8"}, sound=sound)
+    model.bind(tmp_path, "cpu")
+    np.testing.assert_allclose(model._style(Audio(np.zeros(16000, np.float32))), vector)
 
 
 def test_imported_constants_scale_the_sound(tmp_path):
