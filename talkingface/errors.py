@@ -53,6 +53,10 @@ class OutputError(TalkingFaceError):
         return getattr(self.__cause__, "errno", None) in _LASTING
 
 
+class PackageMissing(TalkingFaceError):
+    """A command needs packages of an extra that are not installed; the message has the command that installs them."""
+
+
 class Unavailable(TalkingFaceError):
     """A metric cannot be computed here, for the reason given; reports show `n/a`, never a number."""
 

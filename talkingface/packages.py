@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from talkingface.errors import first_line
+from talkingface.errors import PackageMissing, first_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -183,6 +183,23 @@ def install(*requirements: str) -> str:
             words += ["-c", here]
             break
     return shlex.join([*words, *requirements])
+
+
+def need(extra: str, what: str) -> None:
+    """See that the packages of an extra are installed.
+
+    Args:
+        extra: its name in `pyproject.toml`.
+        what: which needs them, for the message.
+
+    Raises:
+        PackageMissing: one is not; the command installs all that are not.
+    """
+    missing = [package for package in wanted((extra,)) if package.extra == extra and installed(package.name) is None]
+    if missing:
+        names = ", ".join(package.requirement.name for package in missing)
+        command = install(*(package.text for package in missing))
+        raise PackageMissing(f"{what} needs {names}: {command}")
 
 
 def import_failure(error: BaseException) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,16 @@ from talkingface.config.sections import LandmarkConfig, OutputConfig
 from talkingface.devices import keep_freed_memory, resolve_device
 from talkingface.errors import CheckpointError, ConfigError, DataError, OutputError, printable
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
-from talkingface.media import FPS, KeptFrames, VideoWriter, WriteBehind, probe, read_audio
+from talkingface.media import (
+    FPS,
+    KeptFrames,
+    VideoWriter,
+    WriteBehind,
+    draw_mark,
+    probe,
+    read_audio,
+    synthetic_comment,
+)
 from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
@@ -127,8 +136,13 @@ class Pipeline:
         reference: str | os.PathLike[str] | None = None,
         progress: bool = False,
         landmarks: str | os.PathLike[str] | None = None,
+        visible_mark: bool = False,
+        mute: bool = False,
+        told: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Make the face in `source` speak `audio` and write a video as long as the audio.
+
+        The metadata of the file say that it is synthetic.
 
         Args:
             source: video or picture of a face.
@@ -137,6 +151,9 @@ class Pipeline:
             reference: another video of the same person to take identity frames from.
             progress: show a progress bar.
             landmarks: landmark file of `source` (docs/data_layout.md), used instead of a detector.
+            visible_mark: also write into every frame that it is synthetic.
+            mute: leave the sound out.
+            told: called after each frame with how many are made, and of how many.
 
         Returns:
             The path written.
@@ -169,10 +186,18 @@ class Pipeline:
             picture.reference.limit(max(shown, REFERENCE_FRAMES))
         # The networks hear 16 kHz; people get the full band.
         sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
-        return self.generate_file(picture, voice, output, progress, sound)
+        return self.generate_file(picture, voice, output, progress, sound, visible_mark, mute, told)
 
     def generate_file(
-        self, source: Source, audio: Audio, output: Path, progress: bool = False, sound: Audio | None = None
+        self,
+        source: Source,
+        audio: Audio,
+        output: Path,
+        progress: bool = False,
+        sound: Audio | None = None,
+        visible_mark: bool = False,
+        mute: bool = False,
+        told: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Generate from opened inputs. Decoding and encoding have threads of their own beside the network.
 
@@ -184,6 +209,9 @@ class Pipeline:
             output: video file to write.
             progress: show a progress bar.
             sound: the same sound at another rate for the file; None writes `audio`.
+            visible_mark: write into every frame that it is synthetic.
+            mute: leave the sound out.
+            told: called after each frame with how many are made, and of how many.
         """
         modes = {name: module.training for name, module in self.model.named_modules()}
         self.model.eval()
@@ -191,17 +219,18 @@ class Pipeline:
             keep_freed_memory()
         self._set_provider(source)
         frames = self.model.generate(source, audio)
-        bar = tqdm(total=audio.n_frames(source.fps), unit="frame", desc=printable(output.name), disable=not progress)
+        total = audio.n_frames(source.fps)
+        bar = tqdm(total=total, unit="frame", desc=printable(output.name), disable=not progress)
         heard = sound or audio
-        sides = {"fps": source.fps, "audio": heard.samples, "sample_rate": heard.sample_rate}
-        sides |= {"preset": self.output.preset}
+        sides = {"fps": source.fps, "audio": None if mute else heard.samples, "sample_rate": heard.sample_rate}
+        sides |= {"preset": self.output.preset, "comment": synthetic_comment(self.name)}
         try:
             with torch.inference_mode(), bar, ExitStack() as files:
                 writer = files.enter_context(WriteBehind(VideoWriter(output, size=source.size, **sides)))
                 debug = None
                 files.enter_context(source.reading_ahead())
-                for drawn in map(Drawn.of, frames):
-                    writer.write(drawn.frame)
+                for done, drawn in enumerate(map(Drawn.of, frames), start=1):
+                    writer.write(draw_mark(drawn.frame) if visible_mark else drawn.frame)
                     if drawn.debug is not None:
                         if debug is None:
                             path = output.with_name(f"{output.stem}_debug{output.suffix}")
@@ -209,6 +238,8 @@ class Pipeline:
                             debug = files.enter_context(WriteBehind(panes))
                         debug.write(drawn.debug)
                     bar.update()
+                    if told is not None:
+                        told(done, total)
         finally:
             for name, module in self.model.named_modules():
                 module.training = modes.get(name, module.training)

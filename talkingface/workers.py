@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import cv2
@@ -89,7 +90,7 @@ def unsendable(function: Callable[..., Any]) -> str:
 def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Iterator[tuple[A, R | BaseException]]:
     """Work through `waiting` in one pool until it is empty or the pool breaks; returns the items then in flight."""
     # spawn: torch, OpenCV and MediaPipe run threads, which do not survive a fork.
-    executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
     running: dict[Future[R], A] = {}
     lost: deque[A] = deque()
     broken = False
@@ -121,8 +122,8 @@ class _ToldToEnd(SystemExit):
     """Raised where a worker is at work when it is told to end, so that what is half made is removed on the way out."""
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, end when told or orphaned, and take one core."""
+def start_worker() -> None:
+    """What a worker process begins with: leave Ctrl-C to the parent, end when told or orphaned, and take one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -157,10 +158,15 @@ def _stop(executor: ProcessPoolExecutor, at_once: bool) -> None:
     processes = list((getattr(executor, "_processes", None) or {}).values())
     executor.shutdown(wait=not at_once, cancel_futures=True)
     if at_once:  # interrupted or broken: items at work are made again, their files appear only when whole
-        for process in processes:
-            process.terminate()
-        deadline = time.monotonic() + _GRACE_SECONDS
-        for process in processes:
-            process.join(timeout=max(0.0, deadline - time.monotonic()))
-        for process in processes:
-            process.kill()
+        end_processes(processes)
+
+
+def end_processes(processes: Sequence[BaseProcess], seconds: float = _GRACE_SECONDS) -> None:
+    """Tell worker processes to end, and end those that have not within so many seconds."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(timeout=max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        process.kill()

@@ -14,7 +14,7 @@ from helpers.clips import face_frames, tone, write_clip
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import OutputConfig
 from talkingface.errors import MediaError, OutputError
-from talkingface.media import KeptFrames, VideoReader, VideoWriter
+from talkingface.media import KeptFrames, VideoReader, VideoWriter, probe, read_mark, synthetic_comment
 from talkingface.pipeline import Pipeline
 from talkingface.plugin import TalkingFaceModel
 
@@ -46,7 +46,7 @@ def others() -> list[str]:
 
 def one_after_the_other(film, voice, output):
     source = Source(film)
-    with VideoWriter(output, fps=25.0, audio=voice.samples) as writer:
+    with VideoWriter(output, fps=25.0, audio=voice.samples, comment=synthetic_comment("Mirror")) as writer:
         for frame in Mirror().generate(source, voice):
             writer.write(frame)
 
@@ -125,6 +125,28 @@ def test_no_more_frames_are_under_way_than_the_queues_hold(tmp_path, voice):
 
     Pipeline(Slow(), "Slow").generate_file(source, voice, tmp_path / "out.mp4")
     assert made["decoded"] == 200 and 1 <= made["ahead"] <= 18
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_every_file_says_that_it_is_synthetic_and_its_frames_on_request(film, voice, tmp_path, suffix):
+    made = [tmp_path / f"{name}{suffix}" for name in ("plain", "marked")]
+    for path, visible in zip(made, (False, True)):
+        Pipeline(Mirror(), "Mirror").generate_file(Source(film), voice, path, visible_mark=visible)
+        assert "Mirror" in read_mark(path) and "trainedalgorithmicmedia" in read_mark(path).lower()
+    assert read_mark(film) == ""
+    plain, marked = (next(iter(VideoReader(path))).astype(int) for path in made)
+    changed = np.abs(plain - marked).max(axis=-1) > 40
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    assert rows.min() > 0.9 * plain.shape[0] and columns.max() < 0.5 * plain.shape[1] and changed.sum() > 50
+
+
+def test_the_sound_may_be_left_out_and_progress_is_told(film, voice, tmp_path):
+    told = []
+    out = tmp_path / "out.mp4"
+    Pipeline(Mirror(), "Mirror").generate_file(
+        Source(film), voice, out, mute=True, told=lambda done, of: told.append((done, of))
+    )
+    assert told == [(done, 45) for done in range(1, 46)] and not probe(out).has_audio
 
 
 def test_the_effort_of_the_encoder_is_a_setting(film, voice, tmp_path):

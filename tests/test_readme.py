@@ -92,6 +92,11 @@ def test_every_command_in_the_pages_is_understood(page, line, example, tmp_path,
     arguments = parse(shlex.split(line), cli.COMMANDS, cli.DEFAULT)
     wanted = arguments.options.get("download")
     assert wanted in (None, "NAME") or weights.find(wanted)
+    if arguments.command == "serve":
+        from talkingface.serving.config import load_serving
+
+        load_serving((), {key: value for key, value in arguments.overrides.items() if key.startswith("serve.")})
+        arguments.overrides = {k: v for k, v in arguments.overrides.items() if not k.startswith("serve.")}
     if arguments.options.get("model") is None:
         load_settings((), arguments.overrides, arguments.options.get("dataset"))
         return
@@ -156,7 +161,7 @@ def test_every_yaml_block_is_yaml_with_known_top_level_keys(tmp_path):
         for _, body in blocks(page, "yaml"):
             path = tmp_path / "block.yaml"
             path.write_text(body, encoding="utf-8")
-            assert read_yaml(path)[0].keys() <= {*Config.model_fields, "profiles", "former_keys"}, (
+            assert read_yaml(path)[0].keys() <= {*Config.model_fields, "profiles", "former_keys", "serve"}, (
                 f"{page.name}: {body}"
             )
 

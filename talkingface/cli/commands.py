@@ -26,6 +26,7 @@ from talkingface.cli.evaluate import EVALUATE
 from talkingface.cli.generate import GENERATE
 from talkingface.cli.names import LIST
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
+from talkingface.cli.serve import SERVE
 from talkingface.cli.weights import IMPORT, WEIGHTS
 from talkingface.errors import TalkingFaceError, out_of_memory, printable
 from talkingface.packages import import_failure
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "compare": COMPARE,
     "weights": WEIGHTS,
     "generate": GENERATE,
+    "serve": SERVE,
     "demo-data": DEMO_DATA,
     "import": IMPORT,
     "list": LIST,

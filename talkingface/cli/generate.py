@@ -24,6 +24,7 @@ def generate(arguments: Arguments) -> None:
         arguments["output"],
         reference=arguments["reference"],
         landmarks=arguments["landmarks"],
+        visible_mark=arguments["visible_mark"],
         progress=overrides.get("show_progress") is not False,
     )
     print(f"wrote {output}")
@@ -39,6 +40,7 @@ GENERATE = Command(
         Option("output", "video to write", default="generated.mp4"),
         Option("reference", "another video of the same person, for the identity frames"),
         Option("landmarks", "landmark file of the source (CSV, see docs/data_layout.md), used instead of a detector"),
+        Option("visible_mark", "write SYNTHETIC into the frames; the metadata say it in any case", flag=True),
         HELP,
     ),
     run=generate,

@@ -11,6 +11,7 @@ from talkingface.media.audio import read_audio, write_wav
 from talkingface.media.behind import WriteBehind
 from talkingface.media.info import FPS, SAMPLE_RATE, MediaInfo, frame_count, frames_heard, is_image, samples_of
 from talkingface.media.kept import KeptFrames
+from talkingface.media.mark import draw_mark, read_mark, synthetic_comment
 from talkingface.media.pixels import read_image, write_image
 from talkingface.media.probe import probe
 from talkingface.media.read import VideoReader, count_frames
@@ -26,13 +27,16 @@ __all__ = [
     "WriteBehind",
     "atomic_output",
     "count_frames",
+    "draw_mark",
     "frame_count",
     "frames_heard",
     "is_image",
     "probe",
     "read_audio",
     "read_image",
+    "read_mark",
     "samples_of",
+    "synthetic_comment",
     "write_image",
     "write_wav",
 ]

@@ -47,6 +47,7 @@ class VideoWriter:
         sample_rate: int = SAMPLE_RATE,
         crf: int = 18,
         preset: str = "medium",
+        comment: str = "",
     ) -> None:
         """Describe the file; it is made when the context is entered.
 
@@ -58,6 +59,7 @@ class VideoWriter:
             sample_rate: Hz of `audio`.
             crf: Quality of x264, lower is better; 18 is visually lossless.
             preset: Effort of x264.
+            comment: Text in the metadata of the file, where players show it: what it is, say.
 
         Raises:
             OutputError: If the suffix is not that of a video file.
@@ -76,7 +78,7 @@ class VideoWriter:
         self.rate = Fraction(fps).limit_denominator(1001)
         self.size = size
         self.audio = None if audio is None else np.asarray(audio, dtype=np.float32)
-        self.sample_rate, self.crf, self.preset = sample_rate, crf, preset
+        self.sample_rate, self.crf, self.preset, self.comment = sample_rate, crf, preset, comment
         self.frames = 0
         self._sent = 0  # samples handed to the sound encoder
         self._stack = ExitStack()
@@ -123,6 +125,8 @@ class VideoWriter:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
         # A path from the root on: at the start of a relative one FFmpeg takes a folder `tcp:` for a protocol.
         self._container = av.open(str(self._temporary.absolute()), "w", options=options)
+        if self.comment:
+            self._container.metadata["comment"] = self.comment
         self._video = self._add_video()
         if self.audio is not None:
             self._sound = self._container.add_stream("aac", rate=self.sample_rate)

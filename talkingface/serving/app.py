@@ -1,0 +1,83 @@
+"""The application: guard, routes, page, and how errors are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from talkingface.errors import OutputError
+from talkingface.serving import api, lawdnet
+from talkingface.serving.guard import Guard, busy_answer, refusal
+from talkingface.serving.metrics import Metrics
+from talkingface.serving.service import Busy, Service, Unfit
+from talkingface.version import __version__
+
+_ABOUT = """Makes a face (a video or a picture) say what is heard in a sound file. Every video carries a mark in its
+metadata that it is synthetic."""
+
+_CLIENT_GONE = 499
+
+
+def make_app(
+    service: Service, token: str | None = None, root_path: str = "", templates: Mapping[str, Path] | None = None
+) -> FastAPI:
+    """The application around a service that runs.
+
+    Args:
+        service: what does the work.
+        token: that clients must show; None: nobody is asked.
+        root_path: prefix of all paths, where a proxy stands in front.
+        templates: videos that the adapter for the LawDNet server makes speak, by name.
+    """
+    metrics = Metrics(service)
+    # The pages /docs and /redoc would load their scripts from a server on the internet.
+    app = FastAPI(
+        title="talkingface",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(api.rest_routes(service, metrics))
+    app.include_router(lawdnet.lawdnet_routes(service, templates or {}))
+    answer_errors(app)
+    app.add_middleware(
+        Guard,
+        settings=service.settings,
+        token=token,
+        check_room=service.check_room,
+        uploads=(api.UPLOADS, *lawdnet.UPLOADS),
+        prefix=root_path,
+        answered=metrics.answered,
+    )
+    return app
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Every error becomes `{"error": "one line"}` with a code that says whose fault it is."""
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def of_fields(request: Request, error: RequestValidationError) -> Response:
+        wrong = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg'].lower()}" for each in error.errors()]
+        return refusal(422, "; ".join(wrong))
+
+    @app.exception_handler(Unfit)
+    async def of_files(request: Request, error: Unfit) -> Response:
+        return refusal(422, str(error))
+
+    @app.exception_handler(Busy)
+    async def of_queue(request: Request, error: Busy) -> Response:
+        return busy_answer(error)
+
+    @app.exception_handler(OutputError)
+    async def of_disk(request: Request, error: OutputError) -> Response:
+        return refusal(503, "the server cannot store anything now", {"Retry-After": "60"})

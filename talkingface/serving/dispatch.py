@@ -1,0 +1,207 @@
+"""Who does what: a thread for each worker process takes the job that waits longest and sees it to its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from talkingface.errors import TalkingFaceError
+from talkingface.serving.child import Child, Refused, Stopped, TimeLimit
+from talkingface.serving.config import ServeConfig
+from talkingface.serving.folder import ServingFolder, remove
+from talkingface.serving.job import Job
+from talkingface.serving.pace import Pace
+from talkingface.serving.store import JobStore
+from talkingface.workers import WorkerDied
+
+log = logging.getLogger("talkingface")
+
+MOST_DEATHS = 2
+"""From so many on a job is given up: one may be the fault of whoever killed the process."""
+
+T = TypeVar("T")
+_LOOK_SECONDS = 1.0  # between two looks at the queue when nobody calls
+
+
+@dataclass
+class Progress:
+    """How far a running job is: frames `done` of `total`."""
+
+    total: int
+    done: int = 0
+
+
+class Dispatcher:
+    """Takes jobs from the list and hands them to worker processes.
+
+    Args:
+        store: the list.
+        folder: where files lie.
+        children: the worker processes, each with a device of its own.
+        settings: limits.
+        ended: called with each job that has ended, its state, and the seconds that it took.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        folder: ServingFolder,
+        children: Sequence[Child],
+        settings: ServeConfig,
+        ended: Callable[[Job, str, float], None] = lambda *_: None,
+    ) -> None:
+        self.store, self.folder, self.children, self.settings = store, folder, children, settings
+        self.pace = Pace()
+        self.running: dict[str, Progress] = {}
+        self._ended = ended
+        self._cancelled: set[str] = set()
+        self._news = threading.Condition()
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._run, args=(child,), name=f"dispatch-{child.name}", daemon=True)
+            for child in children
+        ]
+
+    def start(self) -> None:
+        """Begin to work."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop; what was at work waits again, for the next server."""
+        self._closing = True
+        self.call()
+        for thread in self._threads:
+            thread.join()
+        for child in self.children:
+            child.close()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every thread is at its work."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def call(self) -> None:
+        """Say that there is something to do."""
+        with self._news:
+            self._news.notify_all()
+
+    def cancel(self, job: Job) -> None:
+        """End a job wherever it is; its files go."""
+        if self.store.end(job.id, "cancelled"):
+            self._cancelled.add(job.id)
+            if job.id not in self.running:
+                self._clean(job)
+                self._cancelled.discard(job.id)
+            self._ended(job, "cancelled", 0.0)
+
+    def seconds_left(self, job: Job) -> float | None:
+        """Seconds until a job is done, as far as can be told: None as long as nothing was made with its model."""
+        if job.state == "running":
+            progress = self.running.get(job.id) or Progress(job.frames)
+            return self.pace.expect(job.model, max(0, progress.total - progress.done))
+        if job.state != "queued":
+            return None
+        before = [*self.store.in_state("running"), *self.store.ahead(job.id)]
+        waits = [self.pace.expect(each.model, self._frames_left(each)) for each in before]
+        own = self.pace.expect(job.model, job.frames)
+        if own is None or None in waits:
+            return None
+        return own + sum(filter(None, waits)) / max(1, len(self.children))
+
+    def _frames_left(self, job: Job) -> int:
+        progress = self.running.get(job.id)
+        return max(0, progress.total - progress.done) if progress else job.frames
+
+    # -- the threads ---------------------------------------------------------------------------------------------------
+
+    def _run(self, child: Child) -> None:
+        while not self._closing:
+            try:
+                job = self.store.claim()
+                if job is not None:
+                    self._work(child, job)
+                    continue
+            except TalkingFaceError as error:  # the disk is full, say: it may be free again
+                log.error("%s", error)
+            except Exception:
+                log.exception("the dispatcher failed")
+            with self._news:
+                if not self._closing:
+                    self._news.wait(_LOOK_SECONDS)
+
+    def _work(self, child: Child, job: Job) -> None:
+        self.running[job.id] = Progress(job.frames)
+        began = time.monotonic()
+        try:
+            state, error = self._asked(child, job)
+        finally:
+            progress = self.running.pop(job.id)
+        if state == "queued":
+            self._insist(lambda: self.store.put_back(job.id, died=error != ""))
+            return
+        seconds = time.monotonic() - began
+        if self._insist(lambda: self.store.end(job.id, state, error)):  # else it was cancelled meanwhile
+            self._ended(job, state, seconds)
+        if state == "done":
+            self.pace.learn(job.model, progress.total, seconds)
+        self._cancelled.discard(job.id)
+        self._clean(job)
+
+    def _asked(self, child: Child, job: Job) -> tuple[str, str]:
+        """The state that a job goes to, and why; `queued` with a reason after the death of its process."""
+        uploads, results = self.folder.uploads.absolute(), self.folder.results.absolute()
+        question = {
+            "do": "generate",
+            "model": job.model,
+            "source": str(uploads / job.source),
+            "audio": str(uploads / job.audio),
+            "output": str(results / job.result),
+            "visible_mark": job.visible_mark,
+            "mute": job.mute,
+        }
+        try:
+            child.ask(
+                question,
+                self.settings.job_seconds,
+                told=lambda message: self._note(job, message),
+                wanted=lambda: not self._closing and job.id not in self._cancelled,
+            )
+        except Refused as error:
+            return "failed", str(error)
+        except Stopped:
+            return ("queued", "") if self._closing else ("cancelled", "")
+        except TimeLimit:
+            return "failed", f"took longer than the {self.settings.job_seconds:g} s that this server gives"
+        except WorkerDied as error:
+            log.warning("job %s: %s", job.id, error)
+            died = "its worker process died twice (crash in native code, or out of memory)"
+            return ("failed", died) if job.deaths + 1 >= MOST_DEATHS else ("queued", str(error))
+        return "done", ""
+
+    def _insist(self, change: Callable[[], T]) -> T | None:
+        """Write down what has become of a job; on a full disk, once there is room again."""
+        while True:
+            try:
+                return change()
+            except TalkingFaceError as error:
+                log.error("%s", error)
+                if self._closing:
+                    return None
+                time.sleep(_LOOK_SECONDS)
+
+    def _note(self, job: Job, message: object) -> None:
+        if isinstance(message, dict) and job.id in self.running:
+            self.running[job.id] = Progress(int(message["of"]), int(message["frames"]))
+
+    def _clean(self, job: Job) -> None:
+        """Remove what was uploaded, and the result unless the job is done."""
+        for name in (job.source, job.audio):
+            remove(self.folder.uploads / name)
+        now = self.store.find(job.id)
+        if now is None or now.state != "done":
+            remove(self.folder.results / job.result)

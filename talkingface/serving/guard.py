@@ -1,0 +1,157 @@
+"""What stands before every route: token, size and time of uploads, requests that other web pages make behind our back.
+
+FastAPI reads the whole body of a request before any code of a route runs, so what is to be turned away must be turned
+away here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from talkingface.serving.config import ServeConfig
+from talkingface.serving.service import Busy
+
+PAGE = "/page"
+"""Where the page lies; it has a login of its own."""
+
+OPEN = ("/healthz", "/health", "/openapi.json", "/")
+"""Paths that need no token."""
+
+_CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class Guard:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: what is guarded.
+        settings: limits.
+        token: that clients must show; None: nobody is asked.
+        check_room: raises `Busy` where an upload would find no place.
+        uploads: paths where files are posted that become jobs.
+        prefix: of all paths, where a proxy in front of the server does not take it away.
+        answered: called with the status code of every answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServeConfig,
+        token: str | None,
+        check_room: Callable[[], None],
+        uploads: tuple[str, ...] = (),
+        prefix: str = "",
+        answered: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.app, self._settings, self._token, self._check_room = app, settings, token, check_room
+        self._uploads, self._prefix, self._answered = uploads, prefix, answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Turn a request away, or let it pass with a body that is watched."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        path = self._below(scope["path"])
+        scope = {**scope, "root_path": self._prefix, "path": self._prefix + path}
+        if scope["type"] == "websocket":  # of the page, which has a login of its own
+            await self.app(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answered(message["status"])
+            await send(message)
+
+        refused = self._refused(scope["method"], path, Headers(scope=scope))
+        if refused is not None:
+            await refused(scope, receive, counted)
+            return
+        await self.app(scope, _Watched(receive, self._settings).receive, counted)
+
+    def _refused(self, method: str, path: str, headers: Headers) -> JSONResponse | None:
+        """The answer to a request that may not pass."""
+        if self._token is not None and not path.startswith(PAGE) and path not in OPEN and not self._knows(headers):
+            return refusal(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+        if method in _CHANGING and headers.get("sec-fetch-site") == "cross-site":
+            return refusal(403, "another web page may not do this")
+        most = _most_bytes(self._settings)
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
+            return refusal(413, _too_large(self._settings), {"Connection": "close"})
+        if method == "POST" and path in self._uploads:
+            try:
+                self._check_room()
+            except Busy as busy:
+                return busy_answer(busy)
+        return None
+
+    def _below(self, path: str) -> str:
+        """A path without the prefix of the server."""
+        return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and same_token(given, self._token)
+
+
+class _Watched:
+    """A body that must not be too large, nor take too long."""
+
+    def __init__(self, receive: Receive, settings: ServeConfig) -> None:
+        self._receive, self._settings = receive, settings
+        self._deadline = time.monotonic() + settings.upload_seconds
+        self._bytes, self._complete = 0, False
+
+    async def receive(self) -> Message:
+        """The next piece.
+
+        Raises:
+            HTTPException: 413 or 408.
+        """
+        if self._complete:  # what follows is the end of the connection, for which one may wait for ever
+            return await self._receive()
+        try:
+            left = max(0.0, self._deadline - time.monotonic())
+            message: dict[str, Any] = await asyncio.wait_for(self._receive(), left)
+        except asyncio.TimeoutError:
+            raise HTTPException(
+                408, f"the upload took more than the {self._settings.upload_seconds:g} s that this server gives"
+            ) from None
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > _most_bytes(self._settings):
+            raise HTTPException(413, _too_large(self._settings))
+        self._complete = not message.get("more_body", False)
+        return message
+
+
+def same_token(given: str | None, token: str | None) -> bool:
+    """Whether a token is right, in a time that does not tell how much of it is."""
+    return token is not None and secrets.compare_digest((given or "").encode(), token.encode())
+
+
+def refusal(code: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An answer that says no, and why."""
+    return JSONResponse({"error": error}, code, headers)
+
+
+def busy_answer(busy: Busy) -> JSONResponse:
+    """Come back later."""
+    return refusal(429, str(busy), {"Retry-After": str(math.ceil(busy.seconds))})
+
+
+def _most_bytes(settings: ServeConfig) -> int:
+    return int(settings.most_upload_mb * 2**20)
+
+
+def _too_large(settings: ServeConfig) -> str:
+    return f"the upload is larger than the {settings.most_upload_mb:g} MiB that this server takes"

@@ -1,0 +1,255 @@
+"""The server without HTTP: what is served, who may come in, what has become of a job. REST, page and adapter ask it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from talkingface.config.layers import to_plain
+from talkingface.errors import TalkingFaceError, closest
+from talkingface.serving.child import Child, Refused, TimeLimit
+from talkingface.serving.config import ServeConfig
+from talkingface.serving.dispatch import Dispatcher
+from talkingface.serving.folder import ServingFolder, remove
+from talkingface.serving.job import Job
+from talkingface.serving.store import JobStore, QueueFull
+from talkingface.workers import WorkerDied
+
+log = logging.getLogger("talkingface")
+
+GENERATOR, LOOKER = "talkingface.serving.work:make_generator", "talkingface.serving.look:make_looker"
+"""What the two kinds of processes run."""
+
+_START_SECONDS = 600.0  # for the first model to be loaded, from a slow disk
+_ROWS_KEPT = 7  # times `keep_hours` after which nothing is known of a job any more
+_LONGEST_NAP = 60.0  # seconds between two looks for what has expired
+
+
+class Served(NamedTuple):
+    """A model that clients may name: under which name, which weights, None for the imported published ones."""
+
+    name: str
+    model: str | None
+    checkpoint: str | None
+
+
+class Unfit(Exception):
+    """An upload that cannot be taken; the message is for the client."""
+
+
+class Busy(Exception):
+    """Nothing more can be taken now; `seconds` is when to ask again."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What clients may know of a model.
+
+    Attributes:
+        name: by which they ask for it.
+        model: registered name of its kind.
+        stage: of the training that its weights come from.
+        accepts: kinds of sources, `video`, `picture`.
+        licence: what limits the use of what it makes; empty: nothing known.
+    """
+
+    name: str
+    model: str
+    stage: str
+    accepts: tuple[str, ...]
+    licence: str = ""
+
+
+class Service:
+    """Everything that runs: list of jobs, worker processes, the process that looks at uploads, the broom.
+
+    Args:
+        settings: limits and places.
+        served: the models; the first one is that of a client who names none.
+        devices: one worker process for each.
+        overrides: configuration keys that differ from training.
+        generator: `module:function` of what makes the answers of a worker process.
+
+    Raises:
+        ConfigError, OutputError: the folder is taken, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        settings: ServeConfig,
+        served: Sequence[Served],
+        devices: Sequence[str] = ("auto",),
+        overrides: Mapping[str, Any] | None = None,
+        generator: str = GENERATOR,
+    ) -> None:
+        self.settings = settings
+        self.folder = ServingFolder(settings.folder)
+        try:
+            self.store = JobStore(self.folder.jobs)
+        except BaseException:
+            self.folder.release()
+            raise
+        plain, changes = [tuple(each) for each in served], dict(overrides or {})
+        self._looker = Child("upload check", LOOKER, to_plain(settings))
+        self.workers = [
+            Child(
+                f"generation {number}", generator, plain, device, changes, settings.models_kept, devices.count(device)
+            )
+            for number, device in enumerate(devices)
+        ]
+        self.listeners: list[Callable[[Job, str, float], None]] = []
+        self.dispatcher = Dispatcher(self.store, self.folder, self.workers, settings, self._tell)
+        self.models: dict[str, ServedModel] = {}
+        self._closing = threading.Event()
+        self._broom = threading.Thread(target=self._sweep_on, name="broom", daemon=True)
+
+    def start(self) -> None:
+        """Load the first model, take up what a server before has left, and begin.
+
+        Raises:
+            Refused: a checkpoint cannot be used; the message says why.
+        """
+        told = self.workers[0].ask({"do": "describe"}, _START_SECONDS)["models"]
+        self.models = {each["name"]: ServedModel(**{**each, "accepts": tuple(each["accepts"])}) for each in told}
+        if again := self.store.recover():
+            log.info("%d jobs that were at work when the server ended wait again", again)
+        alive = self.store.in_state("queued")
+        done = {job.result for job in self.store.in_state("done")}
+        self.folder.sweep({name for job in alive for name in (job.source, job.audio)}, done)
+        self.dispatcher.start()
+        self._broom.start()
+
+    def close(self) -> None:
+        """Stop; whatever was not done waits for the next server."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._broom.is_alive():
+            self._broom.join()
+            self.dispatcher.close()
+        for child in (self._looker, *self.workers):
+            child.close()
+        self.store.close()
+        self.folder.release()
+
+    # -- what clients ask ----------------------------------------------------------------------------------------------
+
+    def model(self, name: str | None) -> ServedModel:
+        """A served model; the first one where none is named.
+
+        Raises:
+            Unfit: there is no such model.
+        """
+        if not name:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            names = ", ".join(self.models)
+            raise Unfit(f"model: there is none of that name{closest(name, self.models)} (models: {names})")
+        return self.models[name]
+
+    def check_room(self) -> None:
+        """Refuse before an upload what would find no place after it.
+
+        Raises:
+            Busy: the queue is full.
+        """
+        if self.store.counts().get("queued", 0) >= self.settings.queue:
+            raise self._full()
+
+    def look(self, **question: Any) -> dict[str, Any]:
+        """Have uploads looked at, in a process of its own.
+
+        Args:
+            **question: `source` and `accepts`, `audio`, or all of them.
+
+        Raises:
+            Unfit: a file is damaged, of the wrong kind, or beyond a limit.
+        """
+        try:
+            return self._looker.ask(question, self.settings.check_seconds)
+        except Refused as error:
+            raise Unfit(str(error)) from None
+        except TimeLimit:
+            raise Unfit(f"looking at these files took more than {self.settings.check_seconds:g} s") from None
+        except WorkerDied:
+            raise Unfit("these files cannot be read: looking at them ended the process") from None
+
+    def submit(
+        self, model: str | None, source: Path, audio: Path, visible_mark: bool = False, mute: bool = False
+    ) -> Job:
+        """Take a job; the files lie in `folder.uploads` and are removed where it is not taken.
+
+        Raises:
+            Unfit: a file is no good, or the model unknown.
+            Busy: the queue is full.
+        """
+        taken = False
+        try:
+            wanted = self.model(model)
+            paths = {"source": str(source.absolute()), "audio": str(audio.absolute())}
+            found = self.look(**paths, accepts=list(wanted.accepts))
+            job = Job(wanted.name, source.name, audio.name, found["frames"], visible_mark=visible_mark, mute=mute)
+            try:
+                self.store.add(job, self.settings.queue)
+            except QueueFull:
+                raise self._full() from None
+            taken = True
+        finally:
+            if not taken:
+                remove(source)
+                remove(audio)
+        self.dispatcher.call()
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """A job by its name."""
+        return self.store.find(job_id)
+
+    def result(self, job: Job) -> Path:
+        """File of the video of a job that is done."""
+        return self.folder.results / job.result
+
+    def remove(self, job: Job) -> None:
+        """End a job where it has not ended; its video goes."""
+        self.dispatcher.cancel(job)
+        self.store.expire(job.id)
+        remove(self.result(job))
+
+    def _full(self) -> Busy:
+        first = next(iter(self.store.in_state("running")), None)
+        left = None if first is None else self.dispatcher.seconds_left(first)
+        seconds = max(1.0, left if left is not None else 10.0)
+        return Busy(f"{self.settings.queue} jobs wait already; try again later", seconds)
+
+    def _tell(self, job: Job, state: str, seconds: float) -> None:
+        for listener in self.listeners:
+            listener(job, state, seconds)
+
+    # -- the broom -----------------------------------------------------------------------------------------------------
+
+    def _sweep_on(self) -> None:
+        nap = min(_LONGEST_NAP, self.settings.keep_hours * 360)
+        while not self._closing.wait(nap):
+            try:
+                self.sweep()
+            except TalkingFaceError as error:
+                log.error("%s", error)
+            except Exception:
+                log.exception("removing old results failed")
+
+    def sweep(self) -> None:
+        """Remove results that have expired, and later all that is known of their jobs."""
+        kept = self.settings.keep_hours * 3600
+        for job in self.store.in_state("done", before=time.time() - kept):
+            self.store.expire(job.id)
+            remove(self.result(job))
+        self.store.forget(time.time() - _ROWS_KEPT * kept)

@@ -1,0 +1,44 @@
+"""A generator in place of models; as a file says it dies, sleeps, hangs or fails. It loads no torch."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+MAKER = "helpers.stand_in:make_stand_in"
+SIZE = 204  # bytes of what it makes
+
+
+def make_stand_in(*_):
+    """What `Service` takes for a generator."""
+    return _answer
+
+
+def _answer(question, line):
+    if question["do"] == "describe":
+        one = {"model": "StandIn", "stage": "", "accepts": ["video", "picture"], "licence": ""}
+        return {"models": [{"name": "StandIn", **one}, {"name": "Other", **one}]}
+    output = Path(question["output"])
+    orders = output.parents[1] / "orders"
+    order = _read(orders)
+    if order == "die":
+        os.abort()
+    if order == "die once":
+        orders.write_text("")
+        os.abort()
+    if order == "fail":
+        raise ZeroDivisionError
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (order := _read(orders)) in ("sleep", "hang"):
+        line.send({"frames": 4, "of": 10})
+        if order == "sleep":
+            line.go_on()
+        time.sleep(0.02)
+    output.write_bytes(Path(question["source"]).read_bytes()[:4] + bytes(range(200)))
+    line.send({"frames": 10, "of": 10})
+    return {"bytes": SIZE}
+
+
+def _read(orders: Path) -> str:
+    return orders.read_text() if orders.is_file() else ""
