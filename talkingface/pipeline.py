@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -19,12 +20,14 @@ from talkingface.errors import CheckpointError, ConfigError, DataError, OutputEr
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import (
     FPS,
+    SAMPLE_RATE,
     KeptFrames,
     VideoWriter,
     WriteBehind,
     draw_mark,
     probe,
     read_audio,
+    resampled,
     synthetic_comment,
 )
 from talkingface.media.write import VIDEO_SUFFIXES
@@ -33,6 +36,7 @@ from talkingface.plugin.configuration import from_plain
 from talkingface.plugin.contract import Drawn, TalkingFaceModel
 from talkingface.plugin.hearing import refuse_other_weights
 from talkingface.plugin.registry import get_spec, model_file
+from talkingface.streaming import spoken_windows
 from talkingface.weights import checkpoint as files
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkingface")
 REFERENCE_FRAMES = int(60 * FPS)  # of a reference video that identity frames are chosen from, at least
+_WARM_SAMPLES = 3200  # 0.2 s of silence
 SOUND_RATE = 44100  # Hz, of the sound in generated files
 
 
@@ -169,12 +174,7 @@ class Pipeline:
         if landmarks is not None and not Path(landmarks).is_file():
             raise DataError(f"{landmarks}: no such landmark file; check the path")
         check_writable(output)
-        info = probe(source)
-        kind = "picture" if info.is_image else "video"
-        if info.has_video and kind not in self.model.accepts:
-            raise DataError(f"{source}: is a {kind}; {self.name} takes a {' or a '.join(self.model.accepts)}")
-        picture = Source.from_path(Path(source), self.model.output_rate(info), landmarks)
-        picture.kept = KeptFrames(self.video_cache_mb)
+        picture = self._open(source, landmarks)
         voice = Audio.load(Path(audio))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
         if self.model.licence:
@@ -244,6 +244,79 @@ class Pipeline:
             for name, module in self.model.named_modules():
                 module.training = modes.get(name, module.training)
         return output
+
+    def prepare(self, source: str | os.PathLike[str]) -> Source:
+        """Find the face of a source and what the model makes of it, once for all that it will say in `stream`.
+
+        Args:
+            source: video or picture of a face; of a video the first minute is used.
+
+        Raises:
+            MediaError, NoFaceError, DataError: it is no good, named in one line.
+        """
+        picture = self._open(source)
+        picture.prepared = {}
+        picture.limit(int(REFERENCE_FRAMES))
+        self._set_provider(picture)
+        picture.landmarks()
+        for _ in self.stream(picture, [np.zeros(_WARM_SAMPLES, np.float32)]):
+            pass  # references are chosen and encoded, and the first batch is always the slowest
+        return picture
+
+    def stream(
+        self,
+        source: str | os.PathLike[str] | Source,
+        audio_chunks: Iterable[np.ndarray],
+        sample_rate: int = SAMPLE_RATE,
+    ) -> Iterator[np.ndarray]:
+        """Yield frames while the voice is still arriving; as many in the end as its length asks for.
+
+        A piece of sound is taken when the frames before are used up, so nothing piles up. The first frames come
+        after `LOOK_AHEAD` and a step of sound, see `talkingface.streaming`; frames of models that hear a
+        window around each frame are those of a video of the whole voice.
+
+        Args:
+            source: video or picture of a face, or what `prepare` has made of one: then the first frame comes at once.
+            audio_chunks: pieces of a voice, (n,) float mono in [-1, 1], of any length.
+            sample_rate: of the pieces, Hz.
+
+        Yields:
+            (H, W, 3) uint8 RGB, at the rate `prepare(source).fps`, 25 per second for most models.
+
+        Raises:
+            MediaError, NoFaceError, DataError: bad input, named in one line.
+            ConfigError: the model plans the whole sound beforehand.
+        """
+        picture = source if isinstance(source, Source) else self.prepare(source)
+        if self.model.head_follows(picture.is_image) == "predicted":
+            raise ConfigError(
+                f"{self.name} plans how the head moves over the whole sound, so it cannot speak while that arrives;"
+                " --model.inference.head=none keeps the head still"
+            )
+        return self._streamed(picture, resampled(audio_chunks, sample_rate))
+
+    def _streamed(self, picture: Source, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        self.model.eval()
+        for begin, audio in spoken_windows(chunks, picture.fps):
+            first, stop = audio.wanted or (0, 0)
+            with torch.inference_mode():  # not around the `yield`: it would hold for the caller's work, too
+                drawn = [Drawn.of(made).frame for made in self.model.generate(picture.starting_at(begin), audio)]
+            yield from drawn if self.model.draws_wanted else drawn[first:stop]
+
+    def _open(self, source: str | os.PathLike[str], landmarks: str | os.PathLike[str] | None = None) -> Source:
+        """A source at the rate at which the model answers.
+
+        Raises:
+            MediaError: it is missing, damaged, or has no picture.
+            DataError: it is of a kind that the model does not take.
+        """
+        info = probe(source)
+        kind = "picture" if info.is_image else "video"
+        if info.has_video and kind not in self.model.accepts:
+            raise DataError(f"{source}: is a {kind}; {self.name} takes a {' or a '.join(self.model.accepts)}")
+        picture = Source.from_path(Path(source), self.model.output_rate(info), landmarks)
+        picture.kept = KeptFrames(self.video_cache_mb)
+        return picture
 
     def _set_provider(self, source: Source) -> None:
         """Let the source (and its reference) find landmarks the way the configuration says."""

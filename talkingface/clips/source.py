@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkProvider, LandmarkTrack, Rivals
 
 log = logging.getLogger("talkingface")
+T = TypeVar("T")
 
 _CHUNK_BYTES = 96 * 2**20  # decoded frames held at once while a video plays backwards
 _SHORTEST_CHUNK = 8
@@ -48,6 +50,9 @@ class Audio:
         samples: (n,) float32 mono in [-1, 1].
         sample_rate: Hz.
         path: Where it came from, None for samples made in memory.
+        wanted: Of a window out of a longer voice: the frames that are to be drawn, first and one past the last; what
+            lies beside them is there to be heard. None: all.
+        memory: What a model takes along from one window of a voice to the next, see `going_on`; None: there is one.
 
     Raises:
         MediaError: If a sample is NaN or infinite.
@@ -56,6 +61,8 @@ class Audio:
     samples: np.ndarray
     sample_rate: int = SAMPLE_RATE
     path: Path | None = None
+    wanted: tuple[int, int] | None = None
+    memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse samples that no model can hear."""
@@ -91,6 +98,19 @@ class Audio:
         """Number of video frames that last as long; the length rule of `frame_count`."""
         return frame_count(self.duration, fps)
 
+    def rows(self, fps: float = FPS) -> np.ndarray:
+        """Numbers of the frames that are to be drawn: all, or those `wanted`."""
+        first, stop = self.wanted or (0, self.n_frames(fps))
+        return np.arange(first, stop)
+
+    def going_on(self, what: str, make: Callable[[], T]) -> T:
+        """What goes on from window to window of one voice, such as the memory of a network; made in the first one."""
+        if self.memory is None:
+            return make()
+        if what not in self.memory:
+            self.memory[what] = make()
+        return self.memory[what]
+
 
 class Source:
     """The video or still image whose face is to speak. Frames are decoded when asked for and never all held.
@@ -108,6 +128,7 @@ class Source:
         held_out: The output is compared with this very video, so no frame may be made from itself: identity frames must
             come from `reference`, or from another part of the video.
         kept: Memory for its frames: what fits there is decoded once; by default nothing does.
+        prepared: What models have worked out from it, for the next voice; None: they work it out each time.
     """
 
     def __init__(
@@ -136,6 +157,8 @@ class Source:
         self.place = DEFAULT_PLACE
         self.held_out = False
         self.kept = KeptFrames(0)
+        self.prepared: dict[Hashable, Any] | None = None
+        self._begin = 0
         self._total = self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
@@ -164,8 +187,23 @@ class Source:
 
         The end frames appear twice at the turns, as published.
         """
-        position = np.arange(n) % (2 * len(self))
+        position = (self._begin + np.arange(n)) % (2 * len(self))
         return np.where(position < len(self), position, 2 * len(self) - 1 - position)
+
+    def starting_at(self, frame: int) -> Source:
+        """The same source for an output that begins where frame `frame` of a longer one is; `order` goes on there."""
+        later = copy.copy(self)
+        later._begin = frame
+        return later
+
+    def once(self, model: Any, what: str, make: Callable[[], T]) -> T:
+        """What a model works out from this source alone, whatever is said: once, where the source is `prepared`."""
+        if self.prepared is None:
+            return make()
+        key = (model, what, self.reference, self.held_out, len(self))
+        if key not in self.prepared:
+            self.prepared[key] = make()
+        return self.prepared[key]
 
     def frames(self, order: Sequence[int] | np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Stream frames in any order; memory stays flat, also where the order runs backwards.

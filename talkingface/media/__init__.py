@@ -7,7 +7,7 @@ Conventions: frames are (H, W, 3) uint8 RGB, upright; sound is (n,) float32 mono
 from __future__ import annotations
 
 from talkingface.files import atomic_output
-from talkingface.media.audio import read_audio, write_wav
+from talkingface.media.audio import read_audio, resampled, write_wav
 from talkingface.media.behind import WriteBehind
 from talkingface.media.info import FPS, SAMPLE_RATE, MediaInfo, frame_count, frames_heard, is_image, samples_of
 from talkingface.media.kept import KeptFrames
@@ -35,6 +35,7 @@ __all__ = [
     "read_audio",
     "read_image",
     "read_mark",
+    "resampled",
     "samples_of",
     "synthetic_comment",
     "write_image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import wave
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,30 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     if not len(samples):
         raise MediaError(f"{path}: the sound track ends before the picture starts; export the file again")
     return samples
+
+
+def resampled(chunks: Iterable[np.ndarray], sample_rate: int, wanted: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
+    """Sound that arrives in pieces, (n,) float mono, at another rate; each piece is taken when the one before is used.
+
+    Raises:
+        MediaError: a rate that no recording has, or samples that are not finite numbers.
+    """
+    import av
+
+    if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
+        raise MediaError(f"audio: {sample_rate} samples per second, which no recording has; give the rate in Hz")
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=wanted)
+    for chunk in chunks:
+        samples = np.ascontiguousarray(chunk, np.float32)
+        check_finite(samples, "audio")
+        if sample_rate == wanted or not len(samples):
+            yield samples
+            continue
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = sample_rate
+        yield from (made.to_ndarray()[0] for made in resampler.resample(frame))
+    if sample_rate != wanted:
+        yield from (made.to_ndarray()[0] for made in resampler.resample(None))
 
 
 def other_tracks(path: str | Path) -> str:

@@ -180,6 +180,8 @@ class TalkingFaceModel(nn.Module):
         accepts: kinds of sources that `generate` takes, `video`, `picture`, or such as a model registers.
         scores_without_videos: whether `stage_scores` tells something of clips that have no videos: they are then
             evaluated by these figures alone.
+        draws_wanted: whether `generate` draws those frames alone that `audio.wanted` asks for; otherwise it draws all
+            of a window, and those that were not asked for are thrown away.
         front_end: what it hears with, once `bind` was called.
         weights_dir: folder of weight files, likewise.
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
@@ -199,6 +201,7 @@ class TalkingFaceModel(nn.Module):
     hears: ClassVar[str] = ""
     accepts: ClassVar[tuple[str, ...]] = ("video", "picture")
     scores_without_videos: ClassVar[bool] = False
+    draws_wanted: ClassVar[bool] = False
     front_end: FrontEnd | None = None
     weights_dir: Path = Path("checkpoints")
     stage: StageConfig | None = None

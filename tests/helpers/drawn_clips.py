@@ -9,6 +9,7 @@ import numpy as np
 
 from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.source import Audio, Source
 from talkingface.faces import mesh as facemesh
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.faces.detectors import DEFAULT_PLACE
@@ -101,6 +102,7 @@ class DrawnSource:
     def __init__(self, count: int = 20, gone: tuple[int, ...] = (), phase: float = 0.0) -> None:
         self.path, self.fps, self.size = Path("drawn.mp4"), 25.0, (HEIGHT, WIDTH)
         self.is_image, self.reference, self.held_out, self.place = count == 1, None, False, DEFAULT_PLACE
+        self.prepared, self._begin = None, 0
         wide = opening(count, phase)
         points = np.stack([mesh(wide[k], 3 * np.sin(k / 9)) for k in range(count)])
         self.pictures = [picture(p, k) for k, p in enumerate(points)]
@@ -112,8 +114,10 @@ class DrawnSource:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    once, starting_at = Source.once, Source.starting_at
+
     def order(self, n: int) -> np.ndarray:
-        position = np.arange(n) % (2 * len(self))
+        position = (self._begin + np.arange(n)) % (2 * len(self))
         return np.where(position < len(self), position, 2 * len(self) - 1 - position)
 
     def frames(self, order=None):
@@ -127,15 +131,9 @@ class DrawnSource:
         return self.track
 
 
-class Speech:
-    """A tone that swells and fades; stands for `Audio`."""
-
-    sample_rate = 16000
-    path = None
+class Speech(Audio):
+    """A tone that swells and fades."""
 
     def __init__(self, seconds: float) -> None:
         time = np.arange(round(16000 * seconds)) / 16000
-        self.samples = (0.3 * np.sin(2 * np.pi * 300 * time) * (time % 0.5 < 0.3)).astype(np.float32)
-
-    def n_frames(self, fps: float = 25.0) -> int:
-        return max(1, int(np.floor(len(self.samples) / 16000 * fps + 0.5)))
+        super().__init__((0.3 * np.sin(2 * np.pi * 300 * time) * (time % 0.5 < 0.3)).astype(np.float32))

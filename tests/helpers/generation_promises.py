@@ -14,10 +14,14 @@ import pytest
 from helpers.drawn_clips import DrawnSource, Speech
 from talkingface import devices
 from talkingface.errors import NoFaceError
+from talkingface.streaming import spoken_windows
 
 
 class GenerationPromises:
-    """Length, missing faces, batches, memory, precision."""
+    """Length, missing faces, batches, memory, precision, windows of a voice that is still arriving."""
+
+    streamed_within: int = 1
+    """Grey levels by which these frames may differ; sums of another batch round otherwise."""
 
     @pytest.mark.parametrize(("seconds", "frames"), [(0.02, 1), (0.04, 1), (0.5, 13), (0.46, 12), (1.7, 43)])
     def test_as_many_frames_as_the_audio_lasts(self, model, seconds, frames):
@@ -55,6 +59,18 @@ class GenerationPromises:
         assert (made[0][3] != 100).any(), "drawn, though nothing was found there"
         for index in np.flatnonzero(source.track.found):
             np.testing.assert_array_equal(made[0][index], made[1][index])
+
+    def test_a_voice_that_arrives_in_pieces_gives_the_frames_of_the_whole(self, model):
+        talker, source, speech = model(), DrawnSource(20), Speech(2.3)
+        if not talker.draws_wanted:
+            pytest.skip("draws whole windows")
+        whole = np.stack(list(talker.generate(source, speech))).astype(int)
+        source.prepared = {}
+        pieces = (speech.samples[start : start + 1000] for start in range(0, len(speech.samples), 1000))
+        parts = [list(talker.generate(source.starting_at(first), part)) for first, part in spoken_windows(pieces)]
+        made = np.stack([frame for part in parts for frame in part]).astype(int)
+        assert made.shape == whole.shape and len(parts) > 4 and max(map(len, parts)) == 10
+        assert np.abs(made - whole).max() <= self.streamed_within
 
     @pytest.mark.parametrize("precision", ["32", "bf16"])
     def test_the_batch_size_does_not_matter(self, model, precision):

@@ -28,6 +28,7 @@ class HalfFaceNetworks(TalkingFaceModel):
         postprocess: called on every generated face (R, R, 3) uint8 RGB before it is pasted, e.g. an enhancer.
     """
 
+    draws_wanted = True
     config: HalfFaceConfig
     generator: nn.Module
     postprocess: Callable[[np.ndarray], np.ndarray] | None = None

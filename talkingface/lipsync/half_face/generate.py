@@ -32,7 +32,7 @@ SHORTEST = 3200  # samples, 0.2 s: less has no whole mel window
 
 @torch.no_grad()
 def generate(model: HalfFaceNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio.
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio, or per frame wanted of it.
 
     Frames without a face pass through as they are and are reported once; a face that was missed for up to a second is
     interpolated where the picture goes on. Outside the pasted region every frame equals the source exactly.
@@ -43,22 +43,23 @@ def generate(model: HalfFaceNetworks, source: Source, audio: Audio) -> Iterator[
         DataError: weights that pasting needs are not there.
     """
     settings = model.config.inference
-    scene = Scene.look(model.config, source, settings.box)
-    count = audio.n_frames(source.fps)
+    scene = source.once(model, "scene", lambda: Scene.look(model.config, source, settings.box))
+    count, rows = audio.n_frames(source.fps), audio.rows(source.fps)
     order = np.zeros(count, np.int64) if settings.static else np.asarray(source.order(count))
-    report_missing(scene.valid, order, str(source.path), settings.no_face)
+    report_missing(scene.valid, order[rows], str(source.path), settings.no_face)
     mel = spectrogram(audio.samples)
     faces = _Faces(
         scene=scene,
-        references=choose_references(model.config, source, scene),
+        references=source.once(model, "references", lambda: choose_references(model.config, source, scene)),
         mel=mel,
         first=chunk_starts(count, source.fps, mel.shape[1], settings.mel_offset),
         size=model.config.crop.size,
     )
-    paster = Paster.of(model, scene, source)
-    drawer, continuity = model.drawer(paster.above, source.fps), Continuity()
+    paster = audio.going_on("paster", lambda: Paster.of(model, scene, source))
+    drawer = audio.going_on("drawer", lambda: model.drawer(paster.above, source.fps))
+    continuity = audio.going_on("continuity", Continuity)
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    parts = frame_batches(iter(source.frames(order)), order, scene.valid, np.arange(count), batch)
+    parts = frame_batches(iter(source.frames(order[rows])), order, scene.valid, rows, batch)
     drawn = ((part, _draw(drawer, continuity, faces, part)) for part in parts)
     for part, redrawn in in_flight(drawn, model.device):
         if redrawn is not None:

@@ -49,7 +49,7 @@ NOSE_BRIDGE = (454, 323, 425, 280, 429, 195, 209, 50, 205, 93, 234)
 
 @torch.no_grad()
 def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio; with panes for `save_debug_video`.
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame (wanted) of the audio, panes for `save_debug_video`.
 
     Frames without a face pass through as they are and are reported once; a face that was missed for up to a second is
     interpolated where the picture goes on. Outside the mask every frame equals the source exactly.
@@ -58,15 +58,15 @@ def generate(model: IPLAPNetworks, source: Source, audio: Audio) -> Iterator[np.
         NoFaceError: the source or its reference shows no face, or some frames do not and `no_face` is `error`.
     """
     settings = model.config.inference
-    scene = Scene.look(model, source)
-    order = np.asarray(source.order(audio.n_frames(source.fps)))
-    report_missing(scene.points.valid, order, str(source.path), settings.no_face)
+    scene = source.once(model, "scene", lambda: Scene.look(model, source))
+    order, wanted = np.asarray(source.order(audio.n_frames(source.fps))), audio.rows(source.fps)
+    report_missing(scene.points.valid, order[wanted], str(source.path), settings.no_face)
     base = FPS if settings.fps == "keep" else None
     timeline = Timeline.of(scene.points.valid, order, source.fps, model.config.landmark.window, base)
-    groups = reference_groups(model, source, scene)
+    groups = source.once(model, "references", lambda: reference_groups(model, source, scene))
     mel = melspectrogram(audio.samples)
     batch = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    parts = _draw(model, scene, groups, timeline, audio, mel, iter(source.frames(order)), batch)
+    parts = _draw(model, scene, groups, timeline, audio, mel, iter(source.frames(order[wanted])), batch)
     for part, drawn in in_flight(parts, model.device):
         panes = np.zeros((len(part.rows), *debug_size(model), 3), np.uint8) if settings.save_debug_video else None
         for mine, rendered in drawn:
@@ -90,7 +90,8 @@ def _draw(
 ) -> Iterator[tuple[FrameBatch, list[tuple[np.ndarray, Rendered]]]]:
     """Batches of the output's `frames`, with the faces drawn for them: (positions in the batch, faces)."""
     for stretch, content in contents(model, scene.points, timeline, mel, groups, audio):
-        for part in frame_batches(frames, timeline.order, scene.points.valid, stretch, batch):
+        drawn_rows = np.intersect1d(stretch, audio.rows(timeline.fps))
+        for part in frame_batches(frames, timeline.order, scene.points.valid, drawn_rows, batch):
             drawn = []
             for group in groups:
                 mine = part.faces[group.serves[part.shown[part.faces]]]

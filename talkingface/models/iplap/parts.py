@@ -25,6 +25,8 @@ class IPLAPNetworks(TalkingFaceModel):
         postprocess: called on every generated face (S, S, 3) uint8 RGB before it is pasted, e.g. an enhancer.
     """
 
+    draws_wanted = True
+
     def __init__(self, config: IPLAPConfig) -> None:
         super().__init__()
         self.config = config

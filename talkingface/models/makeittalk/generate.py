@@ -32,7 +32,7 @@ SPOKEN = (*range(JAW.start + 1, JAW.stop - 1), *range(LIPS.start, LIPS.stop))
 
 
 def generate(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio.
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio, or per frame wanted of it.
 
     Raises:
         NoFaceError: the source shows no face, or some frames do not and `no_face` is `error`.
@@ -62,9 +62,8 @@ def _talk(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[n
     shown = int(np.flatnonzero(track.found)[0])
     picture, points = source.read([shown])[0], track.ibug68()[shown].astype(np.float64)
     moved = spoken_points(model, audio, points, settings.head != "none")
-    times = np.arange(audio.n_frames(source.fps)) / source.fps
-    moved = held_at(moved, times * ROWS_PER_SECOND)
-    painter = Painter(model, Portrait(picture, points))
+    moved = held_at(moved, audio.rows(source.fps) / source.fps * ROWS_PER_SECOND)
+    painter = audio.going_on("painter", lambda: Painter(model, Portrait(picture, points)))
     size = frame_batch(model)
     for start in range(0, len(moved), size):
         part = moved[start : start + size]
@@ -113,12 +112,13 @@ def _with_pane(
 def _dub(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
     """The face in a video says something else: pose, brows, nose and eyes are the video's, lips and jaw the voice's."""
     track, count = source.landmarks(), audio.n_frames(source.fps)
-    order = np.asarray(source.order(count))
-    report_missing(track.valid, order, str(source.path), model.config.inference.no_face)
+    order, rows = np.asarray(source.order(count)), audio.rows(source.fps)
+    report_missing(track.valid, order[rows], str(source.path), model.config.inference.no_face)
     points = track.ibug68().astype(np.float64)
     times = np.arange(count) / source.fps
-    speakers = [_Speaker(model, group, audio, times, points[track.valid]) for group in choose_portraits(source, track)]
-    batches = frame_batches(iter(source.frames(order)), order, track.valid, np.arange(count), frame_batch(model))
+    portraits = source.once(model, "portraits", lambda: choose_portraits(source, track))
+    speakers = [_Speaker(model, group, audio, times, points[track.valid]) for group in portraits]
+    batches = frame_batches(iter(source.frames(order[rows])), order, track.valid, rows, frame_batch(model))
     for part in batches:
         wanted: dict[int, np.ndarray] = {}
         for speaker in speakers:

@@ -37,6 +37,7 @@ class MakeItTalkNetworks(TalkingFaceModel):
     """Networks, and landmarks of a voice."""
 
     Config = MakeItTalkConfig
+    draws_wanted = True
     config: MakeItTalkConfig
 
     def __init__(self, config: MakeItTalkConfig) -> None:
