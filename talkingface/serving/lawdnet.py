@@ -42,7 +42,7 @@ Mute = Annotated[bool, Query(description="a video without sound")]
 
 
 def lawdnet_routes(service: Service, templates: Mapping[str, Path]) -> APIRouter:
-    """`/upload-audio` of `server_LawDNet.py`, `/generate_video` and `/generate-video` of the later ones, `/health`.
+    """`/upload-audio` of its first server, `/generate_video` and `/generate-video` of the later ones, `/health`.
 
     Args:
         service: what does the work.

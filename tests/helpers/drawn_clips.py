@@ -99,10 +99,11 @@ def make_clip(
 class DrawnSource:
     """A source that draws its frames: stands for `talkingface.clips.source.Source` without any file."""
 
+    prepared, _begin = None, 0
+
     def __init__(self, count: int = 20, gone: tuple[int, ...] = (), phase: float = 0.0) -> None:
         self.path, self.fps, self.size = Path("drawn.mp4"), 25.0, (HEIGHT, WIDTH)
         self.is_image, self.reference, self.held_out, self.place = count == 1, None, False, DEFAULT_PLACE
-        self.prepared, self._begin = None, 0
         wide = opening(count, phase)
         points = np.stack([mesh(wide[k], 3 * np.sin(k / 9)) for k in range(count)])
         self.pictures = [picture(p, k) for k, p in enumerate(points)]

@@ -164,7 +164,7 @@ def test_a_full_queue_says_when_to_come_again(serving, face, voice):
 
 
 def test_results_expire(serving, face, voice):
-    server = serving(keep_hours=0.0005)
+    server = serving(keep_hours=0.0001)
     job = server.post(face, voice).json()["id"]
     wait_for(lambda: server.client.get(f"/v1/jobs/{job}").json()["state"] == "expired")
     gone = server.client.get(f"/v1/jobs/{job}/result")
