@@ -99,7 +99,7 @@ def test_errors_of_the_threads_are_those_of_decoding_and_encoding(film, voice, t
     def full(self, stream, frame):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(VideoWriter, "_mux", full)
+    monkeypatch.setattr("talkingface.media.encode.Tracks._mux", full)
     with pytest.raises(OutputError, match="out.mp4: cannot be written, the disk is full"):
         Pipeline(Mirror(), "Mirror").generate_file(Source(film), voice, tmp_path / "out.mp4")
     assert not others() and not list(tmp_path.iterdir())

@@ -13,15 +13,10 @@ import numpy as np
 
 from talkingface.errors import OutputError
 from talkingface.files import atomic_output, output_error
-from talkingface.media.info import FPS, SAMPLE_RATE, logger
-from talkingface.media.pixels import ROUNDING_FLAGS, is_high_definition
-from talkingface.packages import install
+from talkingface.media.encode import AAC_RATES, AUDIO_BLOCK, Tracks
+from talkingface.media.info import FPS, SAMPLE_RATE
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
-_ENCODERS = ("libx264", "libopenh264", "mpeg4")  # in order of preference; PyAV's wheels carry the first
-_AUDIO_BLOCK = 1024  # samples of one AAC frame
-_AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
-_AVCOL_BT709, _AVCOL_SMPTE170M, _AVCOL_LIMITED = 1, 6, 1  # FFmpeg's AVCOL_SPC_... and AVCOL_RANGE_MPEG
 
 
 class VideoWriter:
@@ -71,7 +66,7 @@ class VideoWriter:
             raise ValueError(f"fps must be positive, got {fps}")
         if audio is not None and np.ndim(audio) != 1:
             raise ValueError(f"audio must be mono (n,), got shape {np.shape(audio)}")
-        if audio is not None and sample_rate not in _AAC_RATES:
+        if audio is not None and sample_rate not in AAC_RATES:
             raise ValueError(f"AAC has no sample rate of {sample_rate} Hz; resample the audio to 16000, 44100 or 48000")
         self.fps = fps
         # 29.97 is 30000/1001: a decimal fraction would drift by a frame in minutes.
@@ -83,8 +78,7 @@ class VideoWriter:
         self._sent = 0  # samples handed to the sound encoder
         self._stack = ExitStack()
         self._container: Any = None
-        self._video: Any = None
-        self._sound: Any = None
+        self._tracks: Any = None
 
     def __enter__(self) -> VideoWriter:
         """Make the temporary file, so that a folder that cannot be written is found before any work.
@@ -114,7 +108,7 @@ class VideoWriter:
         with _as_output_error(self.path):
             if self._container is None:
                 self._open()
-            self._mux(self._video, self._picture(frame))
+            self._tracks.show(frame)
             self.frames += 1
             self._send_audio(flush=False)
 
@@ -127,80 +121,23 @@ class VideoWriter:
         self._container = av.open(str(self._temporary.absolute()), "w", options=options)
         if self.comment:
             self._container.metadata["comment"] = self.comment
-        self._video = self._add_video()
-        if self.audio is not None:
-            self._sound = self._container.add_stream("aac", rate=self.sample_rate)
-            self._sound.layout = "mono"
-            self._sound.bit_rate = 64_000 if self.sample_rate <= 24000 else 128_000
-            self._sound.time_base = Fraction(1, self.sample_rate)
-
-    def _add_video(self) -> Any:
-        from av.video.reformatter import VideoReformatter
-
-        encoder = choose_encoder()
-        stream = self._container.add_stream(encoder, rate=self.rate)
-        height, width = self.size
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = 1 / self.rate
-        high = is_high_definition(width, height)
-        matrix = _AVCOL_BT709 if high else _AVCOL_SMPTE170M
-        context.colorspace = context.color_primaries = context.color_trc = matrix
-        context.color_range = _AVCOL_LIMITED
-        if encoder == "libx264":
-            stream.options = {"crf": str(self.crf), "preset": self.preset}
-        else:
-            # These encoders know no constant quality: about 0.2 bits per pixel keeps skin and teeth clean.
-            stream.bit_rate = max(400_000, int(0.2 * width * height * self.fps))
-        self._reformatter = VideoReformatter()
-        self._high = high
-        return stream
-
-    def _picture(self, frame: np.ndarray) -> Any:
-        import av
-        from av.video.reformatter import ColorRange, Colorspace
-
-        odd = frame.shape[0] % 2, frame.shape[1] % 2
-        # 4:2:0 has one colour sample for 2 x 2 pixels.
-        if any(odd):
-            frame = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
-        picture = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709 if self._high else Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=ROUNDING_FLAGS,
-            threads=1,
-        )
-        picture.pts = self.frames
-        picture.time_base = 1 / self.rate
-        return picture
-
-    def _mux(self, stream: Any, frame: Any | None) -> None:
-        for packet in stream.encode(frame):
-            self._container.mux(packet)
+        rate = None if self.audio is None else self.sample_rate
+        self._tracks = Tracks(self._container, self.size, self.rate, rate, self.crf, self.preset)
 
     def _send_audio(self, *, flush: bool) -> None:
         """Hand over the sound up to the end of the frames so far, in whole AAC frames unless it is the last."""
-        import av
-
-        if self._sound is None:
+        if self.audio is None:
             return
         # Rounded from the start of the video, not block by block: errors would add up.
         due = round(self.frames / self.rate * self.sample_rate)
         while self._sent < due:
-            stop = min(self._sent + _AUDIO_BLOCK, due)
-            if stop - self._sent < _AUDIO_BLOCK and not flush:
+            stop = min(self._sent + AUDIO_BLOCK, due)
+            if stop - self._sent < AUDIO_BLOCK and not flush:
                 return
-            block = np.zeros((1, stop - self._sent), np.float32)
+            block = np.zeros(stop - self._sent, np.float32)
             heard = self.audio[self._sent : stop]
-            block[0, : len(heard)] = np.clip(heard, -1.0, 1.0)
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-            frame.sample_rate = self.sample_rate
-            frame.time_base = Fraction(1, self.sample_rate)
-            frame.pts = self._sent
-            self._mux(self._sound, frame)
+            block[: len(heard)] = heard
+            self._tracks.say(block, self._sent)
             self._sent = stop
 
     def _finish(self) -> None:
@@ -208,9 +145,7 @@ class VideoWriter:
             raise OutputError(f"{self.path}: no frame was written; check that the source has frames")
         with _as_output_error(self.path):
             self._send_audio(flush=True)
-            for stream in filter(None, (self._video, self._sound)):
-                # An encoder holds frames back to look ahead; None makes it give out the last ones.
-                self._mux(stream, None)
+            self._tracks.finish()
             container, self._container = self._container, None
             container.close()
 
@@ -259,23 +194,3 @@ def _as_output_error(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path}: cannot be encoded ({error.strerror}); check the frame size and the suffix"
         ) from error
-
-
-def choose_encoder() -> str:
-    """Return the best H.264 encoder of this PyAV build, or MPEG-4 with a warning.
-
-    Raises:
-        OutputError: If the build has none of them.
-    """
-    import av
-
-    for name in _ENCODERS:
-        if name in av.codec.codecs_available:
-            with suppress(av.error.FFmpegError, ValueError):
-                av.codec.Codec(name, "w")
-                if name == "mpeg4":
-                    logger.warning("this PyAV build has no H.264 encoder; videos are written as MPEG-4 part 2")
-                return name
-    raise OutputError(
-        f"this PyAV build has no video encoder (libx264, libopenh264, mpeg4); run: {install('--force-reinstall', 'av')}"
-    )

@@ -14,7 +14,7 @@ import pytest
 from helpers.media_files import click, numbered_frame, read_number
 from talkingface import media
 from talkingface.errors import OutputError
-from talkingface.media import write as media_write
+from talkingface.media import encode as media_encode
 
 
 def colourful(height: int, width: int) -> np.ndarray:
@@ -198,11 +198,11 @@ def test_the_message_of_a_full_disk(tmp_path):
 
 
 def test_encoders_are_tried_in_order(monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(media_write, "_ENCODERS", ("no_such_encoder", "mpeg4"))
+    monkeypatch.setattr(media_encode, "_ENCODERS", ("no_such_encoder", "mpeg4"))
     path = write(tmp_path / "a.mp4", [numbered_frame(i) for i in range(10)])
     assert "no H.264 encoder" in caplog.text
     assert [read_number(frame) for frame in media.VideoReader(path)] == list(range(10))
-    monkeypatch.setattr(media_write, "_ENCODERS", ("no_such_encoder",))
+    monkeypatch.setattr(media_encode, "_ENCODERS", ("no_such_encoder",))
     with pytest.raises(OutputError, match="no video encoder"):
         write(tmp_path / "b.mp4", [numbered_frame(0)])
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

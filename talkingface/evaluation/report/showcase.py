@@ -18,7 +18,7 @@ from talkingface.errors import MediaError, TalkingFaceError
 from talkingface.evaluation.report.result import ClipScore, EvalResult, one_line
 from talkingface.evaluation.report.side_by_side import write_side_by_side
 from talkingface.media import VideoReader, probe, read_image, write_image
-from talkingface.media.write import choose_encoder
+from talkingface.media.encode import choose_encoder
 
 if TYPE_CHECKING:
     from talkingface.media import KeptFrames
