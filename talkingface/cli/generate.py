@@ -24,7 +24,7 @@ def generate(arguments: Arguments) -> None:
         arguments["output"],
         reference=arguments["reference"],
         landmarks=arguments["landmarks"],
-        visible_mark=arguments["visible_mark"],
+        visible_mark=bool(arguments["visible_mark"]),
         progress=overrides.get("show_progress") is not False,
     )
     print(f"wrote {output}")
