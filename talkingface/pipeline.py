@@ -75,6 +75,7 @@ class Pipeline:
         self.model, self.name, self.checkpoint = model, name, checkpoint
         self.landmarks, self.place = landmarks or LandmarkConfig(), place
         self.output, self.video_cache_mb = output or OutputConfig(), video_cache_mb
+        self._faces = KeptFrames(video_cache_mb)  # of all sources of streams together
         model.bind(self.place.weights_dir, str(model.device))
 
     @classmethod
@@ -255,7 +256,7 @@ class Pipeline:
             MediaError, NoFaceError, DataError: it is no good, named in one line.
         """
         picture = self._open(source)
-        picture.prepared = {}
+        picture.prepared, picture.kept = {}, self._faces
         picture.limit(int(REFERENCE_FRAMES))
         self._set_provider(picture)
         picture.landmarks()

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from talkingface.errors import OutputError
-from talkingface.serving import api, lawdnet
+from talkingface.serving import api, lawdnet, live
 from talkingface.serving.guard import Guard, busy_answer, refusal
 from talkingface.serving.metrics import Metrics
 from talkingface.serving.service import Busy, Service, Unfit
@@ -44,6 +44,7 @@ def make_app(
         redoc_url=None,
     )
     app.include_router(api.rest_routes(service, metrics))
+    app.include_router(live.live_routes(service))
     app.include_router(lawdnet.lawdnet_routes(service, templates or {}))
     answer_errors(app)
     app.add_middleware(
@@ -52,6 +53,7 @@ def make_app(
         token=token,
         check_room=service.check_room,
         uploads=(api.UPLOADS, *lawdnet.UPLOADS),
+        streams=live.STREAMS,
         prefix=root_path,
         answered=metrics.answered,
     )

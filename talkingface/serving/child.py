@@ -144,6 +144,7 @@ class Child:
         told: Callable[[dict[str, Any] | bytes], None] | None = None,
         wanted: Callable[[], bool] = lambda: True,
         also: Callable[[Line], None] | None = None,
+        look_seconds: float = _POLL_SECONDS,
     ) -> dict[str, Any]:
         """Ask, and wait for the answer.
 
@@ -153,6 +154,7 @@ class Child:
             told: called with what the child says on the way.
             wanted: asked now and then; once it says no the child is told to stop, and ended if it does not.
             also: called now and then with the line, to send more.
+            look_seconds: between two calls of `wanted` and `also` while the child says nothing.
 
         Raises:
             Refused: the input is no good, or the child failed at it.
@@ -164,7 +166,7 @@ class Child:
             line = self._started()
             try:
                 line.send(question)
-                return self._wait(line, seconds, told or (lambda _: None), wanted, also or (lambda _: None))
+                return self._wait(line, seconds, told or _ignore, wanted, also or _ignore, look_seconds)
             except (EOFError, OSError) as error:
                 self._end()
                 raise WorkerDied(f"the {self.name} process ended without an answer") from error
@@ -181,11 +183,12 @@ class Child:
         told: Callable[[dict[str, Any] | bytes], None],
         wanted: Callable[[], bool],
         also: Callable[[Line], None],
+        look_seconds: float,
     ) -> dict[str, Any]:
         deadline, stopping = time.monotonic() + seconds, False
         while True:
             also(line)
-            if line.waits(_POLL_SECONDS):
+            if line.waits(look_seconds):
                 message = line.receive()
                 if isinstance(message, dict) and (message.keys() & {"done", "stopped", "refused"}):
                     return _result(message)
@@ -220,6 +223,10 @@ class Child:
     def close(self) -> None:
         """End the process."""
         self._end()
+
+
+def _ignore(_: Any) -> None:
+    """For whoever has nothing to do with it."""
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any]:

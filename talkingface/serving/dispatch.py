@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +16,7 @@ from talkingface.serving.config import ServeConfig
 from talkingface.serving.folder import ServingFolder, remove
 from talkingface.serving.job import Job
 from talkingface.serving.pace import Pace
+from talkingface.serving.session import Session
 from talkingface.serving.store import JobStore
 from talkingface.workers import WorkerDied
 
@@ -25,6 +27,7 @@ MOST_DEATHS = 2
 
 T = TypeVar("T")
 _LOOK_SECONDS = 1.0  # between two looks at the queue when nobody calls
+_STREAM_SECONDS = 0.01  # between two looks for sound that has arrived
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Dispatcher:
         self.store, self.folder, self.children, self.settings = store, folder, children, settings
         self.pace = Pace()
         self.running: dict[str, Progress] = {}
+        self._sessions: deque[Session] = deque()
         self._ended = ended
         self._cancelled: set[str] = set()
         self._news = threading.Condition()
@@ -99,6 +103,19 @@ class Dispatcher:
                 self._cancelled.discard(job.id)
             self._ended(job, "cancelled", 0.0)
 
+    def speak(self, session: Session) -> None:
+        """Let a stream have the next worker process that is free, before all jobs that wait."""
+        self._sessions.append(session)
+        self.call()
+
+    def withdraw(self, session: Session) -> bool:
+        """Take back a stream that has not begun; False where it has."""
+        try:
+            self._sessions.remove(session)
+        except ValueError:
+            return False
+        return True
+
     def seconds_left(self, job: Job) -> float | None:
         """Seconds until a job is done, as far as can be told: None as long as nothing was made with its model."""
         if job.state == "running":
@@ -122,6 +139,9 @@ class Dispatcher:
     def _run(self, child: Child) -> None:
         while not self._closing:
             try:
+                if (session := self._next_session()) is not None:
+                    self._speak(child, session)
+                    continue
                 job = self.store.claim()
                 if job is not None:
                     self._work(child, job)
@@ -133,6 +153,29 @@ class Dispatcher:
             with self._news:
                 if not self._closing:
                     self._news.wait(_LOOK_SECONDS)
+
+    def _next_session(self) -> Session | None:
+        try:
+            return self._sessions.popleft()
+        except IndexError:
+            return None
+
+    def _speak(self, child: Child, session: Session) -> None:
+        """See a stream to its end."""
+        session.began.set()
+        try:
+            child.ask(
+                session.question,
+                self.settings.job_seconds,
+                told=session.told,
+                wanted=lambda: not self._closing and not session.gone.is_set(),
+                also=session.also,
+                look_seconds=_STREAM_SECONDS,
+            )
+        except (Refused, Stopped, TimeLimit, WorkerDied) as error:
+            session.end(error)
+        else:
+            session.end()
 
     def _work(self, child: Child, job: Job) -> None:
         self.running[job.id] = Progress(job.frames)

@@ -39,6 +39,7 @@ class Guard:
         token: that clients must show; None: nobody is asked.
         check_room: raises `Busy` where an upload would find no place.
         uploads: paths where files are posted that become jobs.
+        streams: begin of paths whose bodies may take as long as somebody speaks.
         prefix: of all paths, where a proxy in front of the server does not take it away.
         answered: called with the status code of every answer.
     """
@@ -50,11 +51,12 @@ class Guard:
         token: str | None,
         check_room: Callable[[], None],
         uploads: tuple[str, ...] = (),
+        streams: str | None = None,
         prefix: str = "",
         answered: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.app, self._settings, self._token, self._check_room = app, settings, token, check_room
-        self._uploads, self._prefix, self._answered = uploads, prefix, answered
+        self._uploads, self._streams, self._prefix, self._answered = uploads, streams, prefix, answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Turn a request away, or let it pass with a body that is watched."""
@@ -76,7 +78,9 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, counted)
             return
-        await self.app(scope, _Watched(receive, self._settings).receive, counted)
+        if self._streams is None or not path.startswith(self._streams):
+            receive = _Watched(receive, self._settings).receive
+        await self.app(scope, receive, counted)
 
     def _refused(self, method: str, path: str, headers: Headers) -> JSONResponse | None:
         """The answer to a request that may not pass."""
@@ -144,9 +148,9 @@ def refusal(code: int, error: str, headers: dict[str, str] | None = None) -> JSO
     return JSONResponse({"error": error}, code, headers)
 
 
-def busy_answer(busy: Busy) -> JSONResponse:
+def busy_answer(busy: Busy, code: int = 429) -> JSONResponse:
     """Come back later."""
-    return refusal(429, str(busy), {"Retry-After": str(math.ceil(busy.seconds))})
+    return refusal(code, str(busy), {"Retry-After": str(math.ceil(busy.seconds))})
 
 
 def _most_bytes(settings: ServeConfig) -> int:

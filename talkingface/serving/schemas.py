@@ -52,6 +52,28 @@ class JobAnswer(BaseModel):
     links: Links
 
 
+class AvatarAnswer(BaseModel):
+    """A face that is kept for streams."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": _EXAMPLE_ID,
+                    "model": "IPLAP",
+                    "kind": "video",
+                    "links": {"self": f"/v1/avatars/{_EXAMPLE_ID}", "speech": f"/v1/avatars/{_EXAMPLE_ID}/speech"},
+                }
+            ]
+        }
+    )
+
+    id: str
+    model: str
+    kind: str = Field(description="video or picture")
+    links: dict[str, str] = Field(description="the face itself, and where its speech is posted")
+
+
 class ModelAnswer(BaseModel):
     """A model that can be asked for."""
 

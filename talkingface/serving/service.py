@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from talkingface.config.layers import to_plain
 from talkingface.errors import TalkingFaceError, closest
+from talkingface.serving.avatars import Avatars
 from talkingface.serving.child import Child, Refused, TimeLimit
 from talkingface.serving.config import ServeConfig
 from talkingface.serving.dispatch import Dispatcher
@@ -106,6 +107,7 @@ class Service:
             )
             for number, device in enumerate(devices)
         ]
+        self.avatars = Avatars(self.folder.avatars, settings.avatars)
         self.listeners: list[Callable[[Job, str, float], None]] = []
         self.dispatcher = Dispatcher(self.store, self.folder, self.workers, settings, self._tell)
         self.models: dict[str, ServedModel] = {}

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from talkingface.clips.source import Source
 from talkingface.devices import allow_tf32, limit_threads, own_cores
 from talkingface.errors import TalkingFaceError
+from talkingface.media import draw_mark, resampled, synthetic_comment
+from talkingface.media.fragments import fragments
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.registry import get_spec
-from talkingface.serving.child import Answer, Line
+from talkingface.serving.child import Answer, Line, Stopped
 from talkingface.serving.service import Served
 from talkingface.weights import checkpoint as files
 
+_FACES_KEPT = 8  # of streams; a few kB per frame, and decoded frames within the `video_cache_mb` of the model
 _TELL_SECONDS = 0.2  # between two words about the progress
 
 
@@ -35,7 +41,11 @@ def make_generator(
     limit_threads(threads if threads or sharing < 2 else max(1, len(own_cores()) // sharing))
     allow_tf32(overrides.get("tf32"))
     models = Models([Served(*each) for each in served], device, overrides, models_kept)
-    tasks = {"describe": models.describe, "generate": lambda question, line: generate(models, question, line)}
+    tasks = {
+        "describe": models.describe,
+        "generate": lambda question, line: generate(models, question, line),
+        "speak": lambda question, line: speak(models, question, line),
+    }
 
     def answer(question: dict[str, Any], line: Line) -> dict[str, Any]:
         return tasks[question["do"]](question, line)
@@ -50,17 +60,34 @@ class Models:
         self._served = {each.name: each for each in served}
         self._device, self._overrides, self._kept = device, overrides, kept
         self._loaded: OrderedDict[str, Pipeline] = OrderedDict()
+        self._faces: OrderedDict[tuple[str, str], Source] = OrderedDict()
 
     def __getitem__(self, name: str) -> Pipeline:
         if name not in self._loaded:
             while len(self._loaded) >= self._kept:
-                self._loaded.popitem(last=False)
+                gone, _ = self._loaded.popitem(last=False)
+                for key in [key for key in self._faces if key[0] == gone]:
+                    del self._faces[key]
             wanted = self._served[name]
             self._loaded[name] = Pipeline.from_checkpoint(
                 wanted.model, wanted.checkpoint, self._device, self._overrides
             )
         self._loaded.move_to_end(name)
         return self._loaded[name]
+
+    def face(self, name: str, source: str) -> Source:
+        """A face for streams with what its model has found out about it; kept, so that the second sentence needs no wait.
+
+        Raises:
+            MediaError, NoFaceError, DataError: it is no good.
+        """
+        key = name, source
+        if key not in self._faces:
+            self._faces[key] = self[name].prepare(source)
+            while len(self._faces) > _FACES_KEPT:
+                self._faces.popitem(last=False)
+        self._faces.move_to_end(key)
+        return self._faces[key]
 
     def describe(self, question: dict[str, Any], line: Line) -> dict[str, Any]:
         """What clients may know of the models; the first one is loaded, of the others the weights are looked at."""
@@ -114,3 +141,60 @@ def generate(models: Models, question: dict[str, Any], line: Line) -> dict[str, 
             text = text.replace(question[field], field)
         raise type(error)(text) from None
     return {"bytes": output.stat().st_size}
+
+
+def speak(models: Models, question: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Send a film in fragments while its sound is still arriving.
+
+    Raises:
+        Stopped: nobody wants it any more.
+        TalkingFaceError: the face is no good; it is spoken of as `source`.
+    """
+    pipeline = models[question["model"]]
+    try:
+        face = models.face(question["model"], question["source"])
+    except TalkingFaceError as error:
+        raise type(error)(str(error).replace(question["source"], "source")) from None
+    heard = _Heard(resampled(_arriving(line), question["sample_rate"]))
+    frames: Iterator[np.ndarray] = pipeline.stream(face, heard)
+    if question["visible_mark"]:
+        frames = map(draw_mark, frames)
+    for piece in fragments(frames, heard.between, face.fps, synthetic_comment(pipeline.name)):
+        line.go_on()
+        line.send(piece)
+    return {}
+
+
+def _arriving(line: Line) -> Iterator[np.ndarray]:
+    """Pieces of sound (n,) float32 as the server sends them; each is asked for."""
+    rest = b""
+    while True:
+        line.send({"more": True})
+        message = line.receive()
+        if message == {"stop": True}:
+            raise Stopped
+        if not isinstance(message, bytes):
+            return
+        pcm = rest + message
+        whole = len(pcm) // 2 * 2  # a piece may end in the middle of a sample
+        rest = pcm[whole:]
+        yield np.frombuffer(pcm[:whole], "<i2").astype(np.float32) / 32768
+
+
+class _Heard:
+    """Sound on its way to the model; what was heard is kept until it was written, too."""
+
+    def __init__(self, pieces: Iterator[np.ndarray]) -> None:
+        self._pieces = pieces
+        self._held = np.zeros(0, np.float32)
+        self._begin = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for piece in self._pieces:
+            self._held = np.concatenate([self._held, piece])
+            yield piece
+
+    def between(self, start: int, stop: int) -> np.ndarray:
+        """Samples from `start` to `stop`, fewer at the end; what lies before them is forgotten."""
+        self._held, self._begin = self._held[start - self._begin :], start
+        return self._held[: stop - start]

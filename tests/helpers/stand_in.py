@@ -19,6 +19,8 @@ def _answer(question, line):
     if question["do"] == "describe":
         one = {"model": "StandIn", "stage": "", "accepts": ["video", "picture"], "licence": ""}
         return {"models": [{"name": "StandIn", **one}, {"name": "Other", **one}]}
+    if question["do"] == "speak":
+        return _speak(question, line)
     output = Path(question["output"])
     orders = output.parents[1] / "orders"
     order = _read(orders)
@@ -38,6 +40,21 @@ def _answer(question, line):
     output.write_bytes(Path(question["source"]).read_bytes()[:4] + bytes(range(200)))
     line.send({"frames": 10, "of": 10})
     return {"bytes": SIZE}
+
+
+def _speak(question, line):
+    """Say what was heard, in capitals; at the word `fail` fail, at `slow` take long."""
+    while True:
+        line.send({"more": True})
+        sound = line.receive()
+        if not isinstance(sound, bytes):
+            return {}
+        if sound == b"fail":
+            raise ZeroDivisionError
+        if sound == b"slow":
+            time.sleep(1)
+        line.go_on()
+        line.send(sound.upper())
 
 
 def _read(orders: Path) -> str:

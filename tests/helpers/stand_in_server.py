@@ -12,7 +12,7 @@ from talkingface.serving.service import Served, Service
 
 if __name__ == "__main__":
     server.Service = functools.partial(Service, generator=MAKER)
-    given = {"folder": sys.argv[1], "most_upload_mb": 1, "most_audio_seconds": 3}
+    given = {"folder": sys.argv[1], "most_upload_mb": 1, "most_audio_seconds": 3, "stall_seconds": 2}
     server.serve(
         settings=load_serving((), {f"serve.{key}": value for key, value in given.items()}),
         served=[Served("StandIn", "StandIn", None)],

@@ -1,0 +1,159 @@
+"""Streams: faces that are kept, and films that are sent while their sound is still arriving."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from helpers.clips import tone
+from talkingface.media import count_frames, probe, read_mark
+
+for package in ("fastapi", "uvicorn", "multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(package)
+
+
+@pytest.fixture
+def avatar(server, face):
+    answer = server.client.post("/v1/avatars", files={"source": face.read_bytes()})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def test_a_face_is_kept_told_and_removed(server, avatar):
+    here = avatar["links"]["self"]
+    assert avatar["kind"] == "picture" and server.client.get(here).json() == avatar
+    assert not list((server.folder / "uploads").iterdir())
+    assert server.client.delete(here).status_code == 204
+    assert server.client.get(here).status_code == 404 and not list((server.folder / "avatars").iterdir())
+    assert server.client.post(avatar["links"]["speech"], content=b"abc").status_code == 404
+    assert server.client.get("/v1/avatars/..%2Fjobs").status_code == 404
+
+
+def test_files_that_are_no_good_do_not_become_faces(server, voice):
+    bad = server.client.post("/v1/avatars", files={"source": voice.read_bytes()})
+    assert bad.status_code == 422 and "source: has sound but no picture" in bad.json()["error"]
+    assert not list((server.folder / "uploads").iterdir())
+
+
+def test_of_too_many_faces_the_one_that_was_not_used_for_longest_goes(serving, face):
+    server = serving(avatars=2)
+    made = []
+    for _ in range(3):
+        made.append(server.client.post("/v1/avatars", files={"source": face.read_bytes()}).json()["links"]["self"])
+        time.sleep(0.02)
+        server.client.get(made[0])
+    assert [server.client.get(each).status_code for each in made] == [200, 404, 200]
+
+
+def test_a_whole_voice_at_once_is_answered_and_faults_are_told(server, avatar):
+    speech = avatar["links"]["speech"]
+    said = server.client.post(speech, content=b"hello world")
+    assert (said.status_code, said.content, said.headers["content-type"]) == (200, b"HELLO WORLD", "video/mp4")
+    assert server.client.post(speech, content=b"").status_code == 422
+    assert server.client.post(speech, params={"sample_rate": 1}, content=b"ab").status_code == 422
+    assert server.client.post(speech, content=b"fail").status_code == 503
+    most = 3 * 16000 * 2  # bytes of the longest voice
+    assert len(server.client.post(speech, content=b"x" * 2 * most).content) == most
+
+
+def test_where_every_device_is_at_work_a_stream_is_told_to_come_again(serving, face, voice):
+    server = serving(stall_seconds=0.5)
+    avatar = server.client.post("/v1/avatars", files={"source": face.read_bytes()}).json()
+    server.order("sleep")
+    job = server.post(face, voice).json()["id"]
+    while server.client.get(f"/v1/jobs/{job}").json()["state"] != "running":
+        time.sleep(0.02)
+    busy = server.client.post(avatar["links"]["speech"], content=b"abc")
+    assert busy.status_code == 503 and busy.headers["retry-after"] == "1"
+    server.order("")
+    assert server.ended(job)["state"] == "done"
+    assert server.client.post(avatar["links"]["speech"], content=b"abc").content == b"ABC"
+
+
+class Talk:
+    """A client that sends its request in pieces and reads the answer meanwhile."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self.line = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.line.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        self.heard = b""
+
+    def say(self, words: bytes) -> None:
+        self.line.sendall(f"{len(words):x}\r\n".encode() + words + b"\r\n")
+
+    def until(self, words: bytes) -> bytes:
+        while words not in self.heard:
+            piece = self.line.recv(4096)
+            assert piece, self.heard
+            self.heard += piece
+        return self.heard
+
+
+def test_over_the_wire_the_film_begins_before_the_voice_ends_and_slow_clients_stop_nobody(face, tmp_path):
+    import httpx
+
+    from helpers.load import ServerProcess, free_port
+
+    port = free_port()
+    command = [sys.executable, "-m", "helpers.stand_in_server", str(tmp_path / "private"), str(port)]
+    server = ServerProcess(command, port, tmp_path / "log.txt")
+    server.start()
+    try:
+        avatar = httpx.post(f"{server.address}/v1/avatars", files={"source": face.read_bytes()}, timeout=60).json()
+        path = avatar["links"]["speech"]
+        talk = Talk(port, path)
+        for words in (b"first", b"second"):
+            talk.say(words)
+            assert words.upper() in talk.until(words.upper())
+        talk.say(b"")
+        assert b"200 OK" in talk.until(b"0\r\n\r\n") and b"ransfer-encoding: chunked" in talk.heard.lower()
+        gone = Talk(port, path)
+        gone.say(b"slow")
+        gone.line.close()  # in the middle of a sentence
+        silent = Talk(port, path)
+        silent.say(b"word")  # and then nothing more, without an end
+        assert b"WORD" in silent.until(b"0\r\n\r\n"), "who says nothing for long has finished"
+        assert httpx.post(f"{server.address}{path}", content=b"abc", timeout=30).content == b"ABC"
+    finally:
+        server.stop()
+
+
+class Wire:
+    """The child's end of a line, on which a voice arrives."""
+
+    def __init__(self, sounds: list[bytes]) -> None:
+        self.sounds, self.pieces, self.first = sounds, [], None
+
+    def send(self, message) -> None:
+        if isinstance(message, bytes):
+            self.pieces.append(message)
+            self.first = len(self.sounds) if self.first is None and len(self.pieces) > 1 else self.first
+
+    def receive(self):
+        return self.sounds.pop(0) if self.sounds else {"end": True}
+
+    def go_on(self) -> None:
+        pass
+
+
+def test_a_real_model_sends_a_film_with_sound_and_mark_while_it_listens(face, tmp_path):
+    from helpers.serving import random_checkpoint
+    from talkingface.serving.service import Served
+    from talkingface.serving.work import Models, speak
+
+    models = Models([Served("W", "Wav2Lip", str(random_checkpoint(tmp_path / "tiny.pt")))], "cpu", {}, 1)
+    pcm = (tone(1.5) * 32767).astype("<i2").tobytes()
+    for number in range(2):
+        wire = Wire([pcm[start : start + 1001] for start in range(0, len(pcm), 1001)])  # cuts samples in two
+        question = {"model": "W", "source": str(face), "sample_rate": 16000, "visible_mark": number == 1}
+        assert speak(models, question, wire) == {}
+        film = tmp_path / f"film{number}.mp4"
+        film.write_bytes(b"".join(wire.pieces))
+        assert wire.first > 10, "much of the voice was still to come"
+        assert count_frames(film, fps=None) == 38 and probe(film).has_audio and read_mark(film)
+    sizes = [(tmp_path / f"film{number}.mp4").stat().st_size for number in range(2)]
+    assert np.diff(sizes) != 0 and len(models._faces) == 1
