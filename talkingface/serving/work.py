@@ -76,7 +76,7 @@ class Models:
         return self._loaded[name]
 
     def face(self, name: str, source: str) -> Source:
-        """A face for streams with what its model has found out about it; kept, so that the second sentence needs no wait.
+        """A face for streams with what its model has found out about it; kept, for the sentences that follow.
 
         Raises:
             MediaError, NoFaceError, DataError: it is no good.
