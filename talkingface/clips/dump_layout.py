@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from talkingface.clips.dump_tree import STATUSES, DumpTree
 from talkingface.clips.layout import ClipItem, Layout, register_layout
-from talkingface.clips.prepared import prepared_ids
+from talkingface.clips.prepared import converted_ids
 from talkingface.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ class DumpLayout(Layout):
         return []
 
     def missing_message(self, config: Config) -> str:
-        """What to do when there are no dumps."""
+        """What to do when there are no dumps, or none that were converted."""
+        if roots := self.old_data(config):
+            told = f"convert-data --kind={self.converter} --root={roots['root']} --out={config.preprocessed_root}"
+            return f"{roots['root']}: is not converted yet; a run does it where need_preprocess is on, or `{told}`"
         tree = self.tree.format(root=config.data_root or "dataset/audio2landmark_content/data")
         return f"no dumps of MakeItTalk found. Expected: {tree}. {self.source} To try now: --dataset=demo"
 
@@ -75,8 +78,8 @@ class DumpLayout(Layout):
         return [clip_id for clip_id in self._ids(config) if clip_id.startswith(f"{split}/")] or None
 
     def _ids(self, config: Config) -> list[str]:
-        """Clips that have been converted, looked for once by each layout."""
+        """Clips that have been converted from what is there now, looked for once by each layout."""
         root = config.preprocessed_root
         if not self._known.get(root):
-            self._known[root] = prepared_ids(root)
+            self._known[root] = converted_ids(root)
         return self._known[root]

@@ -10,6 +10,8 @@ from pathlib import Path
 from talkingface.clips.held_out import warn_once
 from talkingface.clips.hyperlips_tree import FACES, FOLDERS, HyperLipsTree
 from talkingface.clips.meta import META_FILE, read_meta
+from talkingface.errors import DataError
+from talkingface.stored.jsons import read_json
 
 
 def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
@@ -24,6 +26,22 @@ def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
         if folder == os.fspath(root):
             folders[:] = [name for name in folders if name not in passed]
     return sorted(ids)
+
+
+CONVERTED_FILE = "converted.json"
+"""In the folder of clips that a converter has made: its kind, what they were made from, and their names."""
+
+
+def converted_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
+    """Ids of the clips that the last conversion made and that are there; where none is noted, of all clips."""
+    there, noted = prepared_ids(preprocessed_root), Path(preprocessed_root) / CONVERTED_FILE
+    if not noted.is_file():
+        return there
+    try:
+        names = set(read_json(noted).get("clips", ()))
+    except (DataError, AttributeError, TypeError):
+        return there
+    return [clip_id for clip_id in there if clip_id in names]
 
 
 def conversion_advice(preprocessed_root: str | os.PathLike[str]) -> str:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from talkingface.clips.layouts import LRS2Layout
 from talkingface.clips.meta import FORMAT, META_FILE, read_meta
-from talkingface.clips.prepared import prepared_ids
+from talkingface.clips.prepared import CONVERTED_FILE, converted_ids
 from talkingface.errors import DataError, OutputError, RegistryError, TalkingFaceError
 from talkingface.files import is_unwritable, output_error, writable_folder, write_text
 from talkingface.media import FPS
@@ -44,9 +44,6 @@ log = logging.getLogger("talkingface")
 
 MADE_FROM = "made_from"
 """Key in `clip.json`; its value: what a clip was made from (`Converter.state`)."""
-
-WHOLE_FILE = "converted.json"
-"""In the folder of the clips, once all were converted: the kind, and what they were made from."""
 
 
 def convert_legacy(
@@ -98,7 +95,7 @@ def convert_legacy(
         report.worked += known is None
     report.seconds = time.perf_counter() - started
     if state := converter.whole_state():
-        write_text(place / WHOLE_FILE, json.dumps({"kind": kind, MADE_FROM: state, "clips": len(ids)}) + "\n")
+        write_text(place / CONVERTED_FILE, json.dumps({"kind": kind, MADE_FROM: state, "clips": ids}) + "\n")
     log.info("conversion: %s", report.table())
     if report.ok_ids:
         log.info("to train on them: %s", f"--preprocessed_root={place} {converter.advice}".rstrip())
@@ -111,13 +108,13 @@ def is_converted_whole(kind: str, roots: Mapping[str, Path], place: Path) -> boo
     Raises:
         DataError: the kind is not known, or the old data are not there.
     """
-    if not (place / WHOLE_FILE).is_file():
+    try:
+        noted = read_json(place / CONVERTED_FILE)
+        known, names = {key: noted[key] for key in ("kind", MADE_FROM)}, sorted(noted["clips"])
+    except (DataError, KeyError, TypeError):  # there is none, or none that could be believed
         return False
-    with suppress(DataError):  # damaged: then it is not known
-        noted = read_json(place / WHOLE_FILE)
-        state = _open(kind, roots, ConvertOptions()).whole_state()
-        return bool(state) and noted == {"kind": kind, MADE_FROM: state, "clips": len(prepared_ids(place))}
-    return False
+    state = _open(kind, roots, ConvertOptions()).whole_state()
+    return bool(state) and known == {"kind": kind, MADE_FROM: state} and names == converted_ids(place)
 
 
 def export_clips(kind: str, prepared: str | Path, out: str | Path, *, progress: bool = True) -> Report:

@@ -47,6 +47,12 @@ def test_the_dumps_say_which_clips_are_for_testing_and_some_others_are_held_out(
     assert not layout.find(settings)[0].video.exists()
 
 
+def test_dumps_that_were_not_converted_are_told_as_that(tmp_path):
+    write_dump(tmp_path / "data/dump", "train", [clip(0)])
+    with pytest.raises(DataError, match="data: is not converted yet; a run does it"):
+        make_layout(config(tmp_path)).find(config(tmp_path))
+
+
 def test_a_list_of_ones_own_has_the_last_word(tmp_path):
     prepared(tmp_path, "train/00000_a", "train/00001_b", "test/00002_c")
     (tmp_path / "test.txt").write_text("train/00001_b\n")

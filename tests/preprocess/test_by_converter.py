@@ -9,12 +9,13 @@ import pytest
 
 from helpers.canonical_faces import faces_3d, make_clip
 from helpers.dumps import Runs, clip, write_dump, write_texts
+from talkingface.clips.layouts import make_layout
 from talkingface.errors import DataError
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.preprocess import by_converter
 from talkingface.preprocess.by_converter import with_converted
-from talkingface.preprocess.convert import export_clips
+from talkingface.preprocess.convert import export_clips, is_converted_whole
 from talkingface.workflow import evaluate, run_configured
 
 NAME = "audio2landmark_content"
@@ -89,6 +90,16 @@ def test_another_dump_is_noticed(tmp_path):
     write_dump(tmp_path / "data/dump", "test", [clip(9)])
     with_converted(configured(tmp_path))
     assert (tmp_path / "made/test/00009_video000009/clip.json").is_file()
+
+
+def test_clips_of_a_former_dump_take_no_part(tmp_path):
+    write_dump(tmp_path / "data/dump", "train", [clip(k) for k in range(4)])
+    with_converted(configured(tmp_path))
+    write_dump(tmp_path / "data/dump", "train", [clip(k) for k in range(10, 13)])
+    settled = with_converted(configured(tmp_path)).config
+    found = make_layout(settled).find(settled)
+    assert [item.clip_id for item in found] == [f"train/000{k}_video0000{k}" for k in range(10, 13)]
+    assert is_converted_whole("makeittalk", {"root": tmp_path / "data"}, tmp_path / "made")
 
 
 def test_a_clip_that_was_deleted_is_made_again(tmp_path):

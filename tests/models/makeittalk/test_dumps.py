@@ -123,6 +123,11 @@ def test_a_published_dump_is_made_fit_and_its_sound_is_autovcs(tmp_path):
         ({"faces": np.full((80, 204), np.nan)}, "no row has a face"),
         ({"faces": np.ones((80, 136))}, r"expected landmarks \(rows, 204\), found float64 \(80, 136\)"),
         ({"sound": np.full((80, 80), np.nan)}, "rows of sound that are no numbers"),
+        ({"sound": np.full((80, 80), 1e300)}, "rows of sound that are no numbers"),
+        (
+            {"faces": np.where(np.arange(204) == 30, 1e9, clip(1)["faces"])},
+            "points that lie more than 1000 eye distances",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_reason_and_the_others_go_on(tmp_path, changes, reason):
@@ -162,6 +167,15 @@ def test_a_family_is_chosen_by_its_prefix(tmp_path):
     assert convert(tmp_path / "old", tmp_path / "b", prefix="autovc_align").ok_ids == ["train/00005_video000005"]
     with pytest.raises(DataError, match="no dumps called 'mine_...'; there are autovc_align, autovc_retrain_mel"):
         convert(tmp_path / "old", tmp_path / "c", prefix="mine")
+
+
+@pytest.mark.parametrize("name", ["../../up", "nobody"])
+def test_a_front_end_that_nobody_knows_is_refused_before_anything_is_written(tmp_path, name):
+    write_dump(tmp_path / "old", "train", [clip(0)])
+    (tmp_path / f"old/{PREFIX}.json").write_text(json.dumps({"front_end": {"name": name}, "canonical": "own"}))
+    with pytest.raises(DataError, match=rf"{PREFIX}.json: front_end: unknown front end"):
+        convert(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_names_in_a_dump_lead_nowhere_else(tmp_path):
@@ -236,6 +250,11 @@ def test_text_trees_train_like_clips_with_a_video(tmp_path):
     found = made(tmp_path / "new", "00000_one")
     assert found.has("landmarks") and found.has("audio")
     assert FrontEndConfig(name="vc_mel", speaker="statistics").artefact not in found.meta["steps"], "training makes it"
+
+
+def test_frames_beyond_all_lines_are_refused_before_room_is_made(tmp_path):
+    write_texts(tmp_path / "old", 0, "one", {10**9: np.ones(204), 10**9 + 1: np.ones(204)}, 2.4)
+    assert "2 lines are numbered to 1000000001" in convert(tmp_path / "old", tmp_path / "new").failed["00000_one"]
 
 
 def test_text_that_is_no_numbers_is_told(tmp_path):

@@ -8,9 +8,12 @@ from typing import Literal
 from pydantic import ValidationError
 
 from talkingface.config.sections import Section
-from talkingface.errors import DataError
+from talkingface.errors import DataError, RegistryError
 from talkingface.models.makeittalk.config import faces_artefact
+from talkingface.models.makeittalk.front_end import ConvertedMel
+from talkingface.networks.speaker_encoder import Resemblyzer
 from talkingface.sound.choice import FrontEndConfig
+from talkingface.sound.front_ends import front_end_kind, speaker_kind
 from talkingface.stored.jsons import read_json
 
 
@@ -40,10 +43,16 @@ def about_dumps(path: Path) -> AboutDumps:
         DataError: the note is damaged.
     """
     if not path.is_file():
-        return AboutDumps(front_end=FrontEndConfig(name="autovc", speaker="resemblyzer"))
+        return AboutDumps(front_end=FrontEndConfig(name=ConvertedMel.name, speaker=Resemblyzer.name))
     try:
-        return AboutDumps(**read_json(path))
+        about = AboutDumps(**read_json(path))
     except (ValidationError, TypeError) as error:
         told = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"loc": (), "msg": error}
         where = ".".join(map(str, told["loc"]))
         raise DataError(f"{path}: {where}: {told['msg']}; export the dumps again") from None
+    try:
+        front_end_kind(about.front_end.name)
+        _ = about.front_end.speaker and speaker_kind(about.front_end.speaker)
+    except RegistryError as error:  # of no use, and their names become names of files
+        raise DataError(f"{path}: front_end: {error}") from None
+    return about

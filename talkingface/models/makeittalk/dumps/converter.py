@@ -37,6 +37,7 @@ from talkingface.preprocess.step import Rejected
 FEWEST = WINDOW + 10
 """Rows; clips of fewer were never used."""
 
+_FARTHEST = 1000  # eye distances by which a point, or the head, may move
 _UNEQUAL = 5  # rows by which sound and landmarks may differ: both are then cut to the shorter
 _VERSION = 1
 
@@ -142,7 +143,10 @@ class DumpConverter(Converter):
                 moving, moves = still, False
                 repairs = [*repairs, f"motion of the head left out: {error}"]
         moving = np.where(np.isfinite(still), moving, np.nan)
-        return np.stack([still, moving], axis=1).astype(np.float32), repairs, moves
+        faces = np.stack([still, moving], axis=1)
+        if np.nanmax(np.abs(faces)) > _FARTHEST:
+            raise Rejected(f"points that lie more than {_FARTHEST} eye distances away")
+        return faces.astype(np.float32), repairs, moves
 
     def _convert_text(self, clip: TextClip, target: Path) -> dict[str, Any]:
         if not clip.sound.is_file():
@@ -190,8 +194,9 @@ def _common_rows(dump: Dump, clip: DumpedClip) -> tuple[int, list[str]]:
     rows = min(heard, seen)
     if rows < FEWEST:
         raise Rejected(f"{rows} rows; clips of fewer than {FEWEST} are of no use", rows, FEWEST)
-    if not np.isfinite(clip.sound[:rows]).all():
-        raise Rejected("rows of sound that are no numbers")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(clip.sound[:rows].astype(np.float32)).all():
+            raise Rejected("rows of sound that are no numbers")
     return rows, [f"cut by {abs(heard - seen)} rows to the shorter of sound and landmarks"] if heard != seen else []
 
 
