@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -271,6 +272,46 @@ class HyperLipsData(Subject):
             assert export_tree(folder / "out", folder / "again", progress=False).ok_ids == [clip_id]
 
 
+class Dumps(Subject):
+    """MakeItTalk's dumps and text trees."""
+
+    name = "dumps"
+
+    def make(self, folder: Path) -> None:
+        from helpers.dumps import PREFIX, clip, rows_of, write_dump, write_texts
+
+        clips = [clip(k, 30) for k in range(2)]
+        write_dump(folder / "dumps", "train", clips)
+        turns = np.tile(np.eye(3, 4), (30, 1, 1))
+        gaze = {"rot_trans": [turns, turns], "anchor_t_shape": [each["faces"] for each in clips]}
+        (folder / f"dumps/{PREFIX}_train_gaze.pickle").write_bytes(pickle.dumps(gaze))
+        (folder / "dumps/emb.pickle").write_bytes(pickle.dumps({"video000000": np.ones(256)}))
+        write_texts(folder / "texts", 0, "one", dict(enumerate(rows_of(15))), 0.6)
+
+    def damage(self, folder: Path, rng: Rng) -> None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        file = files[rng.integers(len(files))]
+        file.write_bytes(damage_bytes(file.read_bytes(), rng))
+
+    def use(self, folder: Path) -> None:
+        from talkingface.clips.folder import ClipFolder
+        from talkingface.models.makeittalk.config import MakeItTalkConfig
+        from talkingface.models.makeittalk.data import read_motion
+        from talkingface.preprocess.convert import convert_legacy
+
+        config = MakeItTalkConfig(sound={"name": "autovc", "speaker": "resemblyzer"})
+        for root in ("dumps", "texts"):
+            report = convert_legacy("makeittalk", {"root": folder / root}, folder / f"out-{root}", progress=False)
+            assert all("\n" not in reason for reason in report.failed.values())
+            for clip_id in report.ok_ids:
+                clip = ClipFolder(folder / f"out-{root}" / clip_id)
+                if root == "texts":
+                    clip.track(), clip.audio()
+                elif clip.has(config.sound.artefact):
+                    motion = read_motion(clip, config)
+                    assert np.isfinite(motion.sound).all() and np.isfinite(motion.still).all()
+
+
 class Yaml(Subject):
     """Configuration files."""
 
@@ -413,5 +454,5 @@ class Media(Subject):
 
 SUBJECTS: dict[str, Subject] = {
     subject.name: subject()
-    for subject in (PreparedClip, Lists, LandmarkTable, OldData, HyperLipsData, Yaml, Checkpoint, Media)
+    for subject in (PreparedClip, Lists, LandmarkTable, OldData, HyperLipsData, Dumps, Yaml, Checkpoint, Media)
 }
