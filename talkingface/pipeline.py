@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from talkingface.clips.backing import Backing
+from talkingface.clips.openers import open_source
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig, OutputConfig
 from talkingface.devices import keep_freed_memory, resolve_device
@@ -22,14 +24,13 @@ from talkingface.media import (
     FPS,
     SAMPLE_RATE,
     KeptFrames,
-    VideoWriter,
     WriteBehind,
     draw_mark,
-    probe,
     read_audio,
     resampled,
     synthetic_comment,
 )
+from talkingface.media.clear import frame_writer, is_folder_name
 from talkingface.media.write import VIDEO_SUFFIXES
 from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
 from talkingface.plugin.configuration import from_plain
@@ -142,6 +143,7 @@ class Pipeline:
         reference: str | os.PathLike[str] | None = None,
         progress: bool = False,
         landmarks: str | os.PathLike[str] | None = None,
+        background: str | None = None,
         visible_mark: bool = False,
         mute: bool = False,
         told: Callable[[int, int], None] | None = None,
@@ -151,12 +153,13 @@ class Pipeline:
         The metadata of the file say that it is synthetic.
 
         Args:
-            source: video or picture of a face.
+            source: video or picture of a face, or what else the model takes.
             audio: any audio or video file with sound.
-            output: video file to write (H.264 and AAC in mp4).
+            output: video file to write (H.264 and AAC in mp4), or a folder (a name without suffix) for PNG pictures.
             reference: another video of the same person to take identity frames from.
             progress: show a progress bar.
             landmarks: landmark file of `source` (docs/data_layout.md), used instead of a detector.
+            background: what is behind a transparent source: `white`, `transparent`, or a picture; see `Backing.of`.
             visible_mark: also write into every frame that it is synthetic.
             mute: leave the sound out.
             told: called after each frame with how many are made, and of how many.
@@ -176,6 +179,7 @@ class Pipeline:
             raise DataError(f"{landmarks}: no such landmark file; check the path")
         check_writable(output)
         picture = self._open(source, landmarks)
+        backing = Backing.of(background, picture, self.model.draws_opacity, output)
         voice = Audio.load(Path(audio))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
         if self.model.licence:
@@ -187,7 +191,7 @@ class Pipeline:
             picture.reference.limit(max(shown, REFERENCE_FRAMES))
         # The networks hear 16 kHz; people get the full band.
         sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
-        return self.generate_file(picture, voice, output, progress, sound, visible_mark, mute, told)
+        return self.generate_file(picture, voice, output, progress, sound, visible_mark, mute, told, backing)
 
     def generate_file(
         self,
@@ -199,6 +203,7 @@ class Pipeline:
         visible_mark: bool = False,
         mute: bool = False,
         told: Callable[[int, int], None] | None = None,
+        backing: Backing | None = None,
     ) -> Path:
         """Generate from opened inputs. Decoding and encoding have threads of their own beside the network.
 
@@ -213,7 +218,9 @@ class Pipeline:
             visible_mark: write into every frame that it is synthetic.
             mute: leave the sound out.
             told: called after each frame with how many are made, and of how many.
+            backing: what is behind transparent frames; None: white.
         """
+        backing = backing or Backing()
         modes = {name: module.training for name, module in self.model.named_modules()}
         self.model.eval()
         if self.model.device.type == "cpu":
@@ -227,15 +234,17 @@ class Pipeline:
         sides |= {"preset": self.output.preset, "comment": synthetic_comment(self.name)}
         try:
             with torch.inference_mode(), bar, ExitStack() as files:
-                writer = files.enter_context(WriteBehind(VideoWriter(output, size=source.size, **sides)))
+                frame_size = self.model.output_size(source)
+                writer = files.enter_context(WriteBehind(frame_writer(output, frame_size, backing.kept, **sides)))
                 debug = None
                 files.enter_context(source.reading_ahead())
                 for done, drawn in enumerate(map(Drawn.of, frames), start=1):
-                    writer.write(draw_mark(drawn.frame) if visible_mark else drawn.frame)
+                    frame = backing.put(drawn.frame, drawn.opacity)
+                    writer.write(draw_mark(frame) if visible_mark else frame)
                     if drawn.debug is not None:
                         if debug is None:
                             path = output.with_name(f"{output.stem}_debug{output.suffix}")
-                            panes = VideoWriter(path, size=drawn.debug.shape[:2], **sides)
+                            panes = frame_writer(path, drawn.debug.shape[:2], False, **sides)
                             debug = files.enter_context(WriteBehind(panes))
                         debug.write(drawn.debug)
                     bar.update()
@@ -311,11 +320,8 @@ class Pipeline:
             MediaError: it is missing, damaged, or has no picture.
             DataError: it is of a kind that the model does not take.
         """
-        info = probe(source)
-        kind = "picture" if info.is_image else "video"
-        if info.has_video and kind not in self.model.accepts:
-            raise DataError(f"{source}: is a {kind}; {self.name} takes a {' or a '.join(self.model.accepts)}")
-        picture = Source.from_path(Path(source), self.model.output_rate(info), landmarks)
+        model, given = self.model, None if landmarks is None else Path(landmarks)
+        picture = open_source(Path(source), model.accepts, model.output_rate, self.name, given)
         picture.kept = KeptFrames(self.video_cache_mb)
         return picture
 
@@ -352,13 +358,14 @@ def check_writable(output: Path) -> None:
     Raises:
         OutputError: with the reason.
     """
-    if output.suffix.lower() not in VIDEO_SUFFIXES:
-        raise OutputError(f"{output}: unknown video suffix; use one of {', '.join(VIDEO_SUFFIXES)}")
+    if not is_folder_name(output) and output.suffix.lower() not in VIDEO_SUFFIXES:
+        known = ", ".join(VIDEO_SUFFIXES)
+        raise OutputError(f"{output}: unknown video suffix; use one of {known}, or none for a folder of pictures")
     folder = output.resolve().parent
     if not folder.is_dir():
         raise OutputError(f"{output}: the folder {folder} does not exist; create it or choose another --output")
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder; give the name of a video file")
+    if output.is_dir() or (is_folder_name(output) and output.exists()):
+        raise OutputError(f"{output}: is there already; give the name of a video file, or of a new folder for pictures")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{output}: the folder {folder} is read-only; choose another --output")
 

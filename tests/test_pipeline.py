@@ -13,10 +13,10 @@ import pytest
 from helpers.clips import face_frames, tone, write_clip
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import OutputConfig
-from talkingface.errors import MediaError, OutputError
-from talkingface.media import KeptFrames, VideoReader, VideoWriter, probe, read_mark, synthetic_comment
+from talkingface.errors import DataError, MediaError, OutputError
+from talkingface.media import KeptFrames, VideoReader, VideoWriter, probe, read_mark, synthetic_comment, write_image
 from talkingface.pipeline import Pipeline
-from talkingface.plugin import TalkingFaceModel
+from talkingface.plugin import Drawn, TalkingFaceModel
 
 
 class Mirror(TalkingFaceModel):
@@ -157,3 +157,73 @@ def test_the_effort_of_the_encoder_is_a_setting(film, voice, tmp_path):
     assert sizes["ultrafast"] > sizes["medium"]
     frames = list(VideoReader(tmp_path / "ultrafast.mp4"))
     assert len(frames) == 45 and np.abs(frames[0].astype(int) - face_frames(1)[0][:, ::-1]).mean() < 6
+
+
+class Cutout(TalkingFaceModel):
+    """Shows a picture and how opaque it is."""
+
+    draws_opacity = True
+
+    def generate(self, source, audio):
+        frame, opacity = source.read([0])[0], source.opacity()
+        for _ in range(audio.n_frames(source.fps)):
+            yield Drawn(frame, opacity=opacity)
+
+
+@pytest.fixture
+def cutout(tmp_path, monkeypatch):
+    """Pipeline call on a picture whose left half is red and whose right half is not there."""
+    monkeypatch.setattr("talkingface.pipeline.read_audio", lambda *_: tone(0.2))
+    monkeypatch.setattr(Audio, "load", lambda *_: Audio(tone(0.2)))
+    picture = np.zeros((64, 64, 4), np.uint8)
+    picture[:, :32] = (255, 0, 0, 255)
+    write_image(tmp_path / "cut.png", picture)
+    write_image(tmp_path / "blue.png", np.full((8, 8, 3), (0, 0, 255), np.uint8))
+
+    def call(output, model=Cutout, source="cut.png", **options):
+        return Pipeline(model(), "Cutout")(tmp_path / source, tmp_path / "v.wav", tmp_path / output, **options)
+
+    return call
+
+
+def right_side(path):
+    return next(iter(VideoReader(path)))[20:40, 44:60].mean(axis=(0, 1))
+
+
+def test_what_is_behind_a_transparent_picture_is_asked_for_or_white(cutout, tmp_path):
+    assert right_side(cutout("a.mp4")).min() > 250
+    assert right_side(cutout("b.mp4", background=str(tmp_path / "blue.png")))[2] > 240
+    assert right_side(cutout("c.mp4", background=str(tmp_path / "blue.png")))[:2].max() < 20
+
+
+@pytest.mark.parametrize("output", ["a.mov", "a"])
+def test_an_output_that_can_be_transparent_keeps_the_opacity_unless_something_is_asked_for(cutout, tmp_path, output):
+    import av
+    from PIL import Image
+
+    made = cutout(output)
+    if made.is_dir():
+        assert Image.open(made / "frame_00000.png").getpixel((50, 30))[3] == 0
+        assert (made / "sound.wav").is_file() and len(list(made.iterdir())) == 6
+    else:
+        with av.open(str(made)) as container:
+            frame = next(container.decode(video=0)).to_ndarray(format="rgba")
+        assert frame[30, 50, 3] == 0 and frame[30, 10, 3] == 255
+    other = cutout("b.mov", background="white")
+    with av.open(str(other)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+
+
+def test_backgrounds_that_would_not_be_seen_and_outputs_that_cannot_be_transparent_are_refused(cutout, tmp_path):
+    with pytest.raises(DataError, match=r"blue\.png: nothing of it is transparent"):
+        cutout("a.mp4", source="blue.png", background="white")
+    with pytest.raises(DataError, match=r"cut\.png: nothing of it is transparent"):
+        cutout("a.mp4", model=Mirror, background="white")
+    with pytest.raises(DataError, match=r"a\.mp4: cannot be transparent; write a \.mov file"):
+        cutout("a.mp4", background="transparent")
+    with pytest.raises(MediaError, match=r"none\.png: no such file"):
+        cutout("a.mp4", background=str(tmp_path / "none.png"))
+    cutout("there")
+    with pytest.raises(OutputError, match="there: is there already"):
+        cutout("there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blue.png", "cut.png", "there"]

@@ -17,7 +17,10 @@ SHORT = {"-m": "--model", "-d": "--dataset", "-h": "--help"}
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a command that is no configuration key; one that may come `repeated` has a list of values."""
+    """An option of a command that is no configuration key; one that may come `repeated` has a list of values.
+
+    It may have other names, as published scripts call it; they are not shown.
+    """
 
     name: str
     help: str
@@ -26,6 +29,7 @@ class Option:
     required: bool = False
     repeated: bool = False
     type: type = str
+    also: tuple[str, ...] = ()
 
 
 HELP = Option("help", "show this help", flag=True)
@@ -105,7 +109,7 @@ def parse(argv: Sequence[str], commands: Mapping[str, Command], default: str) ->
 
 def _read(tokens: list[str], command: Command, out: Arguments) -> None:
     """Sort `tokens` into options, overrides and words."""
-    known = {option.name: option for option in command.options}
+    known = {name: option for option in command.options for name in (option.name, *option.also)}
     given: dict[str, str] = {}
     while tokens:
         token = tokens.pop(0)
@@ -124,6 +128,7 @@ def _read(tokens: list[str], command: Command, out: Arguments) -> None:
         if option is not None and option.repeated:
             out.options[option.name] = [*(out.options[option.name] or ()), _converted(option, text)]
             continue
+        name = name if option is None else option.name
         if given.setdefault(name, text) != text:
             raise ConfigError(f"command line: --{name} is given twice, as '{given[name]}' and as '{text}'")
         if option is not None:
@@ -131,7 +136,8 @@ def _read(tokens: list[str], command: Command, out: Arguments) -> None:
         elif command.takes_keys:
             out.overrides[name] = parse_value(text)
         else:
-            raise ConfigError(unknown(f"option of `{out.command}`:", f"--{name}", [f"--{n}" for n in known]))
+            names = [f"--{option.name}" for option in command.options]
+            raise ConfigError(unknown(f"option of `{out.command}`:", f"--{name}", names))
 
 
 def _converted(option: Option, text: str) -> Any:

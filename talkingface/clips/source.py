@@ -25,6 +25,7 @@ from talkingface.media.audio import check_finite, other_tracks, read_audio
 from talkingface.media.behind import frames_waiting
 from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
 from talkingface.media.kept import KeptFrames
+from talkingface.media.pixels import read_image
 from talkingface.media.prefetch import prefetch
 from talkingface.media.probe import probe
 from talkingface.media.read import VideoReader, count_frames
@@ -129,7 +130,10 @@ class Source:
             come from `reference`, or from another part of the video.
         kept: Memory for its frames: what fits there is decoded once; by default nothing does.
         prepared: What models have worked out from it, for the next voice; None: they work it out each time.
+        background: A picture that stands behind it where it is transparent, None without one.
     """
+
+    background: Path | None = None
 
     def __init__(
         self,
@@ -163,6 +167,7 @@ class Source:
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
         self._ahead: ExitStack | None = None
+        self._opacity: np.ndarray | None = None
 
     @classmethod
     def from_path(cls, path: str | Path, fps: float = FPS, landmark_file: str | Path | None = None) -> Source:
@@ -263,6 +268,16 @@ class Source:
         for part in _split_at_gaps(sorted(set(wanted))):
             found.update(self._forward(part))
         return [found[index].copy() for index in wanted]
+
+    def opacity(self) -> np.ndarray | None:
+        """(H, W) uint8, how opaque a picture is, which frames show on white; None for videos and where nothing shines.
+
+        Raises:
+            MediaError: If the file is damaged.
+        """
+        if self.is_image and self._opacity is None:
+            self._opacity = np.ascontiguousarray(read_image(self.path, opacity=True)[..., 3])
+        return None if self._opacity is None or (self._opacity == 255).all() else self._opacity
 
     def _check(self, indices: Iterable[int]) -> None:
         for index in indices:

@@ -61,10 +61,7 @@ class Tracks:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = 1 / self._rate
-        self._high = is_high_definition(width, height)
-        matrix = _AVCOL_BT709 if self._high else _AVCOL_SMPTE170M
-        context.colorspace = context.color_primaries = context.color_trc = matrix
-        context.color_range = _AVCOL_LIMITED
+        self._tag_colours(context)
         if encoder == "libx264":
             stream.options = {"crf": str(crf), "preset": preset} | ({"tune": "zerolatency"} if at_once else {})
         else:
@@ -74,6 +71,14 @@ class Tracks:
             context.gop_size = at_once
         self._reformatter = VideoReformatter()
         return stream
+
+    def _tag_colours(self, context: Any) -> None:
+        """Say in the file which matrix and range its colours have."""
+        height, width = self._size
+        self._high = is_high_definition(width, height)
+        matrix = _AVCOL_BT709 if self._high else _AVCOL_SMPTE170M
+        context.colorspace = context.color_primaries = context.color_trc = matrix
+        context.color_range = _AVCOL_LIMITED
 
     def _add_sound(self, sample_rate: int) -> Any:
         sound = self._container.add_stream("aac", rate=sample_rate)

@@ -40,7 +40,7 @@ def draw_mark(frame: np.ndarray) -> np.ndarray:
     """A copy of a frame with the word SYNTHETIC in its lower left corner, white with a dark rim.
 
     Args:
-        frame: (H, W, 3) uint8 RGB.
+        frame: (H, W, 3) uint8 RGB, or (H, W, 4) RGBA.
     """
     import cv2
 
@@ -52,6 +52,6 @@ def draw_mark(frame: np.ndarray) -> np.ndarray:
     scale *= min(1.0, room / cv2.getTextSize(WORD, font, scale, 1)[0][0])  # also on a narrow frame all of it is seen
     stroke = max(1, round(wanted / 10))
     place = (round(_DISTANCE * width), height - max(2, round(_DISTANCE * height)))
-    cv2.putText(marked, WORD, place, font, scale, (0, 0, 0), stroke + 2, cv2.LINE_AA)
-    cv2.putText(marked, WORD, place, font, scale, (255, 255, 255), stroke, cv2.LINE_AA)
+    cv2.putText(marked, WORD, place, font, scale, (0, 0, 0, 255), stroke + 2, cv2.LINE_AA)
+    cv2.putText(marked, WORD, place, font, scale, (255, 255, 255, 255), stroke, cv2.LINE_AA)
     return marked

@@ -49,12 +49,12 @@ class FrameConverter:
     Transparent parts are laid onto white; HDR and wide gamut become standard colours.
     """
 
-    def __init__(self, shape: Shape) -> None:
-        """`shape` says how the pictures are to be shown."""
+    def __init__(self, shape: Shape, opacity: bool = False) -> None:
+        """`shape` says how the pictures are to be shown; with `opacity` they carry theirs as a fourth channel."""
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
-        self._shape = shape
+        self._shape, self._opacity = shape, opacity
 
     def __call__(self, frame: Any) -> np.ndarray:
         """Convert one frame.
@@ -63,7 +63,7 @@ class FrameConverter:
             frame: Decoded `av.VideoFrame` of any pixel format.
 
         Returns:
-            (H, W, 3) uint8 RGB, contiguous and owned by the caller.
+            (H, W, 3) uint8 RGB, contiguous and owned by the caller; (H, W, 4) with the opacity.
         """
         from av.video.reformatter import ColorRange, Colorspace
 
@@ -82,8 +82,11 @@ class FrameConverter:
             interpolation=ROUNDING_FLAGS,
             threads=1,
         ).to_ndarray()
+        opacity = picture[..., 3:] if clear else np.full((*picture.shape[:2], 1), 255, np.uint8)
         picture = _onto_white(picture) if clear else picture
         picture = to_standard(picture, int(frame.color_trc), int(frame.color_primaries))
+        if self._opacity:
+            picture = np.concatenate([picture, opacity], axis=-1)
         if self._shape.turn.transpose:
             picture = picture.transpose(1, 0, 2)
         if self._shape.turn.mirror:
@@ -101,11 +104,16 @@ def _onto_white(picture: np.ndarray) -> np.ndarray:
     return np.rint(picture[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, opacity: bool = False) -> np.ndarray:
     """Read a still image of any common kind; the camera's orientation is applied, transparency goes onto white.
 
+    Args:
+        path: The file.
+        opacity: Also tell how opaque each pixel is.
+
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB as seen on white; with `opacity` (H, W, 4), the fourth channel 255 where nothing shines
+        through.
 
     Raises:
         MediaError: If the file is missing, empty, corrupt, cut short or not a still image.
@@ -116,12 +124,13 @@ def read_image(path: str | Path) -> np.ndarray:
         if stream is None or not is_still(container):
             raise MediaError(f"{path}: not a still image; give a jpg, png, bmp, tiff or webp file")
         if is_photo_container(container):
-            return read_photo(container, path)
+            photo = read_photo(container, path)
+            return np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)]) if opacity else photo
         check_jpeg_end(path)
         frame = next(container.decode(stream), None)
         if frame is None or frame.is_corrupt:
             raise corrupt_image(path)
-        return FrameConverter(shape_of(container, path, stream, frame))(frame)
+        return FrameConverter(shape_of(container, path, stream, frame), opacity)(frame)
 
 
 def read_photo(container: InputContainer, path: Path) -> np.ndarray:
@@ -177,7 +186,7 @@ def write_image(path: str | Path, frame: np.ndarray, quality: int = 95) -> None:
 
     Args:
         path: .png, .jpg, .bmp, .webp or .tiff; folders are made.
-        frame: (H, W, 3) uint8 RGB.
+        frame: (H, W, 3) uint8 RGB; for .png also (H, W, 4) RGBA, colours not premultiplied.
         quality: JPEG quality, 0 to 100.
 
     Raises:
@@ -186,10 +195,12 @@ def write_image(path: str | Path, frame: np.ndarray, quality: int = 95) -> None:
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(f"{path}: unknown image suffix; use one of {', '.join(sorted(IMAGE_SUFFIXES))}")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+    channels = (3, 4) if path.suffix.lower() == ".png" else (3,)
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] not in channels:
         raise ValueError(f"{path}: an image must be (H, W, 3) uint8, got {frame.shape} {frame.dtype}")
+    order = [2, 1, 0, 3][: frame.shape[2]]
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in {".jpg", ".jpeg"} else []
-    done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(frame[..., ::-1]), options)
+    done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(frame[..., order]), options)
     if not done:
         raise ValueError(f"{path}: the image could not be encoded as {path.suffix}")
     with atomic_output(path) as temporary:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,9 @@ class VideoWriter:
         ...     for frame in frames:
         ...         writer.write(frame)
     """
+
+    channels: ClassVar[int] = 3
+    tracks: ClassVar[type[Tracks]] = Tracks
 
     def __init__(
         self,
@@ -99,8 +102,9 @@ class VideoWriter:
             OutputError: If the disk is full or the file cannot be written.
         """
         frame = np.asarray(frame)
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(f"{self.path}: frames must be (H, W, 3) uint8 RGB, got {frame.shape} {frame.dtype}")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != self.channels:
+            wanted = f"(H, W, {self.channels}) uint8 {'RGBA'[: self.channels]}"
+            raise ValueError(f"{self.path}: frames must be {wanted}, got {frame.shape} {frame.dtype}")
         if self.size is None:
             self.size = frame.shape[:2]
         if frame.shape[:2] != tuple(self.size):
@@ -122,7 +126,7 @@ class VideoWriter:
         if self.comment:
             self._container.metadata["comment"] = self.comment
         rate = None if self.audio is None else self.sample_rate
-        self._tracks = Tracks(self._container, self.size, self.rate, rate, self.crf, self.preset)
+        self._tracks = self.tracks(self._container, self.size, self.rate, rate, self.crf, self.preset)
 
     def _send_audio(self, *, flush: bool) -> None:
         """Hand over the sound up to the end of the frames so far, in whole AAC frames unless it is the last."""

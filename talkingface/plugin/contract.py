@@ -94,12 +94,14 @@ class Drawn:
     """A generated frame together with a picture of how it came about; the pictures go into a second video.
 
     Attributes:
-        frame: full frame, uint8 RGB (H, W, 3), at the size of the source.
+        frame: full frame, uint8 RGB (H, W, 3), at the size of the source; what shines through it is white.
         debug: uint8 RGB (h, w, 3), one size for the whole video; None: no such picture.
+        opacity: (H, W) uint8, from a model that `draws_opacity`; None: all of it is opaque.
     """
 
     frame: np.ndarray
     debug: np.ndarray | None = None
+    opacity: np.ndarray | None = None
 
     @classmethod
     def of(cls, made: np.ndarray | Drawn) -> Drawn:
@@ -177,11 +179,13 @@ class TalkingFaceModel(nn.Module):
         own_figures: names that `after_validation` may give, so that a `monitor` of another name is refused before the
             training; None: not known before.
         hears: dotted key below `model:` of the `FrontEndConfig` that says what it hears; empty: it hears by itself.
-        accepts: kinds of sources that `generate` takes, `video`, `picture`, or such as a model registers.
         scores_without_videos: whether `stage_scores` tells something of clips that have no videos: they are then
             evaluated by these figures alone.
         draws_wanted: whether `generate` draws those frames alone that `audio.wanted` asks for; otherwise it draws all
             of a window, and those that were not asked for are thrown away.
+        accepts: kinds of sources that `generate` takes, `video`, `picture`, or such as a model registers (see
+            `clips.openers`).
+        draws_opacity: whether frames of a transparent source come with their `Drawn.opacity`.
         front_end: what it hears with, once `bind` was called.
         weights_dir: folder of weight files, likewise.
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
@@ -202,6 +206,7 @@ class TalkingFaceModel(nn.Module):
     accepts: ClassVar[tuple[str, ...]] = ("video", "picture")
     scores_without_videos: ClassVar[bool] = False
     draws_wanted: ClassVar[bool] = False
+    draws_opacity: ClassVar[bool] = False
     front_end: FrontEnd | None = None
     weights_dir: Path = Path("checkpoints")
     stage: StageConfig | None = None
@@ -326,6 +331,10 @@ class TalkingFaceModel(nn.Module):
         """
         return source.fps if self.keeps_frame_rate and not source.is_image else FPS
 
+    def output_size(self, source: Source) -> tuple[int, int]:
+        """Height and width of the frames that are made from a source: its own, unless a model says otherwise."""
+        return source.size
+
     @property
     def inference_precision(self) -> str:
         """How precisely `generate` draws on this device, `32` or `bf16`; logs and reports say so.
@@ -379,6 +388,15 @@ class TalkingFaceModel(nn.Module):
             kinds: kinds of the stages that they can train.
         """
         return {}
+
+    def examples(self, clips: Sequence[ClipFolder], folder: Path) -> Sequence[Path]:
+        """Sources of other kinds than videos that speak at the end of the demo; none by default.
+
+        Args:
+            clips: test clips, from which something may be taken.
+            folder: to write them into; it may not be there yet.
+        """
+        return ()
 
     def expert_hint(self, name: str) -> str:
         """What else a user without the weights of a frozen network can do; added to the error message."""

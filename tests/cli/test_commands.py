@@ -211,7 +211,7 @@ def test_evaluation_of_a_model_writes_where_output_says(no_work, tmp_path, capsy
 class Speaker:
     """A pipeline that says nothing."""
 
-    def __call__(self, source, audio, output, reference, landmarks, visible_mark, progress):
+    def __call__(self, source, audio, output, reference, landmarks, background, visible_mark, progress):
         print("progress", progress)
 
 

@@ -54,6 +54,6 @@ def test_a_model_that_takes_no_pictures_says_so(tmp_path):
     from talkingface.media import write_image
 
     write_image(tmp_path / "still.png", np.zeros((32, 32, 3), np.uint8))
-    model = SimpleNamespace(bind=lambda *_: None, device=torch.device("cpu"), accepts=("video",))
+    model = SimpleNamespace(bind=lambda *_: None, device=torch.device("cpu"), accepts=("video",), output_rate=None)
     with pytest.raises(DataError, match="still.png: is a picture; Toy takes a video"):
         Pipeline(model, "Toy")(tmp_path / "still.png", tmp_path / "a.wav", tmp_path / "out.mp4")
