@@ -25,6 +25,7 @@ from talkingface.cli.doctor import DOCTOR
 from talkingface.cli.evaluate import EVALUATE
 from talkingface.cli.generate import GENERATE
 from talkingface.cli.names import LIST
+from talkingface.cli.puppet import PUPPET
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
 from talkingface.cli.serve import SERVE
 from talkingface.cli.weights import IMPORT, WEIGHTS
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "list": LIST,
     "doctor": DOCTOR,
     "convert-data": CONVERT_DATA,
+    "puppet": PUPPET,
     "benchmark": BENCHMARK,
 }
 

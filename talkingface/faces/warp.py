@@ -6,6 +6,8 @@ their numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import cv2
 import numpy as np
 
@@ -113,6 +115,60 @@ def mean_of_neighbours(triangles: np.ndarray, count: int) -> np.ndarray:
     matrix = np.zeros((count, count))
     matrix[edges[:, 0], edges[:, 1]] = matrix[edges[:, 1], edges[:, 0]] = 1.0
     return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1.0)
+
+
+def with_edges(points: np.ndarray, triangles: np.ndarray, edges: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The same area triangulated so that these edges are among those of the triangles.
+
+    Where an edge is missing, the diagonals that it crosses are flipped until none is left, as in S. Sloan, "A fast
+    algorithm for generating constrained Delaunay triangulations", 1993. An edge that runs through a point stays away.
+
+    Args:
+        points: (V, 2).
+        triangles: (T, 3) positive, without overlaps.
+        edges: pairs of point numbers.
+    """
+    mesh = [tuple(triangle) for triangle in triangles.tolist()]
+    for first, last in edges:
+        for _ in range(len(mesh)):
+            crossing = [pair for pair in _shared(mesh) if _cross(points, first, last, *pair[0])]
+            flipped = next((done for pair in crossing if (done := _flipped(points, mesh, *pair[1]))), None)
+            if flipped is None:
+                break
+            mesh = flipped
+    return np.array(mesh, np.int64)
+
+
+def _shared(mesh: Sequence[tuple[int, ...]]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Edges between two triangles, with the numbers of both."""
+    seen: dict[tuple[int, int], int] = {}
+    for number, triangle in enumerate(mesh):
+        for a, b in zip(triangle, (*triangle[1:], triangle[0]), strict=True):
+            if (b, a) in seen:
+                yield (a, b), (seen[b, a], number)
+            seen[a, b] = number
+
+
+def _cross(points: np.ndarray, a: int, b: int, c: int, d: int) -> bool:
+    """Whether the edges a-b and c-d cross between their ends."""
+    sides = signed_areas(points, np.array([[a, b, c], [a, b, d], [c, d, a], [c, d, b]]))
+    return len({a, b, c, d}) == 4 and sides[0] * sides[1] < 0 and sides[2] * sides[3] < 0
+
+
+def _flipped(
+    points: np.ndarray, mesh: Sequence[tuple[int, ...]], first: int, second: int
+) -> list[tuple[int, ...]] | None:
+    """The mesh with the other diagonal of two neighbours; None where they have no other one."""
+    own, other = mesh[first], mesh[second]
+    tip, far = next(v for v in own if v not in other), next(v for v in other if v not in own)
+    place = own.index(tip)
+    left, right = own[(place + 1) % 3], own[(place + 2) % 3]
+    made = [(tip, left, far), (tip, far, right)]
+    if (signed_areas(points, np.array(made)) <= 0).any():
+        return None
+    flipped = list(mesh)
+    flipped[first], flipped[second] = made
+    return flipped
 
 
 class SmoothField:

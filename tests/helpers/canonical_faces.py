@@ -10,6 +10,7 @@ import numpy as np
 from helpers.drawn_clips import DrawnSource
 from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.source import Audio
 from talkingface.config.sections import PreprocessConfig
 from talkingface.faces.detectors import DEFAULT_PLACE
 from talkingface.faces.track import LandmarkTrack
@@ -91,6 +92,26 @@ def sound_of(count: int, phase: float = 0.0) -> np.ndarray:
     wide = opening(count, phase) / 0.12
     loud = np.interp(np.arange(count * 640) / 640, np.arange(count), wide)
     return (0.4 * loud * np.sin(2 * np.pi * 220 * np.arange(count * 640) / 16000)).astype(np.float32)
+
+
+def speaking_model(**inference):
+    """A model whose random networks move lips and head visibly, in eval mode and bound."""
+    import torch
+
+    from talkingface.models.makeittalk.model import MakeItTalk
+
+    torch.manual_seed(0)
+    model = MakeItTalk(small_config(inference={"batch": 3, **inference})).eval()
+    torch.nn.init.normal_(model.content_branch.network.fc[-1].weight, std=0.05)
+    for branch in (model.content_branch, model.speaker_branch):
+        branch.set_scale(torch.full((80,), 0.3), torch.full((80,), 0.2))
+    model.bind("checkpoints", "cpu")
+    return model
+
+
+def voice(seconds: float) -> Audio:
+    """A tone that swells and fades."""
+    return Audio(sound_of(200)[: round(16000 * seconds)])
 
 
 def make_clip(

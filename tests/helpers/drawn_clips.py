@@ -131,6 +131,9 @@ class DrawnSource:
     def landmarks(self, provider=None) -> LandmarkTrack:
         return self.track
 
+    def opacity(self) -> np.ndarray | None:
+        return None
+
 
 class Speech(Audio):
     """A tone that swells and fades."""

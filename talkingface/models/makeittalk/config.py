@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from talkingface.config.sections import Section
 from talkingface.models.makeittalk.segments import Segmenting
 from talkingface.sound.choice import FrontEndConfig
 
 CANONICALS: tuple[Literal["own", "published"], ...] = ("own", "published")
+
+Anchor = Literal["far", "border"]
+"""`far`, as published: the border is thought to lie 5000 pixels out, so what surrounds the face follows it nearly as a
+whole. `border`: it stays where it is, and what surrounds the face is stretched."""
+
+Interior = Literal["auto", "drawn", "dark"]
+"""What is seen in a mouth that opens: what is drawn there, as published; or dark, more and more. `auto`: dark where the
+drawing's mouth is closed."""
 
 
 class ContentConfig(Section):
@@ -114,6 +122,21 @@ class LossConfig(Section):
     mouth: float = Field(4.0, gt=0)
 
 
+class PuppetConfig(Section):
+    """How puppets are drawn; the lip kind and the border follow from their files.
+
+    Attributes:
+        anchor: `far`: what surrounds the face follows it nearly as a whole; `border`: it is stretched.
+        interior: what is seen in a mouth that opens, what is `drawn` there as published, or `dark`; `auto`: dark where
+            the drawing's mouth is closed.
+        blinks: as for portraits; published: none.
+    """
+
+    anchor: Anchor = "far"
+    interior: Interior = "auto"
+    blinks: float = Field(0.0, ge=0)
+
+
 class InferenceConfig(Section):
     """How videos are made. Lengths are shares of the height of the face.
 
@@ -125,7 +148,9 @@ class InferenceConfig(Section):
             stretched lips themselves (`warp`).
         style: whose head motion it is: `own`, that of the voice, a file with another one's voice, or a speaker of the
             imported `emb.pickle`.
-        paste: `field` carries the whole picture with the head, `soft` puts the drawn head over the picture as it is.
+        paste: `field` carries the whole picture with the head, `soft` puts the drawn head over the picture as it is,
+            `crop` shows the square of the head alone, as published.
+        silence: lips go where the voice sends them (`free`), or are closed while there is none (`close`).
         align: `roll` takes the tilt and turn of a portrait out, `published` looks at the jaw ends alone.
         depth: share of the canonical face's depth that a portrait gets. Published weights: 0.1.
         segmenting: of sound longer than 8 s: `overlap` shows no seam, `published` drops and jumps.
@@ -142,14 +167,16 @@ class InferenceConfig(Section):
         fps: of videos made from pictures; those of videos have 25.
         batch: frames per pass; 0 chooses by device.
         no_face: frames without a face `pass` through unchanged, or are an `error`.
-        save_debug_video: also write `<output>_debug.mp4`: the drawing of the landmarks.
+        save_debug_video: also write `<output>_debug.mp4`: the drawing of the landmarks, and the square of the head.
+        puppet: drawing of puppets.
     """
 
     render: Literal["translate", "warp"] = "translate"
     head: Literal["auto", "predicted", "none", "source"] = "auto"
     interior: Literal["dark", "warp"] = "dark"
     style: str = "own"
-    paste: Literal["field", "soft"] = "field"
+    paste: Literal["field", "soft", "crop"] = "field"
+    silence: Literal["free", "close"] = "free"
     align: Literal["roll", "published"] = "roll"
     depth: float = Field(1.0, ge=0)
     segmenting: Segmenting = "overlap"
@@ -167,6 +194,15 @@ class InferenceConfig(Section):
     batch: int = Field(0, ge=0)
     no_face: Literal["pass", "error"] = "pass"
     save_debug_video: bool = False
+    puppet: PuppetConfig = PuppetConfig()
+
+    @field_validator("style", mode="before")
+    @classmethod
+    def _one_style(cls, given: Any) -> Any:
+        """The published script takes a list of names, of which one makes a video; an empty one is the voice's own."""
+        if isinstance(given, list) and len(given) < 2:
+            return given[0] if given else "own"
+        return given
 
 
 class MakeItTalkConfig(Section):

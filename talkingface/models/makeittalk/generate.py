@@ -13,11 +13,12 @@ import numpy as np
 from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.source import report_missing
 from talkingface.faces.ibug68 import JAW, LIPS
-from talkingface.models.makeittalk.clip_faces import face_height
+from talkingface.models.makeittalk.clip_faces import face_height, head_box
 from talkingface.models.makeittalk.motion import ROWS_PER_SECOND, blink_centres, blinking, smoothed
 from talkingface.models.makeittalk.mouth import Features, close_portrait, with_features
 from talkingface.models.makeittalk.portraits import Group, Portrait, choose_portraits
 from talkingface.models.makeittalk.pose import LinearPose, portrait_pose
+from talkingface.models.makeittalk.puppet.speak import PuppetSource, puppet_frames
 from talkingface.models.makeittalk.render import Painter, pane
 from talkingface.plugin.contract import Drawn
 from talkingface.sound.rows import held_at
@@ -31,13 +32,15 @@ SPOKEN = (*range(JAW.start + 1, JAW.stop - 1), *range(LIPS.start, LIPS.stop))
 """Points that the voice moves in a video: lips and jaw but for its ends."""
 
 
-def generate(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio, or per frame wanted of it.
+def generate(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[Drawn]:
+    """Yield one full frame per video frame of the audio, or per frame wanted of it.
 
     Raises:
         NoFaceError: the source shows no face, or some frames do not and `no_face` is `error`.
         DataError: an imported file is missing.
     """
+    if isinstance(source, PuppetSource):
+        return _perform(model, source, audio)
     if model.head_follows(source.is_image) == "source":
         return _dub(model, source, audio)
     return _talk(model, source, audio)
@@ -56,19 +59,21 @@ def frame_batch(model: MakeItTalkNetworks) -> int:
 # -- a picture ---------------------------------------------------------------------------------------------------------
 
 
-def _talk(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
+def _talk(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[Drawn]:
     """A picture, or the first frame with a face of a video, speaks."""
     track, settings = source.landmarks(), model.config.inference
     shown = int(np.flatnonzero(track.found)[0])
     picture, points = source.read([shown])[0], track.ibug68()[shown].astype(np.float64)
     moved = spoken_points(model, audio, points, settings.head != "none")
     moved = held_at(moved, audio.rows(source.fps) / source.fps * ROWS_PER_SECOND)
-    painter = audio.going_on("painter", lambda: Painter(model, Portrait(picture, points)))
+    portrait = Portrait(picture, points)
+    painter = audio.going_on("painter", lambda: Painter(model, portrait, opacity=source.opacity()))
     size = frame_batch(model)
     for start in range(0, len(moved), size):
         part = moved[start : start + size]
         for frame, points in zip(painter.speaking(part), part, strict=True):
-            yield _with_pane(model, frame, points, painter)
+            debug = pane(points, painter.box, frame, painter.whole) if settings.save_debug_video else None
+            yield Drawn(frame, debug, painter.opacity_at(points))
 
 
 def spoken_points(model: MakeItTalkNetworks, audio: Audio, points: np.ndarray, head: bool) -> np.ndarray:
@@ -100,16 +105,22 @@ def portrait_points(
     return smoothed(faces.reshape(len(faces), -1)).reshape(faces.shape)[..., :2]
 
 
-def _with_pane(
-    model: MakeItTalkNetworks, frame: np.ndarray, points: np.ndarray | None, painter: Painter
-) -> np.ndarray | Drawn:
-    return Drawn(frame, pane(points, painter.box)) if model.config.inference.save_debug_video else frame
+# -- a puppet ----------------------------------------------------------------------------------------------------------
+
+
+def _perform(model: MakeItTalkNetworks, source: PuppetSource, audio: Audio) -> Iterator[Drawn]:
+    """A puppet speaks; triangles alone draw it."""
+    box = head_box(source.puppet.points[None])
+    clear = source.opacity() is not None
+    for frame, opacity, points in puppet_frames(model, source, audio):
+        debug = pane(points, box, frame) if model.config.inference.save_debug_video else None
+        yield Drawn(frame, debug, opacity if clear else None)
 
 
 # -- a video -----------------------------------------------------------------------------------------------------------
 
 
-def _dub(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
+def _dub(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[Drawn]:
     """The face in a video says something else: pose, brows, nose and eyes are the video's, lips and jaw the voice's."""
     track, count = source.landmarks(), audio.n_frames(source.fps)
     order, rows = np.asarray(source.order(count)), audio.rows(source.fps)
@@ -124,7 +135,8 @@ def _dub(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[np
         for speaker in speakers:
             wanted |= speaker.speak(part, points)
         for k, frame in enumerate(part.pictures):
-            yield _with_pane(model, frame, wanted.get(k), speakers[0].painter)
+            shown = model.config.inference.save_debug_video
+            yield Drawn(frame, pane(wanted.get(k), speakers[0].painter.box, frame) if shown else None)
 
 
 class _Speaker:

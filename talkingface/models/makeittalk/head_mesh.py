@@ -113,15 +113,37 @@ def darkened(picture: np.ndarray, portrait: np.ndarray, resting: np.ndarray, poi
     """
     opened, known = (float(mouth_openings(face)) for face in (points, resting))
     share = 1 - min(1.0, known / max(opened, 1e-9))
-    mask = inside_mask(points, picture.shape[:2])
-    if share <= 0 or not mask.any():
+    if share <= 0:
         return picture
-    outline = np.zeros(portrait.shape[:2], np.uint8)
-    cv2.fillPoly(outline, [np.round(resting[OUTER_LIPS]).astype(np.int32)], 255)
-    lips = np.array(cv2.mean(portrait, outline)[:3])
+    window = _around_lips(points, picture.shape[:2])
+    corner = np.array([window[1].start, window[0].start])
+    part = picture[window]
+    if not part.size:
+        return picture
+    mask = inside_mask(np.asarray(points)[:, :2] - corner, part.shape[:2])
+    if not mask.any():
+        return picture
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.3, 0.01 * face_height(points))).astype(np.float32)[..., None] / 255
     weight = share * np.minimum(soft, mask[..., None] / 255)
-    return np.rint(picture * (1 - weight) + _DARK * lips * weight).astype(np.uint8)
+    result = picture.copy()
+    result[window] = np.rint(part * (1 - weight) + _DARK * _lip_colour(portrait, resting) * weight).astype(np.uint8)
+    return result
+
+
+def _around_lips(points: np.ndarray, size_hw: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a picture around the inner lips, with room for a soft edge."""
+    lips = np.asarray(points)[INNER_LIPS, :2]
+    room = 2 + 0.05 * face_height(points)
+    low = np.clip(np.floor(lips.min(axis=0) - room).astype(int), 0, size_hw[::-1])
+    high = np.clip(np.ceil(lips.max(axis=0) + room).astype(int) + 1, 0, size_hw[::-1])
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def _lip_colour(portrait: np.ndarray, resting: np.ndarray) -> np.ndarray:
+    """Mean colour (3,) of the lips."""
+    outline = np.zeros(portrait.shape[:2], np.uint8)
+    cv2.fillPoly(outline, [np.round(resting[OUTER_LIPS]).astype(np.int32)], 255)
+    return np.array(cv2.mean(portrait, outline)[:3])
 
 
 class _Topology(NamedTuple):

@@ -36,6 +36,8 @@ from talkingface.models.makeittalk.networks.pieces import windows_of
 from talkingface.models.makeittalk.networks.speaker import STRESS, UNUSED
 from talkingface.models.makeittalk.pairs import TranslatePairs
 from talkingface.models.makeittalk.parts import MakeItTalkNetworks, branches
+from talkingface.models.makeittalk.puppet.new import write_examples
+from talkingface.models.makeittalk.puppet.speak import PuppetSource  # registers puppets as sources
 from talkingface.models.makeittalk.samples import write_samples
 from talkingface.models.makeittalk.scores import audio_response, content_scores, head_spread
 from talkingface.models.makeittalk.translation import as_bgr, as_pictures, pixel_loss, translated
@@ -78,6 +80,8 @@ class MakeItTalk(MakeItTalkNetworks):
     """Content branch (`content`), speaker-aware branch (`speaker`), image translation (`translate`)."""
 
     hears = "sound"
+    accepts = ("video", "picture", "puppet")
+    draws_opacity = True
     # Landmarks and head crops: only the stage of pictures reads them.
     trains_without = ("audio", "landmarks", "heads")
     scores_without_videos = True
@@ -165,6 +169,13 @@ class MakeItTalk(MakeItTalkNetworks):
     def output_rate(self, source: Any) -> float:
         """25 frames per second for videos, `inference.fps` for pictures."""
         return self.config.inference.fps if source.is_image else super().output_rate(source)
+
+    def output_size(self, source: Source) -> tuple[int, int]:
+        """That of the source; with `paste: crop` pictures become the square of the head."""
+        whole = self.config.inference.paste != "crop" or isinstance(source, PuppetSource)
+        if whole or self.head_follows(source.is_image) == "source":
+            return super().output_size(source)
+        return self.config.translate.size, self.config.translate.size
 
     def head_follows(self, picture: bool) -> str:
         """See `InferenceConfig.head`."""
@@ -349,9 +360,13 @@ class MakeItTalk(MakeItTalkNetworks):
 
     # -- generation ----------------------------------------------------------------------------------------------------
 
-    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
+    def generate(self, source: Source, audio: Audio) -> Iterator[Drawn]:
         """Yield full frames; see `generate.generate`."""
         return generate(self, source, audio)
+
+    def examples(self, clips: Sequence[ClipFolder], folder: Path) -> Sequence[Path]:
+        """A picture of a person of the test clips, and a puppet."""
+        return write_examples(clips[-1], folder)
 
     def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
         """Lip error and opening of the content branch, beside the mean mouth and the donors' sound."""

@@ -54,7 +54,7 @@ def with_features(face: np.ndarray, features: Features) -> np.ndarray:
 
 
 def close_portrait(face: np.ndarray, middle: float = 0.7, side: float = 0.5) -> np.ndarray:
-    """A portrait (68, 2 or 3) whose open mouth is closed most of the way.
+    """A face, or faces (..., 68, 2 or 3), whose open mouth is closed most of the way.
 
     Args:
         face: the points.
@@ -62,14 +62,15 @@ def close_portrait(face: np.ndarray, middle: float = 0.7, side: float = 0.5) -> 
         side: the same for the outer points next to the corners.
     """
     face = face.copy()
-    centre = (face[UPPER] + face[LOWER]) / 2
-    above, below = face[UPPER] - centre, face[LOWER] - centre
-    face[OUTER_UPPER[1:4]] -= middle * above
-    face[OUTER_LOWER[1:4]] -= middle * below
-    face[[OUTER_UPPER[0], OUTER_UPPER[4]]] -= side * above[[0, 2]]
-    face[[OUTER_LOWER[0], OUTER_LOWER[4]]] -= side * below[[0, 2]]
-    face[UPPER] -= middle * above
-    face[LOWER] -= middle * below
+    centre = (face[..., UPPER, :] + face[..., LOWER, :]) / 2
+    above, below = face[..., UPPER, :] - centre, face[..., LOWER, :] - centre
+    ends = [0, 2]
+    face[..., OUTER_UPPER[1:4], :] -= middle * above
+    face[..., OUTER_LOWER[1:4], :] -= middle * below
+    face[..., [OUTER_UPPER[0], OUTER_UPPER[4]], :] -= side * above[..., ends, :]
+    face[..., [OUTER_LOWER[0], OUTER_LOWER[4]], :] -= side * below[..., ends, :]
+    face[..., UPPER, :] -= middle * above
+    face[..., LOWER, :] -= middle * below
     return face
 
 

@@ -24,6 +24,7 @@ from talkingface.models.makeittalk.networks.scaled import Scaled
 from talkingface.models.makeittalk.networks.speaker import STRESS, SpeakerBranch
 from talkingface.models.makeittalk.networks.translation import TranslationUNet
 from talkingface.models.makeittalk.segments import joined, spans
+from talkingface.models.makeittalk.silence import closed_in_silence
 from talkingface.plugin.contract import TalkingFaceModel
 from talkingface.sound.front_ends import front_end_kind
 
@@ -107,7 +108,8 @@ class MakeItTalkNetworks(TalkingFaceModel):
         """
         assert self.front_end is not None, "bind() comes first"
         rows = self.front_end.extract(audio.samples)
-        return self.faces_from(rows, self._style(audio) if head else None, face)
+        faces = self.faces_from(rows, self._style(audio) if head else None, face)
+        return closed_in_silence(faces, audio.samples) if self.config.inference.silence == "close" else faces
 
     def faces_from(self, rows: np.ndarray, speaker: np.ndarray | None, face: np.ndarray) -> np.ndarray:
         """The same for rows of sound (T, bands) and a speaker's vector (n,); without one the head rests."""

@@ -33,9 +33,16 @@ class Painter:
         model: in eval mode; its settings say how it is drawn.
         portrait: picture and landmarks.
         faces: (F, 68, 2) landmarks of the video into which it is drawn; None: it is drawn into itself.
+        opacity: (H, W) uint8 of a picture that something shines through; None: it is opaque.
     """
 
-    def __init__(self, model: MakeItTalkNetworks, portrait: Portrait, faces: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        model: MakeItTalkNetworks,
+        portrait: Portrait,
+        faces: np.ndarray | None = None,
+        opacity: np.ndarray | None = None,
+    ) -> None:
         self.model, self.portrait = model, portrait
         self.settings, self.size = model.config.inference, model.config.translate.size
         self.mesh = HeadMesh(portrait.points)
@@ -44,9 +51,30 @@ class Painter:
         self.resting = mapped(portrait.points, to_crop(own, self.size))
         self.box = own if faces is None else head_box(faces)
         self.matrix = to_crop(self.box, self.size)
+        self.opacity = opacity
+        self.whole = self.settings.paste != "crop"
 
     def speaking(self, moved: np.ndarray) -> Iterator[np.ndarray]:
-        """The whole picture with its landmarks at (n, 68, 2)."""
+        """The whole picture with its landmarks at (n, 68, 2), or with `paste: crop` the square of the head."""
+        if self.whole:
+            yield from self._whole(moved)
+        elif self.settings.render == "translate":
+            yield from self._heads(moved)
+        else:
+            yield from (crop_head(picture, self.box, self.size) for picture in self._whole(moved))
+
+    def opacity_at(self, points: np.ndarray) -> np.ndarray | None:
+        """(H, W) uint8, how opaque the picture is with its landmarks at (68, 2); None for an opaque one."""
+        if self.opacity is None or not self.whole:
+            return None
+        if self.settings.render == "warp":
+            return self.mesh.move(self.opacity, points)
+        soft = self.settings.paste == "soft"
+        carried = self.opacity if soft else self.mesh.move(self.opacity, self.mesh.carried(points))
+        weights = soft_square(self.size) if soft else self._face_weights(points)
+        return self._pasted(carried[..., None], np.full((self.size, self.size, 1), 255, np.uint8), weights)[..., 0]
+
+    def _whole(self, moved: np.ndarray) -> Iterator[np.ndarray]:
         picture = self.portrait.picture
         if self.settings.render == "warp":
             yield from (self._interior(self.mesh.move(picture, points), points) for points in moved)
@@ -130,8 +158,20 @@ def lower_mask(old: np.ndarray, new: np.ndarray, size_hw: tuple[int, int]) -> np
     return soft_hull(points, face_height(old), size_hw)
 
 
-def pane(points: np.ndarray | None, box: np.ndarray) -> np.ndarray:
-    """(256, 256, 3) uint8 RGB: the drawing of landmarks (68, 2) in a square of the picture; white without a face."""
-    if points is None:
-        return np.full((SIDE, SIDE, 3), 255, np.uint8)
-    return np.ascontiguousarray(draw_landmarks(mapped(points, to_crop(box, SIDE)))[..., ::-1])
+def pane(points: np.ndarray | None, box: np.ndarray, frame: np.ndarray, whole: bool = True) -> np.ndarray:
+    """How a frame came about: the drawing of its landmarks, and the square of the head beside it.
+
+    Args:
+        points: (68, 2); None without a face, which leaves the drawing white.
+        box: (4,) the square in the picture.
+        frame: (H, W, 3) uint8 RGB.
+        whole: the frame is the whole picture; otherwise it is the square already.
+
+    Returns:
+        (256, 512, 3) uint8 RGB.
+    """
+    drawing = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    if points is not None:
+        drawing = draw_landmarks(mapped(points, to_crop(box, SIDE)))[..., ::-1]
+    head = crop_head(frame, box, SIDE) if whole else cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    return np.concatenate([drawing, head], axis=1)

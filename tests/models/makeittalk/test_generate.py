@@ -6,43 +6,24 @@ import logging
 
 import numpy as np
 import pytest
-import torch
 
-from helpers.canonical_faces import CanonicalSource, small_config, sound_of
+from helpers.canonical_faces import CanonicalSource, sound_of, speaking_model, voice
 from talkingface.clips.source import Audio
 from talkingface.errors import NoFaceError
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
 from talkingface.models.makeittalk.generate import spoken_points
 from talkingface.models.makeittalk.head_mesh import REACH
-from talkingface.models.makeittalk.model import MakeItTalk
-from talkingface.plugin.contract import Drawn
-
-
-def build(**inference) -> MakeItTalk:
-    """A model whose random networks move lips and head visibly."""
-    torch.manual_seed(0)
-    model = MakeItTalk(small_config(inference={"batch": 3, **inference})).eval()
-    last = model.content_branch.network.fc[-1]
-    torch.nn.init.normal_(last.weight, std=0.05)
-    for branch in (model.content_branch, model.speaker_branch):
-        branch.set_scale(torch.full((80,), 0.3), torch.full((80,), 0.2))
-    model.bind("checkpoints", "cpu")
-    return model
-
-
-def voice(seconds: float) -> Audio:
-    return Audio(sound_of(200)[: round(16000 * seconds)])
 
 
 def made(model, source, seconds=0.4):
-    return np.stack(list(model.generate(source, voice(seconds))))
+    return np.stack([each.frame for each in model.generate(source, voice(seconds))])
 
 
 @pytest.mark.parametrize("render", ["warp", "translate"])
 @pytest.mark.parametrize(("seconds", "frames"), [(0.3, 8), (0.31, 8), (0.34, 9), (1.0, 25)])
 def test_a_picture_speaks_for_as_many_frames_as_the_sound_lasts(render, seconds, frames):
     source = CanonicalSource(1)
-    found = made(build(render=render), source, seconds)
+    found = made(speaking_model(render=render), source, seconds)
     assert found.shape == (frames, *source.size, 3) and found.dtype == np.uint8
     assert np.abs(np.diff(found.astype(int), axis=0)).max() > 0
 
@@ -50,12 +31,12 @@ def test_a_picture_speaks_for_as_many_frames_as_the_sound_lasts(render, seconds,
 def test_a_picture_answers_at_its_own_rate():
     from talkingface.media.info import MediaInfo
 
-    model = build(fps=50.0)
+    model = speaking_model(fps=50.0)
     assert model.output_rate(MediaInfo("x.png", is_image=True)) == 50.0
     assert model.output_rate(MediaInfo("x.mp4", fps=30.0)) == 25.0
     source = CanonicalSource(1)
     source.fps = 50.0
-    fast, slow = made(build(), source, 1.0), made(build(), CanonicalSource(1), 1.0)
+    fast, slow = made(speaking_model(), source, 1.0), made(speaking_model(), CanonicalSource(1), 1.0)
     assert len(fast) == 50
     assert np.abs(fast[::2].astype(int) - slow).max() <= 1
 
@@ -66,7 +47,7 @@ def test_far_from_the_head_every_pixel_is_the_pictures_own(render):
     points = source.track.ibug68()[0]
     y, x = np.mgrid[: source.size[0], : source.size[1]]
     distance = np.hypot(*(np.stack([x, y]) - face_centre(points)[:, None, None])) / face_height(points)
-    found = made(build(render=render), source)
+    found = made(speaking_model(render=render), source)
     outside = distance > REACH + 0.02
     for frame in found:
         np.testing.assert_array_equal(frame[outside], source.pictures[0][outside])
@@ -75,11 +56,11 @@ def test_far_from_the_head_every_pixel_is_the_pictures_own(render):
 
 def test_a_head_that_rests_moves_its_lips_alone():
     points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
-    resting = spoken_points(build(), voice(0.6), points, head=False)
-    swaying = spoken_points(build(), voice(0.6), points, head=True)
+    resting = spoken_points(speaking_model(), voice(0.6), points, head=False)
+    swaying = spoken_points(speaking_model(), voice(0.6), points, head=True)
     # The content branch may move all points; the speaker branch adds the head.
     assert np.abs(resting - swaying).max() > 0.1
-    silent = build(amp_lip_x=0.0, amp_lip_y=0.0)
+    silent = speaking_model(amp_lip_x=0.0, amp_lip_y=0.0)
     still = spoken_points(silent, voice(0.6), points, head=False)[:, 48:68]
     assert np.abs(still - still[0]).max() < 0.05 * 40
 
@@ -88,7 +69,7 @@ def test_a_tilted_head_says_the_same_and_the_same_seed_blinks_alike():
     upright = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
     source = CanonicalSource(1, roll=np.radians(20))
     tilted = source.track.ibug68()[0].astype(np.float64)
-    model = build()
+    model = speaking_model()
     straight, turned = (spoken_points(model, voice(0.6), p, head=False) for p in (upright, tilted))
     a, b = np.cos(np.radians(-20)), np.sin(np.radians(-20))
     back = (turned - tilted.mean(axis=0)) @ np.array([[a, -b], [b, a]]).T + upright.mean(axis=0)
@@ -99,7 +80,7 @@ def test_a_tilted_head_says_the_same_and_the_same_seed_blinks_alike():
 
 
 def test_sound_that_comes_later_is_spoken_later():
-    model = build(blinks=0.0)
+    model = speaking_model(blinks=0.0)
     points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
     speech, pause = sound_of(40), np.zeros(6400, np.float32)
     early, late = (
@@ -113,11 +94,28 @@ def test_sound_that_comes_later_is_spoken_later():
 def test_long_sound_has_no_seam_and_its_full_length():
     points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
     long = Audio(np.tile(sound_of(100), 5))  # 20 s
-    found = spoken_points(build(blinks=0.0), long, points, head=True)
+    found = spoken_points(speaking_model(blinks=0.0), long, points, head=True)
     assert len(found) == 20 * 62.5 + 1
     steps = np.abs(np.diff(found, axis=0)).max(axis=(1, 2))
     borders = [row for row in (384, 512, 738, 768) if row < len(steps)]
     assert max(steps[row - 2 : row + 2].max() for row in borders) <= np.percentile(steps, 99.5) * 1.2
+
+
+def test_lips_may_be_closed_while_nobody_speaks():
+    points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    points[[55, 56, 57, 58, 59, 65, 66, 67], 1] += 4  # the portrait's mouth is open
+    pause, speech = np.zeros(8000, np.float32), sound_of(40)[:8000]
+    audio = Audio(np.concatenate([speech, pause, speech]))
+    free, closed = (
+        spoken_points(speaking_model(blinks=0.0, silence=silence), audio, points, head=False)
+        for silence in ("free", "close")
+    )
+    gaps = [(found[:, 66, 1] - found[:, 62, 1]) for found in (free, closed)]
+    assert gaps[1][42:52].max() < 0.1 * gaps[0][42:52].min()
+    np.testing.assert_allclose(closed[:24], free[:24], atol=1e-6)
+    still = [*range(48), 48, 54, 60, 64]
+    np.testing.assert_allclose(closed[:, still], free[:, still], atol=1e-6)
+    assert np.abs(np.diff(gaps[1])).max() < 0.5 * gaps[0].max(), "lips close and open smoothly"
 
 
 def test_blinks_can_be_left_out():
@@ -125,7 +123,7 @@ def test_blinks_can_be_left_out():
     lids = [[37, 38, 43, 44], [41, 40, 47, 46]]
     gaps = {}
     for rate in (0.0, 1.0):
-        found = spoken_points(build(blinks=rate), voice(2.0), points, head=False)
+        found = spoken_points(speaking_model(blinks=rate), voice(2.0), points, head=False)
         gaps[rate] = (found[:, lids[1], 1] - found[:, lids[0], 1]).mean(axis=1)
     assert gaps[1.0].min() < 0.5 * gaps[0.0].min()
 
@@ -136,7 +134,7 @@ def test_blinks_can_be_left_out():
 @pytest.mark.parametrize("render", ["warp", "translate"])
 def test_in_a_video_lips_and_jaw_speak_and_all_else_is_the_videos(render):
     source = CanonicalSource(12)
-    found = made(build(render=render), source, 1.0)
+    found = made(speaking_model(render=render), source, 1.0)
     assert len(found) == 25
     shown = np.stack(source.pictures)[source.order(25)]
     top = int(source.track.ibug68()[:, 36:48, 1].min()) - 4  # above the eyes
@@ -147,12 +145,12 @@ def test_in_a_video_lips_and_jaw_speak_and_all_else_is_the_videos(render):
 def test_frames_without_a_face_pass_and_are_reported_or_refused(caplog):
     source = CanonicalSource(12, gone=(4, 5))
     with caplog.at_level(logging.WARNING, "talkingface"):
-        found = made(build(), source, 0.4)
+        found = made(speaking_model(), source, 0.4)
     for index in (4, 5):
         np.testing.assert_array_equal(found[index], source.pictures[index])
     assert "no face in frames 4-5" in caplog.text
     with pytest.raises(NoFaceError, match="frames 4-5"):
-        made(build(no_face="error"), source, 0.4)
+        made(speaking_model(no_face="error"), source, 0.4)
 
 
 def test_no_frame_of_a_held_out_video_is_made_from_itself():
@@ -162,7 +160,7 @@ def test_no_frame_of_a_held_out_video_is_made_from_itself():
         source.held_out = True
         for index in range(6, 12):
             source.pictures[index][60:, :] = shade  # the mouths of the second half
-        results.append(made(build(render="warp"), source, 0.48)[6:12])
+        results.append(made(speaking_model(render="warp"), source, 0.48)[6:12])
     inside = (slice(None), slice(84, 96), slice(80, 96))  # the mouth
     assert np.abs(results[0][inside].astype(int) - results[1][inside]).mean() < 0.5 * 200
 
@@ -171,26 +169,55 @@ def test_a_reference_video_lends_its_face():
     source, other = CanonicalSource(12), CanonicalSource(12)
     for frame in other.pictures:
         frame[..., 2] = 255
-    plain = made(build(render="warp"), source, 0.4)
+    plain = made(speaking_model(render="warp"), source, 0.4)
     source.reference = other
-    lent = made(build(render="warp"), source, 0.4)
+    lent = made(speaking_model(render="warp"), source, 0.4)
     assert (lent[..., 2] == 255).any() and not (plain[..., 2] == 255).any()
 
 
 @pytest.mark.parametrize("count", [1, 12])
 def test_the_batch_size_does_not_matter(count):
-    first, second = (made(build(batch=size), CanonicalSource(count)) for size in (1, 4))
+    first, second = (made(speaking_model(batch=size), CanonicalSource(count)) for size in (1, 4))
     assert np.abs(first.astype(int) - second).max() <= 1
 
 
-def test_a_second_video_shows_the_drawing():
-    drawn = list(build(save_debug_video=True).generate(CanonicalSource(1), voice(0.3)))
-    assert all(isinstance(each, Drawn) and each.debug.shape == (256, 256, 3) for each in drawn)
-    assert (drawn[0].debug != 255).any() and (drawn[0].debug != drawn[-1].debug).any()
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_second_video_shows_the_drawing_and_the_square_of_the_head(count):
+    drawn = list(speaking_model(save_debug_video=True).generate(CanonicalSource(count), voice(0.3)))
+    assert all(each.debug.shape == (256, 512, 3) for each in drawn)
+    for half in (slice(256), slice(256, None)):
+        assert (drawn[0].debug[:, half] != 255).any()
+        assert (drawn[0].debug[:, half] != drawn[-1].debug[:, half]).any()
+
+
+@pytest.mark.parametrize("render", ["warp", "translate"])
+def test_the_square_of_the_head_may_be_all_that_is_shown(render):
+    source, model = CanonicalSource(1), speaking_model(render=render, paste="crop")
+    found = made(model, source)
+    assert found.shape[1:] == (*model.output_size(source), 3) == (32, 32, 3)
+    assert np.abs(np.diff(found.astype(int), axis=0)).max() > 0
+    assert model.output_size(CanonicalSource(12)) == source.size, "a video is shown whole"
+    assert made(model, CanonicalSource(12)).shape[1:3] == source.size
+
+
+@pytest.mark.parametrize(("render", "paste"), [("warp", "field"), ("translate", "field"), ("translate", "soft")])
+def test_the_opacity_of_a_picture_moves_with_it(render, paste):
+    source = CanonicalSource(1)
+    whole = made(speaking_model(render=render, paste=paste), source)
+    face = source.track.ibug68()[0]
+    clear = np.full(source.size, 255, np.uint8)
+    clear[: int(face[:, 1].min()) - 12] = 0
+    source.opacity = lambda: clear
+    drawn = list(speaking_model(render=render, paste=paste).generate(source, voice(0.4)))
+    np.testing.assert_array_equal([each.frame for each in drawn], whole)
+    assert all(each.opacity.shape == source.size and each.opacity[-1].min() == 255 for each in drawn)
+    assert all(not each.opacity[0].any() for each in drawn)
+    if paste == "field":
+        assert np.ptp(np.stack([each.opacity for each in drawn]), axis=0).max() > 0
 
 
 def test_another_voice_moves_the_head_otherwise():
-    model = build(blinks=0.0)
+    model = speaking_model(blinks=0.0)
     rows = model.front_end.extract(voice(0.6).samples)
     voices = np.random.default_rng(0).normal(size=(2, 256)).astype(np.float32)
     heads = [model.head_of(rows, vector) for vector in voices]
@@ -204,11 +231,11 @@ def test_the_head_may_move_as_another_voice_does(tmp_path):
     points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
     other = 0.3 * np.random.default_rng(0).normal(size=16000)
     write_wav(tmp_path / "other.wav", other.clip(-1, 1).astype(np.float32))
-    own = spoken_points(build(), voice(0.6), points, head=True)
-    styled = spoken_points(build(style=str(tmp_path / "other.wav")), voice(0.6), points, head=True)
+    styles = ("own", str(tmp_path / "other.wav"))
+    own, styled = (spoken_points(speaking_model(style=style), voice(0.6), points, head=True) for style in styles)
     assert np.abs(own - styled).max() > 1e-3
     np.testing.assert_array_equal(
-        *(spoken_points(build(style=s), voice(0.6), points, head=False) for s in ("own", str(tmp_path / "other.wav")))
+        *(spoken_points(speaking_model(style=style), voice(0.6), points, head=False) for style in styles)
     )
     with pytest.raises(MediaError, match=r"none\.wav"):
-        spoken_points(build(style=str(tmp_path / "none.wav")), voice(0.6), points, head=True)
+        spoken_points(speaking_model(style=str(tmp_path / "none.wav")), voice(0.6), points, head=True)

@@ -9,24 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.canonical_faces import SMALL, make_clip, small_config, turn
+from helpers.canonical_faces import SMALL, faces_3d, make_clip, picture, small_config, turn
 from helpers.dumps import Runs
+from talkingface.cli.doctor import report
 from talkingface.clips.source import Audio
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.evaluation.report.run_list import summary_of
 from talkingface.evaluation.setup import EvaluationSetup
+from talkingface.faces.affine import mapped
 from talkingface.models.makeittalk.canonical import canonical_face
+from talkingface.models.makeittalk.clip_faces import crop_head, head_box, to_crop
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
 from talkingface.models.makeittalk.model import MakeItTalk
 from talkingface.models.makeittalk.networks.translation import TranslationUNet
-from talkingface.models.makeittalk.pairs import TranslatePairs
+from talkingface.models.makeittalk.pairs import TranslatePairs, drawn_input
 from talkingface.models.makeittalk.scores import audio_response, content_scores, head_motion, head_spread
 from talkingface.models.makeittalk.translation import as_bgr, as_pictures, translated
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.configuration import load_config
+from talkingface.plugin.configuration import from_plain, load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
+from talkingface.task import examine
 from talkingface.weights import checkpoint
+from talkingface.weights.runs import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +182,45 @@ def test_the_translation_begins_with_the_moved_portrait_and_leaves_the_mouth_to_
     torch.testing.assert_close(translated(model.translator, other, "warped"), drawn)
 
 
+def psnr(drawn: torch.Tensor, target: torch.Tensor) -> float:
+    return float(-10 * (drawn - as_bgr(target)).square().mean().log10())
+
+
+def test_the_translation_obeys_the_landmarks_and_keeps_the_colours_of_its_portrait():
+    faces, size = faces_3d(12, moving=False)[..., :2], 32
+    box = head_box(faces)
+    points = [mapped(face, to_crop(box, size)) for face in faces]
+    reddish = [crop_head(picture(face), box, size) for face in faces]
+    people = [reddish, [head[..., ::-1].copy() for head in reddish]]  # the second one is blue
+
+    def items(heads, shown, wanted):
+        made = [drawn_input(heads[a], points[a], points[b], "warped") for a, b in zip(shown, wanted, strict=True)]
+        given = {"portrait": [heads[a] for a in shown], "target": [heads[b] for b in wanted]}
+        named = {name: [item[name] for item in made] for name in made[0]} | given
+        return {name: torch.from_numpy(np.stack(values)) for name, values in named.items()}
+
+    model = build()
+    model.initialise(SimpleNamespace(), context("translate"))
+    optimizer, rng = torch.optim.Adam(model.translator.parameters(), lr=4e-3), np.random.default_rng(0)
+    for step in range(60):
+        parts = [items(heads, *rng.integers(len(faces), size=(2, 4))) for heads in people]
+        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        (update,) = model.training_step(batch, context("translate", step))
+        optimizer.zero_grad()
+        torch.stack(list(update.losses.values())).sum().backward()
+        optimizer.step()
+    shown, wanted, elsewhere = [3] * 4, [0, 5, 6, 7], [6, 11, 0, 1]
+    with torch.no_grad():
+        for heads, strongest in zip(people, (2, 0), strict=True):  # BGR
+            own, other = items(heads, shown, wanted), items(heads, shown, elsewhere)
+            blank = {**items(heads, shown, shown), "drawing": torch.full_like(own["drawing"], 255)}
+            told = [translated(model.translator, each, "warped") for each in (own, other, blank)]
+            right, *wrong = (psnr(drawn, own["target"]) for drawn in told)
+            assert right > max(wrong) + 1, (right, wrong)
+            mean, true = told[0].mean((0, 2, 3)), as_bgr(own["target"]).mean((0, 2, 3))
+            assert mean.argmax() == strongest and (mean - true).abs().max() < 0.03
+
+
 def test_colours_come_back_in_the_order_in_which_they_went():
     pictures = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     torch.testing.assert_close(as_pictures(as_bgr(pictures)), pictures)
@@ -224,7 +269,10 @@ def published(tmp_path_factory):
 
 def test_published_files_come_with_their_settings_and_say_what_else_they_need(published, tmp_path):
     folder, content = published
-    made = import_checkpoints("MakeItTalk", str(folder), str(tmp_path / "imported.pt"), {"weights_dir": str(tmp_path)})
+    made = import_checkpoints("MakeItTalk", str(folder), None, {"weights_dir": str(tmp_path)})
+    assert made.licence.startswith("non-commercial")
+    line = f"{made.path} (published weights of MakeItTalk, imported; what is made with them is {made.licence})"
+    assert line in report(str(tmp_path))
     assert set(made.networks) == {"content_branch", "speaker_branch"}
     assert set(made.missing) == {"translator"}
     stored = checkpoint.load(made.path)
@@ -309,15 +357,23 @@ def test_imported_constants_scale_the_sound(tmp_path):
     assert model.licence.startswith("non-commercial") and build().licence == ""
     about = EvaluationSetup.from_config(load_config("MakeItTalk", "folder").config, SimpleNamespace(model=model))
     assert about.identity["licence"] == model.licence
+    run = RunFolder(tmp_path / "MakeItTalk-folder" / "run")
+    run.set_status("running", model.licence)
+    run.set_status("finished")
+    assert summary_of(run.path).licence == model.licence
+    told = list(examine(load_config("MakeItTalk", "folder", (), {"model.scale": "published"})))
+    assert any(finding.text.endswith(model.licence) for finding in told)
     assert model.front_end.name == "vc_mel"
 
 
 def test_the_earlier_command_is_understood():
-    overrides = {"amp_lip_x": 1.5, "amp_pos": 0.3, "close_input_face_mouth": True}
+    overrides = {"amp_lip_x": 1.5, "amp_pos": 0.3, "close_input_face_mouth": True, "reuse_train_emb_list": ["key"]}
     loaded = load_config("audio2landmark_content", "demo", (), overrides)
     made = loaded.config.model.inference
     assert loaded.config.model_name == "MakeItTalk"
-    assert (made.amp_lip_x, made.amp_pos, made.close_input_mouth) == (1.5, 0.3, True)
+    assert (made.amp_lip_x, made.amp_pos, made.close_input_mouth, made.style) == (1.5, 0.3, True, "key")
+    stored = from_plain(load_config("MakeItTalk", "demo").as_dict(), overrides, "a.pt")  # as `generate` does
+    assert stored.model.inference == made
     assert isinstance(loaded.config.stages[0], StageConfig) and SMALL
 
 
