@@ -105,6 +105,8 @@ def _prepared(config: Config, count: int, left: Counter[str]) -> Finding:
 def _weights(config: Config) -> Iterator[Finding]:
     """Experts and first weights of every stage."""
     model = get_spec(config.model_name).model(config.model)
+    if model.licence:
+        yield Finding("ok", f"licence: what is made with these settings is {model.licence}")
     unresolved = [name for name in model.borrows if name not in config.experts_weights]  # told of before
     for stage in config.stages:
         named = [name for name in (*model.plans[stage.kind].frozen, *model.plans[stage.kind].uses)]

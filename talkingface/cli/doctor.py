@@ -12,6 +12,7 @@ from talkingface.errors import ConfigError, TalkingFaceError
 from talkingface.packages import OPTIONAL, faults, install, installed, mend, wanted
 from talkingface.plugin.registry import describe_datasets, describe_models, get_spec
 from talkingface.weights.published import FILES, how_to_get, status
+from talkingface.weights.runs import noted_licence
 
 FAULTS = ("MISSING", "WRONG", "BROKEN")
 """What a line begins with that tells of something to mend; what is only absent is not needed by everybody."""
@@ -90,8 +91,11 @@ def _weights(folder: Path) -> list[str]:
         lines.append(
             f"{words.get(found, 'WRONG   ')} {folder / file.path} ({file.purpose}){note.get(found, f': {found}')}"
         )
-    imported = sorted(folder.glob("*/imported.pt"))
-    return lines + [f"ok       {path} (published weights of {path.parent.name}, imported)" for path in imported]
+    for path in sorted(folder.glob("*/imported.pt")):
+        licence = noted_licence(path)
+        note = f"; what is made with them is {licence}" if licence else ""
+        lines.append(f"ok       {path} (published weights of {path.parent.name}, imported{note})")
+    return lines
 
 
 def _datasets() -> list[str]:

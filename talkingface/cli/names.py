@@ -59,7 +59,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
         run.date.replace("T", " "),
         run.state,
         run.progress,
-        " ".join(filter(None, (figures, damage))),
+        "; ".join(filter(None, (" ".join(filter(None, (figures, damage))), run.licence))),
     )
 
 

@@ -63,6 +63,8 @@ def import_published(arguments: Arguments) -> None:
         arguments["model"], arguments["folder"], arguments["output"], arguments.overrides, use
     )
     print(f"imported {', '.join(imported.networks)} -> {imported.path}")
+    if imported.licence:
+        print(f"what is made with them is {imported.licence}")
     for network, file in imported.missing.items():
         print(f"not there: {file} ({network}); its network has no weights in this checkpoint")
 

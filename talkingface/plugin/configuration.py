@@ -178,7 +178,7 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
 
     Args:
         data: plain data as `to_plain` made it.
-        overrides: dotted key -> value.
+        overrides: dotted key -> value, also keys of earlier ports of the model.
         source: name of the checkpoint, for messages.
 
     Raises:
@@ -189,7 +189,13 @@ def from_plain(data: Mapping[str, Any], overrides: Mapping[str, Any], source: st
         merged.add(Layer(source, json.loads(json.dumps(data))))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{source}: its configuration is no plain data ({first_line(error)})") from None
-    merged.add(Layer(COMMAND_LINE, nest(overrides)))
+    asked = Layer(COMMAND_LINE, nest(overrides))
+    if asked.data:
+        _, path = model_file(str(data.get("model_name")))
+        asked.data, warnings = translate(asked.data, asked.name, take_table(Layer.from_file(path)))
+        for warning in warnings:
+            log.warning("%s", warning)
+    merged.add(asked)
     problems: list[str] = []
     _choose_metrics(merged)
     config = validate(Config, merged.data, (), merged, problems)

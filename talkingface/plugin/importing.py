@@ -15,6 +15,7 @@ from talkingface.plugin.official import PublishedFile, alternatives, import_offi
 from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
+from talkingface.weights.runs import note_licence
 
 if TYPE_CHECKING:
     from talkingface.plugin.registry import ModelSpec
@@ -28,11 +29,13 @@ class Imported:
         path: where it lies.
         networks: the networks in it.
         missing: published files that were not there, by the network that has no weights for want of them.
+        licence: what limits the use of the checkpoint; empty: nothing is known.
     """
 
     path: Path
     networks: tuple[str, ...]
     missing: dict[str, str]
+    licence: str = ""
 
 
 def import_checkpoints(
@@ -58,7 +61,7 @@ def import_checkpoints(
     problems: list[str] = []
     for files in alternatives(published_files(spec.model, folder, use)):
         try:
-            content = _imported_content(spec, files, overrides)
+            content, licence = _imported_content(spec, files, overrides)
             break
         except CheckpointError as error:
             problems.append(str(error))
@@ -67,20 +70,21 @@ def import_checkpoints(
     path = Path(output or Path(content.config["weights_dir"]) / spec.name / "imported.pt")
     checkpoint.save(path, content)
     missing = {each.network: each.file for each in spec.model.official if each.network not in content.networks}
-    return Imported(path, tuple(content.networks), missing)
+    note_licence(path, licence)
+    return Imported(path, tuple(content.networks), missing, licence)
 
 
 def _imported_content(
     spec: ModelSpec, files: Sequence[PublishedFile], overrides: Mapping[str, Any]
-) -> CheckpointContent:
-    """A model built as the files want it, with their weights."""
+) -> tuple[CheckpointContent, str]:
+    """A model built as the files want it, with their weights, and what limits their use."""
     # The first file has the most to say: forms of one network exclude each other.
     settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
     config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
     spec.model.check_overrides(load_config(spec.name, "folder", (), settings).config.model, config.model)
     network = build_for(spec.model, config.model, {}, files[0].path)  # sizes may come from the file
     filled = import_official(network, files)
-    return CheckpointContent(
+    made = CheckpointContent(
         model=spec.name,
         config=to_plain(config),
         networks={name: getattr(network, name).state_dict() for name in filled},
@@ -88,3 +92,4 @@ def _imported_content(
         trained=filled,
         ready=filled,
     )
+    return made, network.licence

@@ -42,9 +42,25 @@ class RunFolder:
         except (OSError, DataError, KeyError, TypeError):
             return "new"
 
-    def set_status(self, status: str) -> None:
-        """Record that the run is under way or complete."""
-        write_text(self.path / RECORD, json.dumps({"status": status, "time": time.strftime("%FT%T")}) + "\n")
+    def set_status(self, status: str, licence: str | None = None) -> None:
+        """Record that the run is under way or complete.
+
+        Args:
+            status: see above.
+            licence: what limits the use of its checkpoints; None: what was recorded before stays.
+        """
+        facts = {"status": status, "time": time.strftime("%FT%T")}
+        licence = self.licence if licence is None else licence
+        facts |= {"licence": licence} if licence else {}
+        write_text(self.path / RECORD, json.dumps(facts) + "\n")
+
+    @property
+    def licence(self) -> str:
+        """What limits the use of its checkpoints; empty where nothing is known."""
+        try:
+            return str(read_json(self.path / RECORD).get("licence") or "")
+        except (OSError, DataError, AttributeError):
+            return ""
 
     def forget_untrained(self, stages: Iterable[str]) -> None:
         """Remove what a start has written that failed before the first record of a step; there is nothing to go on.
@@ -156,3 +172,24 @@ def newest_first(parent: Path) -> list[RunFolder]:
         with suppress(OSError):
             found.append((record.stat().st_mtime, str(record.parent)))
     return [RunFolder(Path(folder)) for _, folder in sorted(found, reverse=True)]
+
+
+def note_licence(checkpoint: Path, licence: str) -> None:
+    """Write beside an imported checkpoint what limits its use, for those who do not read all of it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    note = checkpoint.with_name(f"{checkpoint.name}.json")
+    if licence:
+        write_text(note, json.dumps({"licence": licence}) + "\n")
+    else:
+        note.unlink(missing_ok=True)
+
+
+def noted_licence(checkpoint: Path) -> str:
+    """What `note_licence` wrote; empty where there is nothing."""
+    try:
+        return str(read_json(checkpoint.with_name(f"{checkpoint.name}.json")).get("licence") or "")
+    except (DataError, AttributeError):
+        return ""

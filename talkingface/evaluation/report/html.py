@@ -165,6 +165,7 @@ def facts(result: EvalResult) -> list[tuple[str, str]]:
         "model": known.get("model", ""),
         "data set": known.get("dataset", ""),
         "checkpoint": known.get("checkpoint", ""),
+        "use": known.get("licence", ""),
         "date": result.date.replace("T", " "),
         "clips": known.get("clips", ""),
         "frame rate": ", ".join(f"{rate:g}" for rate in (rates if isinstance(rates, list) else [rates]) if rate),

@@ -36,6 +36,7 @@ class RunSummary:
             here) or `unknown`.
         progress: how far the last stage came: `render 400/800 (stage 2 of 2)`.
         figures: the main figures of its evaluation.
+        licence: what limits the use of its checkpoints; empty: nothing is known.
         problem: what is damaged.
     """
 
@@ -48,6 +49,7 @@ class RunSummary:
     state: str = "unknown"
     progress: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+    licence: str = ""
     problem: str = ""
 
 
@@ -74,6 +76,7 @@ def summary_of(folder: Path) -> RunSummary:
         state=_state(folder, told, evaluation),
         progress=_progress(folder, config),
         figures=_figures(evaluation),
+        licence=str(told.get("licence") or evaluation.get("licence") or ""),
         problem="; ".join(problems),
     )
 
