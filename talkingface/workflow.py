@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.clips.folder import ClipFolder, among, usable_clips
 from talkingface.clips.layouts import SPLITS, UNSEEN, make_layout
+from talkingface.clips.openers import open_source
 from talkingface.clips.prepared import conversion_advice
+from talkingface.clips.source import Audio
 from talkingface.demo.corpus import ensure_demo_corpus
 from talkingface.devices import allow_tf32, limit_threads, seed_everything
 from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingFaceError
@@ -366,7 +368,7 @@ def _train(
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
     made = fabric.is_global_zero and run_folder.status == "new"
     if fabric.is_global_zero:
-        _open_run(run_folder, loaded)
+        _open_run(run_folder, loaded, model.licence)
     evaluate_videos = _video_scorer(config, clips)
     trainer = (spec.trainer or Trainer)(config, model, clips, run_folder, fabric, evaluate_videos)
     log.info("training %s on %s: %s", config.model_name, fabric.device, run_folder.path)
@@ -403,13 +405,13 @@ def _end_helpers(fabric: Any) -> None:
         process.terminate()
 
 
-def _open_run(run_folder: RunFolder, loaded: LoadedConfig) -> None:
+def _open_run(run_folder: RunFolder, loaded: LoadedConfig, licence: str = "") -> None:
     """Write the resolved configuration into the run folder; a resumed run must have the same model."""
     changed = changed_settings(run_folder, loaded.config)
     if changed:
         log.warning("%s: resumed with changed %s", run_folder.path, ", ".join(changed))
     write_text(run_folder.path / "config.yaml", loaded.to_yaml())
-    run_folder.set_status("running")
+    run_folder.set_status("running", licence)
 
 
 def _video_scorer(config: Config, clips: Clips) -> Any:
@@ -469,7 +471,22 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, asked)
     evaluator = make_evaluator(config, pipeline, clips)
     chosen = test[: config.evaluation.max_clips]
-    return evaluator.run(chosen, out)
+    result = evaluator.run(chosen, out)
+    if config.layout == "demo" and config.train:
+        _animate_examples(pipeline, chosen, out / "examples")
+    return result
+
+
+def _animate_examples(pipeline: Pipeline, clips: Sequence[ClipFolder], folder: Path) -> None:
+    """Let what the model makes beside videos speak with the sound of a test clip."""
+    model = pipeline.model
+    try:
+        for source in model.examples(clips, folder):
+            opened = open_source(source, model.accepts, model.output_rate, pipeline.name)
+            output = pipeline.generate_file(opened, Audio(clips[0].audio()), source.with_suffix(".mp4"))
+            log.info("animated %s: %s", source.name, output)
+    except TalkingFaceError as error:
+        log.warning("what the demo animates at its end is left out: %s", error)
 
 
 def _evaluate_inner(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:
