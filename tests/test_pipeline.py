@@ -203,12 +203,13 @@ def test_an_output_that_can_be_transparent_keeps_the_opacity_unless_something_is
 
     made = cutout(output)
     if made.is_dir():
-        assert Image.open(made / "frame_00000.png").getpixel((50, 30))[3] == 0
+        picture = Image.open(made / "frame_00000.png")
+        assert picture.getpixel((50, 30))[3] == 0 and picture.info["Comment"] == synthetic_comment("Cutout")
         assert (made / "sound.wav").is_file() and len(list(made.iterdir())) == 6
     else:
         with av.open(str(made)) as container:
             frame = next(container.decode(video=0)).to_ndarray(format="rgba")
-        assert frame[30, 50, 3] == 0 and frame[30, 10, 3] == 255
+        assert frame[30, 50, 3] == 0 and frame[30, 10, 3] == 255 and read_mark(made) == synthetic_comment("Cutout")
     other = cutout("b.mov", background="white")
     with av.open(str(other)) as container:
         assert container.streams.video[0].codec_context.name == "h264"

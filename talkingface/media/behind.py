@@ -5,10 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from talkingface.media.write import VideoWriter
+
+if TYPE_CHECKING:
+    from talkingface.media.clear import FrameFolder
 
 _QUEUE_BYTES = 64 * 2**20  # of pictures that wait; so that large ones do not take more memory than small ones
 _MOST_WAITING, _FEWEST_WAITING = 16, 2
@@ -28,7 +32,7 @@ class WriteBehind:
     then, and after any other error, nothing is left of the file.
     """
 
-    def __init__(self, writer: VideoWriter) -> None:
+    def __init__(self, writer: VideoWriter | FrameFolder) -> None:
         """Write into `writer`, whose context begins and ends with this one."""
         self._writer = writer
         self._waiting: queue.Queue[np.ndarray | None] | None = None  # None in it: no more frames

@@ -18,7 +18,6 @@ from talkingface.files import output_error
 from talkingface.media.audio import write_wav
 from talkingface.media.encode import Tracks
 from talkingface.media.info import FPS, SAMPLE_RATE, samples_of
-from talkingface.media.pixels import ROUNDING_FLAGS
 from talkingface.media.write import VideoWriter
 from talkingface.packages import install
 
@@ -56,6 +55,8 @@ def frame_writer(output: Path, size: tuple[int, int] | None, clear: bool, **side
 class ClearTracks(Tracks):
     """`Tracks` for frames (H, W, 4) uint8 RGBA, colours not premultiplied."""
 
+    given = "rgba"
+
     def _add_video(self, crf: int, preset: str, at_once: int) -> Any:
         import av
         from av.video.reformatter import VideoReformatter
@@ -75,21 +76,8 @@ class ClearTracks(Tracks):
         self._reformatter = VideoReformatter()
         return stream
 
-    def _picture(self, frame: np.ndarray) -> Any:
-        import av
-        from av.video.reformatter import ColorRange, Colorspace
-
-        picture = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgba"),
-            format=self._format,
-            dst_colorspace=Colorspace.ITU709 if self._high else Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=ROUNDING_FLAGS,
-            threads=1,
-        )
-        picture.pts = self.frames
-        picture.time_base = 1 / self._rate
-        return picture
+    def _fitting(self, frame: np.ndarray) -> np.ndarray:
+        return frame  # every pixel has a colour of its own
 
 
 class ClearVideoWriter(VideoWriter):

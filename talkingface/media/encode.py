@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,7 +34,13 @@ class Tracks:
         preset: effort of x264.
         at_once: give every frame out as soon as it is encoded, without looking ahead, and let a player begin anew every
             so many frames; 0: the best quality instead.
+
+    Attributes:
+        given: how the pixels of the frames are laid out, as FFmpeg calls it.
     """
+
+    given: ClassVar[str] = "rgb24"
+    _format = "yuv420p"
 
     def __init__(
         self,
@@ -58,7 +64,7 @@ class Tracks:
         stream = self._container.add_stream(encoder, rate=self._rate)
         height, width = self._size
         stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = self._format
         context = stream.codec_context
         context.time_base = 1 / self._rate
         self._tag_colours(context)
@@ -112,13 +118,9 @@ class Tracks:
         import av
         from av.video.reformatter import ColorRange, Colorspace
 
-        odd = frame.shape[0] % 2, frame.shape[1] % 2
-        # 4:2:0 has one colour sample for 2 x 2 pixels.
-        if any(odd):
-            frame = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
         picture = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
-            format="yuv420p",
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fitting(frame)), format=self.given),
+            format=self._format,
             dst_colorspace=Colorspace.ITU709 if self._high else Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
             interpolation=ROUNDING_FLAGS,
@@ -127,6 +129,11 @@ class Tracks:
         picture.pts = self.frames
         picture.time_base = 1 / self._rate
         return picture
+
+    def _fitting(self, frame: np.ndarray) -> np.ndarray:
+        """The frame with even sides: 4:2:0 has one colour sample for 2 x 2 pixels."""
+        odd = frame.shape[0] % 2, frame.shape[1] % 2
+        return np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge") if any(odd) else frame
 
     def _mux(self, stream: Any, frame: Any | None) -> None:
         for packet in stream.encode(frame):
