@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from talkingface.media.probe import probe
 from talkingface.plugin.assembly import load_experts
 from talkingface.plugin.borrowed import LenderMissing, with_borrowed
 from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.by_converter import following_clips
 from talkingface.preprocess.prepare import worker_count
 from talkingface.readiness import check_origins
 from talkingface.weights.runs import RunFolder
@@ -56,15 +58,13 @@ def examine(loaded: LoadedConfig) -> Iterator[Finding]:
         yield Finding("about" if made else "MISSING", told)
     except TalkingFaceError as error:
         yield Finding("MISSING", str(error))
+    layout = make_layout(loaded.config)
+    if layout.converter:
+        with suppress(TalkingFaceError):  # told below
+            loaded = following_clips(loaded)
     config = loaded.config
-    layout = make_layout(config)
-    try:
-        items = layout.find(config)
-        yield Finding("ok", f"videos: {len(items)} named or found below {config.data_root}")
-    except TalkingFaceError as error:
-        items = []
-        made = config.layout == "demo"
-        yield Finding("absent" if made else "MISSING", f"videos: {'drawn by the first run' if made else error}")
+    items, finding = _items(config, layout)
+    yield finding
     unprepared = 0
     if items:
         yield from _splits(config, layout)
@@ -77,11 +77,26 @@ def examine(loaded: LoadedConfig) -> Iterator[Finding]:
     yield from _costs(config, items, unprepared)
 
 
+def _items(config: Config, layout: Layout) -> tuple[list[ClipItem], Finding]:
+    """The clips of the data set, and what is to be said of them."""
+    try:
+        items = layout.find(config)
+    except TalkingFaceError as error:
+        made = "drawn" if config.layout == "demo" else "converted" if layout.old_data(config) else ""
+        told = f"videos: {made} by the first run" if made == "drawn" else f"clips: {made} by the first run"
+        return [], Finding("absent", told) if made else Finding("MISSING", f"videos: {error}")
+    if layout.converter:
+        return items, Finding("ok", f"clips: {len(items)} converted, without videos")
+    return items, Finding("ok", f"videos: {len(items)} named or found below {config.data_root}")
+
+
 def _splits(config: Config, layout: Layout) -> Iterator[Finding]:
     for split in SPLITS:
         try:
             count, listed = len(layout.split_ids(config, split)), layout.listed_ids(config, split) is not None
-            origin = getattr(config, f"{split}_filelist") if listed else "held out by their names, there is no list"
+            origin = "held out by their names, there is no list"
+            if listed:
+                origin = getattr(config, f"{split}_filelist") or "those of its dump"
             yield Finding("ok" if count else "MISSING", f"{split}: {count} clips ({origin})")
         except TalkingFaceError as error:
             yield Finding("MISSING", f"{split}: {error}")

@@ -56,6 +56,19 @@ def with_converted(loaded: LoadedConfig) -> LoadedConfig:
     return _with_servable_stages(loaded, _converted_clips(loaded.config, layout))
 
 
+def following_clips(loaded: LoadedConfig) -> LoadedConfig:
+    """The same for clips that are there; nothing is made.
+
+    Raises:
+        DataError: there are none, or none can be used.
+    """
+    layout = make_layout(loaded.config)
+    if not layout.converter:
+        return loaded
+    clips = _converted_clips(loaded.config, layout)
+    return _with_servable_stages(_hearing_them(loaded, clips), clips)
+
+
 def _convert(config: Config, layout: Layout) -> None:
     """Run the converter, unless all clips were made of these very files."""
     roots, place = layout.old_data(config), Path(config.preprocessed_root)

@@ -7,15 +7,19 @@ import json
 import numpy as np
 import pytest
 
-from helpers.canonical_faces import faces_3d, make_clip
+from helpers.canonical_faces import faces_3d, make_clip, sound_of
 from helpers.dumps import Runs, clip, write_dump, write_texts
+from talkingface.clips.folder import ClipFolder
 from talkingface.clips.layouts import make_layout
 from talkingface.errors import DataError
+from talkingface.media import write_wav
+from talkingface.models.makeittalk.data import read_motion
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.preprocess import by_converter
 from talkingface.preprocess.by_converter import with_converted
 from talkingface.preprocess.convert import export_clips, is_converted_whole
+from talkingface.task import examine
 from talkingface.workflow import evaluate, run_configured
 
 NAME = "audio2landmark_content"
@@ -126,6 +130,30 @@ def test_another_front_end_is_refused_and_both_are_named(dumped):
     asked = {"model.sound.name": "vc_mel", "model.sound.speaker": "statistics"}
     with pytest.raises(DataError, match=r"no features@vc_mel\+statistics but features@autovc\+resemblyzer"):
         run_configured(configured(dumped[0], **asked))
+
+
+def test_sound_beside_a_dump_may_be_heard_with_another_front_end(tmp_path):
+    clips = [clip(k) for k in range(4)]
+    write_dump(tmp_path / "data/dump", "train", clips)
+    (tmp_path / "data/raw_wav").mkdir()
+    for number in range(4):
+        write_wav(tmp_path / f"data/raw_wav/{number:05d}_video{number:06d}_audio.wav", sound_of(32, 0.1 * number))
+    asked = {"model.sound.name": "vc_mel", "model.sound.speaker": "statistics"}
+    settled = with_converted(configured(tmp_path, **asked)).config
+    assert settled.model.sound.name == "vc_mel" and [stage.name for stage in settled.stages] == ["content"]
+    found = ClipFolder(tmp_path / "made/train/00002_video000002")
+    assert found.features("features@vc_mel+statistics").values.shape == (81, 80)
+    motion = read_motion(found, settled.model)
+    assert len(motion.sound) == len(motion.still) == 80 and motion.valid.all()
+
+
+def test_doctor_tells_of_dumps_what_a_run_will_make_of_them(dumped, tmp_path):
+    write_dump(tmp_path / "data/dump", "train", [clip(0)])
+    told = [str(finding.text) for finding in examine(configured(tmp_path))]
+    assert "clips: converted by the first run" in told and not (tmp_path / "made").exists()
+    told = [str(finding.text) for finding in examine(configured(dumped[0]))]
+    assert "clips: 6 converted, without videos" in told and "test: 2 clips (those of its dump)" in told
+    assert [line.split(":")[0] for line in told if line.startswith("stage")] == ["stage content"]
 
 
 def test_a_dump_with_code_ends_the_run_in_one_line(tmp_path):
