@@ -14,6 +14,7 @@ from helpers.dumps import PREFIX, Runs, clip, mel_of, rows_of, write_dump, write
 from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.faces.ibug68 import eye_distances
+from talkingface.media import write_wav
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.data import read_motion
 from talkingface.preprocess.convert import convert_legacy, export_clips
@@ -158,6 +159,20 @@ def test_the_old_files_are_left_as_they_are(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*")}
     convert(tmp_path / "old", tmp_path / "new")
     assert before == {path: path.read_bytes() for path in (tmp_path / "old").rglob("*")}
+
+
+def test_clips_are_not_put_among_the_old_files(tmp_path):
+    write_dump(tmp_path / "old/dump", "train", [clip(0)])
+    with pytest.raises(DataError, match="lies in the old tree"):
+        convert(tmp_path / "old", tmp_path / "old/new")
+
+
+def test_a_text_clip_whose_files_are_the_same_is_not_made_again(tmp_path):
+    for number in range(2):
+        write_texts(tmp_path / "old", number, "one", dict(enumerate(faces_3d(40).reshape(-1, 204))), 1.6)
+    assert convert(tmp_path / "old", tmp_path / "new").worked == 2
+    write_wav(tmp_path / "old/raw_wav/00001_one_audio.wav", np.full(25600, 0.1, np.float32))
+    assert convert(tmp_path / "old", tmp_path / "new").worked == 1
 
 
 def test_a_family_is_chosen_by_its_prefix(tmp_path):

@@ -6,7 +6,7 @@ Such a clip has no video. Its rows are at 62.5 per second, and so is the clip.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,26 @@ class DumpConverter(Converter):
         self._clips = self._dumped()
         return [clip_id for dump in self.tree.dumps(self.prefix) for clip_id in looked_through(dump)]
 
+    def place(self, out: str | Path | None) -> Path:
+        """Anywhere but in the old tree, which is left as it is."""
+        place = super().place(out)
+        if place.resolve().is_relative_to(self.tree.root.resolve()):
+            raise DataError(f"{place}: lies in the old tree, which is left as it is; give another --out")
+        return place
+
     def state(self, clip_id: str) -> str:
-        """Names, sizes and times of all files: a dump is one of many clips."""
+        """Names, sizes and times of its files, of all files where a dump is one of many clips."""
+        if not self.prefix:
+            return self._state_of(self._texts[clip_id][2:])
         return self.whole_state()
 
     def whole_state(self) -> str:
         """See `Converter.whole_state`."""
+        return self._state_of(self._files())
+
+    def _state_of(self, files: Iterable[Path]) -> str:
         digest = hashlib.sha256(f"{_VERSION} {self.prefix}".encode())
-        for path in sorted(self._files()):
+        for path in sorted(files):
             if path.is_file():
                 stat = path.stat()
                 digest.update(f"\n{path.name} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape"))
