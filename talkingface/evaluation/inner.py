@@ -29,7 +29,7 @@ def evaluate_inner(
         model: in eval mode.
         setup: what the report says about itself, and further clips that lend their sound.
         clips: held-out clips.
-        out: folder for `metrics.json` and `samples/`.
+        out: folder for `metrics.json`, `report.html` and `samples/`.
 
     Raises:
         DataError: the model has no figures of these clips.
@@ -48,5 +48,5 @@ def evaluate_inner(
         model.sample_videos(clips[: setup.settings.samples], Path(out) / SAMPLES)
     except TalkingFaceError as error:  # the figures are known, and not yet written
         result.skipped.append(("samples", "all", "sample videos", one_line(error)))
-    write_report(result, Path(out))
+    write_report(result, Path(out), setup.settings.html)
     return result

@@ -52,6 +52,7 @@ def test_content_trains_on_dumps_and_the_report_says_that_there_is_no_video(dump
     assert sorted(path.name for path in run.iterdir() if path.is_dir()) == ["content", "eval"]
     stored = json.loads((run / "eval/metrics.json").read_text())
     assert stored["front_end"] == "autovc (made elsewhere)" and "non-commercial" in stored["licence"]
+    assert "The clips have no video" in (run / "eval/report.html").read_text()
     assert stored["rows"] == {} and stored["stage_figures"]["content_lip_error"] > 0
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
 
