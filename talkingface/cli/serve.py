@@ -47,6 +47,7 @@ def serve(arguments: Arguments) -> None:
         token=_token(arguments["token_file"]),
         root_path=root_path,
         templates=templates,
+        saved=Path(arguments["saved_dir"]),
         ready=lambda address: print(f"serving {', '.join(each.name for each in served)} at {address}", flush=True),
     )
 
@@ -96,6 +97,7 @@ SERVE = Command(
         Option("token_file", "file with a token that clients must show"),
         Option("root_path", "prefix of all paths, where a proxy stands in front: /talk", default=""),
         Option("template", "NAME=FILE: a video for the routes of the LawDNet server; may be repeated", repeated=True),
+        Option("saved_dir", "folder of runs that the page shows", default="saved"),
         Option("config_files", 'YAML files with a section `serve`, blank-separated: "a.yaml b.yaml"'),
         HELP,
     ),

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from talkingface.errors import OutputError
 from talkingface.serving import api, lawdnet, live
-from talkingface.serving.guard import Guard, busy_answer, refusal
+from talkingface.serving.guard import PAGE, Guard, busy_answer, refusal
 from talkingface.serving.metrics import Metrics
+from talkingface.serving.page.examples import Examples
 from talkingface.serving.service import Busy, Service, Unfit
 from talkingface.version import __version__
 
 _ABOUT = """Makes a face (a video or a picture) say what is heard in a sound file. Every video carries a mark in its
 metadata that it is synthetic."""
 
-_CLIENT_GONE = 499
+
+class Page(NamedTuple):
+    """What the page shows beside the service: inputs to try it with, and the folder of runs."""
+
+    examples: Examples
+    saved: Path
 
 
 def make_app(
-    service: Service, token: str | None = None, root_path: str = "", templates: Mapping[str, Path] | None = None
+    service: Service,
+    token: str | None = None,
+    root_path: str = "",
+    templates: Mapping[str, Path] | None = None,
+    page: Page | None = None,
 ) -> FastAPI:
     """The application around a service that runs.
 
@@ -33,6 +44,7 @@ def make_app(
         token: that clients must show; None: nobody is asked.
         root_path: prefix of all paths, where a proxy stands in front.
         templates: videos that the adapter for the LawDNet server makes speak, by name.
+        page: what the page shows beside the service; None: there is no page.
     """
     metrics = Metrics(service)
     # The pages /docs and /redoc would load their scripts from a server on the internet.
@@ -46,6 +58,8 @@ def make_app(
     app.include_router(api.rest_routes(service, metrics))
     app.include_router(live.live_routes(service))
     app.include_router(lawdnet.lawdnet_routes(service, templates or {}))
+    if page is not None:
+        app = _with_page(app, service, page, token, root_path)
     answer_errors(app)
     app.add_middleware(
         Guard,
@@ -58,6 +72,17 @@ def make_app(
         answered=metrics.answered,
     )
     return app
+
+
+def _with_page(app: FastAPI, service: Service, page: Page, token: str | None, root_path: str) -> FastAPI:
+    """The application with the page, to which its root leads."""
+    from talkingface.serving.page.build import mount_page  # Gradio takes seconds to import
+
+    @app.get("/", include_in_schema=False)
+    async def root(request: Request) -> Response:
+        return RedirectResponse(f"{api.prefix_of(request)}{PAGE}/")
+
+    return mount_page(app, service, page.examples, page.saved, token, root_path)
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import uvicorn
 
 from talkingface.errors import ConfigError
-from talkingface.serving.app import make_app
+from talkingface.serving.app import Page, make_app
 from talkingface.serving.child import Refused, TimeLimit
 from talkingface.serving.config import ServeConfig
+from talkingface.serving.page.examples import Examples
 from talkingface.serving.service import Served, Service
 from talkingface.workers import WorkerDied
 
@@ -34,6 +35,7 @@ def serve(
     token: str | None,
     root_path: str,
     templates: Mapping[str, Path],
+    saved: Path,
     ready: Callable[[str], None],
 ) -> None:
     """Serve until a signal ends the program.
@@ -48,6 +50,7 @@ def serve(
         token: that clients must show; None: nobody is asked.
         root_path: prefix of all paths.
         templates: videos of the adapter for the LawDNet server.
+        saved: folder of runs that the page shows.
         ready: called with the address once clients may come.
 
     Raises:
@@ -56,12 +59,14 @@ def serve(
     door = listen(host, port)
     service = Service(settings, served, devices, overrides)
     # Where uploads lie while they arrive: beside the others, not in a folder that may be memory.
+    examples = Examples(service.folder.path / "examples")
     before, tempfile.tempdir = tempfile.tempdir, str(service.folder.uploads.absolute())
     try:
         start(service)
         if token is None and not is_loopback(host):
             log.warning("anybody who reaches %s may use this server; --token_file=FILE asks for a token", host)
-        app = make_app(service, token, root_path, templates)
+        app = make_app(service, token, root_path, templates, Page(examples, saved))
+        examples.start()
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -74,6 +79,7 @@ def serve(
         uvicorn.Server(config).run(sockets=[door])
     finally:
         tempfile.tempdir = before
+        examples.close()
         service.close()
         door.close()
 
