@@ -128,8 +128,8 @@ def with_edges(points: np.ndarray, triangles: np.ndarray, edges: Iterable[tuple[
         triangles: (T, 3) positive, without overlaps.
         edges: pairs of point numbers.
     """
-    mesh = [tuple(triangle) for triangle in triangles.tolist()]
-    for first, last in edges:
+    mesh, there = [tuple(triangle) for triangle in triangles.tolist()], edges_of(triangles).tolist()
+    for first, last in (edge for edge in edges if sorted(edge) not in there):
         for _ in range(len(mesh)):
             crossing = [pair for pair in _shared(mesh) if _cross(points, first, last, *pair[0])]
             flipped = next((done for pair in crossing if (done := _flipped(points, mesh, *pair[1]))), None)

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from scipy.spatial import Delaunay
 
-from talkingface.faces.warp import SmoothField, TriangleWarp, edges_of, mean_of_neighbours, signed_areas, untangle
+from talkingface.faces.warp import (
+    SmoothField,
+    TriangleWarp,
+    edges_of,
+    mean_of_neighbours,
+    signed_areas,
+    untangle,
+    with_edges,
+)
 
 
 def grid(count: int = 5, side: float = 63.0) -> tuple[np.ndarray, np.ndarray]:
@@ -123,3 +131,19 @@ def test_edges_and_means_of_neighbours():
     triangles = np.array([[0, 1, 2], [2, 1, 3]])
     assert edges_of(triangles).tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
     assert mean_of_neighbours(triangles, 4)[0].tolist() == [0, 0.5, 0.5, 0]
+
+
+def test_edges_that_are_wanted_are_there_and_the_area_is_the_same():
+    points = np.random.default_rng(3).uniform(0, 100, (40, 2))
+    triangles = Delaunay(points).simplices
+    back = signed_areas(points, triangles) < 0
+    triangles[back] = triangles[back][:, ::-1]
+    left, right = int(points[:, 0].argmin()), int(points[:, 0].argmax())
+    missing = [edge for edge in ((left, right), (0, 1), (2, 3)) if sorted(edge) not in edges_of(triangles).tolist()]
+    assert len(missing) > 1
+    found = with_edges(points, triangles, missing[:1])
+    assert sorted(missing[0]) in edges_of(found).tolist()
+    areas = signed_areas(points, found)
+    assert (areas > 0).all() and areas.sum() == pytest.approx(signed_areas(points, triangles).sum())
+    assert len(found) == len(triangles)
+    np.testing.assert_array_equal(with_edges(points, triangles, edges_of(triangles)[:5].tolist()), triangles)

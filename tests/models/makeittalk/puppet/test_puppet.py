@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -32,9 +33,16 @@ def make(folder, size=SIZE, mouth=0.12, name="toon"):
     return new_puppet(folder / f"{name}.png", folder / "points.txt")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("toon"))
+
+
 @pytest.fixture
-def files(tmp_path):
-    return make(tmp_path)
+def files(made, tmp_path):
+    """A puppet of the test's own."""
+    shutil.copytree(made.picture.parent, tmp_path, dirs_exist_ok=True)
+    return PuppetFiles.beside(tmp_path / made.picture.name)
 
 
 def published(files, count):
