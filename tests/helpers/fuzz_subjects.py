@@ -452,7 +452,59 @@ class Media(Subject):
                     assert "\n" not in str(error)
 
 
+class PuppetTables(Subject):
+    """The text files and the json of a cartoon puppet."""
+
+    name = "puppet"
+
+    def make(self, folder: Path) -> None:
+        from talkingface.media import write_image
+        from talkingface.models.makeittalk.puppet.cartoon import draw_cartoon
+        from talkingface.models.makeittalk.puppet.new import write_puppet
+        from talkingface.models.makeittalk.puppet.puppet import PuppetFiles
+
+        picture, points = draw_cartoon((64, 48))
+        write_image(folder / "toon.png", picture)
+        files = PuppetFiles.beside(folder / "toon.png")
+        write_puppet(files, points, picture[..., :3])
+        files.mesh.unlink()
+
+    def damage(self, folder: Path, rng: Rng) -> None:
+        files = sorted(file for file in folder.iterdir() if file.suffix != ".png")
+        file = files[rng.integers(len(files))]
+        if file.suffix == ".txt" and rng.random() < 0.6:
+            rows = file.read_text().replace(" ", ",")
+            file.write_bytes(damage_lines(rows, rng).replace(b",", b" "))
+        else:
+            damage_file(file, rng)
+        if rng.random() < 0.5:
+            shutil.rmtree(folder / "toon_puppet.json", ignore_errors=True)
+            (folder / "toon_puppet.json").unlink(missing_ok=True)
+
+    def use(self, folder: Path) -> None:
+        from talkingface.models.makeittalk.puppet.check import check_puppet
+        from talkingface.models.makeittalk.puppet.puppet import load_puppet
+        from talkingface.models.makeittalk.puppet.warp import PuppetWarp
+
+        assert all("\n" not in fault for fault in check_puppet(folder / "toon.png"))
+        puppet = load_puppet(folder / "toon.png")
+        assert np.isfinite(puppet.closed).all()
+        shown, opacity = PuppetWarp(puppet)(puppet.points + 1)
+        assert shown.shape == (64, 48, 3) and opacity.shape == (64, 48)
+
+
 SUBJECTS: dict[str, Subject] = {
     subject.name: subject()
-    for subject in (PreparedClip, Lists, LandmarkTable, OldData, HyperLipsData, Dumps, Yaml, Checkpoint, Media)
+    for subject in (
+        PreparedClip,
+        Lists,
+        LandmarkTable,
+        OldData,
+        HyperLipsData,
+        Dumps,
+        Yaml,
+        Checkpoint,
+        Media,
+        PuppetTables,
+    )
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from talkingface.errors import DataError, TalkingFaceError
+from talkingface.errors import TalkingFaceError
 from talkingface.faces.ibug68 import INNER_LIP_PAIRS, POINTS
 from talkingface.faces.warp import signed_areas
 from talkingface.media import read_image
@@ -16,7 +16,7 @@ from talkingface.models.makeittalk.puppet.puppet import (
     MOST_APART,
     PuppetFiles,
     drawn_points,
-    find_puppet,
+    needed_puppet,
     read_placement,
     read_triangles,
     rigid_distance,
@@ -37,9 +37,7 @@ def check_puppet(path: Path) -> list[str]:
         DataError: it is none.
         MediaError: its picture is damaged.
     """
-    files = find_puppet(path)
-    if files is None:
-        raise DataError(f"{path}: no puppet; `puppet new PICTURE` makes the files beside a picture")
+    files = needed_puppet(path)
     size = read_image(files.picture).shape[:2]
     try:
         points, edited = drawn_points(files)

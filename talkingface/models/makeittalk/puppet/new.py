@@ -14,6 +14,7 @@ from talkingface.errors import DataError, NoFaceError, OutputError
 from talkingface.faces.ibug68 import CURVES
 from talkingface.files import writable_folder
 from talkingface.media import read_image, write_image
+from talkingface.media.info import IMAGE_SUFFIXES
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.puppet.cartoon import draw_cartoon
 from talkingface.models.makeittalk.puppet.mesh import LAYOUTS, border, triangulated
@@ -46,6 +47,9 @@ def new_puppet(
         OutputError: files are there that this has not made.
     """
     shown = read_image(picture)
+    if picture.suffix.lower() not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{picture}: a puppet has a picture of one of the kinds {known}; save it as png")
     files = PuppetFiles.beside(picture if out is None else out / picture.name)
     if files.there and not files.edited.is_file() and not overwrite:
         raise OutputError(f"{files.open_mouth}: is there already, from somebody else; --overwrite replaces it")

@@ -37,6 +37,7 @@ log = logging.getLogger("talkingface")
 MOST_APART = 1.0
 """Pixels by which the files of one puppet may disagree about points that are no lips."""
 
+_LEAST_SCALE = 1e-6  # units per pixel: of a jaw of a million pixels
 _EDITED = 0.01  # pixels: the text files are that precise
 _RIGID = slice(0, 48)  # what closing the mouth does not move
 _SIDES = (0.7, 0.5, 0.35, 0.2, 0.1, 0.0)  # shares of the way that lips next to the corners close
@@ -126,6 +127,19 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
+def needed_puppet(path: Path) -> PuppetFiles:
+    """The same; there must be one.
+
+    Raises:
+        DataError: nothing is there, it is no puppet, or there are several.
+    """
+    files = find_puppet(path)
+    if files is None:
+        reason = "no puppet; `puppet new PICTURE` makes the files beside a picture" if path.exists() else "no such file"
+        raise DataError(f"{path}: {reason}")
+    return files
+
+
 def load_puppet(path: Path) -> Puppet:
     """Read a puppet; what is missing is computed, and what contradicts the landmarks of the drawing is told of.
 
@@ -133,9 +147,7 @@ def load_puppet(path: Path) -> Puppet:
         DataError: it is none, or a file of it is damaged.
         MediaError: the picture is damaged.
     """
-    files = find_puppet(path)
-    if files is None:
-        raise DataError(f"{path}: no puppet; `puppet new PICTURE` makes the files beside a picture")
+    files = needed_puppet(path)
     picture = read_image(files.picture, opacity=True)
     points, edited = drawn_points(files)
     if abs(points[16, 0] - points[0, 0]) < 1:
@@ -220,8 +232,8 @@ def read_placement(path: Path) -> Placement | None:
     if not path.is_file():
         return None
     scale, shift_x, shift_y = read_rows(path, (1,), 3)[:, 0]
-    if scale == 0:
-        raise DataError(f"{path}: the scale is 0; remove the file, it is then computed")
+    if not _LEAST_SCALE <= abs(scale) <= 1:
+        raise DataError(f"{path}: {scale:g} is no scale of a face; remove the file, it is then computed")
     return Placement(float(scale), (float(shift_x), float(shift_y)))
 
 

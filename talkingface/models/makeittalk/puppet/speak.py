@@ -10,7 +10,6 @@ import numpy as np
 
 from talkingface.clips.openers import SourceKind, register_source
 from talkingface.clips.source import Source
-from talkingface.errors import DataError
 from talkingface.faces.track import LandmarkTrack
 from talkingface.models.makeittalk.motion import (
     PUPPET_WINDOWS,
@@ -20,7 +19,7 @@ from talkingface.models.makeittalk.motion import (
     smoothed,
 )
 from talkingface.models.makeittalk.pose import LinearPose, Pose
-from talkingface.models.makeittalk.puppet.puppet import Puppet, find_puppet, load_puppet
+from talkingface.models.makeittalk.puppet.puppet import Puppet, find_puppet, load_puppet, needed_puppet
 from talkingface.models.makeittalk.puppet.warp import PuppetWarp
 from talkingface.models.makeittalk.space import PUPPET_DEPTH
 from talkingface.sound.rows import held_at
@@ -55,19 +54,12 @@ class PuppetSource(Source):
         return None if (self.puppet.opacity == 255).all() else self.puppet.opacity
 
 
-def _picture(path: Path) -> Path:
-    files = find_puppet(path)
-    if files is None:
-        raise DataError(f"{path}: no puppet")
-    return files.picture
-
-
 PUPPET = register_source(
     SourceKind(
         "puppet",
         "a folder with the picture and the files of one puppet",
         lambda path: find_puppet(path) is not None,
-        _picture,
+        lambda path: needed_puppet(path).picture,
         PuppetSource,
     )
 )

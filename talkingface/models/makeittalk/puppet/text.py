@@ -19,6 +19,7 @@ from talkingface.stored.jsons import read_json
 from talkingface.stored.regular import read_bytes
 
 _MOST_BYTES = 2**20
+_LARGEST = 1e6
 _AGAIN = "copy it again, or make it anew with `puppet new`"
 
 PARTS: tuple[tuple[str, int], ...] = (
@@ -69,8 +70,8 @@ def _table(path: Path, lines: Sequence[Sequence[Any]], columns: Sequence[int], r
         table = np.array(lines, np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}; {_AGAIN}") from None
-    if not np.isfinite(table).all():
-        raise DataError(f"{path}: some of its numbers are not finite; {_AGAIN}")
+    if not np.isfinite(table).all() or np.abs(table).max() > _LARGEST:
+        raise DataError(f"{path}: some of its numbers are not finite, or larger than any picture; {_AGAIN}")
     return table
 
 

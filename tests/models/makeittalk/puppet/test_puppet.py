@@ -204,7 +204,7 @@ def test_points_that_were_edited_count_from_then_on(files, caplog):
         ("open_mouth", "1 nan 3\n" * 68, "not finite"),
         ("open_mouth", "7 7 1\n" * 68, "both ends of the jaw have the same x"),
         ("closed_mouth", "", "has 0 lines of no numbers"),
-        ("scale_shift", "0\n1\n2\n", "the scale is 0"),
+        ("scale_shift", "0\n1\n2\n", "0 is no scale of a face"),
         ("triangles", "0 1 2\n3 4 77\n", r"has 78 vertices; puppets have 80 \(68 \+ 12\), 76"),
         ("triangles", "0 1 2.5\n", "vertices"),
     ],
