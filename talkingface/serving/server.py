@@ -67,6 +67,8 @@ def serve(
             log.warning("anybody who reaches %s may use this server; --token_file=FILE asks for a token", host)
         app = make_app(service, token, root_path, templates, Page(examples, saved))
         examples.start()
+        # It writes a line about every request that is no multipart; the client is told, and that is enough.
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -23,7 +23,7 @@ if __name__ == "__main__":
         server.make_app = lambda service, *given: make_app(service, *given[:3])
         server.Examples.start = lambda self: None
     saved, token = page or ("saved", None)
-    given = {"folder": folder, "most_upload_mb": 1, "most_audio_seconds": 3, "stall_seconds": 2}
+    given = {"folder": folder, "most_upload_mb": 1, "most_audio_seconds": 3, "stall_seconds": 4}
     server.serve(
         settings=load_serving((), {f"serve.{key}": value for key, value in given.items()}),
         served=[Served("StandIn", "StandIn", None)],

@@ -27,7 +27,7 @@ class Examples:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.face, self.voice = (folder / "main" / f"id0{person}" / "00000.mp4" for person in (0, 1))
-        self._child = Child("examples", DRAWER)
+        self._child, self._closing = Child("examples", DRAWER), False
         self._thread = threading.Thread(target=self._draw, name="examples", daemon=True)
 
     @property
@@ -42,13 +42,15 @@ class Examples:
 
     def close(self) -> None:
         """Stop drawing."""
+        self._closing = True
         self._child.close()
 
     def _draw(self) -> None:
         try:
             self._child.ask({"folder": str(self.folder)}, _SECONDS)
         except (Refused, Stopped, TimeLimit, WorkerDied) as error:
-            log.warning("the page has no examples: %s", error)
+            if not self._closing:
+                log.warning("the page has no examples: %s", error)
         finally:
             self._child.close()
 

@@ -1,0 +1,68 @@
+"""What a worker process does with real models: loaded when asked for, videos with progress, errors by field."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers.serving import random_checkpoint, write_voice
+from talkingface.errors import NoFaceError
+from talkingface.media import count_frames, write_image
+from talkingface.serving.child import Stopped
+from talkingface.serving.service import Served
+from talkingface.serving.work import Models, generate
+
+
+class Wire:
+    """The child's end of a line that nobody has anything to say on."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.told, self._stop_at, self._looked = [], stop_at, 0
+
+    def send(self, message) -> None:
+        self.told.append(message)
+
+    def go_on(self) -> None:
+        self._looked += 1
+        if self._looked == self._stop_at:
+            raise Stopped
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    file = str(random_checkpoint(tmp_path_factory.mktemp("models") / "tiny.pt"))
+    return Models([Served("first", "Wav2Lip", file), Served("second", None, file)], "cpu", {}, 1)
+
+
+def asked(face, voice, tmp_path, **changes) -> dict:
+    given = {"model": "first", "source": face, "audio": voice, "output": tmp_path / "out.mp4", **changes}
+    return {key: str(value) for key, value in given.items()} | {"visible_mark": False, "mute": False}
+
+
+def test_models_are_loaded_by_name_when_they_are_asked_for_and_the_last_one_used_stays(models):
+    told = models.describe({}, Wire())["models"]
+    assert [(each["name"], each["model"]) for each in told] == [("first", "Wav2Lip"), ("second", "Wav2Lip")]
+    assert list(models._loaded) == ["first"], "of the others only the weights were looked at"
+    second = models["second"]
+    assert list(models._loaded) == ["second"] and models["second"] is second
+
+
+def test_a_video_is_made_and_its_progress_told(models, face, voice, tmp_path):
+    wire = Wire()
+    made = generate(models, asked(face, voice, tmp_path), wire)
+    assert made["bytes"] == (tmp_path / "out.mp4").stat().st_size and count_frames(tmp_path / "out.mp4") == 10
+    assert wire.told[-1] == {"frames": 10, "of": 10}
+
+
+def test_what_is_stopped_leaves_nothing(models, face, tmp_path):
+    with pytest.raises(Stopped):
+        generate(models, asked(face, write_voice(tmp_path / "v.wav", 2.0), tmp_path), Wire(stop_at=3))
+    assert [path.name for path in tmp_path.iterdir()] == ["v.wav"]
+
+
+def test_errors_name_the_field_and_not_our_folders(models, voice, tmp_path):
+    empty = tmp_path / "wall.png"
+    write_image(empty, np.full((128, 128, 3), 90, np.uint8))
+    with pytest.raises(NoFaceError) as caught:
+        generate(models, asked(empty, voice, tmp_path), Wire())
+    assert str(caught.value).startswith("source: no face") and str(tmp_path) not in str(caught.value)
