@@ -21,6 +21,7 @@ from talkingface.cli.arguments import Command, parse
 from talkingface.cli.benchmark import BENCHMARK
 from talkingface.cli.compare import COMPARE
 from talkingface.cli.data import CONVERT_DATA, DEMO_DATA
+from talkingface.cli.deepspeech import CONVERT_DEEPSPEECH
 from talkingface.cli.doctor import DOCTOR
 from talkingface.cli.evaluate import EVALUATE
 from talkingface.cli.generate import GENERATE
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": DOCTOR,
     "convert-data": CONVERT_DATA,
     "puppet": PUPPET,
+    "convert-deepspeech": CONVERT_DEEPSPEECH,
     "benchmark": BENCHMARK,
 }
 
@@ -182,7 +184,7 @@ def _print_any_name() -> None:
 def help_text(command: str | None = None) -> str:
     """The overview, or one command's options."""
     if command is None or command not in COMMANDS:
-        rows = "\n".join(f"  {name:<13} {known.line}" for name, known in COMMANDS.items())
+        rows = "\n".join(f"  {name:<19} {known.line}" for name, known in COMMANDS.items())
         return (
             "usage: python run_talkingface.py [command] --model=NAME --dataset=NAME [--any.key=value ...]\n\n"
             f"commands:\n{rows}\n\n"

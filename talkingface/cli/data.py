@@ -22,12 +22,14 @@ def convert_data(arguments: Arguments) -> None:
     from talkingface.preprocess.convert import convert_legacy, export_clips
 
     if arguments["export"]:
-        if not arguments["root"]:
-            raise ConfigError("--export needs --root=FOLDER, the preprocessed_root of prepared clips")
-        print(export_clips(arguments["kind"], arguments["root"], arguments["export"]).table())
+        if len(arguments["root"] or ()) != 1:
+            raise ConfigError("--export needs one --root=FOLDER, the preprocessed_root of prepared clips")
+        print(export_clips(arguments["kind"], arguments["root"][0], arguments["export"]).table())
         return
     roots = {name: arguments[name] for name in ("root", "landmarks", "faces", "audio") if arguments[name]}
-    options = {name: arguments[name] for name in ("size", "hr_size")} | {"prefix": arguments["prefix"] or ""}
+    options = {name: arguments[name] for name in ("size", "hr_size", "width", "features")} | {
+        "prefix": arguments["prefix"] or ""
+    }
     print(convert_legacy(arguments["kind"], roots, arguments["out"], **options).table())
 
 
@@ -53,20 +55,28 @@ DEMO_DATA = Command(
 CONVERT_DATA = Command(
     line="turn data that older code has preprocessed into ours",
     options=(
-        Option("kind", "hyperlips, iplap, makeittalk, wav2lip, or a converter of your own", required=True),
+        Option(
+            "kind", "dinet, hyperlips, iplap, lawdnet, makeittalk, wav2lip, or a converter of your own", required=True
+        ),
         Option(
             "root",
-            "hyperlips: its preprocessed_data, with imgs in it; makeittalk: the folder of dumps; with --export: a"
-            " preprocessed_root",
+            "hyperlips: its preprocessed_data; makeittalk: the folder of dumps; dinet, lawdnet: the folder of"
+            " asserts/training_data, several are merged; with --export: a preprocessed_root",
+            repeated=True,
         ),
         Option("landmarks", "iplap: its landmark folder"),
         Option("faces", "iplap, wav2lip: its face folder"),
         Option("audio", "iplap: its audio folder"),
         Option("size", "wav2lip: side of the face crops in pixels", 96, type=int),
         Option("hr_size", "hyperlips: side of what HR learns to draw, 128, 256 or 512; default: the nearest", type=int),
+        Option("width", "dinet, lawdnet: width of the crops in pixels, 1.25 times that of the mouth", 360, type=int),
+        Option("features", "dinet, lawdnet: front end that gave <video>_deepspeech.txt", "deepspeech_onnx"),
         Option("out", "new preprocessed_root; hyperlips may leave it out: --root"),
         Option("prefix", "makeittalk: what the names of the dumps begin with, where there are several families"),
-        Option("export", "hyperlips, makeittalk: write the prepared clips of --root to this folder, in its own layout"),
+        Option(
+            "export",
+            "dinet, hyperlips, lawdnet, makeittalk: write the clips of --root to this folder, in its own layout",
+        ),
         HELP,
     ),
     run=convert_data,

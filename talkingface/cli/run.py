@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from talkingface.cli import earlier_script
 from talkingface.cli.arguments import Arguments, Command, Option
 from talkingface.cli.configuration import CONFIGURED, load, print_config
 from talkingface.cli.seeds import SEEDS, once_or_by_seed
@@ -29,13 +30,21 @@ def _run(loaded: LoadedConfig) -> None:
 
 def preprocess(arguments: Arguments) -> None:
     """What training needs, or the artefacts of `--only`, also where `need_preprocess` is off."""
+    names = [name.strip() for name in (arguments["only"] or "").split(",") if name.strip()]
+    earlier_script.check_alone(arguments)
+    earlier = earlier_script.is_asked(arguments)
+    if earlier:
+        arguments, more = earlier_script.translated(arguments)
+        names += more
     loaded = load(arguments)
     if arguments["print_config"]:
         return print_config(loaded)
     from talkingface import workflow
 
-    names = [name.strip() for name in (arguments["only"] or "").split(",")]
-    workflow.preprocess(loaded, [name for name in names if name], arguments["merge"])
+    if names or not earlier:
+        workflow.preprocess(loaded, names, arguments["merge"])
+    if report := earlier_script.export(arguments, loaded.config):
+        print(report.table())
 
 
 def train(arguments: Arguments) -> int:
@@ -63,6 +72,7 @@ PREPROCESS = Command(
         Option("only", "make these artefacts and what they need, no others: --only=landmarks,mel"),
         Option("merge", "make nothing: put together what all of --preprocess.shard=1/n ... n/n have made", flag=True),
         *CONFIGURED,
+        *earlier_script.OPTIONS,
     ),
     run=preprocess,
     takes_keys=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -44,6 +44,26 @@ class ClipItem:
     speaker: str = ""
     audio: Path | None = None
     landmarks: Path | None = None
+
+
+def with_landmarks(items: Sequence[ClipItem], folder: str) -> list[ClipItem]:
+    """The clips with the files `<clip>.csv` of a folder, where none lies beside the video.
+
+    Args:
+        items: the clips.
+        folder: `landmarks_root`; empty: none.
+
+    Raises:
+        DataError: it is not there.
+    """
+    root = Path(folder)
+    if not folder:
+        return list(items)
+    if not root.is_dir():
+        raise DataError(f"{root}: the folder of landmark files (landmarks_root) does not exist")
+    files = [root / f"{item.clip_id}.csv" for item in items]
+    known = [item.landmarks or (file if file.is_file() else None) for item, file in zip(items, files, strict=True)]
+    return [replace(item, landmarks=file) for item, file in zip(items, known, strict=True)]
 
 
 class Layout(ABC):
@@ -120,14 +140,14 @@ class Layout(ABC):
             items = [self.item(root, clip_id) for clip_id in listed]
             if not any(os.path.exists(item.video) for item in items):
                 raise DataError(f"none of the {len(items)} listed clips is there. {self.missing_message(config)}")
-            return items
+            return with_landmarks(items, config.landmarks_root)
         names = {self.clip_key(clip_id): clip_id for clip_id in listed}
         items = [
             replace(item, clip_id=names.get(self.clip_key(item.clip_id), item.clip_id)) for item in self.scan(root)
         ]
         if not items:
             raise DataError(self.missing_message(config))
-        return items
+        return with_landmarks(items, config.landmarks_root)
 
     def check_lists(self, config: Config) -> None:
         """See that the file lists are there, or that their absence asks for the automatic split.

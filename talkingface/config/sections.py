@@ -375,6 +375,7 @@ class Config(Section):
 
     layout: str = "folder"
     data_root: str = ""
+    landmarks_root: str = ""
     preprocessed_root: str = ""
     train_filelist: str | None = None
     val_filelist: str | None = None

@@ -6,6 +6,8 @@ arXiv:2303.03988. Landmarks are the 68 points of iBUG, in pixels, as floats: cut
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
 HEIGHT_TO_WIDTH = 1.3
@@ -15,6 +17,9 @@ FITTED = (*range(17, 37), 39, 42, 45, 48, 54)
 
 RATIO = 1.6
 """Half the crop's width, per height from the brows (points 19 and 24) to the bridge of the nose (point 29)."""
+
+BLOCK = 9
+"""Frames into which DINet cuts a video for training."""
 
 _X = (
     *(0.000213, 0.075262, 0.18113, 0.29077, 0.393397, 0.586856, 0.689483, 0.799124, 0.904991, 0.98004),
@@ -27,6 +32,8 @@ _Y = (
     *(0.216423, 0.231733, 0.231733, 0.216423, 0.780233, 0.780233),
 )
 _BROWS, _MARK = (2, 7), 12  # among the fitted points: 19 and 24, and 29
+_SCALES = (1.05, 1.15)
+_MOST_CHANGE = 1.5
 _DOWN = 6.5 / 4  # the centre of the crop, on the way from the brows to the mark
 
 
@@ -88,7 +95,42 @@ def upright_matrices(landmarks: np.ndarray, width: int, scale: float = 1.05) -> 
         (F, 2, 3) from frame to crop, float64.
     """
     points = np.asarray(landmarks, np.float64)
-    sides = 2 * upright_radius(points, scale) * 1.25
+    return _box_matrices(points, np.full(len(points), float(upright_radius(points, scale))), width)
+
+
+def block_matrices(landmarks: np.ndarray, width: int, frame_hw: tuple[int, int]) -> np.ndarray:
+    """The same as published for training: every 9 frames another size and scale.
+
+    Args:
+        landmarks: (F, 68, 2) pixels of a clip; NaN where there is no face.
+        width: of the crop.
+        frame_hw: height and width of the frames.
+
+    Returns:
+        (F, 2, 3) from frame to crop, float64; NaN in blocks in which a box leaves the frame, or the face changes size
+        by more than half.
+    """
+    points, (height, side) = np.asarray(landmarks, np.float64), frame_hw
+    # The scales of a clip follow from its landmarks: made again, crops are the same.
+    rng = np.random.default_rng(zlib.crc32(np.nan_to_num(points).astype("<f8").tobytes()))
+    radii = np.full(len(points), np.nan)
+    for first in range(0, len(points), BLOCK):
+        block = points[first : first + BLOCK]
+        needed = _radii(block, rng.uniform(*_SCALES))
+        needed = needed[np.isfinite(needed)]
+        if not len(needed) or needed.max() > _MOST_CHANGE * needed.min():
+            continue
+        radius = _whole_radius(needed)
+        x, y = block[:, 33, 0], block[:, 29, 1]
+        ends = np.stack([x - 1.25 * radius, y - radius, side - x - 1.25 * radius, height - y - 2.25 * radius])
+        if not (ends < 0).any():  # NaN, no face, is not smaller either
+            radii[first : first + BLOCK] = radius
+    return _box_matrices(points, radii, width)
+
+
+def _box_matrices(points: np.ndarray, radii: np.ndarray, width: int) -> np.ndarray:
+    """Matrices (F, 2, 3) of boxes whose mouths have half sides (F,), NaN where there is none."""
+    sides = 2 * radii * 1.25
     factor = width / sides
     left, top = points[:, 33, 0] - sides / 2, points[:, 29, 1] - sides / 2.5
     matrices = np.zeros((len(points), 2, 3))
@@ -105,10 +147,19 @@ def upright_radius(landmarks: np.ndarray, scale: float = 1.05) -> int:
     Raises:
         ValueError: no frame has a face.
     """
+    radii = _radii(landmarks, scale)
+    if not np.isfinite(radii).any():
+        raise ValueError("no frame has landmarks")
+    return _whole_radius(radii)
+
+
+def _radii(landmarks: np.ndarray, scale: float) -> np.ndarray:
+    """Half the side of the mouth that each frame needs, (F,); NaN where there is no face."""
     heights = (landmarks[..., 1].max(axis=-1) - landmarks[:, 29, 1]) * scale
     # Mirrored or failed landmarks have their corners of the mouth the other way round.
     widths = np.abs(landmarks[:, 54, 0] - landmarks[:, 48, 0]) * scale
-    radii = np.maximum(heights, widths) // 2
-    if not np.isfinite(radii).any():
-        raise ValueError("no frame has landmarks")
+    return np.maximum(heights, widths) // 2
+
+
+def _whole_radius(radii: np.ndarray) -> int:
     return (int(np.nanmax(radii) / 4) + 1) * 4

@@ -1,12 +1,14 @@
 """Landmarks that people bring along, as CSV or as the npz file of a `LandmarkTrack`; the format: docs/data_layout.md.
 
-The CSV is what OpenFace writes for one face: columns `frame` (from 1), `x_0, x_1, ...` and `y_0, y_1, ...` in pixels of
-the video, optionally `success`. Other columns are ignored. `write_landmarks` makes such a file from any track.
+The CSV is what OpenFace writes: columns `frame` (from 1), `x_0, x_1, ...` and `y_0, y_1, ...` in pixels of the video,
+optionally `success` and `confidence`, which tells the surest of several faces in a frame. Other columns are ignored.
+`write_landmarks` makes such a file from any track.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,12 +159,15 @@ def _read_csv(path: Path) -> _Stored:
             lines = csv.reader(stream, skipinitialspace=True)  # OpenFace writes a blank after each comma
             columns = _columns(path, [name.strip() for name in next(lines, [])])
             faces: dict[int, np.ndarray] = {}
-            for number, frame, face in _rows(path, lines, columns):
-                if frame in faces:
+            surest: dict[int, float] = {}
+            for number, frame, sure, face in _rows(path, lines, columns):
+                if frame in faces and columns.confidence is None:
                     raise DataError(
-                        f"{path}: line {number}: frame {frame + 1} stands there twice; keep one face of each"
+                        f"{path}: line {number}: frame {frame + 1} stands there twice; keep one face of each, or name"
+                        " a column 'confidence'"
                     )
-                faces[frame] = face
+                if sure > surest.get(frame, -math.inf):
+                    faces[frame], surest[frame] = face, sure
     except OSError as error:
         raise DataError(f"{path}: cannot read these landmarks ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -171,10 +176,11 @@ def _read_csv(path: Path) -> _Stored:
 
 
 class _Columns(NamedTuple):
-    """Where things stand in a row: frame number, success (or None), and the coordinates of x, y and perhaps z."""
+    """Where things stand in a row: frame, success and confidence (or None), coordinates of x, y and perhaps z."""
 
     frame: int
     success: int | None
+    confidence: int | None
     axes: Sequence[Sequence[int]]
     points: int
 
@@ -200,13 +206,14 @@ def _columns(path: Path, names: list[str]) -> _Columns:
     return _Columns(
         frame=place["frame"],
         success=place.get("success"),
+        confidence=place.get("confidence"),
         axes=[[place[f"{axis}_{k}"] for k in range(count)] for axis in axes],
         points=count,
     )
 
 
-def _rows(path: Path, lines: Iterable[list[str]], columns: _Columns) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Number of the line, frame from 0, and coordinates (2 or 3, K) of every row that has a face.
+def _rows(path: Path, lines: Iterable[list[str]], columns: _Columns) -> Iterator[tuple[int, int, float, np.ndarray]]:
+    """Number of the line, frame from 0, confidence, and coordinates (2 or 3, K) of every row that has a face.
 
     Raises:
         DataError: a row is damaged; the message names its line.
@@ -220,6 +227,7 @@ def _rows(path: Path, lines: Iterable[list[str]], columns: _Columns) -> Iterator
             texts = [[cells[place].strip() for place in places] for places in columns.axes]
             if lost or not any(text for axis in texts for text in axis):
                 continue
+            sure = 1.0 if columns.confidence is None else float(cells[columns.confidence])
             face = np.array(texts, dtype=np.float64)
         except IndexError:
             raise DataError(f"{path}: line {number} has {len(cells)} columns, the header more") from None
@@ -231,7 +239,8 @@ def _rows(path: Path, lines: Iterable[list[str]], columns: _Columns) -> Iterator
             raise DataError(
                 f"{path}: line {number}: frame {frame} lacks some of its points; leave out the row, or all its numbers"
             )
-        yield number, frame - 1, face
+        if math.isfinite(sure):
+            yield number, frame - 1, sure, face
 
 
 def _check_pixels(path: Path, points: np.ndarray, found: np.ndarray, size: tuple[int, int]) -> None:

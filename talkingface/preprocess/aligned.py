@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from talkingface.clips.face_store import FaceWriter
 from talkingface.config.sections import PreprocessConfig
 from talkingface.lipsync.dubbing.config import DubbingCropConfig
-from talkingface.preprocess.step import Step, register_step
+from talkingface.preprocess.step import Rejected, Step, register_step
 from talkingface.preprocess.steps import add_crops
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ class AlignedStep(Step):
 
         crop, track = self.crop, ctx.clip.track()
         matrices, size = crop.matrices(track), crop.size_hw
+        cut = track.valid & np.isfinite(matrices).all(axis=(1, 2))
+        if not cut.any():
+            raise Rejected("no frame has a face that a crop can be cut around")
         writer = FaceWriter(ctx.scratch, self.artefact, self.params["storage"], self.params["jpeg_quality"])
-        add_crops(writer, ctx, track.valid, lambda frame, k: crop_by_matrix(frame, matrices[k], size, crop.half_pixel))
+        add_crops(writer, ctx, cut, lambda frame, k: crop_by_matrix(frame, matrices[k], size, crop.half_pixel))
         meta = {**crop.model_dump(), "size_hw": list(size), "frame_hw": list(track.size)}
         return writer.close(frame_boxes(matrices, size, track.size), meta, track.found, matrices)

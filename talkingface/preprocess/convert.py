@@ -10,8 +10,9 @@ import json
 import logging
 import pkgutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,7 +26,8 @@ from talkingface.media import FPS
 from talkingface.plugin.registry import get_spec, load_plugins
 from talkingface.preprocess import (
     converters,
-    export_hyperlips,  # registers itself
+    export_dubbing,  # registers itself
+    export_hyperlips,  # the same
 )
 from talkingface.preprocess.artefacts import has_files, write_meta
 from talkingface.preprocess.converters.base import CONVERTERS, Converter, ConvertOptions, converter_for, exporter_for
@@ -35,7 +37,7 @@ from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import Rejected
 from talkingface.stored.jsons import read_json
 
-__all__ = ["convert_legacy", "export_clips", "export_hyperlips", "is_converted_whole"]
+__all__ = ["convert_legacy", "export_clips", "export_dubbing", "export_hyperlips", "is_converted_whole"]
 
 for _module in pkgutil.iter_modules(converters.__path__):
     importlib.import_module(f"{converters.__name__}.{_module.name}")  # its converter registers itself
@@ -48,13 +50,15 @@ MADE_FROM = "made_from"
 
 def convert_legacy(
     kind: str,
-    roots: Mapping[str, str | Path],
+    roots: Mapping[str, str | Path | Sequence[str | Path]],
     out: str | Path | None = None,
     *,
     size: int = 96,
     max_gap: int = 12,
     hr_size: int | None = None,
     prefix: str = "",
+    width: int = 360,
+    features: str = "deepspeech_onnx",
     progress: bool = True,
 ) -> Report:
     """Convert preprocessed data of older code to clip folders.
@@ -62,14 +66,17 @@ def convert_legacy(
     Args:
         kind: a registered layout: `iplap` (IP_LAP's landmark, face and audio folders), `wav2lip` (`<set>/<clip>/{0.jpg,
             ..., audio.wav}`, also HyperLips' `imgs` alone), `hyperlips` (its whole `preprocessed_data`), `makeittalk`
-            (dumps or text trees), or one of your own.
+            (dumps or text trees), `lawdnet` and `dinet` (what is in `asserts/training_data`), or one of your own.
         roots: for `iplap` the folders `landmarks`, `faces` and `audio` (the last two may be left out); for `wav2lip`
-            the folder `faces`; for `hyperlips` and `makeittalk` the folder `root`.
+            the folder `faces`; for `hyperlips` and `makeittalk` the folder `root`; for `lawdnet` and `dinet` one `root`
+            or several.
         out: the new `preprocessed_root`; `hyperlips` may leave it out: the clips then lie beside the old folders.
         size: side to which Wav2Lip's crops are resized; those of IP_LAP and of HyperLips' Base are 128.
         max_gap: longest run of missing frames that is bridged.
         hr_size: side of what HyperLipsHR learns to draw, 128, 256 or 512; None: what is nearest to its pictures.
         prefix: of MakeItTalk's dumps, where there are several families.
+        width: of the crops of `lawdnet` and `dinet` in pixels.
+        features: front end that gave their `<video>_deepspeech.txt`.
         progress: show a progress bar.
 
     Returns:
@@ -80,8 +87,8 @@ def convert_legacy(
         DataError: the kind is not known, a root is missing or empty, or `out` cannot be used.
         OutputError: `out` cannot be written.
     """
-    options = ConvertOptions(size, max_gap, hr_size, prefix)
-    converter = _open(kind, {name: Path(root) for name, root in roots.items()}, options)
+    options = ConvertOptions(size, max_gap, hr_size, prefix, width, features)
+    converter = _open(kind, roots, options)
     ids = converter.find()
     if not ids:
         wanted = converter.holds or "<speaker>/<clip> folders"
@@ -121,7 +128,7 @@ def export_clips(kind: str, prepared: str | Path, out: str | Path, *, progress: 
     """Write prepared clips in the layout of older code.
 
     Args:
-        kind: `hyperlips`, `makeittalk`, or one of your own.
+        kind: `hyperlips`, `makeittalk`, `lawdnet`, `dinet`, or one of your own.
         prepared: the `preprocessed_root`.
         out: folder for them.
         progress: show a progress bar.
@@ -145,14 +152,22 @@ def _load_bringer(kind: str) -> None:
             get_spec(kind)
 
 
-def _open(kind: str, roots: Mapping[str, Path], options: ConvertOptions) -> Converter:
+def _open(kind: str, roots: Mapping[str, str | Path | Sequence[str | Path]], options: ConvertOptions) -> Converter:
     _load_bringer(kind)
     cls = converter_for(kind)
-    if cls.main not in roots:
+    folders = {
+        name: [Path(each) for each in ([root] if isinstance(root, (str, Path)) else root)]
+        for name, root in roots.items()
+    }
+    if not folders.get(cls.main):
         raise DataError(f"'{kind}' needs --{cls.main}=FOLDER: the folder with its {cls.holds or cls.main}")
-    if not roots[cls.main].is_dir():
-        raise DataError(f"{roots[cls.main]}: the folder with the {kind} {cls.holds or cls.main} does not exist")
-    return cls(roots, options)
+    for folder in folders[cls.main]:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: the folder with the {kind} {cls.holds or cls.main} does not exist")
+    if twice := [name for name, found in folders.items() if len(found) > 1 and not (cls.several and name == cls.main)]:
+        raise DataError(f"'{kind}' takes one --{twice[0]}")
+    further = tuple(folders[cls.main][1:])
+    return cls({name: found[0] for name, found in folders.items()}, replace(options, further=further))
 
 
 def _known(clip_id: str, target: Path, state: str) -> Outcome | None:

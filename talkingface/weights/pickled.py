@@ -120,6 +120,20 @@ def check(path: Path, objects: bool = False) -> set[str]:
         raise CheckpointError(f"{path}: not a readable checkpoint: {_DAMAGED}") from None
 
 
+def check_storage(content: bytes) -> None:
+    """Refuse a storage that an old pickle holds as bytes of `torch.save`, in its format before torch 1.6.
+
+    Raises:
+        ValueError: it asks for code or for more memory than it holds, or is none.
+    """
+    try:
+        _check_stream(io.BytesIO(content), len(content), objects=False)
+    except _Refused as error:
+        raise ValueError(f"refused: {error}") from None
+    except (*_BROKEN, RuntimeError):
+        raise ValueError("not a storage of torch.save") from None
+
+
 def _check_archive(file: BinaryIO, size: int, objects: bool) -> set[str]:
     """The format since torch 1.6: a zip with a pickle and one member per storage, none of them compressed."""
     _check_end(file, size)

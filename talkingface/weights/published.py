@@ -239,6 +239,13 @@ FILES: tuple[WeightFile, ...] = (
         "https://github.com/SeanNaren/deepspeech.pytorch (release V3.0)",
     ),
     WeightFile(
+        "deepspeech",
+        "DeepSpeech/output_graph.pb",
+        "audio front end deepspeech_tf, and by `convert-deepspeech` deepspeech_onnx, of DINet and LawDNet",
+        _SOURCE,
+        "https://github.com/mozilla/DeepSpeech (release v0.1.0 or v0.1.1, inside its models archive; linked by DINet)",
+    ),
+    WeightFile(
         "face_landmarker",
         "mediapipe/face_landmarker.task",
         "landmark provider mediapipe_tasks, as preprocess.landmarks.model_path",

@@ -7,7 +7,9 @@ import pytest
 
 from talkingface.faces.affine import mapped
 from talkingface.faces.dubbing_crop import (
+    BLOCK,
     FITTED,
+    block_matrices,
     crop_hw,
     fit_similarity,
     frontal_matrices,
@@ -72,3 +74,32 @@ def test_an_upright_box_has_the_published_edges():
     assert upright_radius(points) == 40
     with pytest.raises(ValueError, match="no frame has landmarks"):
         upright_radius(np.full((2, 68, 2), np.nan))
+
+
+def drifting(count: int) -> np.ndarray:
+    """Faces (count, 68, 2) that move to the right, nose and mouth as in the test above."""
+    points = np.full((count, 68, 2), 80.0)
+    for index, place in {29: (100, 60), 33: (102, 70), 8: (101, 130), 48: (80, 90), 54: (120, 90)}.items():
+        points[:, index] = place
+    return points + np.arange(count)[:, None, None] * [1.0, 0.0]
+
+
+def test_published_boxes_change_size_from_block_to_block_and_not_within():
+    points = drifting(10 * BLOCK)
+    matrices = block_matrices(points, 80, (400, 400))
+    sides = 80 / matrices[:, 0, 0]
+    assert sides.reshape(10, BLOCK).std(axis=1).max() == 0 and len(set(sides)) > 1
+    radii = sides / 2.5
+    assert set(radii) <= {40.0, 44.0}  # 70 * 1.05 // 2 = 36 and 70 * 1.15 // 2 = 40, and the next multiples of 4
+    same = block_matrices(points.copy(), 80, (400, 400))
+    np.testing.assert_array_equal(matrices, same, "made again they are the same")
+
+
+def test_published_blocks_without_room_or_of_another_size_have_no_boxes():
+    points = drifting(4 * BLOCK)
+    points[0, :, 1] -= 30  # the box of the first frame begins above the picture
+    points[BLOCK + 3] = (points[BLOCK + 3] - 100) * 2 + 100
+    points[2 * BLOCK + 4] = np.nan
+    finite = np.isfinite(block_matrices(points, 80, (400, 400))).all(axis=(1, 2))
+    assert not finite[: 2 * BLOCK].any()
+    assert np.flatnonzero(~finite[2 * BLOCK :]).tolist() == [4], "a frame without a face is alone without a box"

@@ -57,6 +57,13 @@ def test_openface_files_are_read_by_their_header(tmp_path):
     assert track.depth_px is None
 
 
+def test_of_several_faces_in_a_frame_the_surest_counts(tmp_path):
+    names = ["face_id", "frame", "confidence", *(f"x_{k}" for k in range(68)), *(f"y_{k}" for k in range(68))]
+    rows = [[k, n, sure, *[20 + k] * 136] for n in (1, 2) for k, sure in enumerate((0.4, 0.9 / n, 0.5, "nan"))]
+    track = read_landmarks(write(tmp_path / "a.csv", rows, names), 2, SIZE, max_gap=0)
+    np.testing.assert_array_equal(track.points_px[:, 0, 0], [21, 22])
+
+
 @pytest.mark.parametrize(
     "rows, said",
     [

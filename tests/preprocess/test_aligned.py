@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from helpers.clips import face_frames
 from helpers.preparing import item, run
@@ -65,3 +66,16 @@ def test_landmarks_are_smoothed_within_runs_alone(videos, tmp_path):
     np.testing.assert_array_equal(smooth[10:], alone)
     assert np.abs(np.diff(smooth[:9], axis=0)).mean() < np.abs(np.diff(rows[:9], axis=0)).mean()
     np.testing.assert_array_equal(smooth_runs(rows, valid, 0.0), rows)
+
+
+def test_published_upright_crops_leave_out_blocks_without_room(videos, tmp_path):
+    crop = DubbingCropConfig(kind="upright", width=80, smooth=0, blocks=True)
+    report, clip = prepared(videos, tmp_path, crop)
+    assert crop.artefact == "aligned@80-upright-1.05-0-blocks" and not crop.steady().blocks
+    if report.ok_ids:
+        faces = clip.faces(crop.artefact)
+        np.testing.assert_array_equal(faces.valid, np.isfinite(faces.matrices).all(axis=(1, 2)))
+    else:
+        assert "no frame has a face that a crop can be cut around" in report.rejected["s/1"]
+    with pytest.raises(ValueError, match="blocks goes with model.crop.kind=upright"):
+        DubbingCropConfig(blocks=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from talkingface.config.sections import DrawingPrecision, Section
 from talkingface.faces.crop import cut_otherwise
-from talkingface.faces.dubbing_crop import RATIO, crop_hw, frontal_matrices, upright_matrices
+from talkingface.faces.dubbing_crop import RATIO, block_matrices, crop_hw, frontal_matrices, upright_matrices
 from talkingface.faces.smoothing import smooth_runs
 from talkingface.faces.track import LandmarkTrack
 from talkingface.sound.choice import FrontEndConfig
@@ -32,6 +32,7 @@ class DubbingCropConfig(Section):
         scale: of the box of `upright`.
         smooth: deviation in frames of the Gaussian that keeps landmarks from trembling; 0: as they were found.
         half_pixel: beside their places, as LawDNet's published crops; see `faces.affine.crop_by_matrix`.
+        blocks: of `upright`, for training: as published, boxes of another size every 9 frames (`block_matrices`).
     """
 
     kind: Literal["frontal", "upright"] = "frontal"
@@ -40,13 +41,20 @@ class DubbingCropConfig(Section):
     scale: float = Field(1.05, gt=0)
     smooth: float = Field(1.0, ge=0)
     half_pixel: bool = False
+    blocks: bool = False
+
+    @model_validator(mode="after")
+    def _blocks_are_upright(self) -> DubbingCropConfig:
+        if self.blocks and self.kind != "upright":
+            raise ValueError("model.crop.blocks goes with model.crop.kind=upright")
+        return self
 
     @property
     def artefact(self) -> str:
         """Name of the crops in a clip's folder, `aligned@360-frontal-1.6-1`: other settings, other files."""
         extent = self.ratio if self.kind == "frontal" else self.scale
         name = f"{ARTEFACT}{self.width}-{self.kind}-{extent:.12g}-{self.smooth:.12g}"
-        return f"{name}-half_pixel" if self.half_pixel else name
+        return name + "-half_pixel" * self.half_pixel + "-blocks" * self.blocks
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -68,7 +76,13 @@ class DubbingCropConfig(Section):
         points = smooth_runs(points, track.valid, self.smooth)
         if self.kind == "frontal":
             return frontal_matrices(points, self.width, self.ratio)
+        if self.blocks:
+            return block_matrices(points, self.width, track.size)
         return upright_matrices(points, self.width, self.scale)
+
+    def steady(self) -> DubbingCropConfig:
+        """The same with boxes of one size, for videos that are made: in these, mouths may not change size."""
+        return self.model_copy(update={"blocks": False})
 
     def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
         """Why crops made with the parameters `recorded` are not these, or None; unknown parameters do not count."""

@@ -11,14 +11,13 @@ from typing import Literal
 import numpy as np
 
 from talkingface.clips.windows import window_starts
+from talkingface.faces.dubbing_crop import BLOCK
 from talkingface.networks.dubbing.encoders import REFERENCES
 
 Rule = Literal["anywhere", "published"]
 
-BLOCK = 9
-"""Frames into which published data are cut: five to be drawn, and two on both sides for their sound alone."""
-
 _MIDDLE = slice(2, 7)
+"""Of a block the frames to be drawn; two on both sides are there for their sound alone."""
 
 
 class Sampling(ABC):

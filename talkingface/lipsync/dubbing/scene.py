@@ -45,7 +45,7 @@ class FaceScene(NamedTuple):
         track = source.landmarks()
         if not track.valid.any():
             raise NoFaceError(f"{source.path}: no face found in any of its {len(track)} frames")
-        points, matrices = track.ibug68().astype(np.float64), crop.matrices(track)
+        points, matrices = track.ibug68().astype(np.float64), crop.steady().matrices(track)
         valid = track.valid & np.isfinite(matrices).all(axis=(1, 2))
         openings = mouth_openings(points) / eye_distances(points) ** 2
         return cls(crop, matrices, valid, valid & track.found, openings)

@@ -37,12 +37,13 @@ def rows_of_frames(rows: Rows, frames: int, front_end: str) -> np.ndarray:
     Raises:
         DataError: the rows come at another rate, or end more than `MOST_FILLED` frames before the video.
     """
-    if rows.per_second != ROWS_PER_SECOND:
+    if rows.per_second not in (ROWS_PER_SECOND, FPS):
         raise DataError(f"{rows.per_second:g} rows of {front_end} per second, where {ROWS_PER_SECOND} are needed")
-    there = min(frames, (len(rows.values) + 1) // 2)
+    one_each = rows.per_second == FPS  # what older code has prepared
+    there = min(frames, len(rows.values) if one_each else (len(rows.values) + 1) // 2)
     if frames - there > MOST_FILLED or not there:
         raise DataError(f"sound for {there} of {frames} frames")
-    known = frame_rows(rows.values, there, per_frame(front_end))
+    known = rows.values[:there] if one_each else frame_rows(rows.values, there, per_frame(front_end))
     return np.pad(known, ((0, frames - there), (0, 0)), mode="edge")
 
 

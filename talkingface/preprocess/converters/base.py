@@ -41,12 +41,18 @@ class ConvertOptions:
         hr_size: side of the faces that HyperLipsHR learns to draw; None: what is nearest to the old ones.
         prefix: what the names of the files begin with, where one folder has several families of them; empty: the one
             that the published code reads.
+        width: of the crops of DINet and LawDNet in pixels.
+        features: front end that gave the features which the old tree does not name.
+        further: trees beside the first that are converted with it.
     """
 
     size: int = 96
     max_gap: int = 12
     hr_size: int | None = None
     prefix: str = ""
+    width: int = 360
+    features: str = "deepspeech_onnx"
+    further: tuple[Path, ...] = ()
 
 
 class Converter(ABC):
@@ -60,11 +66,13 @@ class Converter(ABC):
         kind: name on the command line.
         main: name of the folder that holds the clips; it must be given.
         holds: what lies in it, for messages; empty: what its name says.
+        several: whether it may be given more than once; the others are `options.further`.
     """
 
     kind: ClassVar[str] = ""
     main: ClassVar[str] = "faces"
     holds: ClassVar[str] = ""
+    several: ClassVar[bool] = False
 
     def __init__(self, roots: Mapping[str, Path], options: ConvertOptions):
         self.roots, self.options = roots, options

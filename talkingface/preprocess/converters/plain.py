@@ -29,20 +29,25 @@ UNREADABLE = (pickle.UnpicklingError, AttributeError, IndexError, ImportError, M
 """What reading a pickle raises that is damaged or refused."""
 
 
-def load_plain(path: str | Path) -> Any:
+def load_plain(path: str | Path, reader: type[PlainUnpickler] | None = None, most: int = MOST_BYTES) -> Any:
     """Load an `.npy` file; a pickled one may hold plain containers, numbers, strings and numpy arrays only.
+
+    Args:
+        path: the file.
+        reader: of a pickle that may hold more; None: `PlainUnpickler`.
+        most: bytes that the file may have.
 
     Raises:
         DataError: the file is missing or damaged, or names anything else (which could run code).
     """
-    data = read_bytes(path, MOST_BYTES)
+    data = read_bytes(path, most)
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         _, _, dtype = read_header(stream)
         if dtype.hasobject:
-            value = plain(PlainUnpickler(stream, COPIED * len(data) + 2**20).load(), {})
+            value = plain((reader or PlainUnpickler)(stream, COPIED * len(data) + 2**20).load(), {})
             return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
     except UNREADABLE as error:
         refused = isinstance(error, pickle.UnpicklingError) and str(error).startswith("refused")
@@ -114,7 +119,12 @@ class PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
     """Knows stand-ins of numpy's array, dtype and scalar constructors; every other name is refused.
 
     Python's own implementation, since that in C makes room for as many objects as a pickle numbers.
+
+    Attributes:
+        known: what is called for each name: a function, or the name of a method.
     """
+
+    known: ClassVar[dict[tuple[str, str], Callable[..., Any] | str]] = _KNOWN
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
@@ -149,9 +159,9 @@ class PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
     def find_class(self, module: str, name: str) -> Any:
         """Resolve a name in the pickle."""
         plain = module.replace("numpy._core", "numpy.core")
-        if (plain, name) not in _KNOWN:
+        if (plain, name) not in self.known:
             raise pickle.UnpicklingError(f"refused: the file holds code ({module}.{name}); only plain data are read")
-        known = _KNOWN[plain, name]
+        known = self.known[plain, name]
         return getattr(self, known) if isinstance(known, str) else known
 
     def load_build(self) -> None:
