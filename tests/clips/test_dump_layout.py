@@ -15,6 +15,7 @@ from talkingface.errors import DataError
 def config(root, **changes):
     lists = dict.fromkeys(("train_filelist", "val_filelist", "test_filelist"), "")
     made = {"layout": "dumps", "data_root": str(root / "data"), "preprocessed_root": str(root / "made")}
+    made["landmarks_root"] = ""
     return SimpleNamespace(**{**made, **lists, "weights_dir": str(root / "checkpoints"), **changes})
 
 

@@ -19,9 +19,8 @@ def config(root, layout, **lists):
     (root / "filelist").mkdir(exist_ok=True)
     for split, text in lists.items():
         (root / "filelist" / f"{split}.txt").write_text(text)
-    return SimpleNamespace(
-        layout=layout, data_root=str(root / "data"), preprocessed_root=str(root / "prepared"), **names
-    )
+    places = {"data_root": str(root / "data"), "preprocessed_root": str(root / "prepared"), "landmarks_root": ""}
+    return SimpleNamespace(layout=layout, **places, **names)
 
 
 def touch(root, *names):
@@ -347,3 +346,20 @@ def test_too_few_usable_clips_serve_every_split(tmp_path, good, caplog):
     warn_once.cache_clear()
     assert splits(config(tmp_path, "folder")) == [names[:good]] * 3
     assert f"{good} clips are too few to hold any out" in caplog.text
+
+
+def test_landmark_files_of_a_data_set_may_lie_in_a_folder_of_their_own(tmp_path):
+    touch(tmp_path, "s1/a.mp4", "s1/b.mp4", "s1/b.landmarks.csv", "c.mp4")
+    asked = config(tmp_path, "folder")
+    asked.landmarks_root = str(tmp_path / "csv")
+    with pytest.raises(DataError, match="csv: the folder of landmark files"):
+        make_layout(asked).find(asked)
+    for name in ("s1/a.csv", "s1/b.csv"):
+        (tmp_path / "csv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "csv" / name).touch()
+    found = {item.clip_id: item.landmarks for item in make_layout(asked).find(asked)}
+    assert found == {
+        "s1/a": tmp_path / "csv/s1/a.csv",
+        "s1/b": tmp_path / "data/s1/b.landmarks.csv",  # what lies beside the video comes first
+        "c": None,
+    }

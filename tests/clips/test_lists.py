@@ -30,6 +30,7 @@ def layout(root, kind, text, files):
         layout=kind,
         data_root=str(root / "data"),
         preprocessed_root=str(root / "prepared"),
+        landmarks_root="",
         train_filelist=str(root / "train.txt"),
         **names,
     )
