@@ -7,6 +7,7 @@ of them can serve are left out.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from talkingface.plugin.contract import TalkingFaceModel
 
 log = logging.getLogger("talkingface")
+LOOKED_AT = 20
+"""Clips, the first of which usually serve a stage, if any does."""
+
 _ORIGIN = "the clips, which have no videos"
 
 
@@ -92,15 +96,27 @@ def _converted_clips(config: Config, layout: Layout) -> list[ClipFolder]:
 def _hearing_them(loaded: LoadedConfig, clips: Sequence[ClipFolder]) -> LoadedConfig:
     """The configuration with the front end that made the rows of the clips, where they hold some."""
     model = get_spec(loaded.config.model_name).model
-    rows = next((name for name in clips[0].meta["steps"] if name.startswith(ARTEFACT) and clips[0].has(name)), None)
-    if not model.hears or rows is None:
+    converted = _converted_rows(clips)
+    if not model.hears or converted is None:
         return loaded
-    key, found = f"model.{model.hears}", recorded_choice(rows, clips[0].record(rows))
+    key, found = f"model.{model.hears}", recorded_choice(*converted)
     made_by = found.made_by or {"name": found.name, ELSEWHERE: True}
     settings = {f"{key}.{name}": value for name, value in found.choice.items() if name != MADE_BY}
     if any(asked in settings for asked in loaded.asked("model")):
         return loaded  # what does not fit is refused clip by clip, with the names of both
     return loaded.settled({**settings, f"{key}.{MADE_BY}": made_by}, _ORIGIN)
+
+
+def _converted_rows(clips: Sequence[ClipFolder]) -> tuple[str, dict[str, Any]] | None:
+    """Name and record of the rows of sound that most of the clips came with; None where they came with none."""
+    found = [
+        (name, record)
+        for clip in clips
+        for name in clip.meta.get("steps", {})
+        if name.startswith(ARTEFACT) and "step" not in (record := clip.record(name))  # a step of ours makes others
+    ]
+    counts = Counter(name for name, _ in found)
+    return max(found, key=lambda entry: counts[entry[0]], default=None)
 
 
 def _with_servable_stages(loaded: LoadedConfig, clips: Sequence[ClipFolder]) -> LoadedConfig:
@@ -132,14 +148,16 @@ def _serves(config: Config, model: type[TalkingFaceModel], stage: StageConfig, c
     """Whether some clip can serve a stage; one that the user names is left to say for itself why not."""
     if stage.name == config.stage:
         return True
-    level = log.level
+    level, reason = log.level, ""
     log.setLevel(logging.ERROR)  # of those that some clips serve, training tells which it leaves out
     try:
-        model.plans[stage.kind].dataset(clips, "train", stage.data, config.model, config.seed)
-    except DataError as error:
-        reason = str(error)
-    else:
-        return True
+        for some in (clips[:LOOKED_AT], clips) if len(clips) > LOOKED_AT else (clips,):
+            try:
+                model.plans[stage.kind].dataset(some, "train", stage.data, config.model, config.seed)
+            except DataError as error:
+                reason = str(error)
+            else:
+                return True
     finally:
         log.setLevel(level)
     log.warning("stage %s is left out, the clips have no videos: %s", stage.name, reason)

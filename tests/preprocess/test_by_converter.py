@@ -169,6 +169,12 @@ def test_data_sets_with_videos_are_left_alone(tmp_path):
     assert with_converted(loaded) is loaded
 
 
+def test_the_rows_that_most_clips_have_decide(tmp_path):
+    mute = [clip(0, about=(0, "a.mp4"), face_about=(0, "a.mp4"))]
+    write_dump(tmp_path / "data/dump", "train", [*mute, *(clip(k) for k in range(1, 5))])
+    assert with_converted(configured(tmp_path)).config.model.sound.speaker == "resemblyzer"
+
+
 def test_text_trees_are_prepared_and_train_content_and_speaker(tmp_path):
     for k in range(4):
         rows = dict(enumerate(faces_3d(50, 0.1 * k).reshape(-1, 204)))
@@ -177,6 +183,8 @@ def test_text_trees_are_prepared_and_train_content_and_speaker(tmp_path):
     assert [stage.name for stage in settled.stages] == ["content", "speaker"]
     assert settled.model.sound.name == "vc_mel"
     assert (tmp_path / "made/00000_v0/features@vc_mel+statistics.npy").is_file()
+    again = with_converted(configured(tmp_path, **{"model.sound.name": "vc_mel", "model.sound.speaker": ""})).config
+    assert [stage.name for stage in again.stages] == ["content"], "what was made before decides nothing"
 
 
 def test_a_model_that_needs_pictures_is_told_that_there_are_none(dumped, tmp_path):
