@@ -12,7 +12,7 @@ import numpy as np
 
 from talkingface.clips.source import Source
 from talkingface.devices import allow_tf32, limit_threads, own_cores
-from talkingface.errors import TalkingFaceError
+from talkingface.errors import ConfigError, TalkingFaceError
 from talkingface.media import draw_mark, resampled, synthetic_comment
 from talkingface.media.fragments import fragments
 from talkingface.pipeline import Pipeline
@@ -63,6 +63,8 @@ class Models:
         self._faces: OrderedDict[tuple[str, str], Source] = OrderedDict()
 
     def __getitem__(self, name: str) -> Pipeline:
+        if name not in self._served:  # it waited while the server was started anew with others
+            raise ConfigError(f"model: {name} is not served any more")
         if name not in self._loaded:
             while len(self._loaded) >= self._kept:
                 gone, _ = self._loaded.popitem(last=False)

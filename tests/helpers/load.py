@@ -194,15 +194,15 @@ def _over(server, face, folder, number, name, crowd) -> int:
 
 
 def _vanish(server, face, folder, number, name, crowd) -> int:
-    """Go in the middle of the upload, right behind it, or while it is still to come."""
-    body = b'--x\r\nContent-Disposition: form-data; name="source"; filename="a"\r\n\r\n' + face.read_bytes()
-    head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: "
+    """Go before the upload, in the middle of it, or right behind it, before the answer."""
+    parts = {"source": face.read_bytes(), "audio": write_voice(folder / f"{name}.wav").read_bytes()}
+    head = '--x\r\nContent-Disposition: form-data; name="{}"; filename="a"\r\n\r\n'
+    body = b"".join(head.format(part).encode() + content + b"\r\n" for part, content in parts.items()) + b"--x--\r\n"
+    about = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: "
     with socket.create_connection(("127.0.0.1", server.port)) as line:
-        line.sendall(f"{head}{len(body) + 1000}\r\n\r\n".encode())
-        if number % 3 == 0:
-            line.sendall(body[: len(body) // 2])
-        if number % 3 == 1:
-            line.sendall(body + b"\r\n--x--\r\n" + b" " * 1000)
+        line.sendall(f"{about}{len(body)}\r\n\r\n".encode())
+        if number % 3 < 2:
+            line.sendall(body[: len(body) // (1 + number % 3)])
     return 0
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from talkingface.media import count_frames, probe, read_mark
+from talkingface.serving.store import JobStore
 
 for package in ("fastapi", "uvicorn", "multipart", "prometheus_client", "httpx"):
     pytest.importorskip(package)
@@ -44,6 +45,9 @@ def test_jobs_survive_a_kill_and_bad_clients_harm_nobody(face, tmp_path):
         crowd = storm(server, face, tmp_path, good=3, bad=2, over=2, vanishing=2)
         check_codes(crowd, 3)
         assert len(crowd.videos) == 3 and all(len(video) == 204 for video in crowd.videos.values())
+        jobs = JobStore(private / "jobs.sqlite")
+        assert jobs.counts().pop("done") == 3, "what nobody would fetch was dropped"
+        jobs.close()
         deadline = time.monotonic() + 20
         while list((private / "uploads").iterdir()):
             assert time.monotonic() < deadline

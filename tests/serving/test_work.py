@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.serving import random_checkpoint, write_voice
-from talkingface.errors import NoFaceError
+from talkingface.errors import ConfigError, NoFaceError
 from talkingface.media import count_frames, write_image
 from talkingface.serving.child import Stopped
 from talkingface.serving.service import Served
@@ -45,6 +45,11 @@ def test_models_are_loaded_by_name_when_they_are_asked_for_and_the_last_one_used
     assert list(models._loaded) == ["first"], "of the others only the weights were looked at"
     second = models["second"]
     assert list(models._loaded) == ["second"] and models["second"] is second
+
+
+def test_a_job_for_a_model_that_an_earlier_server_had_is_refused(models, face, voice, tmp_path):
+    with pytest.raises(ConfigError, match="model: third is not served any more"):
+        generate(models, asked(face, voice, tmp_path, model="third"), Wire())
 
 
 def test_a_video_is_made_and_its_progress_told(models, face, voice, tmp_path):
