@@ -246,6 +246,21 @@ FILES: tuple[WeightFile, ...] = (
         "https://github.com/mozilla/DeepSpeech (release v0.1.0 or v0.1.1, inside its models archive; linked by DINet)",
     ),
     WeightFile(
+        "hubert",
+        "HuBERT/hubert_fairseq_large_ll60k_asr_ls960.pth",
+        "audio front end hubert_ds, of DINet and LawDNet",
+        "MIT (fairseq, redistributed by torchaudio)",
+        "https://docs.pytorch.org/audio/ (pipelines.HUBERT_ASR_LARGE)",
+        "https://download.pytorch.org/torchaudio/models/hubert_fairseq_large_ll60k_asr_ls960.pth",
+    ),
+    WeightFile(
+        "wav2vec_ds",
+        "DeepSpeech/wav2vecDS.pt",
+        "audio front end hubert_ds: from HuBERT's letters to DeepSpeech's",
+        _SOURCE,
+        "https://github.com/Elsaam2y/DINet_optimized (links to Google Drive)",
+    ),
+    WeightFile(
         "face_landmarker",
         "mediapipe/face_landmarker.task",
         "landmark provider mediapipe_tasks, as preprocess.landmarks.model_path",

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from talkingface.devices import to_device
 from talkingface.lipsync.dubbing.config import DubbingConfig
+from talkingface.networks import deepspeech2, hubert_ds  # noqa: F401, front ends that register themselves
+from talkingface.networks.deepspeech import front_ends  # noqa: F401, the same
 from talkingface.networks.dubbing.generator import DubbingGenerator, References
 from talkingface.networks.dubbing.geometry import MouthCrop, hide
 from talkingface.plugin.contract import TalkingFaceModel
