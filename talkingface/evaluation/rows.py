@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from talkingface.errors import DataError, MediaError
 from talkingface.faces.regions import crop, region_boxes
-from talkingface.media import KeptFrames, VideoWriter, WriteBehind
+from talkingface.media import KeptFrames, VideoWriter, WriteBehind, synthetic_comment
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -174,7 +174,8 @@ def write_still(
     if face is None:
         raise DataError(f"{reference.video}: shorter than its landmarks; preprocess it again")
     boxes = _nearest(region_boxes(clip.track(), "face"))
-    with WriteBehind(VideoWriter(output, fps=clip.fps, audio=sound_of(clip), preset=preset)) as writer:
+    sides = {"fps": clip.fps, "audio": sound_of(clip), "preset": preset, "comment": synthetic_comment("a still face")}
+    with WriteBehind(VideoWriter(output, **sides)) as writer:
         for number, target in enumerate(kept.frames(clip.video, clip.fps)):
             place = crop(target := target.copy(), boxes[min(number, len(boxes) - 1)])
             if place is not None:

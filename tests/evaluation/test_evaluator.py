@@ -10,7 +10,7 @@ import pytest
 
 from helpers.toy_evaluation import evaluate
 from helpers.toy_faces import SIZE
-from talkingface.media import VideoReader, count_frames, probe
+from talkingface.media import VideoReader, count_frames, probe, read_mark
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,8 @@ def test_videos_are_written(whole):
     assert count_frames(out / "videos" / "shuffled" / "ann_two.mp4") == 26  # its donor is bob's shorter clip
     assert [p.name for p in sorted((out / "samples").iterdir())] == ["ann_one.mp4", "ann_one.png"]
     assert {p.name for p in (out / "videos").iterdir()} == {"generated", "still", "shuffled"}
+    made = [*(out / "samples").glob("*.mp4"), *(out / "videos" / "still").glob("*.mp4")]  # the others are the toy's
+    assert len(made) > 1 and all(read_mark(path) for path in made), "every one says that it is synthetic"
 
 
 def test_the_page_shows_every_clip_and_why_figures_are_missing(clips, whole, tmp_path):

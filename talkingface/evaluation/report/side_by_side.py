@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from talkingface.media import KeptFrames, VideoWriter, WriteBehind
+from talkingface.media import KeptFrames, VideoWriter, WriteBehind, synthetic_comment
 
 CAPTION_HEIGHT = 24
 
@@ -42,7 +42,8 @@ def write_side_by_side(
     kept = kept or KeptFrames(0)
     readers = [kept.frames(path, fps) for path in videos.values()]
     most = None if max_seconds is None else max(1, round(max_seconds * fps))
-    with WriteBehind(VideoWriter(output, fps=fps, audio=audio, crf=crf, preset=preset)) as writer:
+    comment = synthetic_comment(", ".join(videos))
+    with WriteBehind(VideoWriter(output, fps=fps, audio=audio, crf=crf, preset=preset, comment=comment)) as writer:
         # `zip_longest`, not `zip`: a video of another length shows up as None, and the film ends there, for all.
         for frames in islice(zip_longest(*readers), most):
             if any(frame is None for frame in frames):

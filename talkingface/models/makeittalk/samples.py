@@ -12,7 +12,7 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.demo.portrait import BUILTIN, builtin_portrait, crop_portrait
 from talkingface.evaluation.report.result import safe_name
 from talkingface.faces.mesh import to_ibug68
-from talkingface.media import VideoWriter
+from talkingface.media import VideoWriter, synthetic_comment
 from talkingface.models.makeittalk.generate import portrait_points
 from talkingface.models.makeittalk.motion import ROWS_PER_SECOND
 from talkingface.models.makeittalk.portraits import Portrait
@@ -38,7 +38,8 @@ def write_samples(model: MakeItTalkNetworks, clips: Sequence[ClipFolder], folder
         rows = clip.features(model.config.sound.artefact)
         sound = clip.audio() if clip.has("audio") else None
         fps = model.config.inference.fps
-        with VideoWriter(folder / f"{safe_name(clip.clip_id)}.mp4", fps=fps, audio=sound) as writer:
+        output, comment = folder / f"{safe_name(clip.clip_id)}.mp4", synthetic_comment("MakeItTalk")
+        with VideoWriter(output, fps=fps, audio=sound, comment=comment) as writer:
             moved = _spoken(model, rows, portrait.points)
             times = np.arange(int(len(moved) / ROWS_PER_SECOND * fps)) / fps
             for frame in Painter(model, portrait).speaking(held_at(moved, times * ROWS_PER_SECOND)):
