@@ -37,8 +37,9 @@ def expected(model):
 
 
 def artefacts(root):
-    """When every file of the prepared clips was written; the record beside them may change."""
-    files = [path for path in Path(root).rglob("*") if path.is_file() and path.name != "clip.json"]
+    """When every file of the prepared clips was written; the records beside them may change."""
+    records = ("clip.json", "manifest.jsonl")
+    files = [path for path in Path(root).rglob("*") if path.is_file() and path.name not in records]
     return {path.as_posix(): path.stat().st_mtime_ns for path in sorted(files)}
 
 
