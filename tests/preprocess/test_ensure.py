@@ -52,6 +52,7 @@ def settings_for(root, **changes) -> SimpleNamespace:
         "preprocess": PreprocessConfig(workers=0),
         "model": {"pad": "constant"},
         "unseen_filelist": None,
+        "landmarks_root": "",
         **lists,
         **changes,
     }
