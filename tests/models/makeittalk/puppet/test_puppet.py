@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial import Delaunay
@@ -84,6 +85,19 @@ def test_a_puppet_that_moves_has_neither_holes_nor_stray_parts(files, count, anc
     moved[LOWER, 1] += 6
     shown, opacity = PuppetWarp(puppet, anchor, "drawn")(moved)
     assert (opacity == 255).all() and distance(shown, np.full_like(shown, 90)) == 0
+
+
+def test_a_large_drawing_of_odd_size_keeps_its_edges(tmp_path):
+    puppet = load_puppet(make(tmp_path, (683, 513)).picture)
+    outline = (puppet.opacity > 128).sum()
+    for anchor in ("far", "border"):
+        draw = PuppetWarp(puppet, anchor)
+        shown, opacity = draw(puppet.points)
+        assert distance(shown, puppet.shown) <= 1 and distance(opacity, puppet.opacity) <= 1
+        swayed = (draw(puppet.points + [6.5, -4.25])[1] > 128).astype(np.uint8)
+        assert abs(int(swayed.sum()) - outline) < 0.01 * outline and not swayed[[0, -1]].any()
+        closed = cv2.morphologyEx(swayed, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+        assert closed.sum() - swayed.sum() < 0.002 * outline, "no hairline between triangles"
 
 
 def test_what_surrounds_the_face_follows_it_with_a_far_border_and_no_part_is_seen_twice(files):
