@@ -1,9 +1,10 @@
-"""Faces that speak in streams: uploaded once, kept until others take their place."""
+"""Faces that speak in streams: uploaded once, kept while they are used, or until others take their place."""
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,6 +76,13 @@ class Avatars:
     def remove(self, avatar: Avatar) -> None:
         """Remove a face."""
         self._forget(avatar.id)
+
+    def expire(self, before: float) -> None:
+        """Remove what was not used since a time, in seconds since 1970."""
+        for name in self._by_use():
+            with suppress(OSError):
+                if (self._folder / name).stat().st_mtime < before:
+                    self._forget(name)
 
     def _told(self, avatar_id: str) -> Path:
         return self._folder / f"{avatar_id}.json"

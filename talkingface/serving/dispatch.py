@@ -174,6 +174,9 @@ class Dispatcher:
             )
         except (Refused, Stopped, TimeLimit, WorkerDied) as error:
             session.end(error)
+        except BaseException as error:  # a fault of ours: the client must not wait for ever
+            session.end(Refused("the server has failed at this stream; its log says where", ours=True))
+            raise error
         else:
             session.end()
 

@@ -249,9 +249,10 @@ class Service:
                 log.exception("removing old results failed")
 
     def sweep(self) -> None:
-        """Remove results that have expired, and later all that is known of their jobs."""
+        """Remove results and faces that have expired, and later all that is known of the jobs."""
         kept = self.settings.keep_hours * 3600
         for job in self.store.in_state("done", before=time.time() - kept):
             self.store.expire(job.id)
             remove(self.result(job))
         self.store.forget(time.time() - _ROWS_KEPT * kept)
+        self.avatars.expire(time.time() - kept)

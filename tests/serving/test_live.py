@@ -47,6 +47,10 @@ def test_of_too_many_faces_the_one_that_was_not_used_for_longest_goes(serving, f
         time.sleep(0.02)
         server.client.get(made[0])
     assert [server.client.get(each).status_code for each in made] == [200, 404, 200]
+    server.service.sweep()
+    assert len(list((server.folder / "avatars").iterdir())) == 4, "two files each"
+    server.service.avatars.expire(time.time() + 1)
+    assert not list((server.folder / "avatars").iterdir())
 
 
 def test_a_whole_voice_at_once_is_answered_and_faults_are_told(server, avatar):
