@@ -11,6 +11,7 @@ from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
 from talkingface.faces.affine import mapped, paste_by_matrix
 from talkingface.faces.dubbing_crop import FITTED, frontal_template
+from talkingface.lipsync.dubbing import config
 from talkingface.lipsync.dubbing.config import DubbingCropConfig
 
 SETTINGS = PreprocessConfig(workers=0, storage="npy", max_missing=0.5)
@@ -68,14 +69,22 @@ def test_landmarks_are_smoothed_within_runs_alone(videos, tmp_path):
     np.testing.assert_array_equal(smooth_runs(rows, valid, 0.0), rows)
 
 
-def test_published_upright_crops_leave_out_blocks_without_room(videos, tmp_path):
+def test_frames_of_published_blocks_without_room_have_no_crop(videos, tmp_path, monkeypatch):
     crop = DubbingCropConfig(kind="upright", width=80, smooth=0, blocks=True)
+    whole = config.block_matrices
+
+    def without_the_first(points, width, frame_hw):
+        matrices = whole(points, width, frame_hw)
+        matrices[:9] = np.nan
+        return matrices
+
+    monkeypatch.setattr(config, "block_matrices", without_the_first)
     report, clip = prepared(videos, tmp_path, crop)
     assert crop.artefact == "aligned@80-upright-1.05-0-blocks" and not crop.steady().blocks
-    if report.ok_ids:
-        faces = clip.faces(crop.artefact)
-        np.testing.assert_array_equal(faces.valid, np.isfinite(faces.matrices).all(axis=(1, 2)))
-    else:
-        assert "no frame has a face that a crop can be cut around" in report.rejected["s/1"]
+    assert report.ok_ids == ["s/1"]
+    assert np.flatnonzero(clip.faces(crop.artefact).valid).tolist() == [9, 10, 11]
+    monkeypatch.setattr(config, "block_matrices", lambda points, *_: np.full((len(points), 2, 3), np.nan))
+    told = "no frame has a face that a crop can be cut around"
+    assert prepared(videos, tmp_path / "none", crop)[0].rejected["s/1"] == told
     with pytest.raises(ValueError, match="blocks goes with model.crop.kind=upright"):
         DubbingCropConfig(blocks=True)

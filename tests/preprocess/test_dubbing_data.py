@@ -309,6 +309,20 @@ def test_lists_that_are_none_are_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+def test_damaged_features_fail_their_clip_alone(tmp_path):
+    for name, text in {"a": "", "b": "1 2 three", "c": "1 2\n3"}.items():
+        old_video(tmp_path, name)
+        (tmp_path / BASE / f"{OLD}_deepspeech/{name}_deepspeech.txt").write_text(text)
+    old_video(tmp_path, "narrow")
+    np.savetxt(tmp_path / BASE / f"{OLD}_deepspeech/narrow_deepspeech.txt", np.zeros((63, 28)))
+    report = convert(tmp_path, out=tmp_path / "new")
+    assert {
+        name: "_deepspeech.txt: not rows of numbers" in told for name, told in report.failed.items()
+    } == dict.fromkeys("abc", True)
+    assert report.repairs == {"1 features of deepspeech of another width than 29, left out": ["narrow"]}
+    assert not ClipFolder(tmp_path / "new/narrow").has(HEARD) and ClipFolder(tmp_path / "new/narrow").has("audio")
+
+
 def test_an_export_is_what_the_published_code_reads_and_converts_to_the_same_clip(tmp_path):
     old_video(tmp_path / "old", rows2=64, clips=(0, 1, 2, 3, 5, 6))
     convert(tmp_path / "old", out=tmp_path / "clips")

@@ -143,7 +143,9 @@ def read_rows(path: Path) -> np.ndarray:
         DataError: the file is damaged.
     """
     try:
-        rows = np.loadtxt(read_bytes(path, _MOST_TEXT).decode("ascii").splitlines(), np.float32, ndmin=2)
+        lines = read_bytes(path, _MOST_TEXT).decode("ascii").split("\n")
+        if not any(map(str.strip, lines)):
+            raise ValueError("it is empty")
+        return np.loadtxt(lines, np.float32, ndmin=2)
     except ValueError as error:
         raise DataError(f"{path}: not rows of numbers ({error})") from None
-    return rows
