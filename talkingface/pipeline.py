@@ -19,6 +19,8 @@ from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig, OutputConfig
 from talkingface.devices import keep_freed_memory, resolve_device
 from talkingface.errors import CheckpointError, ConfigError, DataError, OutputError, printable
+from talkingface.export.manifest import folder_beside
+from talkingface.export.runtime import run_exported
 from talkingface.faces.detectors import DEFAULT_PLACE, Place
 from talkingface.media import (
     FPS,
@@ -32,13 +34,11 @@ from talkingface.media import (
 )
 from talkingface.media.clear import frame_writer, is_folder_name
 from talkingface.media.write import VIDEO_SUFFIXES
-from talkingface.plugin.assembly import build_for, lacking_to_speak, load_experts
-from talkingface.plugin.configuration import from_plain
+from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Drawn, TalkingFaceModel
 from talkingface.plugin.hearing import refuse_other_weights
-from talkingface.plugin.registry import get_spec, model_file
+from talkingface.plugin.trained import read_trained
 from talkingface.streaming import spoken_windows
-from talkingface.weights import checkpoint as files
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -86,6 +86,8 @@ class Pipeline:
         checkpoint: str | Path | None = None,
         device: str = "auto",
         overrides: Mapping[str, Any] | None = None,
+        backend: str = "torch",
+        exported: str | Path | None = None,
         *,
         speaks: bool = True,
     ) -> Pipeline:
@@ -93,38 +95,28 @@ class Pipeline:
 
         Args:
             name: registered model name; None takes the checkpoint's.
-            checkpoint: a `.pt` file, or a run or stage folder; None takes the imported published weights.
+            checkpoint: a `.pt` or `.safetensors` file, a run or stage folder, a folder that `publish` made, or
+                `hub:USER/NAME`; None takes the imported published weights.
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
             overrides: dotted configuration keys that differ from training, e.g. `{"model.inference.ref_n": 10}`.
+            backend: `torch`, or `onnx`: networks run as files that `export` has written.
+            exported: where these files are; None: `onnx/` beside the checkpoint.
             speaks: whether videos are to be made. Otherwise it is for figures of inner stages, and neither all networks
                 nor the files of the front end need be there.
 
         Raises:
-            CheckpointError: missing, unreadable, of another model, or without a network that generating needs.
+            CheckpointError: missing, unreadable, of another model, or without a network that generating needs; or its
+                networks were not exported.
             ConfigError: an override that does not fit, or names another lender than the training had.
         """
-        canonical = model_file(name)[0] if name else None
-        overrides = dict(overrides or {})
-        weights = overrides.get("weights_dir", "checkpoints")
-        path = files.find_checkpoint(checkpoint) if checkpoint is not None else _imported(canonical, weights)
-        content = files.load(path, canonical)
-        spec = get_spec(content.model)
-        _refuse_other_lender(spec.model, content, overrides, path)
-        config = from_plain(content.config, overrides, str(path))
-        if any(key.split(".")[0] == "model" for key in overrides):
-            spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
-        model = build_for(spec.model, config.model, content.networks, path)
-        load_experts(model, config, held=content.ready)
-        # What `experts:` gives now replaces what was only saved along as it was initialised.
-        held = {network: state for network, state in content.networks.items() if network not in model.given}
-        files.load_networks(model, held, path)
+        trained = read_trained(name, checkpoint, overrides)
+        model, path, config = trained.model, trained.path, trained.config
         if speaks:
-            _check_complete(model, config, content, path)
-        model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
+            _check_complete(model, config, trained.content, path)
         place = Place(config.weights_dir, device)
         pipeline = cls(
             model.to(resolve_device(device)).eval(),
-            spec.name,
+            trained.name,
             path,
             config.preprocess.landmarks,
             place,
@@ -132,7 +124,11 @@ class Pipeline:
             config.video_cache_mb,
         )
         if speaks and model.front_end is not None:
-            refuse_other_weights(spec.model, model.front_end.fingerprint(), content.config, path)
+            refuse_other_weights(type(model), model.front_end.fingerprint(), trained.content.config, path)
+        if backend == "onnx":
+            run_exported(model, trained.name, folder_beside(path) if exported is None else Path(exported))
+        elif backend != "torch":
+            raise ConfigError(f"--backend={backend}: there are torch and onnx")
         return pipeline
 
     def __call__(
@@ -332,15 +328,6 @@ class Pipeline:
                 each.landmark_config, each.place = self.landmarks, self.place
 
 
-def _refuse_other_lender(
-    model: type[TalkingFaceModel], content: CheckpointContent, overrides: Mapping[str, Any], path: Path
-) -> None:
-    """What was borrowed for the training is in the checkpoint, and what was trained goes with nothing else."""
-    for name in model.borrows:
-        if overrides.get(f"experts.{name}") and name in content.ready:
-            raise ConfigError(f"experts.{name}: {path} holds the network it was trained with; leave the option out")
-
-
 def _check_complete(model: TalkingFaceModel, config: Config, content: CheckpointContent, path: Path) -> None:
     """Refuse weights that nothing has trained rather than generate with them."""
     lacking = lacking_to_speak(type(model), config.model, model.given.union(content.ready))
@@ -372,15 +359,3 @@ def check_writable(output: Path) -> None:
 
 def _spelt(precision: str) -> str:
     return {"32": "float32"}.get(precision, precision)
-
-
-def _imported(name: str | None, weights_dir: str) -> Path:
-    if name is None:
-        raise CheckpointError("give a model name or a checkpoint")
-    path = Path(weights_dir) / name / "imported.pt"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no imported weights; give --checkpoint=saved/{name}-.../RUN of your own training, or convert the"
-            f" published files with `python run_talkingface.py import --model={name} --folder=DIR`"
-        )
-    return path

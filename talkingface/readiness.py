@@ -128,8 +128,8 @@ def on_the_data_of(loaded: LoadedConfig, path: str | Path) -> LoadedConfig:
     """
     file = checkpoint.find_checkpoint(path)
     content, config = checkpoint.load(file, loaded.config.model_name), loaded.config
-    if content.config.get("dataset") != config.dataset:
-        return loaded
+    if content.config.get("dataset") != config.dataset or "data_root" not in content.config:
+        return loaded  # other data, or a published model, which does not tell where its data were
     trained = from_plain(content.config, {}, str(file))
     asked = {key: value for name in (*_PLACES, *_SETTINGS) for key, value in loaded.asked(name).items()}
     before = {dotted(at): value for at, value in leaves(to_plain(trained))}

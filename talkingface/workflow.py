@@ -43,6 +43,7 @@ from talkingface.training.run_log import RunLog
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
 from talkingface.weights.runs import RunFolder, newest_first
+from talkingface.weights.safe_file import PUBLISHED
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -233,8 +234,11 @@ def _log_evaluation(run_folder: RunFolder, config: Config, result: EvalResult) -
 
 
 def _report_folder(config: Config, checkpoint: Path, held: ExitStack) -> Path:
-    """`eval` in the run folder that a checkpoint belongs to, or in a new one where it belongs to none."""
-    if checkpoint.is_dir():
+    """`eval` in the run folder that a checkpoint belongs to, or in a new one where it belongs to none.
+
+    A published folder stays as it is.
+    """
+    if checkpoint.is_dir() and not (checkpoint / PUBLISHED).is_file():
         return checkpoint / "eval"
     if checkpoint.parent.name in _stage_names(config):
         return checkpoint.parent.parent / "eval"

@@ -101,7 +101,9 @@ def test_every_command_in_the_pages_is_understood(page, line, example, tmp_path,
         load_settings((), arguments.overrides, arguments.options.get("dataset"))
         return
     dataset = arguments.options.get("dataset") or "folder"
-    load_config(arguments["model"], dataset, split_files(arguments.options.get("config_files")), arguments.overrides)
+    files = split_files(arguments.options.get("config_files"))
+    for name in registry.list_models() if arguments["model"] == "all" else [arguments["model"]]:
+        load_config(name, dataset, files, arguments.overrides)
 
 
 def test_every_command_is_in_the_table_of_commands():
@@ -289,6 +291,29 @@ def run_blocks(page: Path, **names) -> dict:
         if note != "not run":
             exec(compile(body, page.name, "exec", dont_inherit=True), namespace)
     return namespace
+
+
+def test_the_search_with_optuna_asks_for_settings_that_exist_and_gets_figures(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    import talkingface
+
+    trials = [SimpleNamespace(number=k, suggest_float=lambda name, low, high, log=False: low) for k in range(2)]
+    found = []
+
+    def optimize(objective, n_trials):
+        assert n_trials == 20
+        found.extend(objective(trial) for trial in trials)
+
+    def pretend(model, dataset, files, settings):
+        config = load_config(model, dataset, files or (), settings).config
+        return {"rows": {"generated": {"ssim": config.model.loss.w_warp}}}
+
+    study = SimpleNamespace(optimize=optimize, best_params={})
+    monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(create_study=lambda **_: study))
+    monkeypatch.setattr(talkingface, "run", pretend, raising=False)
+    run_blocks(ROOT / "docs" / "sweeps.md")
+    assert found == [1.0, 1.0]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import tempfile
 import time
@@ -20,6 +21,8 @@ from talkingface.clips.prepared import prepared_ids
 from talkingface.clips.source import Audio, Source
 from talkingface.devices import allow_tf32, has_fast_bf16, resolve_device, seed_everything
 from talkingface.errors import ConfigError
+from talkingface.export.onnx_files import export_model
+from talkingface.export.runtime import run_exported
 from talkingface.faces.detectors import Place
 from talkingface.media import samples_of
 from talkingface.pipeline import Pipeline
@@ -30,7 +33,7 @@ from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.prepare import Preprocessor
 from talkingface.training.trainer import StageLoop, Trainer
 from talkingface.weights.runs import RunFolder
-from talkingface.workflow import prepare
+from talkingface.workflow import make_evaluator, prepare
 
 try:
     import resource
@@ -42,11 +45,15 @@ if TYPE_CHECKING:
     from talkingface.plugin.configuration import LoadedConfig
     from talkingface.plugin.contract import TalkingFaceModel
 
+log = logging.getLogger("talkingface")
 Clips = dict[str, list[Any]]
 PROFILED_FRAMES = 16
 WARM_FRAMES = 8
-PARTS = ("preprocessing", "training", "generation", "metrics")
+PARTS = ("preprocessing", "training", "generation", "evaluation", "metrics")
 """What can be measured by itself; data loading is part of training."""
+
+EXTRA_PARTS = ("onnx",)
+"""What is measured only where it is named: it needs packages that not everybody has, and a minute to export."""
 
 
 def measure(loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = PARTS) -> dict[str, Any]:
@@ -97,8 +104,13 @@ def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str]) -> dic
             figures["data loading items/s"] = {row["stage"]: row["items_per_s"] for row in training}
             figures["training steps/s"] = {row["stage"]: row["steps_per_s"] for row in training}
             figures["batch size"] = {row["stage"]: row["batch_size"] for row in training}
-        if "generation" in only:
+        speaks = get_spec(config.model_name).model.needed_to_speak(config.model) is not None
+        if "generation" in only and speaks:
             figures["generation"] = generation(config, clips, Path(scratch), seconds)
+        if "onnx" in only and speaks:
+            figures["generation by ONNX files"] = generation(config, clips, Path(scratch), seconds, exported=True)
+        if "evaluation" in only:
+            figures["evaluation"] = evaluation(config, clips, Path(scratch), seconds)
     if "metrics" in only:
         example = (clips["test"] or clips["train"])[0].video
         figures |= metric_speed(example, seconds, resolve_device(config.device))
@@ -178,14 +190,42 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def generation(config: Config, clips: Clips, scratch: Path, seconds: float) -> dict[str, float]:
-    """Frames per second: in torch operators alone (the networks), without and with landmarks, decoding and encoding."""
-    clip = (clips["test"] or clips["train"])[0]
+def _random_pipeline(config: Config) -> Pipeline:
+    """The configuration's model with random weights, ready to speak."""
     model = get_spec(config.model_name).model(config.model).to(resolve_device(config.device)).eval()
     model.stage = config.stages[-1] if config.stages else None
     place = Place(config.weights_dir, config.device)
     kept = {"output": config.output, "video_cache_mb": config.video_cache_mb}
-    pipeline = Pipeline(model, config.model_name, None, config.preprocess.landmarks, place, **kept)
+    return Pipeline(model, config.model_name, None, config.preprocess.landmarks, place, **kept)
+
+
+def evaluation(config: Config, clips: Clips, scratch: Path, seconds: float) -> dict[str, float]:
+    """Frames per second of scoring with the configuration's metrics: real clips, which nobody has to generate."""
+    clip = (clips["test"] or clips["train"])[0]
+    evaluator = make_evaluator(config, _random_pipeline(config), {"test": [clip]})
+
+    def work() -> None:
+        evaluator.run([clip], scratch / "eval", rows=("real",), quiet=True)
+
+    return {"scoring fps": round(len(clip) / best(work, seconds)[1].wall, 2)}
+
+
+def generation(config: Config, clips: Clips, scratch: Path, seconds: float, exported: bool = False) -> dict[str, float]:
+    """Frames per second: in torch operators alone (the networks), without and with landmarks, decoding and encoding.
+
+    Args:
+        config: the configuration.
+        clips: by split.
+        scratch: folder for what is written.
+        seconds: time spent on each figure.
+        exported: networks run as ONNX files, in float32, which have no torch operators.
+    """
+    clip = (clips["test"] or clips["train"])[0]
+    pipeline = _random_pipeline(config)
+    model = pipeline.model
+    if exported:
+        export_model(model, config.model_name, dict(model.named_children()), scratch / "onnx", log.debug)
+        run_exported(model, config.model_name, scratch / "onnx")
     voice = Audio.load(clip.video)
 
     def whole(audio: Audio) -> None:
@@ -200,10 +240,13 @@ def generation(config: Config, clips: Clips, scratch: Path, seconds: float) -> d
     frames = audio.n_frames(config.fps)
     # The profiler keeps every event in memory, so it sees a short piece only.
     piece = _first_frames(audio, PROFILED_FRAMES, config.fps)
-    operators = _operator_seconds(model, Source.from_clip(clip), piece)
+    network = {}
+    if not exported:
+        operators = _operator_seconds(model, Source.from_clip(clip), piece)
+        network = {"network fps": round(piece.n_frames(config.fps) / operators, 2)}
     return {
         "frames": frames,
-        "network fps": round(piece.n_frames(config.fps) / operators, 2),
+        **network,
         "prepared landmarks, no encoding fps": round(frames / best(lambda: prepared(audio), seconds)[1].wall, 2),
         "end to end fps": round(frames / best(lambda: whole(audio), seconds)[1].wall, 2),
     }

@@ -24,11 +24,14 @@ from talkingface.cli.data import CONVERT_DATA, DEMO_DATA
 from talkingface.cli.deepspeech import CONVERT_DEEPSPEECH
 from talkingface.cli.doctor import DOCTOR
 from talkingface.cli.evaluate import EVALUATE
+from talkingface.cli.export import EXPORT
 from talkingface.cli.generate import GENERATE
 from talkingface.cli.names import LIST
+from talkingface.cli.publish import PUBLISH
 from talkingface.cli.puppet import PUPPET
 from talkingface.cli.run import PREPROCESS, RUN, TRAIN
 from talkingface.cli.serve import SERVE
+from talkingface.cli.sweep import SWEEP
 from talkingface.cli.weights import IMPORT, WEIGHTS
 from talkingface.errors import TalkingFaceError, out_of_memory, printable
 from talkingface.packages import import_failure
@@ -39,10 +42,13 @@ COMMANDS: dict[str, Command] = {
     "preprocess": PREPROCESS,
     "train": TRAIN,
     "evaluate": EVALUATE,
+    "sweep": SWEEP,
     "compare": COMPARE,
     "weights": WEIGHTS,
     "generate": GENERATE,
     "serve": SERVE,
+    "export": EXPORT,
+    "publish": PUBLISH,
     "demo-data": DEMO_DATA,
     "import": IMPORT,
     "list": LIST,

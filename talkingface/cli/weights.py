@@ -9,7 +9,8 @@ from pathlib import Path
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
 from talkingface.cli.configuration import MODEL
 from talkingface.errors import ConfigError
-from talkingface.weights.published import FILES, WeightFile, fetch, status
+from talkingface.weights.mirror import fetch_near, in_mirror
+from talkingface.weights.published import FILES, WeightFile, status
 
 
 def weights(arguments: Arguments) -> None:
@@ -19,12 +20,12 @@ def weights(arguments: Arguments) -> None:
         WeightsError: no such entry, no direct address, or another file lies in its place.
         DownloadError: it cannot be fetched, or is not the published one.
     """
-    folder = arguments["weights_dir"]
+    folder, mirror = arguments["weights_dir"], _mirror(arguments)
     if not arguments["download"]:
-        print("\n".join(table(folder)))
+        print("\n".join(table(folder, mirror)))
         print("\npresent: no hash is published. --download=NAME fetches a file with a direct address and a full hash.")
         return
-    file, digest = fetch(arguments["download"], folder)
+    file, digest = fetch_near(arguments["download"], folder, mirror)
     path = Path(folder) / file.path
     if digest is None:
         print(f"{path} is there already ({status(file, folder)})")
@@ -32,11 +33,23 @@ def weights(arguments: Arguments) -> None:
         print(f"wrote {path}, sha256 {digest}")
 
 
-def table(weights_dir: str | Path) -> list[str]:
-    """Lines about every file: name, status, size, path and purpose; below it the terms and the address."""
+def _mirror(arguments: Arguments) -> str | None:
+    """The mirror that is named, else that of the configuration (`properties/overall.yaml`)."""
+    from talkingface.plugin.configuration import load_settings
+
+    return arguments["weights_mirror"] or load_settings().config.weights_mirror
+
+
+def table(weights_dir: str | Path, mirror: str | None = None) -> list[str]:
+    """Lines about every file: name, status, size, path and purpose; below it the terms and the address.
+
+    What is absent and lies in a mirror that is a folder is `in mirror`.
+    """
     rows = [("name", "status", "size", f"below {weights_dir}", "for")]
     for file in FILES:
-        rows.append((file.name, status(file, weights_dir), _size(file, weights_dir), file.path, file.purpose))
+        state = status(file, weights_dir)
+        state = "in mirror" if state == "absent" and mirror and in_mirror(file, mirror) else state
+        rows.append((file.name, state, _size(file, weights_dir), file.path, file.purpose))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for position, file in reversed(list(enumerate(FILES, start=1))):
@@ -53,15 +66,20 @@ def _size(file: WeightFile, weights_dir: str | Path) -> str:
 
 
 def import_published(arguments: Arguments) -> None:
-    """Turn the published files of a model into one checkpoint; prints what is in it and what was not there."""
-    from talkingface.plugin.importing import import_checkpoints
+    """Turn published files of a model, or weights that left this toolkit, into a checkpoint; prints what is in it."""
+    from talkingface.plugin.importing import import_checkpoints, import_safe
 
     use = _networks(arguments["use"] or ())
-    if not use and arguments["folder"] is None:
+    if arguments["checkpoint"]:
+        if use or arguments["folder"]:
+            raise ConfigError("`import --checkpoint` takes weights of ours; --folder and --use name published files")
+        imported = import_safe(arguments["model"], arguments["checkpoint"], arguments["output"], arguments.overrides)
+    elif not use and arguments["folder"] is None:
         raise ConfigError("`import` needs --folder=DIR with the published files, or --use=NETWORK=FILE")
-    imported = import_checkpoints(
-        arguments["model"], arguments["folder"], arguments["output"], arguments.overrides, use
-    )
+    else:
+        imported = import_checkpoints(
+            arguments["model"], arguments["folder"], arguments["output"], arguments.overrides, use
+        )
     print(f"imported {', '.join(imported.networks)} -> {imported.path}")
     if imported.licence:
         print(f"what is made with them is {imported.licence}")
@@ -90,6 +108,7 @@ WEIGHTS = Command(
     options=(
         Option("weights_dir", "folder of the weight files", "checkpoints"),
         Option("download", "name of the file to fetch, as listed"),
+        Option("weights_mirror", "folder or address with these files, asked first; default: that of overall.yaml"),
         HELP,
     ),
     run=weights,
@@ -101,6 +120,7 @@ IMPORT = Command(
     options=(
         replace(MODEL, required=True),
         Option("folder", "where the published files are, under their published names"),
+        Option("checkpoint", "a .safetensors of ours, or what `publish` made: a folder or hub:USER/NAME"),
         Option("use", "NETWORK=FILE, a file of any name for one network; may be repeated", repeated=True),
         Option("output", "file to write; default: checkpoints/<Model>/imported.pt"),
         HELP,

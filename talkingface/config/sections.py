@@ -347,6 +347,7 @@ class Config(Section):
 
     saved_dir: str = "saved"
     weights_dir: str = "checkpoints"
+    weights_mirror: str | None = None
     run_name: FolderName | None = None
 
     train: bool = True

@@ -20,6 +20,11 @@ def full_precision(tensor: Tensor) -> AbstractContextManager:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+def being_exported() -> bool:
+    """Whether torch records a graph for another runtime, which does not know every form of an operation."""
+    return torch.compiler.is_exporting() if hasattr(torch.compiler, "is_exporting") else torch.onnx.is_in_onnx_export()
+
+
 class FastBatchNorm2d(nn.BatchNorm2d):
     """Batch norm for convolutions of few channels in training on a CPU; the same numbers.
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.networks.blocks import instance_norm
+from talkingface.networks.blocks import being_exported, instance_norm
 from talkingface.networks.composed import Composed, Remembered, compose, convolve_composed
 
 
@@ -52,7 +52,7 @@ class SpadeLayer(nn.Module):
 
     def modulation(self, condition: Tensor) -> Modulation:
         """(B, inputs, H, W) -> scale and shift. Kept: no activation after `conv1`, as the weights were trained."""
-        if not self.composes:
+        if not self.composes or being_exported():
             shared = self.conv1(condition)
             return Modulation(self.gamma(shared), self.beta(shared))
         both = convolve_composed(condition, self._remembered(self._composed, list(self.parameters())))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Update,
         frozen,
     )
+    from talkingface.plugin.graphs import Graph, Port
     from talkingface.plugin.metrics import register_metric
     from talkingface.plugin.registry import register
     from talkingface.sound.mel import MelConfig, cut_windows, frame_columns, mel_windows, melspectrogram
@@ -59,6 +60,9 @@ _HOMES = {
     "Drawn": "talkingface.plugin.contract",
     "Official": "talkingface.plugin.contract",
     "Borrowed": "talkingface.plugin.contract",
+    # export: what goes in and out of its networks
+    "Graph": "talkingface.plugin.graphs",
+    "Port": "talkingface.plugin.graphs",
     # data: what a clip holds, how it becomes an item, where clips come from
     "ClipFolder": "talkingface.clips.folder",
     "default_file": "talkingface.clips.folder",
@@ -110,11 +114,13 @@ __all__ = [
     "DataError",
     "DatasetOptions",
     "Drawn",
+    "Graph",
     "LandmarkTrack",
     "Layout",
     "MelConfig",
     "Official",
     "Plan",
+    "Port",
     "Section",
     "Source",
     "StageConfig",

@@ -11,7 +11,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from talkingface.errors import CheckpointError, first_line, out_of_memory
-from talkingface.weights.checkpoint import check_networks
+from talkingface.weights.checkpoint import check_networks, find_checkpoint
+from talkingface.weights.hub import is_on_hub
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +130,7 @@ def load_experts(
     offered = {name for plan in plans for name in plan.uses if config.experts.get(name)}
     for name in sorted((needed | offered) - set(held)):
         file = config.experts.get(name)
-        path = next((p for p in (Path(file), Path(config.weights_dir) / file) if p.exists()), None) if file else None
+        path = _place_of(file, config.weights_dir) if file else None
         if path is not None:
             model.load_expert(name, path)
             model.given |= {name}
@@ -138,6 +139,13 @@ def load_experts(
                 f"{file or name}: the weights of '{name}' are not there; `python run_talkingface.py doctor` says where"
                 f" to get them, --experts.{name}=FILE names another place{model.expert_hint(name)}"
             )
+
+
+def _place_of(file: str, weights_dir: str) -> Path | None:
+    """Where the weights lie that an entry of `experts:` names; None where there are none."""
+    if is_on_hub(file):
+        return find_checkpoint(file)
+    return next((path for path in (Path(file), Path(weights_dir) / file) if path.exists()), None)
 
 
 def lacking_to_speak(model: type[TalkingFaceModel], config: Section, ready: Collection[str]) -> list[str] | None:

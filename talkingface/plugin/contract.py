@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from talkingface.clips.source import Audio, Source
     from talkingface.config.sections import StageConfig
     from talkingface.media.info import MediaInfo
+    from talkingface.plugin.graphs import Graph
     from talkingface.sound.front_ends import FrontEnd
 
 Batch = dict[str, Tensor]
@@ -191,6 +192,7 @@ class TalkingFaceModel(nn.Module):
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
             model that is freshly built or imported.
         given: networks whose weights came from `experts:`.
+        backend: what runs the networks that `graphs` declares, `torch` or `onnx`.
     """
 
     Config: ClassVar[type[Section]]
@@ -211,6 +213,7 @@ class TalkingFaceModel(nn.Module):
     weights_dir: Path = Path("checkpoints")
     stage: StageConfig | None = None
     given: frozenset[str] = frozenset()
+    backend: str = "torch"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Report a plug-in's mistakes at import, by name."""
@@ -340,7 +343,10 @@ class TalkingFaceModel(nn.Module):
         """How precisely `generate` draws on this device, `32` or `bf16`; logs and reports say so.
 
         The setting `inference.precision` resolved, where the model has one; a model that decides otherwise says how.
+        Exported networks compute in float32.
         """
+        if self.backend == "onnx":
+            return "32"
         inference = getattr(getattr(self, "config", None), "inference", None)
         return resolve_inference_precision(getattr(inference, "precision", "32"), self.device)
 
@@ -359,6 +365,10 @@ class TalkingFaceModel(nn.Module):
     def licence(self) -> str:
         """What limits the use of whatever is made with these settings, for logs and reports; empty: nothing known."""
         return ""
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """What `export --format=onnx` writes of this model, and `--backend=onnx` runs: see `plugin.graphs.Graph`."""
+        return ()
 
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames, uint8 RGB (H, W, 3), one per video frame of the audio, at the size of the source.

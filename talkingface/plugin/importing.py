@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from talkingface.plugin.assembly import build_for
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import get_spec
+from talkingface.plugin.trained import read_trained
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.runs import note_licence
@@ -72,6 +73,25 @@ def import_checkpoints(
     missing = {each.network: each.file for each in spec.model.official if each.network not in content.networks}
     note_licence(path, licence)
     return Imported(path, tuple(content.networks), missing, licence)
+
+
+def import_safe(model: str, source: str | Path, output: str | None, overrides: Mapping[str, Any]) -> Imported:
+    """Turn a `.safetensors` of ours back into a checkpoint, once its weights are known to fit.
+
+    Args:
+        model: registered model name.
+        source: the file, a folder that `publish` made, or `hub:USER/NAME`.
+        output: file to write; None: `<weights_dir>/<Model>/imported.pt`.
+        overrides: configuration keys that differ from the file's.
+
+    Raises:
+        CheckpointError: it is unreadable, of another model, or does not fit.
+    """
+    trained = read_trained(model, source, overrides)
+    path = Path(output or Path(trained.config.weights_dir) / trained.name / "imported.pt")
+    checkpoint.save(path, replace(trained.content, config=to_plain(trained.config)))
+    note_licence(path, trained.model.licence)
+    return Imported(path, tuple(trained.content.networks), {}, trained.model.licence)
 
 
 def _imported_content(

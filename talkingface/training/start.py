@@ -19,8 +19,10 @@ from talkingface.plugin.contract import Plan, TalkingFaceModel
 from talkingface.plugin.hearing import noted, refuse_other_weights
 from talkingface.training.rng import isolated_rng, restore_rng, seed_of
 from talkingface.weights import checkpoint
-from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.checkpoint import CheckpointContent, find_checkpoint
+from talkingface.weights.hub import is_on_hub
 from talkingface.weights.runs import RunFolder
+from talkingface.weights.safe_file import PUBLISHED
 
 log = logging.getLogger("talkingface")
 
@@ -121,13 +123,18 @@ class StageStart:
         """Best, else last checkpoint of a stage of this run, or the file that is named."""
         own = self.run.stage(origin.place) / "best.pt"
         own = own if own.is_file() else own.with_name("last.pt")
-        path = own if own.is_file() else Path(origin.place)
+        path = own if own.is_file() else self._elsewhere(origin.place)
         if not path.is_file():
             raise CheckpointError(
                 f"stage '{self.stage.name}' starts from stage '{origin.place}', but {own} is not there; train it first,"
                 f" or name its run with --resume=RUN, or a file with --stages.{self.stage.name}.init_from=FILE"
             )
         return path
+
+    @staticmethod
+    def _elsewhere(place: str) -> Path:
+        """A checkpoint file, or the one of a published folder."""
+        return find_checkpoint(place) if is_on_hub(place) or (Path(place) / PUBLISHED).is_file() else Path(place)
 
     def _names(self, origin: Origin, content: CheckpointContent) -> set[str]:
         """What an entry brings: one network, or all that its stage trained.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,7 +20,9 @@ from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError, OutputError, first_line, out_of_memory
 from talkingface.files import atomic_output, output_error
 from talkingface.weights import pickled
+from talkingface.weights.hub import fetch, is_on_hub
 from talkingface.weights.inert import stand_ins, without_objects
+from talkingface.weights.safe_file import PUBLISHED, SUFFIX, read_safe, write_safe
 
 log = logging.getLogger("talkingface")
 
@@ -145,7 +148,7 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def read(path: str | Path, mapped: bool = False, objects: bool = False) -> Any:
-    """Read a file made by `torch.save`, tensors on the CPU; only plain data is admitted.
+    """Read a file made by `torch.save` or a `.safetensors` of ours, tensors on the CPU; only plain data is admitted.
 
     Args:
         path: the file.
@@ -161,6 +164,8 @@ def read(path: str | Path, mapped: bool = False, objects: bool = False) -> Any:
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: the checkpoint is empty (0 bytes); copy or train it again")
+    if path.suffix == SUFFIX:
+        return read_safe(path)
     strangers = pickled.check(path, objects)
     try:
         with stand_ins(strangers) if strangers else nullcontext():
@@ -184,7 +189,7 @@ def load(path: str | Path, model: str | None = None) -> CheckpointContent:
     """Read one of our checkpoints.
 
     Args:
-        path: a `.pt` file.
+        path: a `.pt` or `.safetensors` file.
         model: the model name it must belong to, or None for any.
 
     Raises:
@@ -213,12 +218,31 @@ def load(path: str | Path, model: str | None = None) -> CheckpointContent:
     return content
 
 
+def save_safe(path: Path, content: CheckpointContent) -> None:
+    """Write what generation needs of a checkpoint as `.safetensors`; nothing that training goes on with.
+
+    Raises:
+        PackageMissing: safetensors is not installed.
+        OutputError: it cannot be written.
+    """
+    kept = ("model", "config", "stage", "trained", "ready", "epoch", "step", "best")
+    told = {name: getattr(content, name) for name in kept}
+    # JSON has no NaN, and a validation that gave none says nothing.
+    told["best"] = {name: value for name, value in content.best.items() if math.isfinite(value)}
+    write_safe(path, content.networks, {"format": FORMAT, **told})
+
+
 def find_checkpoint(path: str | Path) -> Path:
-    """The `.pt` file meant by `path`: itself, or in a run or stage folder the best (else last) of the last stage there.
+    """The file meant by `path`: itself, in a run or stage folder the best (else last) of the last stage there.
+
+    Also the weights in a folder that `publish` made, here or on the hub (`hub:USER/NAME`).
 
     Raises:
         CheckpointError: nothing there.
+        PackageMissing: what reads the hub is not installed.
     """
+    if is_on_hub(path):
+        return fetch(path) / PUBLISHED
     path = Path(path)
     if path.is_file():
         return path
@@ -227,7 +251,9 @@ def find_checkpoint(path: str | Path) -> Path:
             for name in ("best.pt", "last.pt"):
                 if (folder / name).is_file():
                     return folder / name
-        raise CheckpointError(f"{path}: no best.pt or last.pt in this folder or its stages")
+        if (path / PUBLISHED).is_file():
+            return path / PUBLISHED
+        raise CheckpointError(f"{path}: no best.pt, last.pt or {PUBLISHED} in this folder or its stages")
     raise CheckpointError(f"{path}: no such checkpoint file or run folder")
 
 

@@ -9,7 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from talkingface.plugin import ClipDataset, DatasetOptions, Plan, Section, TalkingFaceModel, Update, frozen, register
+from talkingface.plugin import (
+    ClipDataset,
+    DatasetOptions,
+    Graph,
+    Plan,
+    Port,
+    Section,
+    TalkingFaceModel,
+    Update,
+    frozen,
+    register,
+)
 
 
 class ToyGANConfig(Section):
@@ -73,6 +84,13 @@ class ToyGAN(TalkingFaceModel):
 
     def validation_step(self, batch, ctx):
         return {"loss": F.mse_loss(self.generator(batch["x"]), batch["y"])}
+
+    def graphs(self):
+        points, made = Port("x", ("batch", 4), "points", -1.0, 1.0), Port("y", ("batch", 2), "their differences")
+        return (
+            Graph("generator", (points,), (made,)),
+            Graph("discriminator", (made,), (Port("opinion", ("batch", 1), "high for real"),)),
+        )
 
     def preview(self, batch, ctx, dataset):
         return {"picture": torch.rand(3, 8, 8), "video": torch.rand(4, 3, 8, 8)}

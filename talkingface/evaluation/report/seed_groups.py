@@ -1,8 +1,9 @@
-"""Runs that differ in their seed only, as one: mean and standard deviation over runs."""
+"""Runs that differ in their seed only, as one: mean, standard deviation and interval over runs."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import ConfigError
 from talkingface.evaluation.report.comparison import GENERATED, Run, run_folder
 
 NO_DIFFERENCE = frozenset(
     ("seed", "run_name", "resume", "stage", "evaluate", "evaluate_model_file", "need_preprocess", "saved_dir", "device")
+    + ("weights_mirror",)
     + ("distributed", "num_workers", "threads", "show_progress", "log_level", "log_every", "save_every_steps")
     + ("tensorboard", "log_wandb", "wandb_project")
 )
@@ -45,6 +49,17 @@ class SeedGroup:
         """Standard deviation over runs (n - 1); None of a single run."""
         values = self._values(figure)
         return statistics.stdev(values) if len(values) > 1 else None
+
+    def interval(self, figure: str) -> tuple[float, float] | None:
+        """95 % interval of the mean over runs, by Student's t with n - 1 degrees; None of a single run.
+
+        It says how far the mean of other seeds may lie; that of the clips is the bootstrap's, in each run.
+        """
+        mean, deviation = self.mean(figure), self.deviation(figure)
+        if mean is None or deviation is None:
+            return None
+        half = float(stats.t.ppf(0.975, len(self.runs) - 1)) * deviation / math.sqrt(len(self.runs))
+        return mean - half, mean + half
 
     def _values(self, figure: str) -> list[float]:
         found = [run.result.values(GENERATED).get(figure) for run in self.runs]
@@ -80,12 +95,14 @@ def group_to_json(group: SeedGroup, figures: Sequence[str]) -> dict[str, Any]:
     """An entry of `groups` in `comparison.json`."""
     means = {key: group.mean(key) for key in figures}
     deviations = {key: group.deviation(key) for key in figures}
+    intervals = {key: group.interval(key) for key in figures}
     return {
         "name": group.name,
         "runs": [run.name for run in group.runs],
         "seeds": list(group.seeds),
         "mean": {key: value for key, value in means.items() if value is not None},
         "deviation": {key: value for key, value in deviations.items() if value is not None},
+        "interval95": {key: list(ends) for key, ends in intervals.items() if ends is not None},
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from talkingface.evaluation.metric import Figure
 from talkingface.evaluation.report.comparison import Comparison
-from talkingface.evaluation.report.numbers import decimals, depends_on, direction, label, number
+from talkingface.evaluation.report.numbers import decimals, depends_on, direction, interval, label, number
 from talkingface.evaluation.report.results_table import Cell, Group, Line
 from talkingface.evaluation.report.seed_groups import SeedGroup, left_out
 
@@ -32,7 +32,7 @@ def seed_columns(groups: Sequence[SeedGroup], styles: Sequence[str]) -> list[Gro
 
 
 def seed_lines(groups: Sequence[SeedGroup], comparison: Comparison) -> Group:
-    """One line per figure that a group has: mean, and the standard deviation over runs below it."""
+    """One line per figure that a group has: mean, and below it standard deviation and interval over runs."""
     found = Group("")
     for key in comparison.figures:
         if any(group.mean(key) is not None for group in groups):
@@ -44,7 +44,7 @@ def seed_lines(groups: Sequence[SeedGroup], comparison: Comparison) -> Group:
                     direction=direction(figure),
                     details=depends_on(definition),
                     about=figure.about,
-                    cells=[Cell(mean, f"± {spread}" if spread else "") for mean, spread in _numbers(groups, key)],
+                    cells=[Cell(mean, spread) for mean, spread in _numbers(groups, key)],
                     warning=comparison.doubtful.get(key, ""),
                 )
             )
@@ -60,16 +60,20 @@ def printed_seeds(groups: Sequence[SeedGroup], comparison: Comparison) -> str:
     rows.append(["", *(group.about for group in groups)])
     widths = [max(len(row[index]) for row in rows) for index in range(len(groups) + 1)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    said = ["±: standard deviation over runs that differ in their seed only", *left_out(comparison.runs, groups)]
+    legend = "±: standard deviation over runs that differ in their seed only; [ ]: 95 % interval of their mean (t)"
+    said = [legend, *left_out(comparison.runs, groups)]
     return "\n".join([*lines, *said])
 
 
 def _numbers(groups: Sequence[SeedGroup], key: str) -> list[tuple[str, str]]:
-    """(mean, deviation) of every group, with equal digits."""
+    """(mean, `± deviation [low, high]`) of every group, with equal digits; a single run has a mean alone."""
     places = decimals(group.mean(key) for group in groups)
-    deviations = [group.deviation(key) for group in groups]
-    spreads = ["" if value is None else number(value, places) for value in deviations]
-    return [(number(group.mean(key), places), spread) for group, spread in zip(groups, spreads, strict=True)]
+    found = []
+    for group in groups:
+        deviation = group.deviation(key)
+        spread = "" if deviation is None else f"± {number(deviation, places)} {interval(group.interval(key), places)}"
+        found.append((number(group.mean(key), places), spread))
+    return found
 
 
 def _told(comparison: Comparison, key: str) -> tuple[Figure, dict[str, object]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from talkingface.config.sections import Section
 from talkingface.errors import ConfigError
 from talkingface.lipsync.expert.data import SyncWindows
+from talkingface.lipsync.expert.graphs import expert_graph
 from talkingface.lipsync.expert.inputs import PUBLISHED_SETTINGS as EXPERT_SETTINGS
 from talkingface.lipsync.expert.training import build_expert
 from talkingface.lipsync.half_face.data import FaceWindows
@@ -24,6 +25,7 @@ from talkingface.lipsync.half_face.objective import halves_l1
 from talkingface.media.info import FPS
 from talkingface.models.hyperlips_base.config import BaseStageOptions, HyperLipsBaseConfig
 from talkingface.models.hyperlips_base.draw import FollowingDrawer, LowerHalfDrawer
+from talkingface.models.hyperlips_base.graphs import generator_graph
 from talkingface.models.hyperlips_base.networks.discriminator import HalfFaceDiscriminator
 from talkingface.models.hyperlips_base.networks.generator import HyperLipsGenerator
 from talkingface.networks.sync_expert import FRAMES, sync_loss
@@ -32,6 +34,7 @@ from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
+    from talkingface.plugin.graphs import Graph
 
 PUBLISHED_SETTINGS = {
     "crop.size": 128,
@@ -166,3 +169,9 @@ class HyperLipsBase(JudgedHalfFace):
         if self.config.generator.temporal:
             return FollowingDrawer(self)
         return LowerHalfDrawer(self, above) if above < 0.5 else Drawer(self)
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """Generator and sync expert; a borrower keeps the generator alone."""
+        generator = generator_graph(self.generator, self.config)
+        has_expert = "sync_expert" in dict(self.named_children())
+        return (generator, expert_graph(self.sync_expert, self.config.crop)) if has_expert else (generator,)

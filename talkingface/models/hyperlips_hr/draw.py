@@ -18,6 +18,7 @@ from talkingface.models.hyperlips_hr.features import Features, crop_sides
 from talkingface.models.hyperlips_hr.networks import FaceDiscriminator, HRDecoder
 from talkingface.models.hyperlips_hr.steps import MeshFinder
 from talkingface.plugin.contract import Batch
+from talkingface.plugin.graphs import Graph, Port
 from talkingface.preprocess.step import process_resource
 
 
@@ -56,6 +57,14 @@ class HyperLipsHRNetworks(HalfFaceModel):
     def drawer(self, above: float = 0.5, fps: float = FPS) -> Drawer:
         """Whole faces always: the mesh is found on them."""
         return HRDrawer(self, fps)
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """Base's generator and the decoder."""
+        side, crop = self.config.crop.size, self.config.hr_crop.model_dump()
+        about = "face that Base drew: channels 0-2; sketch of its features, 0 or 1: each of channels 3-5"
+        faces = Port("faces", ("batch", 6, side, side), about, 0.0, 1.0, "BGR")
+        drawn = Port("drawn", ("batch", 3, crop["size"], crop["size"]), "the final face crop", 0.0, 1.0, "BGR")
+        return *self.base.graphs(), Graph("hr_decoder", (faces,), (drawn,), crop=crop)
 
     def decode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Drawn and true faces (N, 3, R, R), BGR in [0, 1], of a batch of `HRFrames`."""

@@ -21,6 +21,7 @@ from talkingface.errors import CheckpointError
 from talkingface.models.iplap.config import IPLAPConfig
 from talkingface.models.iplap.data import LandmarkWindows, RenderWindows
 from talkingface.models.iplap.generate import generate
+from talkingface.models.iplap.graphs import graphs
 from talkingface.models.iplap.networks.patch_discriminator import PatchDiscriminator
 from talkingface.models.iplap.parts import IPLAPNetworks
 from talkingface.models.iplap.preview import landmark_preview, render_preview
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
+    from talkingface.plugin.graphs import Graph
 
 log = logging.getLogger("talkingface")
 
@@ -286,6 +288,10 @@ class IPLAP(IPLAPNetworks):
         return {"landmarks": landmark_preview(batch, predicted, self.config.crop.size)}
 
     # -- generation ----------------------------------------------------------------------------------------------------
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """Landmark generator and renderer, in the parts that `generate` calls."""
+        return graphs(self)
 
     def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames; see `generate.generate`."""

@@ -24,6 +24,7 @@ from talkingface.models.makeittalk.data import ContentWindows, MotionDataset, Sp
 from talkingface.models.makeittalk.dumps import converter, export
 from talkingface.models.makeittalk.front_end import ConvertedMel  # registers the front end
 from talkingface.models.makeittalk.generate import generate, head_of
+from talkingface.models.makeittalk.graphs import graphs
 from talkingface.models.makeittalk.losses import (
     TranslationLoss,
     landmark_l1,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
+    from talkingface.plugin.graphs import Graph
 
 PUBLISHED_LANDMARKS = {
     "sound.name": ConvertedMel.name,
@@ -357,6 +359,10 @@ class MakeItTalk(MakeItTalkNetworks):
         columns = [part["portrait"].cpu(), part["drawing"].flip(-1).cpu(), drawn, part["target"].cpu()]
         sheet = torch.cat([torch.cat(list(column), dim=0) for column in columns], dim=1)
         return {"pictures": sheet.permute(2, 0, 1).float() / 255}
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """Both branches and the image translation."""
+        return tuple(graphs(self))
 
     # -- generation ----------------------------------------------------------------------------------------------------
 

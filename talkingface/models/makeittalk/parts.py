@@ -82,7 +82,7 @@ class MakeItTalkNetworks(TalkingFaceModel):
         parts = []
         for start in range(0, len(rows), _AT_ONCE):
             sound = torch.from_numpy(whole[start : start + _AT_ONCE + WINDOW - 1]).to(self.device)
-            parts.append(branch.network.follow(branch.scaled(sound), rest).float().cpu().numpy())
+            parts.append(branch.follow(sound, rest).float().cpu().numpy())
         return np.concatenate(parts)
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from talkingface.config.sections import Section
 from talkingface.faces.crop import CropConfig
 from talkingface.lipsync.expert.config import SyncExpertConfig
 from talkingface.lipsync.expert.data import SyncWindows
+from talkingface.lipsync.expert.graphs import expert_graph
 from talkingface.lipsync.expert.inputs import CROP, PUBLISHED_SETTINGS, expert_artefacts, expert_steps
 from talkingface.lipsync.expert.training import TrainsSyncExpert, build_expert, expert_size
 from talkingface.models.syncnet.evaluator import SyncEvaluator
@@ -25,6 +26,7 @@ from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
+    from talkingface.plugin.graphs import Graph
 
 
 class SyncNetConfig(Section):
@@ -81,3 +83,7 @@ class SyncNet(TrainsSyncExpert, TalkingFaceModel):
     ) -> dict[str, float]:
         """Accuracies, offset sweep and alarm; see `TrainsSyncExpert.expert_after_validation`."""
         return self.expert_after_validation(values, ctx, train, held_out, folder)
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """The expert."""
+        return (expert_graph(self.sync_expert, self.config.crop),)

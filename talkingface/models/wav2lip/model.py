@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 from talkingface.lipsync.expert.data import SyncWindows
+from talkingface.lipsync.expert.graphs import expert_graph
 from talkingface.lipsync.expert.inputs import PUBLISHED_SETTINGS as EXPERT_SETTINGS
 from talkingface.lipsync.expert.training import build_expert
 from talkingface.lipsync.half_face.data import FaceWindows
+from talkingface.lipsync.half_face.graphs import drawn_faces, generator_inputs
 from talkingface.lipsync.half_face.model import JudgedHalfFace
 from talkingface.lipsync.half_face.objective import halves_l1
 from talkingface.models.wav2lip.config import Wav2LipConfig
 from talkingface.models.wav2lip.networks import QualityDiscriminator, Wav2LipGenerator
 from talkingface.networks.sync_expert import FRAMES, sync_loss
 from talkingface.plugin.contract import Batch, Official, Plan, StepContext, Update, frozen
+from talkingface.plugin.graphs import Graph
 from talkingface.plugin.registry import register
 
 PUBLISHED_SETTINGS = {
@@ -110,3 +113,12 @@ class Wav2Lip(JudgedHalfFace):
         weight = self.config.loss.gan_sync if ctx.stage.kind == "gan" else self.config.loss.sync
         values["sync"] = self.sync_loss(drawn, batch)
         return {**values, "loss": (1 - weight) * values["l1"] + weight * values["sync"]}
+
+    # -- export --------------------------------------------------------------------------------------------------------
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """Generator and sync expert."""
+        crop = self.config.crop
+        drawn = (drawn_faces(crop.size),)
+        generator = Graph("generator", generator_inputs(self.config), drawn, crop=crop.model_dump())
+        return generator, expert_graph(self.sync_expert, crop)

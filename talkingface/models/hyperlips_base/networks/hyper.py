@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.models.hyperlips_base.networks.mobilenet import LRASPP, MobileNetV3
-from talkingface.networks.blocks import scaled
+from talkingface.networks.blocks import being_exported, scaled
 
 CODE = 64
 """Entries of the code that a sound becomes before it becomes kernels."""
@@ -45,10 +45,23 @@ class HyperConv(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """(B, C, H, W) features and (B, code) -> (B, C, H, W)."""
         batch, channels = x.shape[:2]
+        if being_exported():
+            return self._by_shifts(x, code)
         kernels = self.hyperkernel(code).view(batch * channels, channels, 3, 3)
         # One convolution for the whole batch: the samples lie side by side as groups of channels.
         out = F.conv2d(x.flatten(0, 1)[None].to(kernels.dtype), kernels, padding=1, groups=batch)
         return out.view(batch, channels, *x.shape[2:]) + self.hyperbias(code)[:, :, None, None]
+
+    def _by_shifts(self, x: Tensor, code: Tensor) -> Tensor:
+        """The same as nine products of matrices, for graphs: they fix the number of groups, so that of the batch."""
+        channels, (height, width) = x.shape[1], x.shape[2:]
+        kernels = self.hyperkernel(code).unflatten(1, (channels, channels, 9))
+        padded, out = F.pad(x, (1, 1, 1, 1)), self.hyperbias(code)[:, :, None]
+        for tap in range(9):
+            row, column = divmod(tap, 3)
+            shifted = padded[:, :, row : row + height, column : column + width]
+            out = out + kernels[..., tap] @ shifted.flatten(2)
+        return out.unflatten(2, (height, width))
 
 
 class HyperLevel(nn.Sequential):

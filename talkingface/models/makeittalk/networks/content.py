@@ -87,4 +87,4 @@ class ContentBranch(nn.Module):
 
     def _displaced(self, prior: Tensor, face: Tensor) -> Tensor:
         sound = heard(self.bilstm, prior)
-        return self.fc(torch.cat([sound, face.expand(len(sound), -1)], dim=-1))
+        return self.fc(torch.cat([sound, face.expand(sound.shape[0], -1)], dim=-1))

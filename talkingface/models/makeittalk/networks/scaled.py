@@ -35,6 +35,10 @@ class Scaled(nn.Module):
         """Rows (..., bands) as the network wants them."""
         return (rows - self.sound_mean) / self.sound_deviation
 
+    def follow(self, rows: Tensor, *args: Any) -> Any:
+        """What the network's own `follow` gives for rows (T, bands) as the front end made them."""
+        return self.network.follow(self.scaled(rows), *args)
+
     def forward(self, windows: Tensor, *args: Any, **kwargs: Any) -> Any:
         """What the network gives for windows (..., bands) as the front end made them."""
         return self.network(self.scaled(windows), *args, **kwargs)

@@ -1,0 +1,83 @@
+"""Two benchmarks side by side, and the figures of every model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from talkingface.benchmark import every
+from talkingface.benchmark.compare import compared, read_figures
+from talkingface.cli.commands import main
+from talkingface.errors import DataError
+from talkingface.plugin.configuration import load_config
+from talkingface.workers import WorkerDied
+
+
+def figures(model="IPLAP", steps=2.0, **hardware):
+    known = {"device": "cpu", "cpu": "A", "threads": 1, "torch": "2.14", "profile": "demo", "model": model, **hardware}
+    return {"hardware": known, "training steps/s": {"render": steps}, "batch size": {"render": 4}}
+
+
+def test_every_common_figure_stands_beside_the_one_before():
+    old, new = {"models": {"IPLAP": figures(steps=2.0), "Wav2Lip": figures("Wav2Lip")}}, figures(steps=3.0)
+    head, line = compared(old, new)
+    assert head.split() == ["before", "now", "times"]
+    assert line.split() == ["IPLAP:", "training", "steps/s:", "render", "2", "3", "1.50"]
+    assert compared(figures("SyncNet"), new) == ["nothing to compare: the two have no figure in common"]
+
+
+def test_another_machine_is_said_first():
+    old = {"models": {name: figures(name, cpu="B", threads=4) for name in ("IPLAP", "Wav2Lip")}}
+    new = {"models": {name: figures(name) for name in ("IPLAP", "Wav2Lip")}}
+    lines = compared(old, new)
+    assert lines[:2] == [
+        "warning: cpu was B, is A: the figures do not compare",
+        "warning: threads was 4, is 1: the figures do not compare",
+    ]
+    assert len(lines) == 5
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"models": 1}', "no json"])
+def test_what_is_no_benchmark_is_one_line_before_anything_is_measured(text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("talkingface.benchmark.speed.measure", lambda *_: pytest.fail("nothing is measured"))
+    (tmp_path / "old.json").write_text(text)
+    with pytest.raises(DataError):
+        read_figures(tmp_path / "old.json")
+    assert main(["benchmark", "--model=IPLAP", f"--compare={tmp_path / 'old.json'}"]) == 2
+    assert "old.json: is " in capsys.readouterr().err
+
+
+def test_every_model_is_measured_and_one_that_cannot_be_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def pretend(function, tasks, workers):
+        [task] = tasks
+        name = task.loaded.config.model_name
+        seen.append((name, task.only))
+        answers = {"IPLAP": {"not measured": "no data"}, "SyncNet": WorkerDied()}
+        yield task, answers.get(name, figures(name))
+
+    monkeypatch.setattr(every, "map_in_processes", pretend)
+    (tmp_path / "old.json").write_text(json.dumps({"models": {"Wav2Lip": figures("Wav2Lip", steps=1.0)}}))
+    files = [f"--json={tmp_path / 'new.json'}", f"--compare={tmp_path / 'old.json'}"]
+    assert main(["benchmark", "--model=all", "--only=metrics,training", "--profile=tiny", *files]) == 0
+    measured = read_figures(tmp_path / "new.json")["models"]
+    names = list(measured)
+    assert {"IPLAP", "SyncNet", "Wav2Lip", "MakeItTalk", "HyperLipsBase", "HyperLipsHR"} <= set(names)
+    asked = ["metrics" in only for _, only in seen]
+    measured_first = next(k for k, (name, _) in enumerate(seen) if "not measured" not in measured[name])
+    assert asked == [k <= measured_first for k in range(len(seen))], "once, with the first model that can be measured"
+    assert measured["IPLAP"] == {"not measured": "no data"}
+    assert "killed for memory" in measured["SyncNet"]["not measured"]
+    printed = capsys.readouterr().out
+    assert "Wav2Lip: training steps/s: render" in printed and "IPLAP: not measured: no data" in printed
+
+
+def test_what_a_user_can_mend_is_the_reason_in_place_of_figures(monkeypatch):
+    def fails(*_):
+        raise DataError("no clips")
+
+    monkeypatch.setattr(every, "measure", fails)
+    loaded = load_config("Wav2Lip", "demo", (), {"profile": "tiny"})
+    assert every._measured(every._Task(loaded, 1.0, ())) == {"not measured": "no clips"}

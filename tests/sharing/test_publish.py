@@ -1,0 +1,148 @@
+"""`publish`: a folder that somebody else can use, and that says nothing of the machine it comes from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.checkpoints import random_checkpoint
+from helpers.local_hub import LocalHub
+from helpers.results import make_result
+from talkingface.cli.commands import main
+from talkingface.evaluation.report.write import write_report
+from talkingface.plugin.trained import read_trained
+from talkingface.weights import checkpoint
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+pytest.importorskip("safetensors")
+
+LICENCES = ["--licence=cc-by-4.0", "--data_licence=clips of actors, with their consent"]
+
+
+@pytest.fixture
+def run(tmp_path, toys):
+    """A run of the toy that was evaluated, in a folder whose name is nobody's business."""
+    folder = tmp_path / "home" / "ada"
+    random_checkpoint("ToyGAN", folder, data_root=str(folder / "films"), saved_dir=str(folder))
+    result = make_result({"generated": {"ssim": {"a": 0.5, "b": 0.75}}, "real": {"ssim": {"a": 1.0, "b": 1.0}}})
+    result.provenance |= {"model": "ToyGAN", "checkpoint": str(folder / "gan" / "last.pt"), "synthetic": True}
+    write_report(result, folder / "eval")
+    return folder
+
+
+def test_a_folder_has_all_that_is_needed_and_is_a_checkpoint_elsewhere(run, tmp_path, capsys):
+    out = tmp_path / "shared"
+    assert main(["publish", str(run), str(out), *LICENCES]) == 0
+    assert {file.name for file in out.iterdir()} == {"model.safetensors", "config.yaml", "README.md", "metrics.json"}
+    moved = shutil.move(out, tmp_path / "elsewhere")
+    weights = checkpoint.load(run / "gan" / "last.pt").networks
+    shutil.rmtree(run)
+    for given in (moved, Path(moved) / "model.safetensors"):
+        state = read_trained("ToyGAN", given).model.generator.state_dict()
+        assert all((state[key] == value).all() for key, value in weights["generator"].items())
+
+
+def test_nothing_tells_of_the_machine(run, tmp_path):
+    out = tmp_path / "shared"
+    assert main(["publish", str(run), str(out)]) == 0
+    for file in out.iterdir():
+        assert b"/ada" not in file.read_bytes() and str(tmp_path).encode() not in file.read_bytes(), file.name
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert {"data_root", "saved_dir", "experts", "device"}.isdisjoint(config) and config["dataset"] == "folder"
+
+
+def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
+    out = tmp_path / "shared"
+    assert main(["publish", str(run), str(out), *LICENCES, "--author=A. L."]) == 0
+    card = huggingface_hub.ModelCard.load(out / "README.md")
+    data = card.data
+    assert (data.license, data.library_name) == ("cc-by-4.0", "talkingface") and "synthetic-media" in data.tags
+    [figure] = [result for result in data.eval_results if result.metric_type == "ssim"]
+    assert figure.metric_value == 0.625 and figure.metric_args["interval95"] == [0.5, 0.75]
+    assert "0.6250 [0.5000, 0.7500]" in card.text or "0.625 [0.5, 0.75]" in card.text
+    for wanted in ("synthetic video", "clips of actors, with their consent", "made by: A. L.", "hub:USER/NAME"):
+        assert wanted in card.text
+    assert "The clips are synthetic: no evidence of quality" in card.text
+    assert json.loads((out / "metrics.json").read_text())["details"]["generated"]["interval95"]["ssim"] == [0.5, 0.75]
+
+
+def test_what_nobody_has_stated_is_said_to_be_so(run, tmp_path, capsys):
+    shutil.rmtree(run / "eval")
+    assert main(["publish", str(run), str(tmp_path / "shared")]) == 0
+    assert "its card says that licences are not stated" in capsys.readouterr().out
+    card = huggingface_hub.ModelCard.load(tmp_path / "shared" / "README.md")
+    assert (card.data.license, card.data.license_name) == ("other", "not-stated")
+    assert "It was not evaluated." in card.text and "weights: not stated" in card.text
+    assert not (tmp_path / "shared" / "metrics.json").exists()
+
+
+def test_a_folder_that_holds_something_stays_as_it_is(run, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["publish", str(run), str(tmp_path)]) == 2
+    assert "is not empty; publish to a new folder" in capsys.readouterr().err
+
+
+def test_untrained_networks_are_not_given_away(tmp_path, toys, capsys):
+    path = random_checkpoint("ToyGAN", tmp_path / "run")
+    content = checkpoint.load(path)
+    content.ready = ["generator"]
+    checkpoint.save(path, content)
+    assert main(["publish", str(path), str(tmp_path / "shared")]) == 2
+    assert "holds no trained discriminator; train it first" in capsys.readouterr().err
+
+
+def test_the_hub_takes_it_and_gives_it_back(run, tmp_path, monkeypatch, capsys):
+    hub = LocalHub(tmp_path / "hub", monkeypatch)
+    assert main(["publish", str(run), "hub:ada/toy"]) == 0
+    assert hub.private == {"ada/toy": True} and "huggingface.co/ada/toy" in capsys.readouterr().out
+    (hub.root / "repositories" / "ada" / "toy" / "evil.py").write_text("1 / 0")
+    trained = read_trained("ToyGAN", "hub:ada/toy@main")
+    assert trained.path == hub.root / "cache" / "ada" / "toy" / "main" / "model.safetensors"
+    assert not (trained.path.parent / "evil.py").exists()
+
+
+def test_a_card_that_a_person_has_edited_goes_to_the_hub_as_it_is(run, tmp_path, monkeypatch):
+    hub = LocalHub(tmp_path / "hub", monkeypatch)
+    assert main(["publish", str(run), str(tmp_path / "shared")]) == 0
+    card = tmp_path / "shared" / "README.md"
+    card.write_text(card.read_text() + "\nMade on a rainy day.\n")
+    assert main(["publish", str(tmp_path / "shared"), "hub:ada/toy"]) == 0
+    assert "rainy day" in (hub.root / "repositories" / "ada" / "toy" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_a_published_model_serves_wherever_a_checkpoint_does(run, tmp_path, monkeypatch, place):
+    from talkingface.config.stages import Origin
+    from talkingface.plugin.assembly import _place_of
+    from talkingface.training.start import StageStart
+
+    LocalHub(tmp_path / "hub", monkeypatch)
+    target = str(tmp_path / "shared") if place == "folder" else "hub:ada/toy"
+    assert main(["publish", str(run), target]) == 0
+    assert main(["import", "--model=ToyGAN", f"--checkpoint={target}", f"--output={tmp_path / 'back.pt'}"]) == 0
+    assert checkpoint.load(tmp_path / "back.pt").ready == ["generator", "discriminator"]
+    assert checkpoint.load(checkpoint.find_checkpoint(_place_of(target, "checkpoints"))).model == "ToyGAN"
+    for text, network in ((target, None), (f"{target}:generator", "generator")):
+        origin = Origin.parse(text)
+        assert origin.network == network and StageStart._elsewhere(origin.place).name == "model.safetensors"
+
+
+def test_a_judge_may_come_from_a_published_folder(tmp_path):
+    from talkingface.lipsync.expert.judge import load_judge
+
+    expert = random_checkpoint("SyncNet", tmp_path / "run", profile="tiny")
+    assert main(["publish", str(expert), str(tmp_path / "expert")]) == 0
+    before, after = load_judge(expert), load_judge(tmp_path / "expert")
+    assert before.sha256 == after.sha256 and before.crop == after.crop
+
+
+def test_without_the_packages_the_command_says_how_to_get_them(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("talkingface.packages.installed", lambda name: None)
+    assert main(["publish", str(run), str(tmp_path / "shared")]) == 2
+    assert "needs safetensors, huggingface_hub: pip install -c" in capsys.readouterr().err
+    assert main(["publish", str(run)]) == 2
+    assert "`publish` takes two words" in capsys.readouterr().err
