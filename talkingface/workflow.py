@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from talkingface.errors import CheckpointError, ConfigError, DataError, TalkingF
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.inner import evaluate_inner
 from talkingface.evaluation.setup import EvaluationSetup
+from talkingface.evaluation.sharing import takes_part
 from talkingface.faces.detectors import Place
 from talkingface.files import writable_folder, write_text
 from talkingface.pipeline import Pipeline
@@ -32,22 +34,17 @@ from talkingface.preprocess.by_converter import with_converted
 from talkingface.preprocess.plan import named_artefacts, plan_steps
 from talkingface.preprocess.prepare import ensure
 from talkingface.readiness import changed_settings, check_training, on_the_data_of
-from talkingface.training.processes import (
-    announce_prepared,
-    in_several,
-    is_child_process,
-    make_fabric,
-    wait_until_prepared,
-)
+from talkingface.team import Team
+from talkingface.training.launchers import is_child_process
+from talkingface.training.processes import in_several
 from talkingface.training.run_log import RunLog
+from talkingface.training.together import claimed_by_the_first, end_helpers, join, prepared_by_the_first
 from talkingface.training.trainer import Trainer
 from talkingface.weights import checkpoint
-from talkingface.weights.runs import RunFolder, newest_first
+from talkingface.weights.runs import RunFolder, latest_run
 from talkingface.weights.safe_file import PUBLISHED
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
     from talkingface.config.sections import Config, StageConfig
     from talkingface.evaluation.report.result import EvalResult
     from talkingface.plugin.contract import TalkingFaceModel
@@ -93,6 +90,7 @@ def run_configured(loaded: LoadedConfig) -> EvalResult | None:
     Returns:
         What the evaluation found; None where there is none, and in the helper processes of distributed training.
     """
+    join()
     config = loaded.config
     if not config.train and not config.evaluate_model_file:
         raise ConfigError("--train=False needs --evaluate_model_file=FILE, the checkpoint to evaluate")
@@ -114,7 +112,7 @@ def _with_prerequisites(loaded: LoadedConfig) -> LoadedConfig:
         CheckpointError: it is missing, and several processes train.
     """
     if is_child_process():
-        return _resolved(loaded)
+        return loaded  # the first process will say
     trained: set[str] = set()
     while True:
         try:
@@ -159,26 +157,41 @@ def _run(loaded: LoadedConfig, held: ExitStack) -> EvalResult | None:
     if config.train:
         if not is_child_process():
             check_training(config, config.evaluate, prepares=config.need_preprocess)
-        clips, run_folder = _train(loaded, prepare, held)
-        if run_folder is None:
-            return None
+        loaded, clips, run_folder, team = _train(loaded, prepare, held)
     else:
-        clips = prepare(loaded, evaluate_only=True)
-        run_folder = held.enter_context(RunFolder.claimed(config))
+        loaded, clips, team = _to_score(loaded, held)
+        run_folder = claimed_by_the_first(config, team, held)
+    result = _evaluate_run(loaded, clips, run_folder, team)
+    if not team.is_first:
+        return None
+    if result is not None:
+        _log_evaluation(run_folder, loaded.config, result)
+    _finish(run_folder, loaded.config)
+    if result is not None:
+        log.info("all done in %.1f minutes; everything is in %s", (time.monotonic() - started) / 60, run_folder.path)
+    return result
+
+
+def _evaluate_run(loaded: LoadedConfig, clips: Clips, run_folder: RunFolder, team: Team) -> EvalResult | None:
+    """Score what a run has made, or the checkpoint that is named; None where nothing is to be, or can be."""
+    config = loaded.config
     if not config.evaluate or not _makes_videos(config, run_folder):
-        _finish(run_folder, config)
         return None
     inner = _scores_without_videos(config)
     if config.train and clips["test"] and not inner and not _scorable(config, clips["test"]):
         log.warning("nothing is evaluated: %s", _WITHOUT_VIDEOS)
-        _finish(run_folder, config)
         return None
     checkpoint = Path(config.evaluate_model_file) if config.evaluate_model_file else run_folder.path
-    result = _evaluate(loaded, clips, checkpoint, run_folder.path / "eval")
-    _log_evaluation(run_folder, config, result)
-    _finish(run_folder, config)
-    log.info("all done in %.1f minutes; everything is in %s", (time.monotonic() - started) / 60, run_folder.path)
-    return result
+    return _evaluate(loaded, clips, checkpoint, run_folder.path / "eval", team)
+
+
+def _to_score(loaded: LoadedConfig, held: ExitStack) -> tuple[LoadedConfig, Clips, Team]:
+    """The clips that an evaluation needs, and who shares in it."""
+    get_clips = partial(prepare, evaluate_only=True)
+    if not in_several(loaded.config):
+        return loaded, get_clips(loaded), Team()
+    loaded, clips, fabric = prepared_by_the_first(loaded, get_clips, held)
+    return loaded, clips, Team.of(fabric)
 
 
 def _makes_videos(config: Config, run_folder: RunFolder) -> bool:
@@ -199,28 +212,39 @@ def train(loaded: LoadedConfig) -> RunFolder | None:
     Returns:
         The run's folder; None in the helper processes of distributed training.
     """
-    loaded = _resolved(loaded)
+    join()
     if not is_child_process():
+        loaded = _resolved(loaded)
         check_training(loaded.config, False, prepares=False)
     with ExitStack() as held:
-        _, run_folder = _train(loaded, lambda given: prepared_clips(given.config), held)
-        _finish(run_folder, loaded.config)
-    return run_folder
+        loaded, _, run_folder, team = _train(loaded, lambda given: prepared_clips(given.config), held)
+        if team.is_first:
+            _finish(run_folder, loaded.config)
+    return run_folder if team.is_first else None
 
 
-def _finish(run_folder: RunFolder | None, config: Config) -> None:
+def _finish(run_folder: RunFolder, config: Config) -> None:
     """Mark a run as complete; after a single `--stage` it stays open for `--resume=auto`."""
-    if run_folder is not None and config.train and config.stage is None:
+    if config.train and config.stage is None:
         run_folder.set_status("finished")
 
 
-def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult:
-    """Score a trained model; the report goes to `output`, by default to `eval` in the run folder of the checkpoint."""
-    path = Path(loaded.config.evaluate_model_file or _latest_run(loaded.config))
+def evaluate(loaded: LoadedConfig, output: str | None = None) -> EvalResult | None:
+    """Score a trained model; the report goes to `output`, by default to `eval` in the run folder of the checkpoint.
+
+    Returns:
+        What was found; None in the helper processes of a distributed evaluation.
+    """
+    join()
+    path = Path(loaded.config.evaluate_model_file or latest_run(loaded.config))
     loaded = on_the_data_of(loaded, path)
     with ExitStack() as held:
-        out = writable_folder(output) if output else _report_folder(loaded.config, path, held)
-        result = _evaluate(loaded, prepare(loaded, evaluate_only=True), path, out)
+        out = None if is_child_process() else _place_of_report(loaded.config, path, output, held)
+        loaded, clips, team = _to_score(loaded, held)
+        path, out = team.gather((path, out))[0]
+        result = _evaluate(loaded, clips, path, out, team)
+    if result is None:
+        return None
     if out.name == "eval" and (out.parent / "run.json").is_file():
         _log_evaluation(RunFolder(out.parent), loaded.config, result)
     return result
@@ -233,11 +257,13 @@ def _log_evaluation(run_folder: RunFolder, config: Config, result: EvalResult) -
     RunLog(run_folder, config).evaluation(result.flat(), {file.stem: file for file in pictures[:LOGGED_PICTURES]})
 
 
-def _report_folder(config: Config, checkpoint: Path, held: ExitStack) -> Path:
-    """`eval` in the run folder that a checkpoint belongs to, or in a new one where it belongs to none.
+def _place_of_report(config: Config, checkpoint: Path, output: str | None, held: ExitStack) -> Path:
+    """`output`; else `eval` in the run folder that a checkpoint belongs to, or in a new one where it has none.
 
     A published folder stays as it is.
     """
+    if output:
+        return writable_folder(output)
     if checkpoint.is_dir() and not (checkpoint / PUBLISHED).is_file():
         return checkpoint / "eval"
     if checkpoint.parent.name in _stage_names(config):
@@ -248,16 +274,6 @@ def _report_folder(config: Config, checkpoint: Path, held: ExitStack) -> Path:
 
 def _stage_names(config: Config) -> list[str]:
     return [stage.name for stage in config.stages]
-
-
-def _latest_run(config: Config) -> Path:
-    parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
-    runs = newest_first(parent)
-    if config.run_name and (parent / config.run_name).is_dir():
-        return parent / config.run_name
-    if not runs:
-        raise CheckpointError(f"{parent}: no trained run here; name one with --checkpoint=RUN_FOLDER_OR_FILE")
-    return runs[0].path
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -340,30 +356,16 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
 
 def _train(
     loaded: LoadedConfig, get_clips: Callable[[LoadedConfig], Clips], held: ExitStack
-) -> tuple[Clips, RunFolder | None]:
+) -> tuple[LoadedConfig, Clips, RunFolder, Team]:
     """Train in a run folder, locked until `held` is left.
 
     Returns:
-        The clips and the folder; None in the helper processes of distributed training.
+        The first process's configuration, the clips, the folder, and who has taken part.
     """
-    config = loaded.config
-    limit_threads(config.threads)
-    fabric = make_fabric(config)
-    if is_child_process():
-        wait_until_prepared()
-        fabric.launch()
-    clips = get_clips(loaded)
-    if not clips["train"]:
-        raise DataError(
-            f"{config.preprocessed_root}: no usable training clip; either every clip was rejected, or all usable ones"
-            " stand in the validation and test lists"
-        )
-    if not is_child_process():
-        announce_prepared()
-        fabric.launch()
-    if not fabric.is_global_zero:
-        log.setLevel(logging.ERROR)
-    run_folder = _claim(config, fabric, held)
+    limit_threads(loaded.config.threads)
+    loaded, clips, fabric = prepared_by_the_first(loaded, partial(_with_training_clips, get_clips), held)
+    config, team = loaded.config, Team.of(fabric)
+    run_folder = claimed_by_the_first(config, team, held)
     seed_everything(config.seed, config.reproducibility)
     allow_tf32(config.tf32)
     spec = get_spec(config.model_name)
@@ -373,40 +375,29 @@ def _train(
     made = fabric.is_global_zero and run_folder.status == "new"
     if fabric.is_global_zero:
         _open_run(run_folder, loaded, model.licence)
-    evaluate_videos = _video_scorer(config, clips)
+    evaluate_videos = _video_scorer(config, clips, team)
     trainer = (spec.trainer or Trainer)(config, model, clips, run_folder, fabric, evaluate_videos)
     log.info("training %s on %s: %s", config.model_name, fabric.device, run_folder.path)
     try:
         trainer.fit()
         fabric.barrier()
     except BaseException:
-        _end_helpers(fabric)
+        end_helpers(fabric)
         if made:
             run_folder.forget_untrained(stage.name for stage in config.stages)
         raise
-    if not fabric.is_global_zero:
-        return clips, None
-    return clips, run_folder
+    return loaded, clips, run_folder, team
 
 
-def _claim(config: Config, fabric: Fabric, held: ExitStack) -> RunFolder:
-    """The first process chooses a folder and locks it; all hear of it, or of why there is none."""
-    told: str | TalkingFaceError = ""
-    if fabric.is_global_zero:
-        try:
-            told = str(held.enter_context(RunFolder.claimed(config)).path)
-        except TalkingFaceError as error:
-            told = error
-    told = fabric.broadcast(told)
-    if isinstance(told, TalkingFaceError):
-        raise told
-    return RunFolder(Path(told))
-
-
-def _end_helpers(fabric: Any) -> None:
-    """End the processes that this one started: they would wait for it in a collective until a time limit."""
-    for process in getattr(getattr(fabric, "_launcher", None), "procs", ()):
-        process.terminate()
+def _with_training_clips(get_clips: Callable[[LoadedConfig], Clips], loaded: LoadedConfig) -> Clips:
+    """The clips, of which there are some to train on."""
+    clips = get_clips(loaded)
+    if not clips["train"]:
+        raise DataError(
+            f"{loaded.config.preprocessed_root}: no usable training clip; either every clip was rejected, or all usable"
+            " ones stand in the validation and test lists"
+        )
+    return clips
 
 
 def _open_run(run_folder: RunFolder, loaded: LoadedConfig, licence: str = "") -> None:
@@ -418,7 +409,7 @@ def _open_run(run_folder: RunFolder, loaded: LoadedConfig, licence: str = "") ->
     run_folder.set_status("running", licence)
 
 
-def _video_scorer(config: Config, clips: Clips) -> Any:
+def _video_scorer(config: Config, clips: Clips, team: Team) -> Any:
     """The trainer's `evaluate`: generate a few validation clips with the weights of the moment and score the files."""
     chosen = _scorable(config, clips.get("val") or [])[: config.evaluation.val_clips]
     if not chosen:
@@ -428,8 +419,10 @@ def _video_scorer(config: Config, clips: Clips) -> Any:
         place = Place(config.weights_dir, config.device)
         kept = {"output": config.output, "video_cache_mb": config.video_cache_mb}
         pipeline = Pipeline(model, config.model_name, None, config.preprocess.landmarks, place, **kept)
-        result = make_evaluator(config, pipeline, clips).run(chosen, out, rows=("generated",), quiet=True)
-        return result.values("generated")
+        evaluator = make_evaluator(config, pipeline, clips)
+        if not takes_part(evaluator, team):
+            return {}
+        return evaluator.run(chosen, out, rows=("generated",), quiet=True).values("generated")
 
     return score
 
@@ -454,8 +447,8 @@ def _scorable(config: Config, clips: Sequence[ClipFolder]) -> list[ClipFolder]:
     return [clip for clip in clips if not (evaluator.needs_video and clip.imported and not clip.has_video)]
 
 
-def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -> EvalResult:
-    """Generate and score the test clips."""
+def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path, team: Team) -> EvalResult | None:
+    """Generate and score the test clips; None in the helper processes, which have done their share of it."""
     config = loaded.config
     limit_threads(config.threads)
     allow_tf32(config.tf32)
@@ -463,7 +456,7 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
         raise DataError(f"{config.test_filelist}: no usable test clip to evaluate on")
     test = _scorable(config, clips["test"])
     if not test and _scores_without_videos(config):
-        return _evaluate_inner(loaded, clips, checkpoint, out)
+        return _evaluate_inner(loaded, clips, checkpoint, out) if team.is_first else None
     if not test:
         raise DataError(f"{config.preprocessed_root}: nothing can be evaluated: {_WITHOUT_VIDEOS}")
     if len(test) < len(clips["test"]):
@@ -475,7 +468,9 @@ def _evaluate(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: Path) -
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, asked)
     evaluator = make_evaluator(config, pipeline, clips)
     chosen = test[: config.evaluation.max_clips]
-    result = evaluator.run(chosen, out)
+    result = evaluator.run(chosen, out) if takes_part(evaluator, team) else None
+    if not team.is_first:
+        return None
     if config.layout == "demo" and config.train:
         _animate_examples(pipeline, chosen, out / "examples")
     return result

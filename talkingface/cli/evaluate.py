@@ -35,7 +35,9 @@ def evaluate_model(arguments: Arguments) -> None:
         return print_config(loaded)
     from talkingface.workflow import evaluate
 
-    print(evaluate(loaded, arguments["output"]).table())
+    result = evaluate(loaded, arguments["output"])
+    if result is not None:  # a helper process leaves it to the first
+        print(result.table())
 
 
 def evaluate_folders(arguments: Arguments) -> None:

@@ -135,8 +135,11 @@ def _check(arguments: Arguments, config: Config) -> None:
         raise ConfigError("command line: --seeds trains; with --train=False there is nothing to repeat")
     if config.resume not in ("none", "auto"):
         raise ConfigError(f"--resume={config.resume}: with --seeds give --resume=auto, which goes on with all of them")
-    several = config.distributed.devices * config.distributed.num_nodes > 1
-    if several or "LOCAL_WORLD_SIZE" in os.environ:
+    from talkingface.training.launchers import take_slurm
+    from talkingface.training.processes import in_several
+
+    take_slurm(os.environ)
+    if in_several(config):
         raise ConfigError("--seeds runs in one process; with several GPUs start one command per seed, with --seed=N")
 
 

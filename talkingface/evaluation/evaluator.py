@@ -27,6 +27,7 @@ from talkingface.evaluation.rows import Reference, assign_donors, choose_referen
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.media import KeptFrames, samples_of
+from talkingface.team import Team
 
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
@@ -71,6 +72,7 @@ class Evaluator:
         self.tracker = setup.build_tracker()
         self.kept = KeptFrames(setup.video_cache_mb)
         self.left_out: list[tuple[str, str, str, str]] = []  # entries of `EvalResult.skipped` known beforehand
+        self.team = Team()  # the processes that share the clips
 
     @classmethod
     def from_config(cls, config: Config, pipeline: GeneratesFiles, pool: Sequence[ClipFolder] = ()) -> Evaluator:
@@ -87,6 +89,9 @@ class Evaluator:
         stage_scores: bool | None = None,
     ) -> EvalResult:
         """Generate and score clips; a clip that fails is left out with its reason, the others go on.
+
+        Where several processes share the clips, each has the figures of all of them in the end, and the first one
+        writes the report.
 
         Args:
             clips: prepared clips (landmarks and audio), at most `settings.max_clips` of them are used.
@@ -110,6 +115,15 @@ class Evaluator:
         for row in sorted(dict.fromkeys(rows), key=lambda name: name != "generated"):
             job.score_row(row, metrics)
         job.result.rows = {row: job.result.rows[row] for row in rows}
+        if self.team.is_first:
+            self._report(job, metrics, quiet, stage_scores)
+        self.kept.clear()
+        if not job.clips:
+            raise DataError(f"none of {len(clips)} clips could be scored; the first: {job.result.skipped[0][3]}")
+        return job.result
+
+    def _report(self, job: _Job, metrics: Sequence[Metric], quiet: bool, stage_scores: bool | None) -> None:
+        """What is found and written once."""
         if not quiet if stage_scores is None else stage_scores:
             job.add_stage_figures()
         job.describe(metrics)
@@ -117,10 +131,6 @@ class Evaluator:
             job.write_samples()
         job.result.skipped += self.left_out
         write_report(job.result, job.out, self.settings.html and not quiet, self.kept)
-        self.kept.clear()
-        if not job.clips:
-            raise DataError(f"none of {len(clips)} clips could be scored; the first: {job.result.skipped[0][3]}")
-        return job.result
 
     def generate(self, clip: ClipFolder, reference: Reference, speaker: ClipFolder, output: Path) -> Path:
         """Make the video of `clip` with the voice of `speaker`.
@@ -206,7 +216,12 @@ class Evaluator:
                 if self.settings.strict:
                     raise DataError(f"metric {metric.name} is not available: {error}") from error
                 result.unavailable[metric.name] = str(error)
-        return usable
+        # What one of several machines lacks, no row is scored with.
+        common = set.intersection(*map(set, self.team.gather([metric.name for metric in usable])))
+        for metric in usable:
+            if metric.name not in common:
+                result.unavailable[metric.name] = "another of the processes that share the clips cannot compute it"
+        return [metric for metric in usable if metric.name in common]
 
     def _needed_rows(self, metric: Metric, rows: Sequence[str]) -> str:
         """Why a metric has no figures with these rows, and what to set."""
@@ -228,6 +243,8 @@ class _Job:
         self.result = EvalResult()
         self.videos: dict[tuple[str, str], Path] = {}
         self.tracks: dict[str, dict[str, Any]] = {}  # detectors behind the prepared landmarks that were used
+        self.team = evaluator.team
+        self.place = {clip.clip_id: index for index, clip in enumerate(clips)}
         self.references = choose_references(clips, evaluator.setup.pool, evaluator.settings.references)
 
     @cached_property
@@ -246,8 +263,10 @@ class _Job:
             "shuffled": self._shuffled,
         }
         done = []
-        hidden = self.quiet or not self.evaluator.setup.progress or None  # None: shown on a terminal
-        for clip in tqdm(self.clips, desc=f"evaluate: {row}", unit="clip", disable=hidden, leave=False):
+        own = [clip for clip in self.clips if self.team.has(self.place[clip.clip_id])]
+        # None: shown on a terminal
+        hidden = self.quiet or not self.evaluator.setup.progress or not self.team.is_first or None
+        for clip in tqdm(own, desc=f"evaluate: {row}", unit="clip", disable=hidden, leave=False):
             try:
                 sample = makers[row](clip)
                 self.evaluator.check(clip, sample, metrics)
@@ -256,11 +275,32 @@ class _Job:
                     raise  # a full disk or read-only folder fails every clip
                 self._skip(row, clip.clip_id, "clip", error)
                 continue
-            done.append(clip)
-            self.result.clips.append(self._score(sample, metrics))
+            done.append(self._score(sample, metrics))
+        scored = self._of_all(row, done, metrics)
+        self.result.clips += scored
         if row == "generated":
-            self.clips = done
-        self.result.rows[row] = _summary(metrics, len(done))
+            names = {score.clip_id for score in scored}
+            self.clips = [clip for clip in self.clips if clip.clip_id in names]
+        self.result.rows[row] = _summary(metrics, len(scored))
+
+    def _of_all(self, row: str, own: list[ClipScore], metrics: Sequence[Metric]) -> list[ClipScore]:
+        """Scores of the row's clips from all processes, which then know what each of them has skipped and seen."""
+        if self.team.size == 1:
+            return own
+        skipped = [entry for entry in self.result.skipped if entry[0] == row]
+        parts = self.team.gather((own, skipped, self.videos, self.tracks, [metric.part() for metric in metrics]))
+        for rank, (_, theirs, videos, tracks, _) in enumerate(parts):
+            self.videos |= videos
+            self.tracks |= tracks
+            if rank != self.team.rank:
+                for _, clip_id, what, reason in theirs:
+                    log.warning("evaluation of %s (%s, %s) skipped: %s", clip_id, row, what, reason)
+        others = [entry for entry in self.result.skipped if entry[0] != row]
+        of_row = sorted((entry for part in parts for entry in part[1]), key=lambda entry: self.place[entry[1]])
+        self.result.skipped = others + of_row
+        for index, metric in enumerate(metrics):
+            metric.join([part[4][index] for part in parts], self.place)
+        return sorted((score for part in parts for score in part[0]), key=lambda score: self.place[score.clip_id])
 
     def _score(self, sample: EvalSample, metrics: Sequence[Metric]) -> ClipScore:
         values: dict[str, float] = {}

@@ -90,6 +90,7 @@ class Metric(ABC):
         self.weights_dir = Path(weights_dir)
         self.device = device
         self._clips: list[tuple[dict[str, float], dict[str, int]]] = []
+        self._names: list[str] = []  # of these clips
 
     def prepare(self) -> None:  # noqa: B027  (most metrics have nothing to load)
         """Load what is needed, once, before any clip is generated.
@@ -123,7 +124,28 @@ class Metric(ABC):
         """Score one clip, keep the figures for `compute`, return them."""
         values = {key: float(value) for key, value in self.score(sample).items()}
         self._clips.append((values, {key: sample.frames.get(key, 0) for key in values}))
+        self._names.append(sample.clip_id)
         return values
+
+    @classmethod
+    def shareable(cls) -> bool:
+        """Whether several processes may score clips each: not where a subclass sums up itself and cannot say what."""
+        own = cls.compute is not Metric.compute or cls.reset is not Metric.reset
+        return not own or cls.part is not Metric.part
+
+    def part(self) -> dict[str, Any]:
+        """What this process has scored since `reset`, plain data for `join`; a subclass adds what it sums up itself."""
+        return {"clips": list(zip(self._names, self._clips, strict=True))}
+
+    def join(self, parts: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> None:
+        """Go on as if this process had scored what all have, clip after clip.
+
+        Args:
+            parts: what `part` has said in every process.
+            order: place of every clip.
+        """
+        clips = sorted((clip for part in parts for clip in part["clips"]), key=lambda clip: order[clip[0]])
+        self._names, self._clips = [name for name, _ in clips], [figures for _, figures in clips]
 
     def compute(self) -> dict[str, float]:
         """Mean over clips of every figure; one that no clip has is left out. Non-finite values do not count."""
@@ -162,7 +184,7 @@ class Metric(ABC):
 
     def reset(self) -> None:
         """Forget the clips, keep the networks."""
-        self._clips = []
+        self._clips, self._names = [], []
 
     def _finite(self, key: str) -> list[tuple[float, int]]:
         return [(v[key], n.get(key, 0)) for v, n in self._clips if key in v and math.isfinite(v[key])]

@@ -23,7 +23,6 @@ from talkingface.preprocess.outcome import OK
 from talkingface.preprocess.prepare import ensure
 from talkingface.sound.choice import ARTEFACT, recorded_choice
 from talkingface.sound.front_ends import ELSEWHERE
-from talkingface.training.processes import is_child_process, wait_until_prepared
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config, StageConfig
@@ -49,12 +48,10 @@ def with_converted(loaded: LoadedConfig) -> LoadedConfig:
     layout = make_layout(loaded.config)
     if not layout.converter:
         return loaded
-    if is_child_process():
-        wait_until_prepared()
-    elif loaded.config.need_preprocess:
+    if loaded.config.need_preprocess:
         _convert(loaded.config, layout)
     loaded = _hearing_them(loaded, _converted_clips(loaded.config, layout))
-    if loaded.config.need_preprocess and not is_child_process():
+    if loaded.config.need_preprocess:
         # What follows from their sound and landmarks: only then is known which stages they serve.
         ensure(loaded.config, get_spec(loaded.config.model_name).model)
     return _with_servable_stages(loaded, _converted_clips(loaded.config, layout))

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,85 +14,49 @@ from lightning_fabric.strategies import DDPStrategy
 
 from talkingface.devices import keep_freed_memory, resolve_device, resolve_precision
 from talkingface.errors import ConfigError
+from talkingface.team import Team
+from talkingface.training.launchers import environment, is_launched
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config, StageConfig
 
 
-_PREPARED = "talkingface/prepared"  # key in the launcher's store
-
-
 def make_fabric(config: Config, precision: str | None = None) -> Fabric:
-    """The Fabric of a run: device, precision, and several processes where asked for or under `torchrun`."""
+    """The Fabric of a run: device, precision, and several processes where asked for or started by a launcher."""
     device = resolve_device(config.device)
     if device.type == "cpu":
         keep_freed_memory()
     mode = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[
         resolve_precision(precision or config.precision, device)
     ]
-    # torchrun says how many processes there are; without it this one starts the others.
+    # A launcher says how many processes there are; without one this process starts the others.
     processes, nodes = _shape(config)
     if in_several(config):
         # Networks may take part in some steps only (a warm-up, a frozen judge); running statistics stay per process, as
         # published. The option's newer name would still sync them once, which is harmless but not in older versions.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-        return Fabric(accelerator=device.type, devices=processes, num_nodes=nodes, strategy=strategy, precision=mode)
+        together = DDPStrategy(cluster_environment=environment(), find_unused_parameters=True, broadcast_buffers=False)
+        return Fabric(accelerator=device.type, devices=processes, num_nodes=nodes, strategy=together, precision=mode)
     devices = [device.index] if device.type == "cuda" and device.index is not None else 1
-    return Fabric(accelerator=device.type, devices=devices, precision=mode)
+    return Fabric(accelerator=device.type, devices=devices, precision=mode, plugins=[environment()])
 
 
 def _shape(config: Config) -> tuple[int, int]:
     """Processes on each machine, and machines."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", config.distributed.devices))
-    whole = int(os.environ.get("WORLD_SIZE", 0)) if "LOCAL_WORLD_SIZE" in os.environ else 0
+    whole = int(os.environ.get("WORLD_SIZE", 0)) if is_launched() else 0
     return processes, whole // processes if whole else config.distributed.num_nodes
 
 
 def in_several(config: Config) -> bool:
-    """Whether several processes train, or whatever `torchrun` has started."""
+    """Whether several processes work together, or whatever `torchrun` has started."""
     processes, nodes = _shape(config)
-    return processes * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def is_child_process() -> bool:
-    """Whether this process was started by another one for distributed training."""
-    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0
-
-
-def wait_until_prepared() -> None:
-    """Under torchrun, processes other than the first wait here, as long as it takes, until the clips are prepared.
-
-    Joining the process group would have a time limit of minutes, and preprocessing a large data set takes hours. The
-    helpers of a process that starts its own come later, when all is prepared, and do not wait.
-    """
-    store = _launcher_store()
-    if store is not None:
-        store.wait([_PREPARED], timedelta(days=14))
-
-
-def announce_prepared() -> None:
-    """The first process lets the others go on."""
-    store = _launcher_store()
-    if store is not None:
-        store.set(_PREPARED, "yes")
-
-
-def _launcher_store() -> torch.distributed.TCPStore | None:
-    """The key-value store that torchrun keeps for its processes, None without torchrun."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return torch.distributed.TCPStore(address, port, is_master=False)
+    return processes * nodes > 1 or is_launched()
 
 
 def gather(fabric: Fabric, value: Any) -> list[Any]:
     """A plain value of every process, in order of rank."""
-    if fabric.world_size == 1:
-        return [value]
-    values: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(values, value)
-    return values
+    return Team.of(fabric).gather(value)
 
 
 @contextmanager

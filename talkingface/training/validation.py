@@ -62,7 +62,7 @@ class Validation:
             ctx: where training stands.
             videos: also generate videos and score them.
         """
-        with isolated_rng(self.seed), self._evaluating():
+        with isolated_rng(self.seed), self._statistics_of_the_first(), self._evaluating():
             values = self._losses(ctx)
             values |= self._own_figures(values, ctx)
             if videos and self.evaluate is not None:
@@ -91,6 +91,23 @@ class Validation:
                 setattr(self.model, name, network)
             for name, module in self.model.named_modules():
                 module.training = modes.get(name, module.training)
+
+    @contextmanager
+    def _statistics_of_the_first(self) -> Iterator[None]:
+        """Within: every process has the running statistics of the first one, whose networks are saved.
+
+        In training each keeps those of its own batches.
+        """
+        several = self.fabric.world_size > 1
+        buffers = [buffer for network in self.networks.values() for buffer in network.buffers()] if several else []
+        own = [buffer.clone() for buffer in buffers]
+        for buffer in buffers:
+            torch.distributed.broadcast(buffer, 0)
+        try:
+            yield
+        finally:
+            for buffer, value in zip(buffers, own, strict=True):
+                buffer.copy_(value)
 
     @torch.no_grad()
     def _losses(self, ctx: StepContext) -> dict[str, float]:
@@ -130,14 +147,14 @@ class Validation:
         return self.fabric.broadcast(more) if self.fabric.world_size > 1 else more
 
     def _video_scores(self, ctx: StepContext) -> dict[str, float]:
-        """Metric values of generated validation videos, found in the first process."""
+        """Metric values of generated validation videos; every process may have made a share of them."""
         values: dict[str, float] = {}
+        out = self.folder / "eval" / f"step_{ctx.step:07d}"
+        try:
+            values = dict(self.evaluate(self.model, ctx.stage, out))
+        except (DataError, NoFaceError, MediaError) as error:
+            log.warning("stage %s: no video could be scored at step %d: %s", ctx.stage.name, ctx.step, error)
         if self.fabric.is_global_zero:
-            out = self.folder / "eval" / f"step_{ctx.step:07d}"
-            try:
-                values = dict(self.evaluate(self.model, ctx.stage, out))
-            except (DataError, NoFaceError, MediaError) as error:
-                log.warning("stage %s: no video could be scored at step %d: %s", ctx.stage.name, ctx.step, error)
             for older in sorted(out.parent.glob("step_*/videos"))[:-1]:
                 shutil.rmtree(older, ignore_errors=True)  # the figures stay, in metrics.json
         values = self.fabric.broadcast(values)

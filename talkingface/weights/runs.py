@@ -174,6 +174,21 @@ def newest_first(parent: Path) -> list[RunFolder]:
     return [RunFolder(Path(folder)) for _, folder in sorted(found, reverse=True)]
 
 
+def latest_run(config: Config) -> Path:
+    """Folder of the run that a command means which names none: `run_name`, else the newest of model and data set.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
+    runs = newest_first(parent)
+    if config.run_name and (parent / config.run_name).is_dir():
+        return parent / config.run_name
+    if not runs:
+        raise CheckpointError(f"{parent}: no trained run here; name one with --checkpoint=RUN_FOLDER_OR_FILE")
+    return runs[0].path
+
+
 def note_licence(checkpoint: Path, licence: str) -> None:
     """Write beside an imported checkpoint what limits its use, for those who do not read all of it.
 

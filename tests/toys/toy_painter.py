@@ -45,6 +45,7 @@ class ToyEar(TalkingFaceModel):
 class PainterConfig(EarConfig):
     listens: bool = True
     size: int = 32
+    dropout: float = 0.2
 
 
 class PaintOptions(Section):
@@ -68,7 +69,7 @@ class ToyPainter(TalkingFaceModel):
         super().__init__()
         self.config = config
         self.ear = nn.Linear(16, config.width)
-        self.painter = nn.Sequential(nn.Dropout(0.2), nn.Linear(config.width, 3), nn.Sigmoid())
+        self.painter = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.width, 3), nn.Sigmoid())
         self.critic = nn.Linear(3, 1)
 
     @classmethod

@@ -9,7 +9,7 @@ frames, and the mean over all pairs of frames of all clips, different people inc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
@@ -120,6 +120,7 @@ class CSIM(Metric):
     def prepare(self) -> None:
         """Load the network once; an evaluation begins."""
         self._cut_at: Counter[str] = Counter()  # videos by the way their faces were cut out
+        self._joined: Counter[str] = Counter()  # those of earlier rows that all processes know
         if self._network is not None:
             return
         name = self.settings.csim_network
@@ -171,6 +172,19 @@ class CSIM(Metric):
     def scored(self) -> dict[str, int]:
         """Number of clips behind the figure."""
         return {"csim": len(self._clips)} if self.vico else super().scored()
+
+    def part(self) -> dict[str, Any]:
+        """Beside the clips the sums over their pairs of faces, and how many faces were cut out which way."""
+        return super().part() | {"pairs": self._pairs, "cut_at": self._cut_at - self._joined}
+
+    def join(self, parts: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> None:
+        """Add up what all processes have seen."""
+        super().join(parts, order)
+        self._pairs = None
+        for pairs in (part["pairs"] for part in parts if part["pairs"] is not None):
+            self._pairs = self._pairs or AllPairs()
+            self._pairs.merge(pairs)
+        self._cut_at = self._joined = sum((part["cut_at"] for part in parts), self._joined)
 
     def reset(self) -> None:
         """Forget the clips, keep the network."""

@@ -8,7 +8,7 @@ which the report names, and read nothing into it below 2048 pictures a side, whe
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -49,6 +49,7 @@ class FID(Metric):
     _weights: Weights
     _warned = False
     _only_real = True  # so far every video was compared with itself
+    _row = ""  # of the last clip since `reset`
 
     def prepare(self) -> None:
         """Load the network once; an evaluation begins."""
@@ -108,9 +109,26 @@ class FID(Metric):
                 raise DataError(f"{sample.generated}: no frame with the region '{self.settings.region}'")
         self._only_real &= same
         sample.count("fid", done, len(excluded))
-        real_count, fake_count = self._sums.counts()
-        self._images[sample.row] = {"generated": fake_count, "real": real_count}
+        self._row = sample.row
+        self._note_counts(sample.row)
         return {}
+
+    def _note_counts(self, row: str) -> None:
+        real_count, fake_count = self._sums.counts()
+        self._images[row] = {"generated": fake_count, "real": real_count}
+
+    def part(self) -> dict[str, Any]:
+        """Beside the clips the sums over their pictures."""
+        return super().part() | {"sums": self._sums.state_dict(), "only_real": self._only_real, "row": self._row}
+
+    def join(self, parts: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> None:
+        """Add up the sums of all processes."""
+        super().join(parts, order)
+        keys = self._sums.state_dict().keys()
+        self._sums.load_state_dict({key: sum(part["sums"][key] for part in parts) for key in keys})
+        self._only_real = all(part["only_real"] for part in parts)
+        for row in {part["row"] for part in parts} - {""}:
+            self._note_counts(row)
 
     def compute(self) -> dict[str, float]:
         """The distance over all clips since `reset`; nothing where a side has fewer than two pictures."""
@@ -130,7 +148,7 @@ class FID(Metric):
     def reset(self) -> None:
         """Forget the clips; the network and the features of real frames stay."""
         super().reset()
-        self._only_real = True
+        self._only_real, self._row = True, ""
         if self._network is not None:
             self._sums.reset()
 
