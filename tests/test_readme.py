@@ -416,6 +416,10 @@ def is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+ELSEWHERE = {"data_processing.py"}
+"""Files of published code whose options are understood here."""
+
+
 def lost_names(path: Path) -> list[str]:
     """Python files and modules of the package that the prose of a file names and that are not there."""
     text = prose(path)
@@ -423,7 +427,7 @@ def lost_names(path: Path) -> list[str]:
     if path.suffix == ".md":  # a page says once which folder it speaks of, then the names of files alone
         places += [folder for folder in PACKAGE.rglob("*") if folder.is_dir()]
     files = {name for name in re.findall(r"(?<![\w/.<>-])(?:\w+/)*\w+\.py\b", text) if not name.startswith("mymodels/")}
-    lost = [name for name in files if not any((place / name).is_file() for place in places)]
+    lost = [name for name in files - ELSEWHERE if not any((place / name).is_file() for place in places)]
     for name in set(re.findall(r"(?<!\w)talkingface(?:\.[A-Za-z]\w*)+", text)):
         try:
             pkgutil.resolve_name(name)
