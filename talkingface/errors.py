@@ -44,6 +44,10 @@ class TrainingDiverged(TalkingFaceError):
     """A loss became NaN or infinite; the last good checkpoint was kept."""
 
 
+class NothingLearnt(TalkingFaceError):
+    """A stage has ended, or is to begin, without what the stages after it need; its checkpoint was kept."""
+
+
 class OutputError(TalkingFaceError):
     """A result cannot be written: folder missing, read-only, or the disk is full; or a video cannot be encoded."""
 

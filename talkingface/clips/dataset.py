@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import zlib
@@ -243,6 +244,10 @@ class ClipDataset(ABC):
     def _keeps_crops(self, size: int) -> bool:
         """Whether crops of all clips are kept: once for all processes, else by each in its share of the memory."""
         return self._frames_fit(size, 1 if self._shared is not None else self._processes)
+
+    def keeps(self, pixels: int) -> bool:
+        """Whether pictures of so many pixels, one per frame, are kept by each process: those of all clips fit."""
+        return self._frames_fit(math.ceil(math.sqrt(pixels)), self._processes)
 
     def _frames_fit(self, size: int, times: int = 1) -> bool:
         """Whether crops of `size` pixels of all clips fit into `cache_mb`, with room for what belongs to them."""

@@ -81,13 +81,15 @@ class StepContext:
         stage: the stage's configuration.
         epoch: epochs finished in this stage.
         step: batches since the stage began.
-        best: best validation value seen so far, by name; survives resume.
+        best: best validation values seen so far, by name, see `training.best`; survives resume.
+        epoch_length: batches in an epoch.
     """
 
     stage: StageConfig
     epoch: int = 0
     step: int = 0
     best: Mapping[str, float] = field(default_factory=dict)
+    epoch_length: int = 1
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Official:
             entries of the file under our names, a size from the shape of a tensor say.
         lacks: endings of our entries that the file does not have; they stay as the model was built.
         objects: the file holds objects beside the weights, an optimiser say: they are read past, no code runs.
+        asks: dotted model keys that whoever imports the file must give, for nothing in it tells them.
     """
 
     file: str
@@ -136,6 +139,7 @@ class Official:
     settings: Mapping[str, Any] | Callable[[Mapping[str, Tensor]], Mapping[str, Any]] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     objects: bool = False
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -287,6 +291,17 @@ class TalkingFaceModel(nn.Module):
 
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """Called once before a fresh stage trains (not on resume): e.g. set an output bias to the data's mean."""
+
+    def before_training(self, train: ClipDataset, held_out: ClipDataset | None, ctx: StepContext) -> None:
+        """Called once before the first step of a stage, e.g. to refuse an expert that is worth nothing.
+
+        All networks are where they compute, in eval mode, without gradients; every process calls it.
+
+        Args:
+            train: the stage's training data.
+            held_out: the stage's held-out data; None without validation clips.
+            ctx: where training stands.
+        """
 
     def after_validation(
         self, values: Mapping[str, float], ctx: StepContext, train: ClipDataset, held_out: ClipDataset, folder: Path

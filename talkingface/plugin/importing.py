@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talkingface.config.layers import to_plain
-from talkingface.errors import CheckpointError
+from talkingface.config.layers import dotted, leaves, nest, to_plain
+from talkingface.errors import CheckpointError, ConfigError
 from talkingface.plugin.assembly import build_for
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
@@ -57,6 +57,7 @@ def import_checkpoints(
 
     Raises:
         CheckpointError: none of the files is there, or one does not fit.
+        ConfigError: a file does not tell something that is needed, and `overrides` do not either.
     """
     spec = get_spec(model)
     problems: list[str] = []
@@ -98,6 +99,7 @@ def _imported_content(
     spec: ModelSpec, files: Sequence[PublishedFile], overrides: Mapping[str, Any]
 ) -> tuple[CheckpointContent, str]:
     """A model built as the files want it, with their weights, and what limits their use."""
+    _ask(files, overrides)
     # The first file has the most to say: forms of one network exclude each other.
     settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
     config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
@@ -113,3 +115,16 @@ def _imported_content(
         ready=filled,
     )
     return made, network.licence
+
+
+def _ask(files: Sequence[PublishedFile], overrides: Mapping[str, Any]) -> None:
+    """See that whoever imports has said what the files do not tell.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    given = [dotted(path) for path, _ in leaves(nest(overrides))]
+    for file in files:
+        for key in file.official.asks:
+            if not any(f"{path}.".startswith(f"model.{key}.") for path in given):
+                raise ConfigError(f"{file.path}: nothing in this file tells model.{key}; say --model.{key}=...")

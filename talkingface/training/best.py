@@ -19,7 +19,8 @@ class BestSoFar:
         stage: the stage; its `monitor`, `mode` and `patience` count.
 
     Attributes:
-        values: the lowest of every `val/` value, and the best monitored value; read by steps as `ctx.best`.
+        values: the lowest of every `val/NAME`, and the best monitored value; the highest of the others as
+            `highest/NAME`, and the latest as `last/NAME`. Read by steps as `ctx.best`.
         waited: validations since the monitored value improved.
     """
 
@@ -36,7 +37,7 @@ class BestSoFar:
         """
         for name, value in values.items():
             if name.startswith("val/") and name != self.stage.monitor and math.isfinite(value):
-                self.values[name] = min(value, self.values.get(name, math.inf))
+                self._keep(name, value)
         if self.stage.monitor not in values:
             self._check_monitor(values)
             return False
@@ -45,6 +46,12 @@ class BestSoFar:
         if improved:
             self.values[self.stage.monitor] = values[self.stage.monitor]
         return improved
+
+    def _keep(self, name: str, value: float) -> None:
+        highest, last = (f"{kind}/{name.removeprefix('val/')}" for kind in ("highest", "last"))
+        self.values[name] = min(value, self.values.get(name, math.inf))
+        self.values[highest] = max(value, self.values.get(highest, -math.inf))
+        self.values[last] = value
 
     def _check_monitor(self, values: Mapping[str, float]) -> None:
         """A validation without videos has no `eval/` values; one that has some of them must have the right one."""

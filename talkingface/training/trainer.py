@@ -262,7 +262,7 @@ class StageLoop:
             check_monitor(self.stage, self.validation.figures(self._context()))
 
     def _context(self) -> StepContext:
-        return StepContext(self.stage, self.epoch, self.step, self.best.values)
+        return StepContext(self.stage, self.epoch, self.step, self.best.values, len(self.data.batches))
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -280,6 +280,8 @@ class StageLoop:
             with bar:
                 if not self.finished and self.step < self.data.total_steps:
                     self._check_monitor()
+                    if self.step == 0:
+                        self.validation.ask_model(self._context())
                     self._train(bar)
                     self.model.stage_ended(self._context())
                     self.log.end_stage(self.step, self.best.values)

@@ -76,6 +76,12 @@ class Validation:
         with isolated_rng(self.seed), self._evaluating(), self.fabric.autocast():
             return told_figures(self.model, self.data.held_out, self.fabric, ctx)
 
+    @torch.no_grad()
+    def ask_model(self, ctx: StepContext) -> None:
+        """Let the model refuse a stage that has not begun; see `TalkingFaceModel.before_training`."""
+        with isolated_rng(self.seed), self._evaluating():
+            self.model.before_training(self.data.train, self.data.held_out, ctx)
+
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Within: eval mode, and the networks to measure in the place of the wrapped ones."""

@@ -143,7 +143,12 @@ FILES: tuple[WeightFile, ...] = (
     ),
     _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "metric LPIPS, lpips_net=alex", 244_400_000),
     _torchvision("vgg16", "vgg16-397923af.pth", "metric LPIPS, lpips_net=vgg", 553_400_000),
-    _torchvision("vgg19", "vgg19-dcbb9e9d.pth", "perceptual loss of IPLAP, training only", 574_700_000),
+    _torchvision(
+        "vgg19",
+        "vgg19-dcbb9e9d.pth",
+        "perceptual losses, training only",
+        574_700_000,
+    ),
     _arcface("r50", 166_000_000),
     _arcface("r100", 249_000_000),
     _wav2lip(
@@ -259,6 +264,27 @@ FILES: tuple[WeightFile, ...] = (
         "audio front end hubert_ds: from HuBERT's letters to DeepSpeech's",
         _SOURCE,
         "https://github.com/Elsaam2y/DINet_optimized (links to Google Drive)",
+    ),
+    WeightFile(
+        "dinet",
+        "DINet/clip_training_DINet_256mouth.pth",
+        "DINet, for `import`",
+        _SOURCE,
+        "https://github.com/MRzzm/DINet (links to Google Drive)",
+    ),
+    WeightFile(
+        "syncnet_dinet",
+        "DINet/syncnet_256mouth.pth",
+        "sync expert of DINet and LawDNet: loss, or for `import`",
+        _SOURCE,
+        "https://github.com/MRzzm/DINet (links to Google Drive)",
+    ),
+    WeightFile(
+        "lawdnet",
+        "LawDNet/checkpoint_epoch_170.pth",
+        "LawDNet, for `import`; one name for two files, of DeepSpeech 0.1 and of DeepSpeech 2",
+        _SOURCE,
+        "the authors' repository, named in arXiv:2409.09326",
     ),
     WeightFile(
         "face_landmarker",

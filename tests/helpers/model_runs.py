@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
 from models.hyperlips_hr.conftest import hr_clip
 
-from helpers import canonical_faces
+from helpers import canonical_faces, dubbing_clips
 from helpers.drawn_clips import make_clip
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import Config
@@ -25,6 +26,8 @@ STEPS = {
     "HyperLipsBase": {"expert": 4, "base": 4},
     "HyperLipsHR": {"hr": 6},
     "MakeItTalk": {"content": 2, "speaker": 6, "translate": 2},
+    "DINet": {"expert": 3, "coarse": 4, "clip": 3},
+    "LawDNet": {"expert": 3, "coarse": 4, "clip": 3},
 }
 """Steps of each stage."""
 
@@ -41,7 +44,14 @@ def short_config(model: str, folder: Path, **settings: Any) -> Config:
 
 def short_clips(model: str, folder: Path, config: Config) -> list[ClipFolder]:
     """Three prepared clips."""
+
+    def dubbed(name: str) -> ClipFolder:
+        signal = np.random.default_rng(int(name[-1])).uniform(size=40)
+        return dubbing_clips.make_clip(folder, name, 40, config=config.model, signal=signal)
+
     makers = {
+        "DINet": dubbed,
+        "LawDNet": dubbed,
         "HyperLipsBase": lambda name: make_clip(folder, name, 24, config.model.crop, mel=MEL),
         "HyperLipsHR": lambda name: hr_clip(folder, name, config.model),
         "MakeItTalk": lambda name: canonical_faces.make_clip(folder, name, 40, config.model, phase=int(name[-1]) / 10),

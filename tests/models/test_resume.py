@@ -1,4 +1,4 @@
-"""A killed run of HyperLips or MakeItTalk goes on as if nothing had happened, to the last bit."""
+"""A killed run of HyperLips, MakeItTalk or LawDNet goes on as if nothing had happened, to the last bit."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Killed(BaseException):
         ("HyperLipsHR", "hr", 4),
         ("MakeItTalk", "speaker", 5),  # the judges take part
         ("MakeItTalk", "translate", 0),  # between two stages
+        ("LawDNet", "coarse", 2),
+        ("LawDNet", "clip", 0),  # between two stages
     ],
 )
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, monkeypatch, model, stage, at):

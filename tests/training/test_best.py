@@ -22,11 +22,11 @@ def test_the_monitored_value_improves_upwards_or_downwards():
     assert down.values == {"val/loss": 1.0} and up.values == {"eval/ssim": 0.3}
 
 
-def test_the_lowest_of_every_other_loss_is_kept_for_the_steps():
+def test_the_lowest_highest_and_latest_of_every_other_figure_are_kept_for_the_steps():
     seen = best()
     for sync in (0.9, 0.4, math.nan, 0.6):
         seen.note({"val/loss": 1.0, "val/sync": sync, "eval/ssim": 0.5})
-    assert seen.values == {"val/loss": 1.0, "val/sync": 0.4}
+    assert seen.values == {"val/loss": 1.0, "val/sync": 0.4, "highest/sync": 0.9, "last/sync": 0.6}
 
 
 def test_patience_counts_validations_that_do_not_improve():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers import ROOT, TESTS
-from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged
+from talkingface.errors import CheckpointError, ConfigError, NothingLearnt, TrainingDiverged
 from talkingface.training.trainer import StageLoop, Trainer
 from talkingface.weights import checkpoint
 from talkingface.weights.runs import RunFolder
@@ -101,6 +101,27 @@ def test_a_finished_stage_stays_finished_at_its_old_limit_and_after_patience(tmp
     assert "raise --stages.gan.patience as well" in caplog.text
     toy_trainer(stage_of(tmp_path, "gan", epochs=4, patience=3), run).fit()
     assert checkpoint.load(run / "gan/last.pt", "ToyGAN").epoch >= 3
+
+
+def test_a_model_may_refuse_a_stage_right_before_its_first_step(tmp_path, monkeypatch, toys):
+    asked = []
+
+    def before_training(self, train, held_out, ctx):
+        asked.append((ctx.stage.name, ctx.step, train.split, held_out.split, ctx.epoch_length > 0, self.training))
+        torch.rand(3)
+        if ctx.stage.name == "gan" and refuses:
+            raise NothingLearnt("no")
+
+    plain = toy_trainer(toy_config(tmp_path), tmp_path / "plain")
+    plain.fit()
+    monkeypatch.setattr(toys.ToyGAN, "before_training", before_training)
+    refuses = True
+    with pytest.raises(NothingLearnt):
+        toy_trainer(toy_config(tmp_path), tmp_path / "run").fit()
+    assert asked == [(name, 0, "train", "val", True, False) for name in ("warm", "gan")]
+    refuses = False
+    toy_trainer(toy_config(tmp_path), tmp_path / "run").fit()
+    assert_same(weights(tmp_path / "plain/gan/last.pt"), weights(tmp_path / "run/gan/last.pt"))
 
 
 def test_a_models_own_validation_figures_are_logged_and_can_be_monitored(tmp_path, monkeypatch, toys):

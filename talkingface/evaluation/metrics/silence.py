@@ -9,46 +9,9 @@ import numpy as np
 
 from talkingface.evaluation.metric import Figure, Metric
 from talkingface.evaluation.sample import EvalSample
-from talkingface.lipsync.mouth_motion import log_energy, opening
-from talkingface.media import FPS, SAMPLE_RATE, frames_heard
-
-RUN = 5
-"""Shortest pause in frames: less is a closure inside a word."""
-EDGE = 3
-"""Frames beside speech that do not count: lips open before the voice sets in and close after it."""
-NOTHING = 1e-4
-"""Sound that never exceeds this amplitude (-80 dB of full scale) is silence from end to end."""
-
-
-def quiet_frames(
-    audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = -35.0, sample_rate: int = SAMPLE_RATE
-) -> np.ndarray:
-    """(frames,) bool: frames inside a pause.
-
-    Args:
-        audio: (n,) mono sound.
-        frames: number of video frames.
-        fps: their rate.
-        level_db: a frame is silent when its loudness lies at least this far (negative dB) below the loudest frame's.
-        sample_rate: Hz of the sound.
-
-    Returns:
-        True for the frames of runs of at least `RUN` silent ones that are more than `EDGE` frames away from any louder
-        one. Beyond the ends of the clip there is silence.
-    """
-    if not len(audio) or float(np.abs(audio).max()) < NOTHING:
-        return np.full(frames, frames >= RUN)
-    # Two decibels of room below the level, so that the cut-off itself never decides.
-    loud = log_energy(audio, frames, fps, sample_rate, floor=level_db - 2.0) > level_db
-    quiet = ~loud
-    # Borders of the runs: 1 where one begins, -1 where it has ended; zeros at both ends close the outer ones.
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        if stop - start < RUN:
-            quiet[start:stop] = False
-    # How many loud frames lie within EDGE of each.
-    near = np.convolve(loud, np.ones(2 * EDGE + 1))[EDGE : EDGE + frames] > 0
-    return quiet & ~near
+from talkingface.lipsync.mouth_motion import opening
+from talkingface.lipsync.pauses import EDGE, RUN, quiet_frames
+from talkingface.media import frames_heard
 
 
 class Silence(Metric):

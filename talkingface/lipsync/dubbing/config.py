@@ -129,6 +129,9 @@ class DubbingInference(Section):
         mask_scale: of the box of the mouth in which frames are replaced; outside it they stay as they are.
         feather: width of the soft edge inside that box, as a share of the mouth.
         colour: `keep` the colours that were drawn, or `match` them to the frame around the box.
+        silence: in pauses of the sound mouths do what they do (`keep`), or are shut (`close`): the generator then hears
+            silence there, and is shown the most closed mouths alone.
+        silence_db: loudness below which a frame belongs to a pause, from the loudest one, as in metric SILENCE.
         batch: frames per pass; 0 chooses by device.
         precision: of the generator; `bf16-auto` is bf16 on devices with matrix units for it and 32 elsewhere.
         no_face: frames without a face `pass` through unchanged, or are an `error`.
@@ -139,6 +142,8 @@ class DubbingInference(Section):
     mask_scale: float = Field(1.0, gt=0, le=1.2)
     feather: float = Field(0.1, gt=0, le=0.5)
     colour: Literal["keep", "match"] = "keep"
+    silence: Literal["keep", "close"] = "keep"
+    silence_db: float = Field(-35.0, lt=0)
     batch: int = Field(0, ge=0)
     precision: DrawingPrecision = "bf16-auto"
     no_face: Literal["pass", "error"] = "pass"

@@ -42,6 +42,20 @@ class _Clip(NamedTuple):
     sampling: Sampling
 
 
+class Shown(NamedTuple):
+    """Some frames of a clip as a generator is shown them.
+
+    Attributes:
+        faces: (n, H, W, 3) uint8 RGB.
+        references: (n, 5, H, W, 3) uint8 RGB.
+        audio: (n, width, 5) float32.
+    """
+
+    faces: np.ndarray
+    references: np.ndarray
+    audio: np.ndarray
+
+
 class DubbingFrames(ClipDataset):
     """Single frames, T = 1.
 
@@ -76,24 +90,32 @@ class DubbingFrames(ClipDataset):
 
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One item from a clip."""
-        source = self.cached(clip, "source", lambda: self._read(clip))
+        source = self._source(clip)
         start = int(rng.choice(source.sampling.starts))
         frames = start + np.arange(self.shown)
-        lent = np.stack([source.sampling.references(start, int(frame), rng) for frame in frames])
-        pictures = self._pictures(source.faces, np.concatenate([frames, lent.ravel()]))
-        faces, references = pictures[: self.shown], pictures[self.shown :]
-        item = {"faces": faces, "references": references.reshape(*lent.shape, *faces.shape[1:])}
-        item["audio"] = frame_windows(source.heard[0], BESIDE, BESIDE)[frames]
+        item = self._shown(clip, frames, np.full(self.shown, start), rng)._asdict()
         if self.asks_expert:
             # All that the generator hears for these frames.
             item["heard"] = source.heard[-1][start - BESIDE : start + self.shown + BESIDE].T
         return {name: np.ascontiguousarray(values) for name, values in item.items()}
 
-    def _pictures(self, faces: FaceStore, frames: np.ndarray) -> np.ndarray:
-        """Crops (n, H, W, 3) of frames (n,), each decoded once."""
-        crop = MouthCrop(self.options.mouth)
-        needed, place = np.unique(frames, return_inverse=True)
-        return faces.read(needed, size=(crop.height, crop.width))[place]
+    def some(self, clip: ClipFolder, count: int) -> Shown:
+        """At most `count` frames, evenly spread over those that can be drawn; always the same ones, with references."""
+        starts = self._source(clip).sampling.starts
+        chosen = starts[np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))]
+        return self._shown(clip, chosen, chosen, np.random.default_rng(0))
+
+    def _shown(self, clip: ClipFolder, frames: np.ndarray, starts: np.ndarray, rng: np.random.Generator) -> Shown:
+        """Frames (n,) of the windows that begin at starts (n,)."""
+        source = self._source(clip)
+        pairs = zip(starts.tolist(), frames.tolist())
+        lent = np.stack([source.sampling.references(start, frame, rng) for start, frame in pairs])
+        pictures = read_crops(self, clip, source.faces, np.concatenate([frames[:, None], lent], axis=1))
+        audio = frame_windows(source.heard[0], BESIDE, BESIDE)[frames]
+        return Shown(pictures[:, 0], pictures[:, 1:], audio)
+
+    def _source(self, clip: ClipFolder) -> _Clip:
+        return self.cached(clip, "source", lambda: self._read(clip))
 
     def _read(self, clip: ClipFolder) -> _Clip:
         faces, sounding = clip.faces(self.model_config.crop.artefact), sounding_frames(clip)
@@ -112,6 +134,25 @@ class DubbingClips(DubbingFrames):
 
     shown = FRAMES
     asks_expert = True
+
+
+def read_crops(dataset: ClipDataset, clip: ClipFolder, faces: FaceStore, frames: np.ndarray) -> np.ndarray:
+    """Crops (..., H, W, 3) of frames (...) at the size of `data.mouth`.
+
+    Where those of all clips fit into `cache_mb` a clip is decoded once; else every item decodes what it shows.
+    """
+    crop = MouthCrop(dataset.options.mouth)
+    if not dataset.keeps(crop.height * crop.width):
+        needed, place = np.unique(frames, return_inverse=True)
+        return faces.read(needed, size=(crop.height, crop.width))[place.reshape(frames.shape)]
+
+    def whole() -> np.ndarray:
+        held = np.zeros((len(faces), crop.height, crop.width, 3), np.uint8)
+        valid = np.flatnonzero(faces.valid)
+        held[valid] = faces.read(valid, size=(crop.height, crop.width))
+        return held
+
+    return dataset.cached(clip, f"crops of {crop.mouth}", whole)[frames]
 
 
 def lacking(clip: ClipFolder, crop: DubbingCropConfig, fronts: Sequence[FrontEndConfig]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
 from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.source import report_missing
@@ -13,12 +14,16 @@ from talkingface.devices import OnTheWay, in_flight
 from talkingface.lipsync.dubbing.paste import MouthPaster
 from talkingface.lipsync.dubbing.scene import FaceScene, Lent, lend
 from talkingface.lipsync.dubbing.sound import BESIDE, rows_of_frames
+from talkingface.lipsync.pauses import Pauses
 from talkingface.networks.dubbing.geometry import hard_hole
 from talkingface.sound.recogniser import fitted, frame_windows
 from talkingface.sound.rows import Rows
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from talkingface.clips.source import Audio, Source
+    from talkingface.lipsync.dubbing.config import DubbingCropConfig, DubbingInference
     from talkingface.lipsync.dubbing.networks import DubbingNetworks
     from talkingface.networks.dubbing.generator import References
     from talkingface.networks.dubbing.geometry import MouthCrop
@@ -38,21 +43,33 @@ def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[n
         DataError: a reference frame that was named does not serve.
     """
     settings, crop = model.config.inference, model.drawn
-    scene = FaceScene.look(model.config.crop.model_copy(update={"width": crop.width}), source)
+    scene = FaceScene.look(crops_of(model), source)
     order = np.asarray(source.order(audio.n_frames(source.fps)))
     report_missing(scene.valid, order, str(source.path), settings.no_face)
-    heard = heard_at_frames(model.front_end, audio.samples, len(order))
-    known = [_Known(lent.serves, model.known(_shown(lent, crop))) for lent in lend(scene, source, settings)]
+    pauses = _pauses(settings, audio.samples, len(order))
+    heard = heard_at_frames(model.front_end, pauses.hushed(audio.samples), len(order))
+    known = Knowledge.of(model, scene, source, shut=bool(pauses.shut.any()))
     paster = MouthPaster(crop, settings)
     size = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     parts = frame_batches(iter(source.frames(order)), order, scene.valid, np.arange(len(order)), size)
-    drawn = ((part, _redrawn(model, scene, known, part, heard)) for part in parts)
+    drawn = ((part, redrawn(model, scene, known, part, heard, pauses)) for part in parts)
     for part, faces in in_flight(drawn, model.device):
         for each in faces:
             for k, face, true in zip(each.places, each.drawn.numpy(), each.true, strict=True):
                 frame = int(part.shown[k])
                 part.pictures[k] = paster.paste(part.pictures[k], face, true, scene.matrices[frame], frame)
         yield from part.pictures
+
+
+def crops_of(model: DubbingNetworks) -> DubbingCropConfig:
+    """How faces are cut out at the size that a model draws."""
+    return model.config.crop.model_copy(update={"width": model.drawn.width})
+
+
+def _pauses(settings: DubbingInference, samples: np.ndarray, frames: int) -> Pauses:
+    if settings.silence == "keep":
+        return Pauses.none(frames)
+    return Pauses.of(samples, frames, level_db=settings.silence_db)
 
 
 def heard_at_frames(front_end: FrontEnd, samples: np.ndarray, frames: int) -> np.ndarray:
@@ -62,11 +79,29 @@ def heard_at_frames(front_end: FrontEnd, samples: np.ndarray, frames: int) -> np
     return np.ascontiguousarray(frame_windows(heard, BESIDE, BESIDE))
 
 
-class _Known(NamedTuple):
-    """What a generator knows of the references of some frames (F,) bool."""
+class Knowledge(NamedTuple):
+    """What a generator knows of the references of some frames (F,) bool; `shut`: of the most closed mouths, or None."""
 
     serves: np.ndarray
     references: References
+    shut: References | None = None
+
+    @classmethod
+    def of(cls, model: DubbingNetworks, scene: FaceScene, source: Source, shut: bool = False) -> list[Knowledge]:
+        """For all frames of a source.
+
+        Args:
+            model: the model.
+            scene: of the source.
+            source: what is dubbed.
+            shut: mouths are to be shut in places.
+        """
+        settings, crop = model.config.inference, model.drawn
+        known = [(lent.serves, model.known(_shown(lent, crop))) for lent in lend(scene, source, settings)]
+        if not shut:
+            return [cls(*each) for each in known]
+        closed = lend(scene, source, settings, shut=True)
+        return [cls(*each, model.known(_shown(lent, crop))) for each, lent in zip(known, closed, strict=True)]
 
 
 class _Redrawn(NamedTuple):
@@ -84,15 +119,42 @@ def _shown(lent: Lent, crop: MouthCrop) -> np.ndarray:
     return (lent.faces * (1 - hard_hole(crop)[0, 0, :, :, None].numpy())).astype(np.uint8)
 
 
-def _redrawn(
-    model: DubbingNetworks, scene: FaceScene, known: list[_Known], part: FrameBatch, heard: np.ndarray
+def redrawn(
+    model: DubbingNetworks,
+    scene: FaceScene,
+    known: list[Knowledge],
+    part: FrameBatch,
+    heard: np.ndarray,
+    pauses: Pauses | None = None,
 ) -> list[_Redrawn]:
-    """The faces of a batch, drawn with the references of each."""
+    """The faces of a batch, drawn with the references of each to rows (n, width, 5) of all output frames."""
     found = []
     for group in known:
         places = part.faces[group.serves[part.shown[part.faces]]]
         if len(places):
             true = np.stack([scene.cut(part.pictures[k], int(part.shown[k])) for k in places])
-            drawn = OnTheWay(model.redraw(true, group.references, heard[part.rows[places]]))
-            found.append(_Redrawn(places, drawn, true))
+            rows = part.rows[places]
+            faces = model.redraw(true, group.references, heard[rows])
+            if group.shut is not None and pauses is not None:
+                faces = _shut(model, faces, true, group.shut, heard[rows], pauses.shut[rows])
+            found.append(_Redrawn(places, OnTheWay(faces), true))
     return found
+
+
+def _shut(
+    model: DubbingNetworks,
+    faces: Tensor,
+    true: np.ndarray,
+    closed: References,
+    heard: np.ndarray,
+    shares: np.ndarray,
+) -> Tensor:
+    """Drawn faces (k, H, W, 3) mixed with those of closed mouths, by shares (k,) in [0, 1]."""
+    some = np.flatnonzero(shares)
+    if not len(some):
+        return faces
+    others = model.redraw(true[some], closed, heard[some]).float()
+    share = torch.from_numpy(shares[some]).to(others.device)[:, None, None, None]
+    mixed = faces.clone()
+    mixed[some] = ((1 - share) * faces[some].float() + share * others).round().to(faces.dtype)
+    return mixed

@@ -15,7 +15,7 @@ from talkingface.networks import deepspeech2, hubert_ds  # noqa: F401, front end
 from talkingface.networks.deepspeech import front_ends  # noqa: F401, the same
 from talkingface.networks.dubbing.generator import DubbingGenerator, References
 from talkingface.networks.dubbing.geometry import MouthCrop, hide
-from talkingface.plugin.contract import TalkingFaceModel
+from talkingface.plugin.contract import Batch, TalkingFaceModel
 
 
 class DubbingNetworks(TalkingFaceModel):
@@ -38,6 +38,19 @@ class DubbingNetworks(TalkingFaceModel):
         """The crop that is drawn: as large as in the stage that trained the generator, or as the stored ones."""
         data = getattr(self.stage, "data", None)
         return MouthCrop(getattr(data, "mouth", self.config.crop.mouth))
+
+    def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Drawn and true crops of a batch of `DubbingFrames` or `DubbingClips`.
+
+        Returns:
+            (T B, 3, H, W) each, RGB in [0, 1]: the first frames of all items first.
+        """
+        faces, references, audio = (
+            batch[name].transpose(0, 1).flatten(0, 1) for name in ("faces", "references", "audio")
+        )
+        real = network_pictures(faces)
+        hidden = hide(real, self.hole(crop_of(real)).to(real.device))
+        return self.generator(hidden, network_pictures(references).flatten(1, 2), audio).float(), real
 
     def precision(self) -> AbstractContextManager:
         """Within: as precise as the model draws."""
@@ -63,8 +76,8 @@ class DubbingNetworks(TalkingFaceModel):
         Returns:
             (m, H, W, 3) uint8 RGB on the device.
         """
-        crop = MouthCrop(faces.shape[2] * 4 // 5)
-        source = hide(network_pictures(to_device(faces, self.device)), self.hole(crop).to(self.device))
+        real = network_pictures(to_device(faces, self.device))
+        source = hide(real, self.hole(crop_of(real)).to(self.device))
         with self.precision():
             drawn = self.generator(source, known, to_device(audio, self.device))
         return (drawn.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)
@@ -73,3 +86,8 @@ class DubbingNetworks(TalkingFaceModel):
 def network_pictures(pictures: Tensor) -> Tensor:
     """Pictures uint8 RGB (..., H, W, 3) -> float RGB (..., 3, H, W) in [0, 1]."""
     return pictures.movedim(-1, -3).float() / 255
+
+
+def crop_of(crops: Tensor) -> MouthCrop:
+    """Which crop (..., H, W) are."""
+    return MouthCrop(crops.shape[-1] * 4 // 5)

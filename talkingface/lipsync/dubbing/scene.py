@@ -66,8 +66,14 @@ class Lent(NamedTuple):
     alone: bool
 
 
-def lend(scene: FaceScene, source: Source, settings: DubbingInference) -> list[Lent]:
+def lend(scene: FaceScene, source: Source, settings: DubbingInference, shut: bool = False) -> list[Lent]:
     """References of all frames of a source; none of a video that is compared with itself shows its own mouth.
+
+    Args:
+        scene: of the source.
+        source: what is dubbed.
+        settings: which frames show the face.
+        shut: show the most closed mouths instead.
 
     Raises:
         DataError: a frame that was named has no face, or may not lend.
@@ -79,12 +85,20 @@ def lend(scene: FaceScene, source: Source, settings: DubbingInference) -> list[L
     for group in groups:
         alone = not len(group.candidates)
         candidates = np.flatnonzero(other.found) if alone else group.candidates
-        frames = chosen(candidates, other.openings, settings, str(origin.path))
+        if shut:
+            frames = most_closed(candidates, other.openings)
+        else:
+            frames = chosen(candidates, other.openings, settings, str(origin.path))
         needed, place = np.unique(frames, return_inverse=True)
         pictures = origin.read(needed.tolist())
         crops = np.stack([other.cut(picture, int(k)) for picture, k in zip(pictures, needed, strict=True)])
         found.append(Lent(group.serves, crops[place], alone))
     return found
+
+
+def most_closed(candidates: np.ndarray, openings: np.ndarray) -> np.ndarray:
+    """The five of some frames (n,) whose mouths are open least, by openings (F,); repeated where there are fewer."""
+    return np.resize(candidates[np.argsort(openings[candidates], kind="stable")][:REFERENCES], REFERENCES)
 
 
 def chosen(candidates: np.ndarray, openings: np.ndarray, settings: DubbingInference, name: str) -> np.ndarray:

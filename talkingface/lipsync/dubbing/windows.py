@@ -9,7 +9,7 @@ from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.windows import window_starts
 from talkingface.lipsync.dubbing.config import DubbingDataConfig
-from talkingface.lipsync.dubbing.data import lacking
+from talkingface.lipsync.dubbing.data import lacking, read_crops
 from talkingface.lipsync.dubbing.sound import heard_in, sounding_frames
 from talkingface.lipsync.expert.data import (
     ClipWindows,
@@ -54,10 +54,9 @@ class MouthWindows(SyncWindows):
         """Mouths (F, S, S, 3), black where there is no face, rows (F, width), first frames (n,), and frame rate."""
         faces, rows, starts = self.source(clip)
         rows_of, columns = self._part
-        crop = MouthCrop(self.options.mouth)
-        mouths = np.zeros((len(faces), crop.mouth, crop.mouth, 3), np.uint8)
+        mouths = np.zeros((len(faces), self.options.mouth, self.options.mouth, 3), np.uint8)
         valid = np.flatnonzero(faces.valid)
-        mouths[valid] = faces.read(valid, size=(crop.height, crop.width))[:, rows_of, columns]
+        mouths[valid] = read_crops(self, clip, faces, valid)[:, rows_of, columns]
         return mouths, rows, starts, clip.fps
 
     def heard(self, clip: ClipFolder, range_db: float) -> np.ndarray:
@@ -100,6 +99,4 @@ class MouthWindows(SyncWindows):
         return {"faces": mouths, "rows": sync_row_windows(self.source(clip).sound, heard), "starts": heard}
 
     def _crops(self, clip: ClipFolder, starts: np.ndarray) -> np.ndarray:
-        crop, frames = MouthCrop(self.options.mouth), starts[:, None] + np.arange(FRAMES)
-        needed, place = np.unique(frames, return_inverse=True)
-        return self.source(clip).faces.read(needed, size=(crop.height, crop.width))[place.reshape(frames.shape)]
+        return read_crops(self, clip, self.source(clip).faces, starts[:, None] + np.arange(FRAMES))

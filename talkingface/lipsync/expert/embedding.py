@@ -87,12 +87,16 @@ def pair_scores(network: nn.Module, batch: Batch) -> Tensor:
     """
     clips = len(batch[network.hears])
     if not network.cosine:
-        mouths = expert_input(batch["faces"], network.bgr).unflatten(0, (clips, -1))
-        with full_precision(mouths):
-            return network(mouths, batch[network.hears].float()).float()
+        return compared(network, batch)[0]
     sounds, mouths = network(batch["mel"].flatten(0, 1), expert_input(batch["faces"]))
     with full_precision(sounds):
         return mouths.float().unflatten(0, (clips, -1)) @ sounds.float().unflatten(0, (clips, -1)).mT
+
+
+def compared(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """`pair_scores` of an expert that is no cosine, and the cosines of the same pairs' features, (B, K, K) float32."""
+    mouths = expert_input(batch["faces"], network.bgr).unflatten(0, (len(batch[network.hears]), -1))
+    return network(mouths, batch[network.hears].float())
 
 
 @torch.no_grad()

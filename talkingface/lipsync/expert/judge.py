@@ -174,10 +174,15 @@ def _ended_with_an_expert(run: Path, dataset: str) -> bool:
         content = CheckpointContent.recognise(checkpoint.read(checkpoint.find_checkpoint(run), mapped=True))
     except CheckpointError:
         return False
-    if content is None or EXPERT not in content.trained:
+    if content is None or EXPERT not in content.trained or _is_no_cosine(content.networks.get(EXPERT, {})):
         return False
     # Runs lie in <Model>-<dataset>/; both names may have a hyphen of their own.
     return not dataset or run.parent.name == f"{content.model}-{dataset}"
+
+
+def _is_no_cosine(state: Mapping[str, Any]) -> bool:
+    """Whether the entries are those of an expert of DINet's kind, which compares by a network and judges no videos."""
+    return any(key.startswith("merge_encoder.") for key in state)
 
 
 def load_judge(path: str | Path, device: str = "cpu") -> Judge:
@@ -302,6 +307,8 @@ def _crop_for(network: SyncExpert, crop: CropConfig) -> CropConfig:
 def _shaped_like(state: Mapping[str, Tensor], file: Path) -> SyncExpert:
     """An expert of the form and width that a state dict has."""
     shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
+    if _is_no_cosine(state):
+        raise CheckpointError(f"{file}: a lip-sync expert of DINet's kind, which judges no videos; name one of SyncNet")
     for size in SIZES:
         width = _width(shapes, _shapes(size, 1.0))
         if width is not None and _shapes(size, width) == shapes:

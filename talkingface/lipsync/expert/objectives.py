@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from talkingface.lipsync.expert.embedding import pair_scores
+from talkingface.lipsync.expert.embedding import compared, pair_scores
 from talkingface.networks.blocks import full_precision
 from talkingface.networks.dubbing.sync_expert import clipped_score
 from talkingface.networks.sync_expert import sync_loss
@@ -39,11 +39,22 @@ def published_loss(cosine: Tensor, in_sync: Tensor) -> Tensor:
 
 
 def expert_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """The objective that the data were drawn for: all pairs of a clip, or one pair per item where it has `in_sync`."""
-    scores = pair_scores(network, batch)
+    """The objective that the data were drawn for: all pairs of a clip, or one pair per item where it has `in_sync`.
+
+    An expert that is no cosine learns in training, with the weight `agreement`, that its features agree, too.
+    """
+    in_sync = batch.get("in_sync")
     if network.cosine:
-        return published_loss(scores, batch["in_sync"]) if "in_sync" in batch else in_clip_loss(scores)
-    return pair_error(scores, batch.get("in_sync"))
+        return _cosine_loss(pair_scores(network, batch), in_sync)
+    scores, cosines = compared(network, batch)
+    loss = pair_error(scores, in_sync)
+    if network.training and network.agreement:
+        loss = loss + network.agreement * _cosine_loss(cosines, in_sync)
+    return loss
+
+
+def _cosine_loss(cosine: Tensor, in_sync: Tensor | None) -> Tensor:
+    return in_clip_loss(cosine) if in_sync is None else published_loss(cosine, in_sync)
 
 
 def pair_error(scores: Tensor, in_sync: Tensor | None = None) -> Tensor:

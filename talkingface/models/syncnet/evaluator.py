@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,10 +19,11 @@ from talkingface.evaluation.metric import Figure, mean_of
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line
 from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.setup import is_synthetic
+from talkingface.lipsync.dubbing.windows import MouthWindows
 from talkingface.lipsync.expert.data import sync_starts
-from talkingface.lipsync.expert.embedding import embed_clip
+from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip, embed_clips
 from talkingface.lipsync.expert.inputs import MEL, MEL_CONFIG
-from talkingface.lipsync.expert.judge import inner_judge
+from talkingface.lipsync.expert.judge import Judge, inner_judge, weights_hash
 from talkingface.lipsync.expert.plots import plot_clips, plot_sweeps
 from talkingface.lipsync.expert.scores import HIT_PROMINENCE, NEGATIVE_SHIFT, THRESHOLD, Sweep, clip_figures, sweep_of
 from talkingface.media import VideoReader
@@ -47,15 +49,25 @@ FIGURES = {
 }
 
 
+def figures_of(measure: str) -> dict[str, Figure]:
+    """The figures of an expert whose scores are called so."""
+    return {name: each._replace(about=each.about.replace("cosine", measure)) for name, each in FIGURES.items()}
+
+
 @dataclass
 class SyncResult(EvalResult):
     """What is known of an expert; rows are groups of people: `seen` in training, `unseen`, `unknown`."""
 
     sweeps: dict[str, dict[str, Sweep]] = field(default_factory=dict)
+    measure: str = "cosine"
 
     def table(self) -> str:
         """The printed table, the mean offset sweep of every row, and peak and prominence of every clip."""
-        lines = [super().table(), "", "offset sweep: mean cosine by offset in frames (positive: earlier audio)"]
+        lines = [
+            super().table(),
+            "",
+            f"offset sweep: mean {self.measure} by offset in frames (positive: earlier audio)",
+        ]
         lines.append(" " * 10 + "".join(f"{offset:>6}" for offset in SHOWN_OFFSETS))
         for row, sweeps in self.sweeps.items():
             curve = Sweep.mean(list(sweeps.values())).curve
@@ -81,6 +93,7 @@ class SyncEvaluator:
     """
 
     needs_video: ClassVar[bool] = False  # stored crops will do
+    measure: ClassVar[str] = "cosine"
 
     def __init__(
         self,
@@ -92,12 +105,18 @@ class SyncEvaluator:
         identity: Mapping[str, Any] | None = None,
         synthetic: bool | None = None,
     ) -> None:
-        self.judge = inner_judge(model.eval())
+        self.model = model.eval()
+        self.network = model.sync_expert
         self.settings = settings or EvaluationConfig()
         self.strangers = list(strangers)
         self.speakers = set(speakers)
         self.identity = dict(identity or {})
         self.synthetic = synthetic
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The expert with the crop that it sees."""
+        return inner_judge(self.model)
 
     @classmethod
     def from_config(cls, config: Config, pipeline: Any, pool: Sequence[ClipFolder] = ()) -> SyncEvaluator:
@@ -129,7 +148,8 @@ class SyncEvaluator:
         """
         most = self.settings.max_clips
         chosen = {clip.clip_id: clip for clip in [*list(clips)[:most], *self.strangers[:most]]}
-        result = SyncResult(figures=dict(FIGURES), metric_of=dict.fromkeys(FIGURES, "SyncNet"))
+        result = SyncResult(figures=figures_of(self.measure), metric_of=dict.fromkeys(FIGURES, "SyncNet"))
+        result.measure = self.measure
         for clip in chosen.values():
             row = self.group(clip)
             try:
@@ -154,12 +174,7 @@ class SyncEvaluator:
         return "seen" if clip.speaker in self.speakers else "unseen"
 
     def _score(self, clip: ClipFolder, row: str) -> tuple[ClipScore, Sweep]:
-        mel = clip.mel(MEL) if clip.has(MEL) else melspectrogram(clip.audio(), MEL_CONFIG)
-        halves, valid = self._faces(clip)
-        starts = sync_starts(valid[: len(halves)], known_columns(clip, mel.shape[1]), clip.fps)
-        if len(starts) < 2:
-            raise DataError(f"fewer than two windows of {FRAMES} frames with a face and sound")
-        embedded = embed_clip(self.judge.network, halves, mel, starts, clip.fps)
+        embedded = self.embedded(clip)
         figures, sweep = clip_figures(embedded), sweep_of(embedded)
         values = {name: figures[name] for name in ("accuracy", "accuracy_any_shift", "two_alternative")}
         values |= {"cosine_in_sync": figures["positive"], "cosine_off_sync": figures["negative"]}
@@ -171,14 +186,26 @@ class SyncEvaluator:
         frames = dict.fromkeys(values, len(embedded.starts))
         return ClipScore(row, clip.clip_id, values, frames, curves={"expert": sweep.curve.tolist()}), sweep
 
+    def embedded(self, clip: ClipFolder) -> ClipEmbeddings:
+        """All windows of a clip.
+
+        Raises:
+            DataError: there are fewer than two.
+        """
+        mel = clip.mel(MEL) if clip.has(MEL) else melspectrogram(clip.audio(), MEL_CONFIG)
+        halves, valid = self._faces(clip)
+        starts = sync_starts(valid[: len(halves)], known_columns(clip, mel.shape[1]), clip.fps)
+        return embed_clip(self.network, halves, mel, _enough(starts), clip.fps)
+
     def _faces(self, clip: ClipFolder) -> tuple[np.ndarray, np.ndarray]:
         """Lower halves, and which frames have a face: from stored crops, or from the video where those are others."""
-        if clip.has(self.judge.crop.artefact):
-            faces = clip.faces(self.judge.crop.artefact)
-            if not self.judge.crop.differs_from(faces.meta):
+        judge = self.judge
+        if clip.has(judge.crop.artefact):
+            faces = clip.faces(judge.crop.artefact)
+            if not judge.crop.differs_from(faces.meta):
                 return faces.whole()[:, faces.size // 2 :], faces.valid
         track = clip.track()
-        return self.judge.lower_halves(VideoReader(clip.video, fps=clip.fps), track), track.valid
+        return judge.lower_halves(VideoReader(clip.video, fps=clip.fps), track), track.valid
 
     def _summary(self, result: SyncResult, row: str) -> RowResult:
         summary = RowResult(clips=len(result.sweeps[row]))
@@ -194,12 +221,11 @@ class SyncEvaluator:
         return summary
 
     def _describe(self, result: SyncResult) -> None:
-        network = self.judge.network
         result.definitions = {
             "expert": {
-                "sha256": self.judge.sha256,
-                "lower_half": list(network.size),
-                "parameters": sum(p.numel() for p in network.parameters()),
+                "sha256": weights_hash(self.network),
+                **self.form(),
+                "parameters": sum(p.numel() for p in self.network.parameters()),
                 "threshold": THRESHOLD,
                 "negatives_from_frames": NEGATIVE_SHIFT,
             }
@@ -213,9 +239,44 @@ class SyncEvaluator:
             "remarks": ["synthetic data, no evidence of model quality"] if self.synthetic else [],
         }
 
+    def form(self) -> dict[str, Any]:
+        """What the expert sees, for reports."""
+        return {"lower_half": list(self.network.size)}
+
     def _write(self, result: SyncResult, out: Path, html: bool) -> None:
         write_report(result, out, html)
         groups = {row: list(sweeps.values()) for row, sweeps in result.sweeps.items()}
         title = " on ".join(str(self.identity[key]) for key in ("model", "dataset") if key in self.identity)
         plot_sweeps(groups, out / "sweep.png", f"{title}: {len(result.clips)} held-out clips".removeprefix(": "))
         plot_clips(result.sweeps, out / "sweep_clips.png")
+
+
+class MouthSyncEvaluator(SyncEvaluator):
+    """The same for an expert that is no cosine; of prepared clips it reads crops and rows.
+
+    Args: see `SyncEvaluator`.
+    """
+
+    measure = "score"
+
+    def embedded(self, clip: ClipFolder) -> ClipEmbeddings:
+        """See `SyncEvaluator.embedded`."""
+        options = {"mouth": self.model.config.expert.side, "windows": 2, "augment": None}
+        windows = MouthWindows([clip], "test", options, self.model.config)
+        return embed_clips(self.network, windows, [clip])[0]
+
+    def form(self) -> dict[str, Any]:
+        """See `SyncEvaluator.form`."""
+        config = self.model.config
+        return {"mouth": config.expert.side, "crop": config.crop.artefact, "hears": config.audio.sync.name}
+
+
+def _enough(starts: np.ndarray) -> np.ndarray:
+    """First frames of windows.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if len(starts) < 2:
+        raise DataError(f"fewer than two windows of {FRAMES} frames with a face and sound")
+    return starts

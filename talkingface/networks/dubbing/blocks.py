@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 Norm = Literal["none", "batch", "group"]
 
-GROUPS = 8
-"""Groups of a group norm, as far as they divide the channels."""
+GROUPS, FEWEST = 8, 4
+"""Groups of a group norm, as far as they divide the channels, and channels in a group: one alone would norm to 0."""
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
 _BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
@@ -25,7 +25,7 @@ def norm_layer(norm: Norm, dims: int, channels: int) -> nn.Module:
     if norm == "batch":
         return _BATCH_NORMS[dims](channels)
     if norm == "group":
-        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+        return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // FEWEST)), channels)
     if norm == "none":
         return nn.Identity()
     raise ValueError(f"a norm must be none, batch or group, got {norm!r}")

@@ -98,5 +98,8 @@ def sync_loss(network: MouthSyncExpert, frames: Tensor, clips: Clips) -> Tensor:
     with full_precision(frames):
         mouths = clips.stacked(clips.crop.cut(frames.float()))
         if mouths.shape[-2:] != (clips.side, clips.side):
-            mouths = F.interpolate(mouths, size=(clips.side, clips.side), mode="bilinear", align_corners=False)
+            # As published plain samples, of 288 pixels 256; of twice as many and more they would alias.
+            smooth = mouths.shape[-1] >= 2 * clips.side
+            size = (clips.side, clips.side)
+            mouths = F.interpolate(mouths, size=size, mode="bilinear", align_corners=False, antialias=smooth)
         return sync_error(network(mouths, clips.audio.float()), clipped=clips.clipped)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.networks.blocks import full_precision, scaled
-from talkingface.networks.dubbing.blocks import Down, Residual, Same
+from talkingface.networks.dubbing.blocks import Down, Norm, Residual, Same, norm_layer
 from talkingface.networks.dubbing.encoders import AUDIO_WIDTH
 
 FRAMES, ROWS = 5, 9
@@ -23,26 +23,28 @@ _SHRINK = 32
 
 
 class _Halving(nn.Module):
-    """Convolution, ReLU, mean of 2x2. Key: `conv`."""
+    """Convolution, norm, ReLU, mean of 2x2. Keys: `conv`, `norm`."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = norm_layer(norm, 2, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H/2, W/2)."""
-        return F.avg_pool2d(F.relu(self.conv(x)), 2)
+        return F.avg_pool2d(F.relu(self.norm(self.conv(x))), 2)
 
 
 class _FaceEncoder(nn.Module):
     """Key: `face_conv`."""
 
-    def __init__(self, inputs: int, inner: int, outputs: int) -> None:
+    def __init__(self, inputs: int, inner: int, outputs: int, norm: Norm) -> None:
         super().__init__()
-        layers = [Same(2, inputs, inner, 7), Residual(2, inner), _Halving(inner), Same(2, inner, outputs)]
+        layers = [Same(2, inputs, inner, 7, norm), Residual(2, inner, norm), _Halving(inner, norm)]
+        layers.append(Same(2, inner, outputs, 3, norm))
         for level in range(4):
-            last = Same(2, outputs, outputs, 1 if level == 3 else 3)
-            layers += [Residual(2, outputs), _Halving(outputs), last]
+            last = Same(2, outputs, outputs, 1 if level == 3 else 3, norm)
+            layers += [Residual(2, outputs, norm), _Halving(outputs, norm), last]
         self.face_conv = nn.Sequential(*layers)
 
     def forward(self, mouths: Tensor) -> Tensor:
@@ -53,10 +55,12 @@ class _FaceEncoder(nn.Module):
 class _AudioEncoder(nn.Module):
     """Key: `audio_conv`."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
         super().__init__()
-        halvings = [layer for _ in range(3) for layer in (Residual(1, outputs), Down(1, outputs, outputs))]
-        self.audio_conv = nn.Sequential(Same(1, inputs, outputs, 7), *halvings, Same(1, outputs, outputs))
+        layers: list[nn.Module] = [Same(1, inputs, outputs, 7, norm)]
+        for _ in range(3):
+            layers += [Residual(1, outputs, norm), Down(1, outputs, outputs, 3, norm)]
+        self.audio_conv = nn.Sequential(*layers, Same(1, outputs, outputs, 3, norm))
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, width, 9) -> (B, C)."""
@@ -70,8 +74,12 @@ class MouthSyncExpert(nn.Module):
         width: multiplier of all channels; 1 is published.
         audio_width: numbers in a row of audio features.
         frames: mouths in a window.
+        norm: in every block of both encoders; published: none.
+        agreement: see the attribute.
 
     Attributes:
+        agreement: weight, in training, of the cosines between the pooled features of mouths and sounds. What compares
+            them is a small network, which finds nothing to compare for long when the features have nothing in common.
         cosine: see `SyncExpert`, also for the others.
     """
 
@@ -79,12 +87,20 @@ class MouthSyncExpert(nn.Module):
     bgr = False
     hears = "rows"
 
-    def __init__(self, width: float = 1.0, audio_width: int = AUDIO_WIDTH, frames: int = FRAMES) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        audio_width: int = AUDIO_WIDTH,
+        frames: int = FRAMES,
+        norm: Norm = "none",
+        agreement: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.agreement = agreement
         inner, outputs = scaled(64, width), scaled(128, width)
         self.frames = frames
-        self.face_encoder = _FaceEncoder(3 * frames, inner, outputs)
-        self.audio_encoder = _AudioEncoder(audio_width, outputs)
+        self.face_encoder = _FaceEncoder(3 * frames, inner, outputs, norm)
+        self.audio_encoder = _AudioEncoder(audio_width, outputs, norm)
         self.merge_encoder = nn.Sequential(
             nn.Conv2d(2 * outputs, outputs, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(outputs, 1, 3, padding=1)
         )
@@ -104,16 +120,17 @@ class MouthSyncExpert(nn.Module):
         """(B, width, 9) rows of audio features -> features (B, C)."""
         return self.audio_encoder(rows)
 
-    def forward(self, mouths: Tensor, rows: Tensor) -> Tensor:
+    def forward(self, mouths: Tensor, rows: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Score maps (B, 1, S/32, S/32) of mouths and sounds, pair by pair; about 0 to 1, but not bounded.
 
         Given K windows of each clip, mouths (B, K, 15, S, S) and rows (B, K, width, 9): the means of the maps of all
-        pairs, (B, K, K), mouths in rows.
+        pairs, (B, K, K), mouths in rows, and likewise the cosines of their pooled features, in [0, 1].
         """
         if mouths.dim() == 5:
             faces, sounds = self.embed_faces(mouths.flatten(0, 1)), self.embed_audio(rows.flatten(0, 1))
-            clips = zip(faces.unflatten(0, mouths.shape[:2]), sounds.unflatten(0, mouths.shape[:2]))
-            return torch.stack([self._pairs(*clip) for clip in clips])
+            faces, sounds = (each.float().unflatten(0, mouths.shape[:2]) for each in (faces, sounds))
+            with full_precision(faces):
+                return torch.stack([self._pairs(*clip) for clip in zip(faces, sounds)]), _cosines(faces, sounds)
         faces, sounds = self.embed_faces(mouths), self.embed_audio(rows)
         heard = sounds[..., None, None].expand(-1, -1, *faces.shape[-2:])
         return self.merge_encoder(torch.cat([faces, heard], dim=1))
@@ -135,6 +152,11 @@ class MouthSyncExpert(nn.Module):
         heard = F.conv2d(heard, of_sounds, padding=1)
         rows = [last(F.leaky_relu(each + heard, 0.2)).mean((1, 2, 3)) for each in seen]
         return torch.stack(rows)
+
+
+def _cosines(faces: Tensor, sounds: Tensor) -> Tensor:
+    """(B, K, C, h, w) and (B, K, C) -> (B, K, K)."""
+    return F.normalize(faces.mean((-2, -1)), dim=-1) @ F.normalize(sounds, dim=-1).mT
 
 
 def sync_error(score: Tensor, target: float = 1.0, clipped: bool = False) -> Tensor:

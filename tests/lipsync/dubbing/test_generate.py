@@ -11,12 +11,14 @@ from helpers.canonical_faces import CanonicalSource
 from helpers.drawn_clips import HEIGHT, WIDTH, DrawnSource, Speech
 from helpers.generation_promises import GenerationPromises
 from talkingface.errors import DataError
+from talkingface.faces.affine import inverse
 from talkingface.lipsync.dubbing.config import DubbingConfig, DubbingCropConfig, DubbingInference
 from talkingface.lipsync.dubbing.generate import generate, heard_at_frames
 from talkingface.lipsync.dubbing.networks import DubbingNetworks
 from talkingface.lipsync.dubbing.paste import MouthPaster, box_weights
-from talkingface.lipsync.dubbing.scene import FaceScene, chosen, lend
+from talkingface.lipsync.dubbing.scene import FaceScene, chosen, lend, most_closed
 from talkingface.models.dinet.networks.generator import DINetGenerator
+from talkingface.networks.dubbing.generator import References
 from talkingface.networks.dubbing.geometry import MouthCrop, hard_hole
 from talkingface.sound.front_ends import LogMelFrontEnd
 
@@ -149,3 +151,30 @@ def test_rows_equal_frames_whatever_the_length_of_the_sound():
     for samples in (1, 640, 16000, 16160, 16001):
         heard = heard_at_frames(LogMelFrontEnd(), np.zeros(samples, np.float32), 25)
         assert heard.shape == (25, 29, 5) and np.isfinite(heard).all()
+
+
+class Pointing(Dubber):
+    """Draws the mean of its references, so that a video tells which ones were shown."""
+
+    def known(self, references):
+        return References(torch.tensor(references.mean()), torch.tensor(0.0))
+
+    def redraw(self, faces, known, audio):
+        return torch.full(faces.shape, float(known.maps), dtype=torch.float32).to(torch.uint8)
+
+
+def test_mouths_are_shut_in_pauses_on_request():
+    made, speech = {}, Speech(2.0)
+    speech.samples[16000:] = 0
+    for silence in ("keep", "close"):
+        source, model = DrawnSource(20), Pointing(silence=silence)
+        for index, picture in enumerate(source.pictures):
+            picture[:] = 20 + 10 * index
+        scene = FaceScene.look(model.config.crop, source)
+        x, y = np.rint(inverse(scene.matrices[0]) @ [20, 32, 1]).astype(int)
+        made[silence] = [int(frame[y, x, 0]) for frame in model.generate(source, speech)]
+        (closed,) = lend(scene, source, model.config.inference, shut=True)
+    assert len(set(made["keep"])) == 1
+    assert made["close"][:20] == made["keep"][:20]
+    assert set(made["close"][35:]) == {int(closed.faces.mean())} != set(made["keep"])
+    assert most_closed(np.arange(4), np.array([3.0, 1, 2, 0])).tolist() == [3, 1, 2, 0, 3]

@@ -13,8 +13,8 @@ from talkingface.lipsync.dubbing.windows import MouthWindows
 from talkingface.lipsync.expert.alarm import Alarm, measure
 from talkingface.lipsync.expert.causes import check_silence, loudness_lags
 from talkingface.lipsync.expert.config import SyncAlarmConfig
-from talkingface.lipsync.expert.embedding import embed_clips, expert_input, pair_scores
-from talkingface.lipsync.expert.objectives import expert_loss, pair_error
+from talkingface.lipsync.expert.embedding import compared, embed_clips, expert_input, pair_scores
+from talkingface.lipsync.expert.objectives import expert_loss, in_clip_loss, pair_error
 from talkingface.media import write_wav
 from talkingface.networks.dubbing.sync_expert import MouthSyncExpert
 from talkingface.plugin.contract import StepContext
@@ -108,6 +108,18 @@ def test_one_pair_per_item_as_published(clips, expert):
         scores = pair_scores(expert, batch).flatten().clamp(0, 1)
         expected = (scores - batch["in_sync"].flatten()).square().mean()
         torch.testing.assert_close(expert_loss(expert, batch), expected)
+
+
+def test_features_learn_to_agree_in_training_alone(dataset):
+    torch.manual_seed(0)
+    plain, agreeing = MouthSyncExpert(width=1 / 16), MouthSyncExpert(width=1 / 16, agreement=0.5)
+    agreeing.load_state_dict(plain.state_dict())
+    batch = batch_of(dataset)
+    cosines = compared(plain, batch)[1]
+    assert cosines.shape == (2, 4, 4) and 0 <= cosines.min() <= cosines.max() <= 1 + 1e-6
+    wanted = expert_loss(plain, batch) + 0.5 * in_clip_loss(cosines)
+    torch.testing.assert_close(expert_loss(agreeing, batch), wanted)
+    torch.testing.assert_close(expert_loss(agreeing.eval(), batch), expert_loss(plain.eval(), batch))
 
 
 def test_training_lowers_the_loss(dataset):

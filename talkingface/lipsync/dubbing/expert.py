@@ -1,0 +1,129 @@
+"""The sync expert of DINet and LawDNet in their training: where it comes from, and whether it is worth being asked."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingface.errors import CheckpointError, NothingLearnt
+from talkingface.lipsync.dubbing.windows import MouthWindows
+from talkingface.lipsync.expert.alarm import measure, some_clips
+from talkingface.lipsync.expert.embedding import embed_clips
+from talkingface.lipsync.expert.scores import Sweep
+from talkingface.networks import deepspeech2, hubert_ds  # noqa: F401, front ends that register themselves
+from talkingface.networks.deepspeech import front_ends  # noqa: F401, the same
+from talkingface.networks.dubbing.sync_expert import MouthSyncExpert
+from talkingface.plugin.contract import Official
+from talkingface.plugin.official import official_state
+from talkingface.sound.front_ends import front_end_kind
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent, load_state
+
+if TYPE_CHECKING:
+    from talkingface.clips.dataset import ClipDataset
+    from talkingface.lipsync.dubbing.config import DubbingAudioConfig, DubbingDataConfig
+    from talkingface.lipsync.dubbing.settings import MouthExpertConfig, TrainedDubbingConfig
+    from talkingface.plugin.contract import StepContext
+
+log = logging.getLogger("talkingface")
+
+NETWORK = "sync_expert"
+PUBLISHED = Official(
+    "syncnet_256mouth.pth",
+    NETWORK,
+    key=("state_dict", "net"),
+    settings={"expert.norm": "none", "expert.side": 256, "crop.kind": "upright"},
+)
+"""DINet's expert, as its authors published it."""
+
+TRAIN_ONE = (
+    "train one with `python run_talkingface.py --model=SyncNetDINet --dataset=NAME` and name its run with"
+    " --experts.sync_expert=RUN"
+)
+
+
+def build_mouth_expert(config: MouthExpertConfig, audio: DubbingAudioConfig) -> MouthSyncExpert:
+    """The expert for what `audio` says that it hears."""
+    return MouthSyncExpert(
+        config.width, front_end_kind(audio.sync.name).width, norm=config.norm, agreement=config.agreement
+    )
+
+
+def load_mouth_expert(network: MouthSyncExpert, path: Path, config: TrainedDubbingConfig) -> None:
+    """Fill an expert from a run, a checkpoint of ours, or the published file.
+
+    Args:
+        network: the expert.
+        path: of the file or run.
+        config: of the model that will ask it.
+
+    Raises:
+        CheckpointError: it has another form, was never trained, or learnt from other crops or features.
+    """
+    file = checkpoint.find_checkpoint(path)
+    data = checkpoint.read(file)
+    content = CheckpointContent.recognise(data)
+    if content is None:
+        load_state(network, official_state(PUBLISHED, data, file), f"{file}: {NETWORK}")
+        return
+    if NETWORK not in content.ready:
+        raise CheckpointError(f"{file}: holds no trained {NETWORK}; {TRAIN_ONE}")
+    if reason := learnt_otherwise(content.config.get("model"), config):
+        raise CheckpointError(f"{file}: {reason}; {TRAIN_ONE}")
+    load_state(network, content.networks[NETWORK], f"{file}: {NETWORK}")
+
+
+def learnt_otherwise(recorded: Any, config: DubbingDataConfig) -> str | None:
+    """Why an expert does not serve a model, by the settings that are recorded with it, or None.
+
+    Args:
+        recorded: plain `model:` of the checkpoint.
+        config: of the model.
+    """
+    recorded = recorded if isinstance(recorded, dict) else {}
+    crop, audio = recorded.get("crop"), recorded.get("audio")
+    if isinstance(crop, dict):
+        # The width is that of the stored crops; mouths are resized for the expert.
+        own = {name: value for name, value in config.crop.model_dump().items() if name != "width"}
+        other = [name for name, value in own.items() if name in crop and crop[name] != value]
+        if other:
+            theirs, ours = (", ".join(f"{name} {values[name]}" for name in other) for values in (crop, own))
+            return f"this expert learnt on crops with {theirs}, the model's have {ours}"
+    if isinstance(audio, dict):
+        theirs = audio.get("sync_features") or audio.get("generator_features") or {}
+        heard, hears = (str(each.get("name", "")) for each in (theirs, config.audio.sync.model_dump()))
+        if heard and heard != hears:
+            return f"this expert hears {heard}, model.audio gives it {hears}"
+    return None
+
+
+def refuse_poor_expert(
+    network: MouthSyncExpert, data: ClipDataset, config: TrainedDubbingConfig, ctx: StepContext
+) -> None:
+    """Measure an expert on real clips before something is trained against it, and say what it is worth.
+
+    Args:
+        network: in eval mode, where it computes.
+        data: whose clips are looked at, best held-out ones.
+        config: of the model.
+        ctx: of the stage that is to begin.
+
+    Raises:
+        NothingLearnt: its two-alternative accuracy is below `expert.least`.
+    """
+    options = {"mouth": config.expert.side, "windows": 2, "augment": None}
+    windows = MouthWindows(data.clips, "val", options, config)
+    found = measure(embed_clips(network, windows, some_clips(windows, config.expert.sweep_clips)))
+    right, positive = found.figures["two_alternative"], found.figures["positive"]
+    sweep = Sweep.mean(found.sweeps)
+    text = (
+        f"stage {ctx.stage.name}: on {len(found.sweeps)} real clips the sync expert tells the true sound from another"
+        f" in {right:.0%} of cases, gives true pairs {positive:.2f}, and its curve over offsets peaks at"
+        f" {sweep.peak:+d} frames ({sweep.prominence:.2f} above its median)"
+    )
+    log.info("%s", text)
+    if config.expert.least is not None and not right >= config.expert.least:
+        raise NothingLearnt(
+            f"{text}; {config.expert.least:.0%} are needed: {TRAIN_ONE}, or set model.expert.least=null"
+        )

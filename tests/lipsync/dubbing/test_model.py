@@ -1,0 +1,276 @@
+"""What DINet and LawDNet train: who moves when, what is compared, who is refused, and how published files come in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.dubbing_clips import make_clip
+from talkingface.config.layers import to_plain
+from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
+from talkingface.lipsync.dubbing.expert import learnt_otherwise, load_mouth_expert
+from talkingface.lipsync.dubbing.response import audio_response
+from talkingface.lipsync.dubbing.settings import DubbingStageOptions
+from talkingface.lipsync.expert.judge import latest_expert_run, load_judge
+from talkingface.models.dinet.networks.generator import DINetGenerator
+from talkingface.models.lawdnet.networks.generator import LawDNetGenerator
+from talkingface.networks.dubbing.discriminator import DubbingDiscriminator
+from talkingface.networks.dubbing.sync_expert import MouthSyncExpert
+from talkingface.plugin.configuration import load_config
+from talkingface.plugin.contract import StepContext
+from talkingface.plugin.importing import import_checkpoints
+from talkingface.plugin.registry import get_spec
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.runs import RunFolder
+
+
+def configured(name="DINet", **overrides):
+    changes = {key.replace("__", "."): value for key, value in overrides.items()}
+    return load_config(name, "folder", (), {"profile": "tiny", **changes}).config
+
+
+def clips_of(root, name="DINet"):
+    config, rng = configured(name).model, np.random.default_rng(0)
+    return [make_clip(root, f"s/{n}", 40, config=config, signal=rng.uniform(size=40)) for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return clips_of(tmp_path_factory.mktemp("clips"))
+
+
+def built(name="DINet", stage="clip", **overrides):
+    """A model in one of its stages, with the context of its first step."""
+    config = configured(name, **overrides)
+    torch.manual_seed(0)
+    model = get_spec(name).model(config.model)
+    model.stage = next(each for each in config.stages if each.name == stage)
+    return model, StepContext(model.stage, epoch_length=4)
+
+
+def data_of(model, clips, split="train"):
+    return model.plans[model.stage.kind].dataset(clips, split, model.stage.data, model.config, 1)
+
+
+def batch_of(model, clips, count=3):
+    data = data_of(model, clips)
+    return data.collate([data[k] for k in range(count)])
+
+
+@pytest.mark.parametrize("name", ["DINet", "LawDNet"])
+def test_discriminators_move_before_the_generator_and_no_gradient_reaches_who_only_judges(name, tmp_path):
+    clips = clips_of(tmp_path, name)
+    model, ctx = built(name)
+    updates = []
+    for update in model.clip_step(batch_of(model, clips, 2), ctx):
+        torch.stack(list(update.losses.values())).sum().backward()
+        updates.append(update)
+        if update.network != "generator":
+            assert all(p.grad is None for p in model.generator.parameters())
+    assert [update.network for update in updates] == ["discriminator", "clip_discriminator", "generator"]
+    terms = {"pixels", "gradients", "frame", "clip", "sync"} | ({"image"} if name == "LawDNet" else set())
+    assert set(updates[-1].losses) == terms
+    judged = [p.grad.clone() for p in model.discriminator.parameters()]
+    (again,) = (u for u in model.clip_step(batch_of(model, clips, 2), ctx) if u.network == "generator")
+    torch.stack(list(again.losses.values())).sum().backward()
+    assert all(torch.equal(p.grad, before) for p, before in zip(model.discriminator.parameters(), judged))
+
+
+def test_clip_discriminator_and_expert_see_the_frames_of_one_clip_whatever_the_batch(clips):
+    model, ctx = built()
+    model.eval()
+    batch = batch_of(model, clips)
+    alone = [{name: values[k : k + 1] for name, values in batch.items()} for k in range(3)]
+    with torch.no_grad():
+        together = {u.network: u.losses for u in model.clip_step(batch, ctx)}
+        parts = [{u.network: u.losses for u in model.clip_step(each, ctx)} for each in alone]
+        fake, real = model.draw(batch)
+        stacked = model.clips(batch).stacked(real)
+    for network, term in (("clip_discriminator", "clip"), ("generator", "clip"), ("generator", "sync")):
+        mean = torch.stack([part[network][term] for part in parts]).mean()
+        torch.testing.assert_close(together[network][term], mean, rtol=1e-4, atol=1e-6)
+    shades = (stacked[:, ::3].mean((2, 3)) * 255).round().int()
+    for clip, seen in zip(batch["faces"], shades):
+        assert seen.tolist() == clip[:, 0, 0, 0].tolist()
+    assert fake.shape == real.shape == (15, 3, 52, 40)
+
+
+def test_a_weight_of_zero_leaves_a_judge_out_and_a_stage_may_have_weights_of_its_own(clips):
+    model, ctx = built(stage="coarse")
+    off = replace(ctx, stage=ctx.stage.model_copy(update={"options": DubbingStageOptions(frame=0)}))
+    (alone,) = model.frame_step(batch_of(model, clips), off)
+    assert alone.network == "generator" and set(alone.losses) == {"pixels", "gradients"}
+    judge, _ = model.frame_step(batch_of(model, clips), ctx)
+    assert judge.network == "discriminator"
+
+
+def test_the_weight_of_the_expert_grows_over_the_first_epochs():
+    model, ctx = built(model__loss__sync=0.4, model__loss__sync_ramp=2.0)
+    found = [model.weights(replace(ctx, step=step)).sync for step in (0, 3, 7, 50)]
+    assert found == pytest.approx([0.05, 0.2, 0.4, 0.4])
+    assert model.weights(ctx, ramped=False).sync == 0.4
+    model, ctx = built(model__loss__sync_ramp=0.0)
+    assert model.weights(ctx).sync == 0.1
+
+
+def test_validation_measures_without_the_discriminators(clips):
+    model, ctx = built()
+    model.eval()
+    with torch.no_grad():
+        values = model.validation_step(batch_of(model, clips), ctx)
+    assert set(values) == {"pixels", "gradients", "sync", "mouth_l1", "loss"}
+    terms = sum(values[name].item() for name in ("pixels", "gradients", "sync"))
+    assert values["loss"].item() == pytest.approx(terms, rel=1e-5)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_that_do_not_fit_are_refused_before_the_first_step(clips):
+    model, ctx = built(stage="coarse", model__discriminator__blocks=4)
+    with pytest.raises(ConfigError, match="stage 'coarse': crops of mouths of 32 pixels are too small"):
+        model.initialise(data_of(model, clips), ctx)
+    model, ctx = built(stage="coarse", stages__coarse__data__mouth=64)
+    with pytest.raises(ConfigError, match="data.mouth 64 is more than the 32 pixels.*model.crop.width to 80"):
+        model.initialise(None, ctx)
+
+
+def test_vgg19_is_asked_for_by_name_with_the_way_around_it():
+    model, ctx = built(stage="coarse", model__loss__reconstruction="perceptual")
+    with pytest.raises(CheckpointError, match="'vgg19' are loaded; --model.loss.reconstruction=l1_gradient"):
+        model.initialise(None, ctx)
+
+
+def test_fine_tuning_with_little_video_is_warned_of(clips, caplog):
+    model, ctx = built(stage="coarse")
+    model.initialise(data_of(model, clips), ctx)
+    assert not caplog.text
+    stage = ctx.stage.model_copy(update={"init_from": ("saved/run/clip/best.pt:generator",)})
+    model.initialise(data_of(model, clips), replace(ctx, stage=stage))
+    assert "stage coarse goes on from a file with 5 s of video; below 300 s" in caplog.text
+
+
+class Knowing(MouthSyncExpert):
+    """Knows: mouths and rows of these clips follow one signal."""
+
+    def embed_faces(self, mouths):
+        return mouths.mean((2, 3))[:, ::3]
+
+    def embed_audio(self, rows):
+        return (rows[:, 0, 2:7] + 1) / 2
+
+    def scores(self, mouths, sounds):
+        return (1 - (mouths[:, None] - sounds[None]).abs().mean(-1)).clamp(0, 1)
+
+
+def test_the_clip_stage_does_not_begin_with_an_expert_at_chance(clips, caplog):
+    model, ctx = built(model__expert__least=0.65)
+    model.eval()
+    train = data_of(model, clips)
+    with pytest.raises(NothingLearnt, match="65% are needed: train one with .*--model=SyncNetDINet"):
+        model.before_training(train, None, ctx)
+    built(stage="coarse", model__expert__least=0.65)[0].before_training(train, None, built(stage="coarse")[1])
+    model.sync_expert = Knowing(width=1 / 16)
+    with caplog.at_level("INFO", "talkingface"):
+        model.before_training(train, None, ctx)
+    assert "on 2 real clips" in caplog.text or "on 3 real clips" in caplog.text
+    silent, quiet = built(model__expert__least=0.65, model__loss__sync=0.0)
+    silent.before_training(train, None, quiet)
+
+
+def test_an_expert_of_other_crops_or_features_is_refused(tmp_path):
+    config = configured().model
+    recorded = config.model_dump(mode="json")
+    assert learnt_otherwise(recorded, config) is None
+    wider = {**recorded, "crop": {**recorded["crop"], "width": 360}}
+    assert learnt_otherwise(wider, config) is None, "mouths are resized for it"
+    frontal = {**recorded, "crop": {**recorded["crop"], "kind": "frontal"}}
+    assert "crops with kind frontal, the model's have kind upright" in learnt_otherwise(frontal, config)
+    other = {**recorded, "audio": {"generator_features": {"name": "deepspeech2"}, "sync_features": None}}
+    assert "hears deepspeech2, model.audio gives it logmel" in learnt_otherwise(other, config)
+    published = MouthSyncExpert(width=1 / 16)
+    torch.save({"state_dict": {"net": published.state_dict()}}, tmp_path / "syncnet_256mouth.pth")
+    into = MouthSyncExpert(width=1 / 16)
+    load_mouth_expert(into, tmp_path / "syncnet_256mouth.pth", config)
+    assert all(torch.equal(a, b) for a, b in zip(into.state_dict().values(), published.state_dict().values()))
+
+
+class Hearing(DINetGenerator):
+    """Draws the grey of the frame's own row, or of none."""
+
+    deaf = False
+
+    def forward(self, source, references, audio):
+        shade = (audio[:, :1, 2:3, None] + 1) / 2
+        return torch.zeros_like(source) + (0 if self.deaf else shade)
+
+
+def test_audio_response_is_about_one_for_a_generator_that_draws_what_it_hears_and_zero_for_a_deaf_one(clips):
+    model, ctx = built(stage="coarse", model__least_response=0.1)
+    model.generator, held_out = Hearing(width=1 / 16), data_of(model, clips, "val")
+    assert 0.7 < audio_response(model, held_out) < 1.6
+    assert audio_response(model, data_of(model, clips[:1], "val")) > 0.5
+    model.generator.deaf = True
+    found = model.after_validation({}, ctx, held_out, held_out, None)
+    assert found == {"audio_response": 0.0}
+    model.stage_ended(replace(ctx, best={"last/audio_response": 0.2, "val/audio_response": 0.01}))
+    with pytest.raises(NothingLearnt, match="'coarse' ends with val/audio_response 0.050, below 0.1"):
+        model.stage_ended(replace(ctx, best={"last/audio_response": 0.05}))
+
+
+def test_a_run_of_such_an_expert_is_no_judge_of_videos(tmp_path):
+    config = configured("SyncNetDINet")
+    network = get_spec("SyncNetDINet").model(config.model).sync_expert
+    content = CheckpointContent(
+        model="SyncNetDINet", config=to_plain(config), networks={"sync_expert": network.state_dict()}, stage="expert"
+    )
+    file = tmp_path / "SyncNetDINet-demo" / "run" / "expert" / "best.pt"
+    checkpoint.save(file, replace(content, trained=["sync_expert"], ready=["sync_expert"]))
+    RunFolder(tmp_path / "SyncNetDINet-demo" / "run").set_status("finished")
+    assert latest_expert_run(tmp_path, "demo") is None
+    with pytest.raises(CheckpointError, match="a lip-sync expert of DINet's kind, which judges no videos"):
+        load_judge(file)
+    model, _ = built()
+    model.load_expert("sync_expert", file)
+    for key, value in network.state_dict().items():
+        assert torch.equal(model.sync_expert.state_dict()[key], value), key
+
+
+# -- published files ---------------------------------------------------------------------------------------------------
+
+
+def saved(network, path, prefix="module."):
+    nets = {"net_g": network, "net_dI": DubbingDiscriminator(3, width=1 / 16)}
+    state = {name: {f"{prefix}{key}": value for key, value in net.state_dict().items()} for name, net in nets.items()}
+    torch.save({"epoch": 171, "state_dict": state, "optimizer": {"net_g": {"state": {}, "param_groups": []}}}, path)
+    return network
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_published_files_come_in_key_by_key(tmp_path, prefix):
+    torch.manual_seed(0)
+    network = saved(DINetGenerator(1 / 16, "published"), tmp_path / "clip_training_DINet_256mouth.pth", prefix)
+    given = {"weights_dir": str(tmp_path), "model.audio.generator_features": "logmel"}
+    imported = import_checkpoints("DINet", str(tmp_path), None, given)
+    content = checkpoint.load(imported.path)
+    assert content.ready == ["generator"] and content.config["model"]["compat"] == "published"
+    assert content.config["model"]["crop"]["width"] == 320
+    for key, value in network.state_dict().items():
+        assert torch.equal(content.networks["generator"][key], value), key
+
+
+@pytest.mark.parametrize("condition", ["attention", "pooled"])
+def test_the_kind_of_lawdnet_is_read_from_the_keys_and_its_front_end_is_asked_for(tmp_path, condition):
+    torch.manual_seed(0)
+    saved(LawDNetGenerator(1 / 16, "published", condition=condition), tmp_path / "own.pth")
+    use, given = {"generator": str(tmp_path / "own.pth")}, {"weights_dir": str(tmp_path)}
+    with pytest.raises(ConfigError, match="nothing in this file tells model.audio.generator_features; say"):
+        import_checkpoints("LawDNet", None, None, given, use)
+    imported = import_checkpoints("LawDNet", None, None, {**given, "model.audio.generator_features": "logmel"}, use)
+    settings = checkpoint.load(imported.path).config["model"]
+    assert settings["generator"]["condition"] == condition and settings["generator"]["warps"] == 2
+    assert settings["crop"]["half_pixel"] and settings["generator"]["width"] == 1 / 16
