@@ -160,6 +160,17 @@ class DubbingDataConfig(Section):
     crop: DubbingCropConfig = DubbingCropConfig()
     audio: DubbingAudioConfig = DubbingAudioConfig()
 
+    @property
+    def artefacts(self) -> tuple[str, ...]:
+        """What preprocessing makes of every clip; sound and landmarks are for scoring."""
+        return ("audio", "landmarks", self.crop.artefact, *self.audio.artefacts)
+
+    @property
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """Parameters of the steps that make them: how crops are cut, and the front ends."""
+        fronts = (self.audio.generator_features, self.audio.sync)
+        return {self.crop.artefact: self.crop.model_dump(), **{front.artefact: front.choice for front in fronts}}
+
 
 class DubbingConfig(DubbingDataConfig):
     """Settings of a model, as far as drawing needs them.

@@ -108,13 +108,12 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
     @classmethod
     def artefacts_for(cls, config: Section) -> tuple[str, ...]:
         """Crops as these settings cut them, and rows of both front ends."""
-        return ("audio", "landmarks", config.crop.artefact, *config.audio.artefacts)
+        return config.artefacts
 
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """How crops are cut, and the front ends."""
-        fronts = (config.audio.generator_features, config.audio.sync)
-        return {config.crop.artefact: config.crop.model_dump(), **{front.artefact: front.choice for front in fronts}}
+        return config.steps
 
     def expert_hint(self, name: str) -> str:
         """How to do without VGG19."""

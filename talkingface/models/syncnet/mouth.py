@@ -43,13 +43,12 @@ class SyncNetDINet(TrainsSyncExpert, TalkingFaceModel):
     @classmethod
     def artefacts_for(cls, config: Section) -> tuple[str, ...]:
         """Crops as these settings cut them, and what the expert hears."""
-        return ("audio", "landmarks", config.crop.artefact, *config.audio.artefacts)
+        return config.artefacts
 
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """How crops are cut, and the front ends."""
-        fronts = (config.audio.generator_features, config.audio.sync)
-        return {config.crop.artefact: config.crop.model_dump(), **{front.artefact: front.choice for front in fronts}}
+        return config.steps
 
     def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """The loss; see `TrainsSyncExpert.expert_validation`."""
