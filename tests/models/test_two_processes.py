@@ -45,7 +45,7 @@ def losses(run):
     }
 
 
-# At their smallest size DINet and LawDNet norm maps of one pixel over four items, which multiplies what rounding differs.
+# DINet and LawDNet at their smallest norm maps of one pixel over four items, which multiplies what rounding differs.
 @pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(STEPS.keys() - {"DINet", "LawDNet"}))
 def test_two_processes_log_the_losses_of_one(tmp_path, model):
