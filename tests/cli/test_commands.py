@@ -23,6 +23,7 @@ from talkingface.errors import ConfigError, DataError
 from talkingface.evaluation.report.result import EvalResult, RowResult
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
+from talkingface.team import Team
 
 OPTIONS = (Option("model", "m"), Option("print_config", "p", flag=True), HELP)
 
@@ -193,7 +194,7 @@ def no_work(monkeypatch):
     empty = EvalResult(rows={"generated": RowResult()})
     monkeypatch.setattr(runner, "on_the_data_of", lambda loaded, path: loaded)
     monkeypatch.setattr(runner, "prepare", lambda loaded, **_: {"test": []})
-    monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out: places.append(out) or empty)
+    monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out, team: places.append(out) or empty)
     return places
 
 
@@ -256,7 +257,7 @@ def test_threads_are_limited_before_videos_are_scored(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", limits.append)
     loaded = load_config("IPLAP", "folder", (), {"threads": 2})
     with pytest.raises(DataError, match="no usable test clip"):
-        runner._evaluate(loaded, {"test": []}, Path("x.pt"), Path("out"))
+        runner._evaluate(loaded, {"test": []}, Path("x.pt"), Path("out"), Team())
     limit_threads(None)
     assert limits == [2]
 
@@ -264,7 +265,9 @@ def test_threads_are_limited_before_videos_are_scored(monkeypatch):
 @pytest.mark.parametrize("action", [runner.run_configured, runner.train])
 def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypatch, tmp_path, action):
     trained = []
-    monkeypatch.setattr(runner, "_train", lambda *_: trained.append(1) or ({}, None))
+    helper = Team(1, 2)  # who writes nothing
+    monkeypatch.setattr(runner, "_train", lambda loaded, *_: trained.append(1) or (loaded, {}, None, helper))
+    monkeypatch.setattr(runner, "_evaluate_run", lambda *_: None)
     given = {
         "metrics": ["PSNR", "LSE"],
         "metrics_strict": True,

@@ -147,6 +147,8 @@ class Lists(Subject):
                 train_filelist=str(folder / "train.txt"),
                 val_filelist=None,
                 test_filelist=None,
+                weights_dir=str(folder / "weights"),
+                landmarks_root="",
             )
             layout = make_layout(settings)
             try:

@@ -12,6 +12,7 @@ from helpers.clips import face_frames, tone
 from talkingface.errors import OutputError
 from talkingface.media import VideoWriter, WriteBehind
 from talkingface.media.behind import frames_waiting
+from talkingface.media.encode import Tracks
 
 
 def threads() -> list[threading.Thread]:
@@ -36,7 +37,7 @@ def test_an_error_of_the_thread_arrives_as_it_is_and_leaves_no_file(tmp_path, fr
     def full(self, stream, frame):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(VideoWriter, "_mux", full)
+    monkeypatch.setattr(Tracks, "_mux", full)
     disk_full = pytest.raises(OutputError, match="film.mp4: cannot be written, the disk is full")
     with disk_full, WriteBehind(VideoWriter(tmp_path / "film.mp4")) as writer:
         for frame in face_frames(frames):

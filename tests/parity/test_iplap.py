@@ -302,7 +302,7 @@ def test_published_schedule(vector):
     for name, stored in vector("iplap", "inference_geometry")["schedule"].items():
         frames, windows = stored["video_frames"], stored["mel_chunks"]
         video = Source.__new__(Source)  # without a file: only its length matters here
-        video._length = frames
+        video._begin, video._length = 0, frames
         ours = iplap_schedule(frames, windows, video.order(windows + 5))
         assert ours.order_length == stored["pingpong_len"], name
         assert ours.frames_written == stored["frames_written"], name
