@@ -227,6 +227,9 @@ class Dispatcher:
             log.warning("job %s: %s", job.id, error)
             died = "its worker process died twice (crash in native code, or out of memory)"
             return ("failed", died) if job.deaths + 1 >= MOST_DEATHS else ("queued", str(error))
+        except Exception:  # a fault of ours: the client must not wait for ever
+            log.exception("job %s", job.id)
+            return "failed", "the server has failed at this job; its log says where"
         return "done", ""
 
     def _insist(self, change: Callable[[], T]) -> T | None:

@@ -131,6 +131,17 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(server, face, voice):
     assert failed["error"] == "the server has failed at this input; its log says where"
 
 
+def test_a_fault_of_the_server_itself_fails_the_job_and_the_next_one_is_made(server, face, voice, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a secret of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.service.dispatcher.children[0], "ask", broken)
+        job = server.ended(server.post(face, voice).json()["id"])
+    assert job["state"] == "failed" and job["error"] == "the server has failed at this job; its log says where"
+    assert server.ended(server.post(face, voice).json()["id"])["state"] == "done"
+
+
 def test_a_running_job_tells_how_far_it_is_those_behind_their_place_and_all_can_be_ended(server, face, voice):
     server.order("sleep")
     first, second, third = (server.post(face, voice).json()["id"] for _ in range(3))
