@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from talkingface import readiness, workflow
+from talkingface import readiness
 from talkingface.cli.commands import main
 from talkingface.config.layers import leaves, to_plain
 from talkingface.demo.corpus import ensure_demo_corpus
@@ -18,6 +18,7 @@ from talkingface.readiness import on_the_data_of
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
 from talkingface.weights.runs import RunFolder
+from talkingface.workflow import calls, scoring
 
 VGG = "--model.loss.reconstruction=perceptual"
 
@@ -29,8 +30,8 @@ def lrs2(tmp_path, monkeypatch):
     def prepare(*args, **more):
         raise AssertionError("preprocessing began")
 
-    monkeypatch.setattr(workflow, "prepare", prepare)
-    monkeypatch.setattr(workflow, "prepared_clips", prepare)
+    for module, name in ((calls, "prepare"), (calls, "prepared_clips"), (scoring, "prepare")):
+        monkeypatch.setattr(module, name, prepare)
     data = tmp_path / "lrs2"
     for name in ("a/00001", "a/00002", "b/00001"):
         file = data / "data" / "main" / f"{name}.mp4"

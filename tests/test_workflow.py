@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from helpers.clips import tone
-from talkingface import workflow
 from talkingface.errors import NoFaceError
 from talkingface.media import probe, write_image
 from talkingface.pipeline import Pipeline
 from talkingface.plugin import TalkingFaceModel
 from talkingface.weights.runs import RunFolder
+from talkingface.workflow import scoring, training
 from toys.build import toy_config
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -29,7 +29,7 @@ def resume(tmp_path, caplog, **overrides) -> str:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(old))
     with caplog.at_level(logging.WARNING, "talkingface"):
-        workflow._open_run(RunFolder(tmp_path / "run"), toy_config(tmp_path, **overrides))
+        training._open_run(RunFolder(tmp_path / "run"), toy_config(tmp_path, **overrides))
     return caplog.text
 
 
@@ -60,9 +60,9 @@ class Shows(TalkingFaceModel):
 def test_what_a_model_brings_along_speaks_at_the_end_of_a_demo(tmp_path, caplog):
     clips = [SimpleNamespace(audio=lambda: tone(0.4))]
     with caplog.at_level(logging.WARNING, "talkingface"):
-        workflow._animate_examples(Pipeline(Shows(), "Shows"), clips, tmp_path / "examples")
+        scoring._animate_examples(Pipeline(Shows(), "Shows"), clips, tmp_path / "examples")
     made = probe(tmp_path / "examples" / "face.mp4")
     assert made.has_audio and made.duration == pytest.approx(0.4, abs=0.05)
     assert "left out: wall.png: no face" in caplog.text and not (tmp_path / "examples" / "wall.mp4").exists()
-    workflow._animate_examples(Pipeline(TalkingFaceModel(), "Other"), clips, tmp_path / "none")
+    scoring._animate_examples(Pipeline(TalkingFaceModel(), "Other"), clips, tmp_path / "none")
     assert not (tmp_path / "none").exists()

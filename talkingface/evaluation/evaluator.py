@@ -18,12 +18,12 @@ from talkingface.clips.source import Audio, Source
 from talkingface.errors import DataError, OutputError, TalkingFaceError, Unavailable
 from talkingface.evaluation.bootstrap import SEED
 from talkingface.evaluation.metric import Metric
+from talkingface.evaluation.provenance import OWN_WAY, definitions_of, detector_of, head_remark, seen_speakers, whose
 from talkingface.evaluation.report.evidence import TITLES, typical_clip
 from talkingface.evaluation.report.result import ClipScore, EvalResult, RowResult, one_line, safe_name
-from talkingface.evaluation.report.side_by_side import write_side_by_side
-from talkingface.evaluation.report.strip import write_strip
+from talkingface.evaluation.report.samples import write_sample
 from talkingface.evaluation.report.write import write_report
-from talkingface.evaluation.rows import Reference, assign_donors, choose_references, sound_of, write_still
+from talkingface.evaluation.rows import Reference, assign_donors, choose_references, write_still
 from talkingface.evaluation.sample import EvalSample
 from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.media import KeptFrames, samples_of
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from talkingface.faces.track import LandmarkTrack
 
 log = logging.getLogger("talkingface")
-
-_OWN_WAY = {"predicted": "a predicted motion, not the source", "none": "nothing and rests"}
-"""What a head follows that does not follow the source."""
 
 
 class GeneratesFiles(Protocol):
@@ -158,7 +155,7 @@ class Evaluator:
 
     def remarks(self, references: Sequence[Reference], own: int) -> list[str]:
         """What the report's first line says about the references, of which `own` come from the clip itself."""
-        return [f"references from {_whose(own, len(references))}"]
+        return [f"references from {whose(own, len(references))}"]
 
     def describe_references(self, used: Mapping[str, Reference]) -> dict[str, Any]:
         """Where the identity frames of the clips came from, by clip id; a subclass may not know."""
@@ -204,7 +201,7 @@ class Evaluator:
                 continue
             if metric.pointwise and self.head != "source":
                 result.unavailable[metric.name] = (
-                    f"compares pictures point by point, but the head of these videos follows {_OWN_WAY[self.head]}"
+                    f"compares pictures point by point, but the head of these videos follows {OWN_WAY[self.head]}"
                 )
                 continue
             try:
@@ -389,13 +386,14 @@ class _Job:
 
     def describe(self, metrics: Sequence[Metric]) -> None:
         """Fill in what a reader must know to compare the numbers."""
-        self.result.definitions = self._definitions(metrics)
+        detector = detector_of(self.evaluator.tracker.describe(), self.tracks.values())
+        self.result.definitions = definitions_of(metrics, detector)
         used = {clip.clip_id: self.references[clip.clip_id] for clip in self.clips}
         own = sum(reference.clip.clip_id == name for name, reference in used.items())
         rates = sorted({clip.fps for clip in self.clips})
         remarks = self.evaluator.remarks(list(used.values()), own)
-        remarks += self._head_remark()
-        remarks += self._seen_speakers()
+        remarks += head_remark(self.evaluator.head)
+        remarks += seen_speakers(self.clips, self.evaluator.setup.trained_speakers)
         remarks += ["synthetic data, no evidence of model quality"] if self.evaluator.setup.synthetic else []
         remarks += [remark for metric in metrics for remark in metric.remarks()]
         self.result.provenance = {
@@ -405,46 +403,12 @@ class _Job:
             "fps": rates[0] if len(rates) == 1 else rates,
             "references": self.evaluator.describe_references(used),
             **self._donors_used(),
-            "landmarks": self._detector(),
+            "landmarks": detector,
             "interval95": {"method": "percentile bootstrap of the mean over clips", "seed": SEED}
             | {"resamples": self.evaluator.settings.bootstrap},
             "synthetic": self.evaluator.setup.synthetic,
             "remarks": remarks,
         }
-
-    def _head_remark(self) -> list[str]:
-        """Say that the heads go their own way."""
-        head = self.evaluator.head
-        return [] if head == "source" else [f"the head of the videos follows {_OWN_WAY[head]}"]
-
-    def _seen_speakers(self) -> list[str]:
-        """Say that people of the training clips are scored, where that is known."""
-        people = {clip.speaker for clip in self.clips} - {""}
-        seen = people & self.evaluator.setup.trained_speakers
-        return [f"{len(seen)} of {len(people)} speakers are in the training clips, too"] if seen else []
-
-    def _definitions(self, metrics: Sequence[Metric]) -> dict[str, Any]:
-        """What makes each figure comparable, with the landmark detector where it took part."""
-        provider = " ".join(str(value) for value in self._detector().values())
-        definitions: dict[str, Any] = {}
-        for metric in metrics:
-            for key, definition in metric.definitions().items():
-                involved = metric.needs_landmarks or metric.uses_landmarks
-                involved = involved or definition.get("region") in ("face", "mouth")
-                landmarks = {"landmarks": provider} if provider and involved and key in metric.figures else {}
-                definitions[key] = {**definition, **landmarks}
-        return definitions
-
-    def _detector(self) -> dict[str, Any]:
-        """What found the landmarks: here, else while the clips were prepared; empty where none were used."""
-        here = self.evaluator.tracker.describe()
-        if here or not self.tracks:
-            return here
-        values: dict[str, list[str]] = {}
-        for described in self.tracks.values():
-            for key, value in described.items():
-                values.setdefault(key, []).append(value)
-        return {key: ", ".join(sorted(set(found))) for key, found in values.items()}
 
     def _donors_used(self) -> dict[str, Any]:
         """Whose audio drove which clip, and which donors are not among the clips evaluated."""
@@ -457,18 +421,11 @@ class _Job:
     def write_samples(self) -> None:
         """Side-by-side videos with the true sound, and picture strips, of the typical clip and of the first ones."""
         most, typical = self.evaluator.settings.samples, typical_clip(self.result)
-        order = sorted(self.clips, key=lambda clip: clip.clip_id != typical)
         kept, preset = self.evaluator.kept, self.evaluator.setup.preset
-        for clip in order[:most]:
-            videos = {"real": clip.video}
-            for row, title in TITLES.items():
-                if (row, clip.clip_id) in self.videos:
-                    videos[title] = self.videos[row, clip.clip_id]
-            output = self.out / "samples" / safe_name(clip.clip_id)
+        for clip in sorted(self.clips, key=lambda clip: clip.clip_id != typical)[:most]:
+            videos = {row: self.videos[row, clip.clip_id] for row in TITLES if (row, clip.clip_id) in self.videos}
             try:
-                strip, film = (output.with_name(f"{output.name}.{suffix}") for suffix in ("png", "mp4"))
-                write_side_by_side(videos, film, clip.fps, sound_of(clip), kept=kept, preset=preset)
-                write_strip(videos, clip.track(), strip, clip.fps, kept=kept)
+                write_sample(clip, videos, self.out / "samples" / safe_name(clip.clip_id), kept, preset)
             except Exception as error:  # the figures are known, and not yet written
                 self._skip("samples", clip.clip_id, "side by side", error)
 
@@ -482,9 +439,3 @@ def _summary(metrics: Sequence[Metric], clips: int) -> RowResult:
         row.frame_means |= metric.frame_means()
         row.non_finite |= metric.non_finite()
     return row
-
-
-def _whose(own: int, total: int) -> str:
-    if own == total:
-        return "the same clip"
-    return "another clip of the same speaker" + (f" (but {own} of {total} from the same clip)" if own else "")

@@ -13,7 +13,6 @@ import yaml
 
 import talkingface
 from helpers import ROOT
-from talkingface import workflow as runner
 from talkingface.benchmark import speed as benchmark
 from talkingface.cli import commands as cli
 from talkingface.cli.arguments import HELP, Command, Option, parse, split_files
@@ -24,6 +23,7 @@ from talkingface.evaluation.report.result import EvalResult, RowResult
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.team import Team
+from talkingface.workflow import calls, scoring
 
 OPTIONS = (Option("model", "m"), Option("print_config", "p", flag=True), HELP)
 
@@ -192,9 +192,11 @@ def no_work(monkeypatch):
     """What evaluation would do is only noted: where the report goes."""
     places = []
     empty = EvalResult(rows={"generated": RowResult()})
-    monkeypatch.setattr(runner, "on_the_data_of", lambda loaded, path: loaded)
-    monkeypatch.setattr(runner, "prepare", lambda loaded, **_: {"test": []})
-    monkeypatch.setattr(runner, "_evaluate", lambda loaded, clips, checkpoint, out, team: places.append(out) or empty)
+    monkeypatch.setattr(calls, "on_the_data_of", lambda loaded, path: loaded)
+    monkeypatch.setattr(scoring, "prepare", lambda loaded, **_: {"test": []})
+    monkeypatch.setattr(
+        calls, "score_checkpoint", lambda loaded, clips, checkpoint, out, team: places.append(out) or empty
+    )
     return places
 
 
@@ -257,17 +259,17 @@ def test_threads_are_limited_before_videos_are_scored(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", limits.append)
     loaded = load_config("IPLAP", "folder", (), {"threads": 2})
     with pytest.raises(DataError, match="no usable test clip"):
-        runner._evaluate(loaded, {"test": []}, Path("x.pt"), Path("out"), Team())
+        scoring.score_checkpoint(loaded, {"test": []}, Path("x.pt"), Path("out"), Team())
     limit_threads(None)
     assert limits == [2]
 
 
-@pytest.mark.parametrize("action", [runner.run_configured, runner.train])
+@pytest.mark.parametrize("action", [calls.run_configured, calls.train])
 def test_a_strict_run_does_not_train_first_and_miss_weights_afterwards(monkeypatch, tmp_path, action):
     trained = []
     helper = Team(1, 2)  # who writes nothing
-    monkeypatch.setattr(runner, "_train", lambda loaded, *_: trained.append(1) or (loaded, {}, None, helper))
-    monkeypatch.setattr(runner, "_evaluate_run", lambda *_: None)
+    monkeypatch.setattr(calls, "train_in_folder", lambda loaded, *_: trained.append(1) or (loaded, {}, None, helper))
+    monkeypatch.setattr(calls, "score_run", lambda *_: None)
     given = {
         "metrics": ["PSNR", "LSE"],
         "metrics_strict": True,

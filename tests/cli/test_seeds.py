@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from talkingface import workflow
 from talkingface.cli.commands import main
 from talkingface.cli.seeds import read_seeds
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import ConfigError, DataError
 from talkingface.weights.checkpoint import load
 from talkingface.weights.runs import RunFolder
+from talkingface.workflow import calls
 from toys.build import CLIPS
 
 
 @pytest.fixture
 def train(toys, tmp_path, monkeypatch):
     """`train` of the toy model on clips in memory, with more arguments; returns the exit code."""
-    monkeypatch.setattr(workflow, "prepared_clips", lambda config: CLIPS)
+    monkeypatch.setattr(calls, "prepared_clips", lambda config: CLIPS)
     saved = tmp_path / "saved"
     fixed = ("--model=ToyGAN", "--dataset=folder", "--profile=short", "--device=cpu", "--show_progress=False")
 
@@ -50,7 +50,7 @@ def test_each_seed_trains_in_a_folder_of_its_own_as_if_alone(train, capsys):
 
 def test_a_seed_that_fails_is_told_and_the_others_are_kept_and_can_be_finished(train, monkeypatch, capsys):
     begun = []
-    real = workflow._train
+    real = calls.train_in_folder
 
     def fails(loaded, get_clips, held):
         begun.append(loaded.config.seed)
@@ -58,7 +58,7 @@ def test_a_seed_that_fails_is_told_and_the_others_are_kept_and_can_be_finished(t
             raise DataError("clips.txt: gone")
         return real(loaded, get_clips, held)
 
-    monkeypatch.setattr(workflow, "_train", fails)
+    monkeypatch.setattr(calls, "train_in_folder", fails)
     assert train("--seeds=1,2,3") == 2
     printed = capsys.readouterr()
     assert "error: seed 2: clips.txt: gone" in printed.err.splitlines()
@@ -73,12 +73,12 @@ def test_a_seed_that_fails_is_told_and_the_others_are_kept_and_can_be_finished(t
 
 
 def test_a_bug_in_one_seed_is_shown_in_full_and_the_others_run(train, monkeypatch, capsys):
-    real = workflow._train
+    real = calls.train_in_folder
 
     def fails(loaded, get_clips, held):
         return 1 / 0 if loaded.config.seed == 1 else real(loaded, get_clips, held)
 
-    monkeypatch.setattr(workflow, "_train", fails)
+    monkeypatch.setattr(calls, "train_in_folder", fails)
     assert train("--seeds=1,2", "--run_name=x") == 2
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert RunFolder(train.folder / "x-seed2").status == "finished"

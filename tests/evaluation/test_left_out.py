@@ -102,7 +102,7 @@ def test_a_sample_that_cannot_be_drawn_costs_no_figures(clips, tmp_path, monkeyp
     def fails(*_, **__):
         raise ValueError("max() arg is an empty sequence")
 
-    monkeypatch.setattr("talkingface.evaluation.evaluator.write_strip", fails)
+    monkeypatch.setattr("talkingface.evaluation.report.samples.write_strip", fails)
     result, _ = evaluate(clips[:1], tmp_path, ("PSNR",), rows=("generated",), samples=1)
     assert ("samples", "ann/one", "side by side") in [skip[:3] for skip in result.skipped]
     report = json.loads((tmp_path / "metrics.json").read_text())

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from talkingface import workflow
 from talkingface.cli.arguments import parse
 from talkingface.cli.run import RUN
 from talkingface.errors import CheckpointError, ConfigError
@@ -20,6 +19,8 @@ from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
 from talkingface.weights.hashes import weights_hash
 from talkingface.weights.runs import RunFolder
+from talkingface.workflow import calls
+from talkingface.workflow.prerequisites import with_prerequisites
 from toys.build import CLIPS, toy_config, toy_trainer
 
 
@@ -186,12 +187,12 @@ def test_a_checkpoint_speaks_without_the_run_that_lent(tmp_path):
 
 
 def test_run_trains_what_is_missing_first_only_where_it_may(tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "prepare", lambda loaded, **_: {**CLIPS, "test": [], "unseen": []})
+    monkeypatch.setattr(calls, "prepare", lambda loaded, **_: {**CLIPS, "test": [], "unseen": []})
     asked = {"evaluate": False, "seed": 5, "model.listens": True}
     with pytest.raises(LenderMissing):
-        workflow.run_configured(toy_config(tmp_path, "ToyBorrower", **asked))
+        calls.run_configured(toy_config(tmp_path, "ToyBorrower", **asked))
     assert not list((tmp_path / "saved").glob("ToyEar*"))
-    workflow.run_configured(toy_config(tmp_path, "ToyBorrower", **asked, prerequisites="train"))
+    calls.run_configured(toy_config(tmp_path, "ToyBorrower", **asked, prerequisites="train"))
     (lender,) = (tmp_path / "saved/ToyEar-folder").iterdir()
     (run,) = (tmp_path / "saved/ToyBorrower-folder").iterdir()
     content = checkpoint.load(checkpoint.find_checkpoint(run))
@@ -202,23 +203,21 @@ def test_run_trains_what_is_missing_first_only_where_it_may(tmp_path, monkeypatc
 def test_where_several_processes_train_nothing_is_trained_first(tmp_path):
     asked = {"prerequisites": "train", "distributed.devices": 2, "model.listens": True}
     with pytest.raises(CheckpointError, match=r"needs a trained ToyEar.*--distributed.devices=2.*is not made first"):
-        workflow.run_configured(toy_config(tmp_path, "ToyBorrower", **asked))
+        calls.run_configured(toy_config(tmp_path, "ToyBorrower", **asked))
 
 
-def test_a_training_that_gives_no_lender_is_not_repeated(tmp_path, monkeypatch):
+def test_a_training_that_gives_no_lender_is_not_repeated(tmp_path):
     loaded, trained = toy_config(tmp_path, "ToyBorrower", prerequisites="train"), []
-    monkeypatch.setattr(workflow, "run_configured", lambda lender: trained.append(lender.config.model_name))
     with pytest.raises(LenderMissing):
-        workflow._with_prerequisites(loaded)
+        with_prerequisites(loaded, lambda lender: trained.append(lender.config.model_name))
     assert trained == ["ToyEar"]
 
 
 @pytest.mark.parametrize("resume", ["none", "auto"])
-def test_the_lender_goes_on_where_the_borrower_would(tmp_path, monkeypatch, resume):
+def test_the_lender_goes_on_where_the_borrower_would(tmp_path, resume):
     loaded, asked = toy_config(tmp_path, "ToyBorrower", prerequisites="train", resume=resume), []
-    monkeypatch.setattr(workflow, "run_configured", lambda lender: asked.append(lender.config.resume))
     with pytest.raises(LenderMissing):
-        workflow._with_prerequisites(loaded)
+        with_prerequisites(loaded, lambda lender: asked.append(lender.config.resume))
     assert asked == [resume]
 
 

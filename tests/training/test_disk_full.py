@@ -79,12 +79,12 @@ def test_a_checkpoint_that_torch_could_not_finish_is_named_with_the_reason(tmp_p
 
 
 CHILD = """
-from talkingface import workflow
+from talkingface.workflow import calls
 from talkingface.cli import commands
 from talkingface.weights import checkpoint
 from toys.build import CLIPS
 
-workflow.prepared_clips = lambda *_: {**CLIPS, "test": [], "unseen": []}
+calls.prepared_clips = lambda *_: {**CLIPS, "test": [], "unseen": []}
 for size in (12, 24, 40, 100):
     small(size)
     keys = ["--device=cpu", "--show_progress=False", "--log_every=1", "--save_every_steps=5", "--max_steps=40"]
