@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.config.folder_names import MOST_BYTES
-from talkingface.errors import ConfigError, TalkingFaceError, first_line, out_of_memory
+from talkingface.errors import TalkingFaceError, out_of_memory
 from talkingface.evaluation.report.compare import Compared, Wanted, compare_runs
 from talkingface.packages import need
+from talkingface.plugin.registry import PLUGIN_VARIABLE
+from talkingface.ray_cluster import connected, same_modules
 from talkingface.workflow import prepare, run_configured
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def run_in_turn(jobs: Sequence[Job], told: Told) -> None:
         raise bugs[0]
 
 
-def run_on_ray(jobs: Sequence[Job], told: Told, address: str = "local", gpus: float = 0.0) -> None:
+def run_on_ray(jobs: Sequence[Job], told: Told, address: str = "local", gpus: float | None = None) -> None:
     """All jobs on a Ray cluster, as many at once as it has room for.
 
     The data are prepared here first, so that jobs which share them find them made.
@@ -111,26 +112,18 @@ def run_on_ray(jobs: Sequence[Job], told: Told, address: str = "local", gpus: fl
         jobs: what is to be done; all see the same folders.
         told: hears of every job that ends, in the order in which they do.
         address: of the cluster, `auto` for the one that runs here; `local` starts one on this machine.
-        gpus: of a job, parts of one too.
+        gpus: of a job, parts of one too; None: one, where the cluster has any.
 
     Raises:
         PackageMissing: Ray is not installed.
         ConfigError: there is no cluster at this address.
     """
     need("ray", "sweep --executor=ray")
-    import ray
-
     for loaded in _distinct_data(jobs):
         prepare(loaded)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    more = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        why = f"no Ray cluster answers there ({first_line(error)}); start one with `ray start --head`, or leave it out"
-        raise ConfigError(f"--ray_address={address}: {why}") from error
-    try:
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_run_there)
+    with connected(address, "--ray_address", "leave it out") as ray:
+        options = {"num_cpus": 1, "num_gpus": gpus_each(ray.cluster_resources(), gpus), "max_retries": 0}
+        remote = ray.remote(**options, runtime_env=same_modules(PLUGIN_VARIABLE))(_run_there)
         running = {remote.remote(job.loaded, os.getcwd()): job for job in jobs if not job.finished}
         for job in jobs:
             if job.finished:
@@ -142,8 +135,13 @@ def run_on_ray(jobs: Sequence[Job], told: Told, address: str = "local", gpus: fl
                 told(job, ray.get(done))
             except ray.exceptions.RayError as error:
                 told(job, f"its worker ended ({type(error).__name__})")
-    finally:
-        ray.shutdown()
+
+
+def gpus_each(resources: Mapping[str, float], wanted: float | None) -> float:
+    """GPUs of a run: Ray hides them all from a task that asks for none, which would then train on the CPU."""
+    if wanted is not None:
+        return wanted
+    return 1.0 if resources.get("GPU", 0) > 0 else 0.0
 
 
 def _run_there(loaded: LoadedConfig, folder: str) -> str:

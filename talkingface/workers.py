@@ -27,10 +27,15 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _GRACE_SECONDS = 3.0  # to clean up in, before a worker is ended for good
+_LOOK_SECONDS = 0.5
 
 
 class WorkerDied(Exception):
     """The process working on an item ended without an answer: a crash in native code, or killed for memory."""
+
+
+class TookTooLong(Exception):
+    """The process working on an item was ended, for it took longer than it may."""
 
 
 def map_in_processes(
@@ -73,6 +78,34 @@ def map_in_processes(
                 )
             for item in dead:
                 yield item, WorkerDied("the worker process died on this clip (crash in native code, or out of memory)")
+
+
+def call_in_process(function: Callable[[A], R], item: A, seconds: float, look: Callable[[], None]) -> R:
+    """Call a function in a process of its own, which is ended when its time is over.
+
+    Args:
+        function: importable, see `map_in_processes`.
+        item: its argument.
+        seconds: that it may take.
+        look: called now and then meanwhile.
+
+    Raises:
+        WorkerDied: the process ended without an answer.
+        TookTooLong: it was ended.
+        Exception: what the function raised.
+    """
+    executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
+    future, deadline = executor.submit(_work, function, item), time.monotonic() + seconds
+    try:
+        while not wait([future], timeout=_LOOK_SECONDS).done:
+            look()
+            if time.monotonic() > deadline:
+                raise TookTooLong(f"took more than {seconds:g} s")
+        return future.result()
+    except BrokenProcessPool as error:
+        raise WorkerDied("the process ended without an answer") from error
+    finally:
+        _stop(executor, at_once=not future.done())
 
 
 def unsendable(function: Callable[..., Any]) -> str:

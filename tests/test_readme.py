@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
+from helpers.pages import PAGES, blocks
 from talkingface import workflow as runner
 from talkingface.cli import commands as cli
 from talkingface.cli.arguments import parse, split_files
@@ -27,18 +28,7 @@ from talkingface.plugin import registry
 from talkingface.plugin.configuration import load_config, load_settings
 from talkingface.weights import published as weights
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += [ROOT / "checkpoints" / "README.md", ROOT / "dataset" / "README.md"]
 PACKAGE = ROOT / "talkingface"
-BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?^ *```(?P<lang>\w+)\n(?P<body>.*?)^ *```", re.M | re.S)
-
-
-def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
-    """(comment above, content) of the fenced blocks in these languages; indented blocks lose their indent."""
-    import textwrap
-
-    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
-    return [(m["note"] or "", textwrap.dedent(m["body"])) for m in found if m["lang"] in languages]
 
 
 def commands() -> list[tuple[str, str]]:

@@ -97,6 +97,8 @@ def test_a_bug_is_seen_in_full_once_the_others_have_run(command, monkeypatch):
         (["--over=seed=1,2", "--resume=auto"], "with the --run_name that it had"),
         (["--over=seed=1,2", "--executor=slurm"], "unknown --executor 'slurm'"),
         (["--over=seed=1,2", "--ray_address=auto"], "--ray_address goes with --executor=ray"),
+        (["--over=seed=1,2", "--gpus_per_run=0.5"], "--gpus_per_run goes with --executor=ray"),
+        (["--over=seed=1,2", "--executor=ray", "--gpus_per_run=-1"], "--gpus_per_run=-1: must be 0 or more"),
     ],
 )
 def test_what_cannot_run_is_one_line_before_anything_starts(command, capsys, options, message):
@@ -120,6 +122,12 @@ def test_names_of_folders_tell_the_settings_and_are_names_of_folders():
     assert [point.name for point in points({"x.file": ["../a b"]}, "s")] == ["s-file=.._a_b"]
     long = [point.name for point in points({"x.file": ["y" * 300, "z" * 300], "seed": [1]}, "s")]
     assert long == ["s-000-seed1", "s-001-seed1"]
+
+
+def test_ray_gives_a_run_a_gpu_where_there_is_one_unless_told_otherwise():
+    assert [sweep.gpus_each(has, wanted) for has in ({"GPU": 4.0}, {"CPU": 4.0}) for wanted in (None, 0.5, 0.0)] == [
+        *[1.0, 0.5, 0.0, 0.0, 0.5, 0.0]
+    ]
 
 
 @pytest.mark.slow

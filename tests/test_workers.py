@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
+from talkingface.workers import TookTooLong, WorkerDied, call_in_process
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc"),
@@ -93,3 +94,16 @@ def test_a_whole_group_may_be_told_to_end_at_once(tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 143 and wait_until_gone(tmp_path) and not temporary(tmp_path)
+
+
+def test_a_call_in_a_process_of_its_own_gives_its_answer_or_is_ended_in_time():
+    looks = []
+    assert call_in_process(abs, -3, 60, lambda: looks.append("")) == 3
+    with pytest.raises(TypeError):
+        call_in_process(abs, "three", 60, lambda: None)
+    with pytest.raises(WorkerDied):
+        call_in_process(os._exit, 3, 60, lambda: None)
+    began = time.monotonic()
+    with pytest.raises(TookTooLong, match="took more than 2 s"):
+        call_in_process(time.sleep, 600, 2, lambda: looks.append(""))
+    assert looks and time.monotonic() - began < 60

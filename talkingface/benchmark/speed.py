@@ -6,7 +6,7 @@ import logging
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,19 +56,26 @@ EXTRA_PARTS = ("onnx",)
 """What is measured only where it is named: it needs packages that not everybody has, and a minute to export."""
 
 
-def measure(loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = PARTS) -> dict[str, Any]:
+Told = Callable[[str, Mapping[str, Any]], None]
+"""Hears of every part that begins, and the figures that there are by then."""
+
+
+def measure(
+    loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = PARTS, told: Told = lambda *_: None
+) -> dict[str, Any]:
     """Groups of figures by title, fit for JSON; weights are random, since speed does not depend on them.
 
     Args:
         loaded: configuration; its data set is prepared first when it is not yet.
         seconds: time spent on each figure; a piece of work that takes longer is done once.
         only: those of `PARTS` to measure.
+        told: hears how far it is.
     """
     with tempfile.TemporaryDirectory() as lent:
         resolved = with_stand_ins(loaded, Path(lent))
         if any(Path(lent) in Path(file).parents for file in resolved.config.experts.values() if file):
             spare_made_parts(resolved.config)
-        return _measure(resolved, seconds, only)
+        return _measure(resolved, seconds, only, told)
 
 
 def spare_made_parts(config: Config) -> None:
@@ -89,33 +96,41 @@ def spare_made_parts(config: Config) -> None:
                 )
 
 
-def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str]) -> dict[str, Any]:
+def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str], told: Told) -> dict[str, Any]:
     """See `measure`; the configuration has what its model borrows."""
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
+    told("preparing the data", {})
     clips = prepare(loaded)
     seed_everything(config.seed, config.reproducibility)
     allow_tf32(config.tf32)
     figures: dict[str, Any] = {"hardware": hardware(config)}
-    if "preprocessing" in only:
-        figures["preprocessing frames/s"] = preprocessing(config, clips)
     with tempfile.TemporaryDirectory() as scratch:
-        if "training" in only:
-            training = [stage_speed(config, clips, name, Path(scratch), seconds) for name in _stages(config)]
-            figures["data loading items/s"] = {row["stage"]: row["items_per_s"] for row in training}
-            figures["training steps/s"] = {row["stage"]: row["steps_per_s"] for row in training}
-            figures["batch size"] = {row["stage"]: row["batch_size"] for row in training}
-        speaks = get_spec(config.model_name).model.needed_to_speak(config.model) is not None
-        if "generation" in only and speaks:
-            figures["generation"] = generation(config, clips, Path(scratch), seconds)
-        if "onnx" in only and speaks:
-            figures["generation by ONNX files"] = generation(config, clips, Path(scratch), seconds, exported=True)
-        if "evaluation" in only:
-            figures["evaluation"] = evaluation(config, clips, Path(scratch), seconds)
-    if "metrics" in only:
-        example = (clips["test"] or clips["train"])[0].video
-        figures |= metric_speed(example, seconds, resolve_device(config.device))
-    figures["peak memory MiB"] = peak_memory()
-    return figures
+        for part, groups in _parts(config, clips, Path(scratch), seconds):
+            if part in only:
+                told(part, figures)
+                figures |= groups()
+    return figures | {"peak memory MiB": peak_memory()}
+
+
+def _parts(
+    config: Config, clips: Clips, scratch: Path, seconds: float
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Every part that the model has, with what measures its groups of figures."""
+    yield "preprocessing", lambda: {"preprocessing frames/s": preprocessing(config, clips)}
+    yield "training", lambda: training(config, clips, scratch, seconds)
+    if get_spec(config.model_name).model.needed_to_speak(config.model) is not None:
+        yield "generation", lambda: {"generation": generation(config, clips, scratch, seconds)}
+        yield "onnx", lambda: {"generation by ONNX files": generation(config, clips, scratch, seconds, exported=True)}
+    yield "evaluation", lambda: {"evaluation": evaluation(config, clips, scratch, seconds)}
+    example = (clips["test"] or clips["train"])[0].video
+    yield "metrics", lambda: metric_speed(example, seconds, resolve_device(config.device))
+
+
+def training(config: Config, clips: Clips, scratch: Path, seconds: float) -> dict[str, Any]:
+    """Speed of every stage, by what is measured."""
+    rows = [stage_speed(config, clips, name, scratch, seconds) for name in _stages(config)]
+    titles = {"data loading items/s": "items_per_s", "training steps/s": "steps_per_s", "batch size": "batch_size"}
+    return {title: {row["stage"]: row[key] for row in rows} for title, key in titles.items()}
 
 
 def _stages(config: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -78,8 +79,11 @@ def _check(arguments: Arguments, over: dict[str, list[Any]], config: Config) -> 
             raise ConfigError(f"command line: give --{key} or --over {key}=..., not both")
     if arguments["executor"] not in EXECUTORS:
         raise ConfigError(unknown("--executor", arguments["executor"], EXECUTORS))
-    if arguments["executor"] == "local" and arguments["ray_address"]:
-        raise ConfigError("command line: --ray_address goes with --executor=ray")
+    for option in ("ray_address", "gpus_per_run"):
+        if arguments["executor"] == "local" and arguments[option] is not None:
+            raise ConfigError(f"command line: --{option} goes with --executor=ray")
+    if not 0 <= (arguments["gpus_per_run"] or 0) < math.inf:
+        raise ConfigError(f"command line: --gpus_per_run={arguments['gpus_per_run']:g}: must be 0 or more")
     if not (config.train and config.evaluate):
         raise ConfigError("command line: `sweep` trains and compares; leave --train and --evaluate as they are")
     if config.resume not in ("none", "auto"):
@@ -154,7 +158,7 @@ SWEEP = Command(
         Option("output", "folder of the report; default: <run_name>-report beside the runs"),
         Option("executor", "local: one run after the other; ray: as many at once as a Ray cluster takes", "local"),
         Option("ray_address", "of the cluster, `auto` for the one that runs here; default: start one on this machine"),
-        Option("gpus_per_run", "GPUs that Ray gives each run, parts of one too", 0.0, type=float),
+        Option("gpus_per_run", "of Ray, parts of one too; default: 1 where the cluster has any", type=float),
         *CONFIGURED,
     ),
     run=sweep,

@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import secrets
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ import cv2
 from talkingface.errors import ConfigError, DataError, first_line
 from talkingface.packages import install, wanted
 from talkingface.preprocess.at_work import MOST_DEATHS
+from talkingface.ray_cluster import connected, same_modules
 from talkingface.workers import WorkerDied
 
 if TYPE_CHECKING:
@@ -77,28 +77,15 @@ def map_on_ray(
 
 @contextmanager
 def _connected(address: str) -> Iterator[ModuleType]:
-    """Ray, connected; a connection that was there before stays."""
+    """Ray, connected."""
+    instead = "use --preprocess.ray_address=local or --preprocess.executor=local"
     try:
         import ray
     except ImportError as error:
         command = install(*(package.text for package in wanted(["ray"]) if package.extra == "ray"))
         raise ConfigError(f"preprocess.executor=ray: ray is not installed ({error}); run: {command}") from error
-    if ray.is_initialized():
+    with connected(address, "preprocess.ray_address", instead) as ray:
         yield ray
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    more = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"preprocess.ray_address={address}: no Ray cluster answers there ({first_line(error)}); start one with"
-            " `ray start --head`, or use --preprocess.ray_address=local or --preprocess.executor=local"
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -193,10 +180,8 @@ class _Crew:
             self._start()
 
     def _start(self) -> None:
-        # The same modules as here: also plug-ins, and the toolkit itself where it is not installed.
-        modules = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         options = {"num_cpus": 1, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        actor = self.ray.remote(**options, runtime_env={"env_vars": modules})(_Worker).remote(self.given)
+        actor = self.ray.remote(**options, runtime_env=same_modules())(_Worker).remote(self.given)
         self.running[actor.begin.remote()] = (actor, None)
 
     def _take(self, answer: Any, waiting: deque[ClipItem]) -> Iterator[tuple[ClipItem, Any]]:

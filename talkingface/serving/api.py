@@ -193,7 +193,8 @@ def result_of(service: Service, job: Job) -> Response:
     if job.state == "done" and path.is_file():
         return FileResponse(path, media_type="video/mp4", filename=f"{job.id}.mp4")
     if job.state in ("done", "expired"):
-        return refusal(410, f"the video is no longer there; videos are kept for {service.settings.keep_hours:g} hours")
+        kept = f"{service.settings.keep_hours:g} hours, all of them in {service.settings.most_results_mb:g} MiB"
+        return refusal(410, f"the video is no longer there; videos are kept for {kept}")
     if job.state == "failed":
         return refusal(409, f"the job failed: {job.error}")
     if job.state == "cancelled":

@@ -108,3 +108,7 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(OutputError)
     async def of_disk(request: Request, error: OutputError) -> Response:
         return refusal(503, "the server cannot store anything now", {"Retry-After": "60"})
+
+    @app.exception_handler(Exception)
+    async def of_ours(request: Request, error: Exception) -> Response:
+        return refusal(500, "the server has failed at this request; its log says where")

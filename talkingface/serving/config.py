@@ -18,7 +18,9 @@ class ServeConfig(Section):
     """Limits of the server; they hold for every client.
 
     `queue` jobs may wait beside those at work. A request of more than `most_upload_mb` is turned away while it arrives;
-    what is too long, too large or too small as a picture, once it was looked at. `keep_hours` is how long results stay.
+    what is too long, too large or too small as a picture, once it was looked at. `keep_hours` is how long results stay,
+    `most_results_mb` how much room all of them have: beyond it those go that were done first.
+    `stall_seconds` is how long the server waits for a client that sends nothing, or takes nothing of what it asked for.
     """
 
     folder: str = "serving"
@@ -32,6 +34,7 @@ class ServeConfig(Section):
     check_seconds: float = Field(60, gt=0)
     job_seconds: float = Field(900, gt=0)
     keep_hours: float = Field(24, gt=0)
+    most_results_mb: float = Field(20_000, gt=0)
     models_kept: int = Field(2, ge=1)
     connections: int = Field(200, ge=1)
     avatars: int = Field(16, ge=1)

@@ -187,11 +187,11 @@ class Dispatcher:
             state, error = self._asked(child, job)
         finally:
             progress = self.running.pop(job.id)
-        if state == "queued":
-            self._insist(lambda: self.store.put_back(job.id, died=error != ""))
-            return
         seconds = time.monotonic() - began
-        if self._insist(lambda: self.store.end(job.id, state, error)):  # else it was cancelled meanwhile
+        if state == "queued":
+            if self._insist(lambda: self.store.put_back(job.id, died=error != "")) is not False:
+                return  # else it was cancelled meanwhile, and its files were left to us
+        elif self._insist(lambda: self.store.end(job.id, state, error)):  # else likewise
             self._ended(job, state, seconds)
         if state == "done":
             self.pace.learn(job.model, progress.total, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,9 +28,10 @@ class ServingFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.uploads, self.results, self.avatars = (self.path / name for name in ("uploads", "results", "avatars"))
+        names = ("uploads", "results", "avatars", "page")
+        self.uploads, self.results, self.avatars, self.page = (self.path / name for name in names)
         try:
-            for folder in (self.path, self.uploads, self.results, self.avatars):
+            for folder in (self.path, self.uploads, self.results, self.avatars, self.page):
                 folder.mkdir(mode=_FOR_US_ALONE, parents=True, exist_ok=True)
                 os.chmod(folder, _FOR_US_ALONE)
         except OSError as error:
@@ -63,11 +65,13 @@ class ServingFolder:
         return path
 
     def sweep(self, wanted_uploads: set[str], wanted_results: set[str]) -> None:
-        """Remove what no job knows: uploads of requests that a killed server left half done."""
+        """Remove what no job knows: what a killed server left half done, and what its page had."""
         for folder, wanted in ((self.uploads, wanted_uploads), (self.results, wanted_results)):
             for path in folder.iterdir():
                 if path.name not in wanted:
                     remove(path)
+        for path in self.page.iterdir():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
 
     def release(self) -> None:
         """Let another server use the folder."""

@@ -28,6 +28,8 @@ OPEN = ("/healthz", "/health", "/openapi.json", "/")
 """Paths that need no token."""
 
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+_OTHER_PAGES = ("cross-site", "same-site")
+"""What browsers say of requests from other pages; `same-site` is also a page at another port of this machine."""
 
 
 class Guard:
@@ -69,8 +71,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self._answered(message["status"])
             await send(message)
 
@@ -80,13 +86,18 @@ class Guard:
             return
         if self._streams is None or not path.startswith(self._streams):
             receive = _Watched(receive, self._settings).receive
-        await self.app(scope, receive, counted)
+        try:
+            await self.app(scope, receive, counted)
+        except Exception:
+            if not begun:
+                self._answered(500)  # which is said further out
+            raise
 
     def _refused(self, method: str, path: str, headers: Headers) -> JSONResponse | None:
         """The answer to a request that may not pass."""
         if self._token is not None and not path.startswith(PAGE) and path not in OPEN and not self._knows(headers):
             return refusal(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
-        if method in _CHANGING and headers.get("sec-fetch-site") == "cross-site":
+        if method in _CHANGING and headers.get("sec-fetch-site") in _OTHER_PAGES:
             return refusal(403, "another web page may not do this")
         most = _most_bytes(self._settings)
         length = headers.get("content-length", "")

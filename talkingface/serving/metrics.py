@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from talkingface.serving.broom import stored_bytes
+
 if TYPE_CHECKING:
     from talkingface.serving.job import Job
     from talkingface.serving.service import Service
@@ -48,6 +50,8 @@ class Metrics:
         for state in ("queued", "running"):
             name = f"talkingface_jobs_{state}"
             yield GaugeMetricFamily(name, f"Jobs that are {state}", value=counts.get(state, 0))
+        stored = stored_bytes(self._service.folder.results.iterdir())
+        yield GaugeMetricFamily("talkingface_results_bytes", "Room that stored videos take", value=stored)
         restarts = sum(child.restarts for child in self._service.workers)
         yield GaugeMetricFamily("talkingface_worker_restarts", "Worker processes started anew", value=restarts)
 

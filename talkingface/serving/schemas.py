@@ -47,7 +47,7 @@ class JobAnswer(BaseModel):
     position: int = Field(description="jobs that wait before this one; 0 for one that does not wait")
     seconds_left: float | None = Field(description="estimate; null as long as nothing was made with this model")
     created: str = Field(description="ISO 8601, UTC")
-    expires: str | None = Field(description="when the video of a job that is done goes")
+    expires: str | None = Field(description="when the video of a job that is done goes, at the latest")
     error: str | None = Field(description="why it failed")
     links: Links
 

@@ -17,6 +17,7 @@ from talkingface.serving.app import Page, make_app
 from talkingface.serving.child import Refused, TimeLimit
 from talkingface.serving.config import ServeConfig
 from talkingface.serving.page.examples import Examples
+from talkingface.serving.patience import connection_class
 from talkingface.serving.service import Served, Service
 from talkingface.workers import WorkerDied
 
@@ -75,6 +76,7 @@ def serve(
             access_log=False,
             limit_concurrency=settings.connections,
             timeout_graceful_shutdown=_GOODBYE_SECONDS,
+            http=connection_class(settings.stall_seconds),
             server_header=False,
         )
         ready(address_of(door, root_path))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from talkingface.config.layers import to_plain
-from talkingface.errors import TalkingFaceError, closest
+from talkingface.errors import closest
 from talkingface.serving.avatars import Avatars
+from talkingface.serving.broom import Broom
 from talkingface.serving.child import Child, Refused, TimeLimit
 from talkingface.serving.config import ServeConfig
 from talkingface.serving.dispatch import Dispatcher
@@ -27,8 +26,6 @@ GENERATOR, LOOKER = "talkingface.serving.work:make_generator", "talkingface.serv
 """What the two kinds of processes run."""
 
 _START_SECONDS = 600.0  # for the first model to be loaded, from a slow disk
-_ROWS_KEPT = 7  # times `keep_hours` after which nothing is known of a job any more
-_LONGEST_NAP = 60.0  # seconds between two looks for what has expired
 
 
 class Served(NamedTuple):
@@ -111,8 +108,8 @@ class Service:
         self.listeners: list[Callable[[Job, str, float], None]] = []
         self.dispatcher = Dispatcher(self.store, self.folder, self.workers, settings, self._tell)
         self.models: dict[str, ServedModel] = {}
-        self._closing = threading.Event()
-        self._broom = threading.Thread(target=self._sweep_on, name="broom", daemon=True)
+        self.broom = Broom(self.store, self.folder, self.avatars, settings)
+        self._closed = self._started = False
 
     def start(self) -> None:
         """Load the first model, take up what a server before has left, and begin.
@@ -127,16 +124,17 @@ class Service:
         alive = self.store.in_state("queued")
         done = {job.result for job in self.store.in_state("done")}
         self.folder.sweep({name for job in alive for name in (job.source, job.audio)}, done)
+        self._started = True
         self.dispatcher.start()
-        self._broom.start()
+        self.broom.start()
 
     def close(self) -> None:
         """Stop; whatever was not done waits for the next server."""
-        if self._closing.is_set():
+        if self._closed:
             return
-        self._closing.set()
-        if self._broom.is_alive():
-            self._broom.join()
+        self._closed = True
+        self.broom.close()
+        if self._started:
             self.dispatcher.close()
         for child in (self._looker, *self.workers):
             child.close()
@@ -235,24 +233,5 @@ class Service:
     def _tell(self, job: Job, state: str, seconds: float) -> None:
         for listener in self.listeners:
             listener(job, state, seconds)
-
-    # -- the broom -----------------------------------------------------------------------------------------------------
-
-    def _sweep_on(self) -> None:
-        nap = min(_LONGEST_NAP, self.settings.keep_hours * 360)
-        while not self._closing.wait(nap):
-            try:
-                self.sweep()
-            except TalkingFaceError as error:
-                log.error("%s", error)
-            except Exception:
-                log.exception("removing old results failed")
-
-    def sweep(self) -> None:
-        """Remove results and faces that have expired, and later all that is known of the jobs."""
-        kept = self.settings.keep_hours * 3600
-        for job in self.store.in_state("done", before=time.time() - kept):
-            self.store.expire(job.id)
-            remove(self.result(job))
-        self.store.forget(time.time() - _ROWS_KEPT * kept)
-        self.avatars.expire(time.time() - kept)
+        if state == "done":
+            self.broom.call()

@@ -54,7 +54,9 @@ class Session:
         self.began = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._left = int(most_seconds * sample_rate) * _BYTES_PER_SAMPLE
+        self._bytes_per_second = sample_rate * _BYTES_PER_SAMPLE
         self._stall = stall_seconds
+        self._lag = 0.0  # seconds that were waited for sound, beyond those that the sound lasts
         self._sounds: queue.Queue[bytes | None] = queue.Queue(_SOUNDS)
         self._pieces: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_PIECES)
         self._asked: float | None = None
@@ -103,10 +105,12 @@ class Session:
         try:
             sound = self._sounds.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
-            if time.monotonic() - self._asked < self._stall:
+            if self._lag + time.monotonic() - self._asked < self._stall:
                 return
-            sound = None  # whoever says nothing for so long has finished
+            sound = None  # whoever says nothing for so long, or speaks that much slower than people do, has finished
         if sound is not None:
+            waited = time.monotonic() - self._asked
+            self._lag = max(0.0, self._lag + waited - len(sound) / self._bytes_per_second)
             sound, self._left = sound[: self._left], max(0, self._left - len(sound))
         self._asked = None
         line.send(sound or {"end": True})

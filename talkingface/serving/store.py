@@ -99,14 +99,20 @@ class JobStore:
             )
             return changed.rowcount > 0
 
-    def put_back(self, job_id: str, died: bool = False) -> None:
-        """Let a running job wait again, at its old place; `died`: its worker process ended without an answer."""
+    def put_back(self, job_id: str, died: bool = False) -> bool:
+        """Let a running job wait again, at its old place; False where it has ended before.
+
+        Args:
+            job_id: its name.
+            died: its worker process ended without an answer.
+        """
         with self._change() as file:
-            file.execute(
+            changed = file.execute(
                 "UPDATE jobs SET state = 'queued', began = NULL, deaths = deaths + ?"
                 " WHERE id = ? AND state = 'running'",
                 (int(died), job_id),
             )
+            return changed.rowcount > 0
 
     def recover(self) -> int:
         """Let what a server before was working on wait again; how many these were."""

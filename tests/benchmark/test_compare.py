@@ -10,8 +10,9 @@ from talkingface.benchmark import every
 from talkingface.benchmark.compare import compared, read_figures
 from talkingface.cli.commands import main
 from talkingface.errors import DataError
+from talkingface.files import write_text
 from talkingface.plugin.configuration import load_config
-from talkingface.workers import WorkerDied
+from talkingface.workers import TookTooLong, WorkerDied
 
 
 def figures(model="IPLAP", steps=2.0, **hardware):
@@ -51,17 +52,24 @@ def test_what_is_no_benchmark_is_one_line_before_anything_is_measured(text, tmp_
 def test_every_model_is_measured_and_one_that_cannot_be_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
     seen = []
 
-    def pretend(function, tasks, workers):
-        [task] = tasks
+    def pretend(function, task, seconds, look):
         name = task.loaded.config.model_name
         seen.append((name, task.only))
-        answers = {"IPLAP": {"not measured": "no data"}, "SyncNet": WorkerDied()}
-        yield task, answers.get(name, figures(name))
+        if name == "SyncNet":
+            raise WorkerDied
+        if name == "MakeItTalk":
+            raise ZeroDivisionError("a bug")
+        if name == "HyperLipsHR":
+            write_text(task.notes, json.dumps({"part": "generation", "figures": figures(name)}))
+            look()
+            raise TookTooLong
+        return {"not measured": "no data"} if name == "IPLAP" else figures(name)
 
-    monkeypatch.setattr(every, "map_in_processes", pretend)
+    monkeypatch.setattr(every, "call_in_process", pretend)
     (tmp_path / "old.json").write_text(json.dumps({"models": {"Wav2Lip": figures("Wav2Lip", steps=1.0)}}))
     files = [f"--json={tmp_path / 'new.json'}", f"--compare={tmp_path / 'old.json'}"]
-    assert main(["benchmark", "--model=all", "--only=metrics,training", "--profile=tiny", *files]) == 0
+    parts = ["--only=metrics,training", "--most_minutes=2"]
+    assert main(["benchmark", "--model=all", "--profile=tiny", *parts, *files]) == 0
     measured = read_figures(tmp_path / "new.json")["models"]
     names = list(measured)
     assert {"IPLAP", "SyncNet", "Wav2Lip", "MakeItTalk", "HyperLipsBase", "HyperLipsHR"} <= set(names)
@@ -70,14 +78,20 @@ def test_every_model_is_measured_and_one_that_cannot_be_does_not_stop_the_others
     assert asked == [k <= measured_first for k in range(len(seen))], "once, with the first model that can be measured"
     assert measured["IPLAP"] == {"not measured": "no data"}
     assert "killed for memory" in measured["SyncNet"]["not measured"]
-    printed = capsys.readouterr().out
-    assert "Wav2Lip: training steps/s: render" in printed and "IPLAP: not measured: no data" in printed
+    assert measured["MakeItTalk"] == {"not measured": "ZeroDivisionError: a bug"}
+    late = measured["HyperLipsHR"]
+    assert late["training steps/s"] and "generation: took more than 2 minutes" in late["not finished"]
+    said = capsys.readouterr()
+    assert "Wav2Lip: training steps/s: render" in said.out and "IPLAP: not measured: no data" in said.out
+    assert f" of {len(names)}, HyperLipsHR: generation (after 0 s)" in said.err
 
 
-def test_what_a_user_can_mend_is_the_reason_in_place_of_figures(monkeypatch):
-    def fails(*_):
+def test_what_a_user_can_mend_is_the_reason_in_place_of_figures(monkeypatch, tmp_path):
+    def fails(loaded, seconds, only, told):
+        told("training", {})
         raise DataError("no clips")
 
     monkeypatch.setattr(every, "measure", fails)
     loaded = load_config("Wav2Lip", "demo", (), {"profile": "tiny"})
-    assert every._measured(every._Task(loaded, 1.0, ())) == {"not measured": "no clips"}
+    task = every._Task(loaded, 1.0, (), tmp_path / "notes.json")
+    assert every._measured(task) == {"not measured": "no clips"} and every._noted(task) == ("training", {})

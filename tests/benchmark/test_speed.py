@@ -48,7 +48,11 @@ def test_one_part_alone(tiny_dataset, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("--only=generatoin", "did you mean 'generation'"), ("--seconds=0", "--seconds must be a positive number")],
+    [
+        ("--only=generatoin", "did you mean 'generation'"),
+        ("--seconds=0", "--seconds must be a positive number"),
+        ("--most_minutes=3", "--most_minutes goes with --model=all"),
+    ],
 )
 def test_what_cannot_be_measured_is_one_line(option, message, capsys):
     assert main(["benchmark", "--model=IPLAP", "--dataset=demo", option]) == 2

@@ -56,9 +56,21 @@ def test_too_much_is_turned_away_by_what_it_says_and_by_what_it_sends(server, fa
 
 def test_other_web_pages_may_not_make_a_browser_do_anything(server, face, voice):
     files = {"source": face.read_bytes(), "audio": voice.read_bytes()}
-    answer = server.client.post("/v1/jobs", files=files, headers={"Sec-Fetch-Site": "cross-site"})
-    assert answer.status_code == 403
+    for other in ("cross-site", "same-site"):  # the second: a page at another port of this machine, say
+        assert server.client.post("/v1/jobs", files=files, headers={"Sec-Fetch-Site": other}).status_code == 403
     assert server.client.post("/v1/jobs", files=files, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 202
+
+
+def test_a_fault_of_ours_is_one_line_of_json_too_and_counted(server, monkeypatch):
+    def broken():
+        raise RuntimeError("a secret of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.service.store, "counts", broken)
+        answer = server.client.get("/healthz")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the server has failed at this request; its log says where"}
+    assert 'talkingface_requests_total{code="500"} 1.0' in server.client.get("/metrics").text
 
 
 def passed(guard, receive) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from pathlib import Path
@@ -182,6 +183,51 @@ def test_results_expire(serving, face, voice):
     wait_for(lambda: server.client.get(f"/v1/jobs/{job}").json()["state"] == "expired")
     gone = server.client.get(f"/v1/jobs/{job}/result")
     assert gone.status_code == 410 and not list((server.folder / "results").iterdir())
+
+
+def test_beyond_the_room_for_results_those_done_first_go_but_nothing_at_work_nor_the_last_one(serving, face, voice):
+    server = serving(most_results_mb=2.5 * SIZE / 2**20)
+    results, state = server.folder / "results", lambda job: server.client.get(f"/v1/jobs/{job}").json()["state"]
+    server.order("sleep")
+    late = server.post(face, voice).json()["id"]
+    wait_for(lambda: state(late) == "running")
+    (results / f"{late}.mp4").write_bytes(bytes(100 * SIZE))  # half made
+    server.service.broom.sweep()
+    assert (results / f"{late}.mp4").exists() and state(late) == "running"
+    server.order("")
+    jobs = [late, *(server.post(face, voice).json()["id"] for _ in range(2))]
+    assert [server.ended(job)["state"] for job in jobs[1:]] == ["done", "done"]
+    wait_for(lambda: state(jobs[0]) == "expired")
+    gone = server.client.get(f"/v1/jobs/{jobs[0]}/result")
+    assert gone.status_code == 410 and "all of them in" in gone.json()["error"]
+    assert {path.stem for path in results.iterdir()} == set(jobs[1:])
+    assert f"talkingface_results_bytes {2.0 * SIZE}" in server.client.get("/metrics").text
+    server.service.broom._settings = server.service.settings.model_copy(update={"most_results_mb": 1e-6})
+    server.service.broom.sweep()
+    assert [state(job) for job in jobs] == ["expired", "expired", "done"], "what was made last can be fetched"
+
+
+def test_copies_that_the_page_keeps_go_like_the_results(serving):
+    server = serving(most_results_mb=1)
+    page, now = server.folder / "page", time.time()
+    for name, age in (("expired", 25 * 3600), ("older", 20), ("newer", 10)):
+        (page / name).mkdir()
+        (page / name / "film.mp4").write_bytes(bytes(600_000))
+        os.utime(page / name / "film.mp4", (now - age, now - age))
+    server.service.broom.sweep()
+    assert [path.name for path in page.iterdir()] == ["newer"]
+
+
+def test_a_job_that_is_cancelled_while_its_process_dies_leaves_no_files(serving, face, voice):
+    server = serving()
+    server.order("hang")
+    job = server.post(face, voice).json()["id"]
+    wait_for(lambda: server.client.get(f"/v1/jobs/{job}").json()["progress"] == 0.4)
+    server.client.delete(f"/v1/jobs/{job}")
+    server.service.workers[0]._process.kill()
+    wait_for(lambda: job not in server.service.dispatcher.running)
+    wait_for(lambda: not list((server.folder / "uploads").iterdir()), 5)
+    assert server.client.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
 
 
 def test_a_server_that_is_told_to_end_leaves_its_jobs_to_the_next_one(serving, face, voice):

@@ -9,7 +9,10 @@ import time
 import numpy as np
 import pytest
 
+from helpers import ROOT
 from helpers.clips import tone
+from helpers.pages import blocks
+from helpers.stand_in import SIZE
 from talkingface.media import count_frames, probe, read_mark
 
 for package in ("fastapi", "uvicorn", "multipart", "prometheus_client", "httpx"):
@@ -47,7 +50,7 @@ def test_of_too_many_faces_the_one_that_was_not_used_for_longest_goes(serving, f
         time.sleep(0.02)
         server.client.get(made[0])
     assert [server.client.get(each).status_code for each in made] == [200, 404, 200]
-    server.service.sweep()
+    server.service.broom.sweep()
     assert len(list((server.folder / "avatars").iterdir())) == 4, "two files each"
     server.service.avatars.expire(time.time() + 1)
     assert not list((server.folder / "avatars").iterdir())
@@ -78,6 +81,29 @@ def test_where_every_device_is_at_work_a_stream_is_told_to_come_again(serving, f
     assert server.client.post(avatar["links"]["speech"], content=b"abc").content == b"ABC"
 
 
+@pytest.mark.parametrize(("seconds_each", "ended"), [(0.5, True), (4.0, False)])
+def test_who_speaks_much_slower_than_people_do_does_not_keep_a_device(monkeypatch, tmp_path, seconds_each, ended):
+    import asyncio
+    from types import SimpleNamespace
+
+    from talkingface.serving import session
+
+    clock, sent = [0.0], []
+    monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
+
+    async def talk():
+        stream = session.Session("StandIn", tmp_path, 100, False, most_seconds=1000, stall_seconds=10)
+        for _ in range(4):  # a piece every 4 s
+            stream.told({"more": True})
+            stream.also(SimpleNamespace(send=sent.append))
+            clock[0] += 4
+            await stream.hear(b"ab" * round(100 * seconds_each))
+            stream.also(SimpleNamespace(send=sent.append))
+
+    asyncio.run(talk())
+    assert ({"end": True} in sent) == ended and isinstance(sent[0], bytes)
+
+
 class Talk:
     """A client that sends its request in pieces and reads the answer meanwhile."""
 
@@ -97,33 +123,52 @@ class Talk:
         return self.heard
 
 
-def test_over_the_wire_the_film_begins_before_the_voice_ends_and_slow_clients_stop_nobody(face, tmp_path):
-    import httpx
-
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory):
+    """A server in a process of its own, behind a real port."""
     from helpers.load import ServerProcess, free_port
 
-    port = free_port()
-    command = [sys.executable, "-m", "helpers.stand_in_server", str(tmp_path / "private"), str(port)]
-    server = ServerProcess(command, port, tmp_path / "log.txt")
+    port, folder = free_port(), tmp_path_factory.mktemp("wired")
+    command = [sys.executable, "-m", "helpers.stand_in_server", str(folder / "private"), str(port)]
+    server = ServerProcess(command, port, folder / "log.txt")
     server.start()
-    try:
-        avatar = httpx.post(f"{server.address}/v1/avatars", files={"source": face.read_bytes()}, timeout=60).json()
-        path = avatar["links"]["speech"]
-        talk = Talk(port, path)
-        for words in (b"first", b"second"):
-            talk.say(words)
-            assert words.upper() in talk.until(words.upper())
-        talk.say(b"")
-        assert b"200 OK" in talk.until(b"0\r\n\r\n") and b"ransfer-encoding: chunked" in talk.heard.lower()
-        gone = Talk(port, path)
-        gone.say(b"slow")
-        gone.line.close()  # in the middle of a sentence
-        silent = Talk(port, path)
-        silent.say(b"word")  # and then nothing more, without an end
-        assert b"WORD" in silent.until(b"0\r\n\r\n"), "who says nothing for long has finished"
-        assert httpx.post(f"{server.address}{path}", content=b"abc", timeout=30).content == b"ABC"
-    finally:
-        server.stop()
+    yield server
+    server.stop()
+
+
+def test_over_the_wire_the_film_begins_before_the_voice_ends_and_slow_clients_stop_nobody(face, wired):
+    import httpx
+
+    avatar = httpx.post(f"{wired.address}/v1/avatars", files={"source": face.read_bytes()}, timeout=60).json()
+    path = avatar["links"]["speech"]
+    talk = Talk(wired.port, path)
+    for words in (b"first", b"second"):
+        talk.say(words)
+        assert words.upper() in talk.until(words.upper())
+    talk.say(b"")
+    assert b"200 OK" in talk.until(b"0\r\n\r\n") and b"ransfer-encoding: chunked" in talk.heard.lower()
+    gone = Talk(wired.port, path)
+    gone.say(b"slow")
+    gone.line.close()  # in the middle of a sentence
+    silent = Talk(wired.port, path)
+    silent.say(b"word")  # and then nothing more, without an end
+    assert b"WORD" in silent.until(b"0\r\n\r\n"), "who says nothing for long has finished"
+    assert httpx.post(f"{wired.address}{path}", content=b"abc", timeout=30).content == b"ABC"
+
+
+@pytest.mark.parametrize(("number", "made"), [(0, None), (2, b"HELLO WORLD")])
+def test_the_clients_of_the_docs_work_as_printed(face, voice, wired, tmp_path, monkeypatch, number, made):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me.mp4").write_bytes(face.read_bytes())
+    (tmp_path / "speech.wav").write_bytes(voice.read_bytes())
+    page = ROOT / "docs" / "serving.md"
+    code = [body for _, body in blocks(page, "python")][number]
+    code = code.replace("http://127.0.0.1:8000", wired.address).replace("IPLAP", "StandIn")
+    exec(
+        compile(code, "serving.md", "exec", dont_inherit=True), {"microphone_pcm": lambda: iter([b"hello ", b"world"])}
+    )
+    film = (tmp_path / "talking.mp4").read_bytes()
+    assert len(film) == SIZE if made is None else film == made
 
 
 class Wire:

@@ -1,4 +1,4 @@
-"""Two machines as far as torchrun can tell: the training and the figures of one process, and one log."""
+"""Two machines as far as torchrun can tell, two tasks as far as srun's variables do: the course of one process."""
 
 from __future__ import annotations
 
@@ -43,13 +43,29 @@ def torchrun(rank: int, port: int) -> list[str]:
     return ["-m", "torch.distributed.run", *place, f"--master_port={port}"]
 
 
-def start_both(arguments: list[str], port: int) -> list[str]:
+def by_torchrun(arguments: list[str], port: int) -> list[str]:
     """Run a command on both machines; returns what each has said."""
+    return together([[*torchrun(rank, port), SCRIPT, *arguments] for rank in (0, 1)], [{}, {}])
+
+
+def by_srun(arguments: list[str], port: int) -> list[str]:
+    """Run a command as the two tasks of a job step on one machine; returns what each has said.
+
+    The variables are those that Slurm 23 sets for a task, as far as they are about numbers and names.
+    """
+    step = {"SLURM_JOB_ID": str(port), "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    step |= {"SLURM_NNODES": "1", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"}
+    step |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost", "SLURMD_NODENAME": "localhost"}
+    tasks = [step | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (0, 1)]
+    return together([[SCRIPT, *arguments]] * 2, tasks)
+
+
+def together(commands: list[list[str]], variables: list[dict[str, str]]) -> list[str]:
+    """Run both at once; returns what each has said."""
     machines = []
-    for rank in (0, 1):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        words = [sys.executable, *torchrun(rank, port), SCRIPT, *arguments]
-        machines.append(subprocess.Popen(words, **pipes))
+    for words, more in zip(commands, variables, strict=True):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {**os.environ, **more}}
+        machines.append(subprocess.Popen([sys.executable, *words], **pipes))
     said = ["\n".join(machine.communicate(timeout=240)) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
     return said
@@ -60,7 +76,7 @@ def records(run) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_two_machines_train_and_score_as_one_process_and_borrow_what_the_first_has_found(
+def test_two_processes_train_and_score_as_one_and_borrow_what_the_first_has_found(
     tiny_dataset, tmp_path, monkeypatch, free_port
 ):
     monkeypatch.setenv(PLUGIN_VARIABLE, PLUGINS)
@@ -73,18 +89,24 @@ def test_two_machines_train_and_score_as_one_process_and_borrow_what_the_first_h
     one = records(runs / "one")
     figures = json.loads((runs / "one/eval/metrics.json").read_text())
     assert {key for record in one for key in record} >= CURVES
-    first, second = start_both(command(tiny_dataset, tmp_path, "two"), free_port)
-    assert "ear of ToyBorrower comes from" in first and "all done in" in first
-    assert "ToyBorrower" not in second, "one log"
-    two = records(runs / "two")
+    for launcher in (by_torchrun, by_srun):
+        name = launcher.__name__
+        first, second = launcher(command(tiny_dataset, tmp_path, name), free_port)
+        assert "ear of ToyBorrower comes from" in first and "all done in" in first
+        assert "ToyBorrower" not in second, "one log"
+        assert_same_curves(records(runs / name), one)
+        shared = json.loads((runs / name / "eval/metrics.json").read_text())
+        for part in FIGURES:
+            assert_alike(flat(shared[part]), flat(figures[part]))
+
+
+def assert_same_curves(two: list[dict], one: list[dict]) -> None:
+    """The same steps, losses and scores, numbers to four digits."""
     assert len(two) == len(one) > 8
     for left, right in zip(one, two, strict=True):
         assert (left["stage"], left["step"], left.keys()) == (right["stage"], right["step"], right.keys())
         for key in CURVES & left.keys():
             assert left[key] == pytest.approx(right[key], rel=1e-4, abs=1e-6), key
-    shared = json.loads((runs / "two/eval/metrics.json").read_text())
-    for part in FIGURES:
-        assert_alike(flat(shared[part]), flat(figures[part]))
 
 
 def assert_alike(shared: dict[str, object], alone: dict[str, object]) -> None:

@@ -22,7 +22,6 @@ _ABOUT = (
     "Drop a video or a picture of a face and a voice; the face will say it. "
     "Every video says in its metadata that it is synthetic. Only use faces and voices of people who agree to it."
 )
-_KEPT_SECONDS = (3600, 86400)  # how often files of the page are looked through, and how old they become
 # Events are no routes of an API: that is what the REST routes are for.
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _BUTTONS: list[Any] = ["download"]  # not `share`, which would send the file to the internet
@@ -42,9 +41,7 @@ def mount_page(
         token: word for the login of the page; None: nobody is asked.
         root_path: prefix of all paths.
     """
-    uploads = service.folder.path.absolute() / "page"
-    uploads.mkdir(mode=0o700, exist_ok=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_TEMP_DIR"] = str(service.folder.page.absolute())  # which the broom of the service sweeps
     wanted: dict[str, Any] = {
         "path": PAGE,
         "root_path": f"{root_path}{PAGE}" if root_path else None,
@@ -60,7 +57,7 @@ def mount_page(
 
 
 def _page(service: Service, examples: Examples, runs: Runs) -> gr.Blocks:
-    with gr.Blocks(analytics_enabled=False, title=_TITLE, delete_cache=_KEPT_SECONDS) as page:
+    with gr.Blocks(analytics_enabled=False, title=_TITLE) as page:
         gr.Markdown(f"# {_TITLE}\n{_ABOUT}")
         with gr.Tab("Speak"):
             _speak_tab(service, examples)
