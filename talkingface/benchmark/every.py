@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkingface.benchmark.metrics import TOWER
 from talkingface.benchmark.speed import PARTS, measure, table
 from talkingface.devices import limit_threads
 from talkingface.errors import TalkingFaceError
@@ -64,7 +65,7 @@ def measure_models(
             said = _said(progress, f"{number} of {len(models)}, {name}")
             figures[name] = _apart(loaded, seconds, parts, most_seconds, said)
         told(_shown(name, figures[name]))
-        if not figures[name].keys() & {NOT_MEASURED, NOT_FINISHED}:
+        if TOWER in figures[name]:
             parts = tuple(part for part in parts if part != "metrics")
     return {"models": figures}
 
@@ -122,7 +123,7 @@ def _noted(task: _Task) -> tuple[str, dict[str, Any]]:
 
 
 def _measured(task: _Task) -> dict[str, Any]:
-    """The figures of one model, or why there are none."""
+    """The figures of one model, and why there are no more."""
     limit_threads(task.loaded.config.threads)
 
     def note(part: str, figures: Mapping[str, Any]) -> None:
@@ -131,4 +132,4 @@ def _measured(task: _Task) -> dict[str, Any]:
     try:
         return measure(task.loaded, task.seconds, task.only, note)
     except TalkingFaceError as error:
-        return {NOT_MEASURED: str(error)}
+        return _ended(task, str(error))

@@ -33,6 +33,10 @@ SIZES = ((256, 256), (720, 1280))  # a face crop, a video
 REDUCED = (180, 320)  # what the detector sees of a video of 1280x720
 
 
+TOWER = "LSE lip tower, CPU ms per window"
+"""Title of the first group of figures."""
+
+
 def metric_speed(source: Path, seconds: float, device: torch.device) -> dict[str, Any]:
     """Groups of figures by title; a shorter clip and fewer of them for less than a second.
 
@@ -46,7 +50,7 @@ def metric_speed(source: Path, seconds: float, device: torch.device) -> dict[str
     whole = seconds >= 1
     length = 4.0 if whole else 1.0
     tower = lip_tower(network, windows=40 if whole else 8, seconds=seconds)
-    groups: dict[str, Any] = {"LSE lip tower, CPU ms per window": tower}
+    groups: dict[str, Any] = {TOWER: tower}
     for height, width in SIZES if whole else SIZES[:1]:
         title = f"LSE of a clip of {length:g} s, {width}x{height}"
         groups[title] = routes(network, source, (height, width), length, seconds)

@@ -118,12 +118,14 @@ def _parts(
     """Every part that the model has, with what measures its groups of figures."""
     yield "preprocessing", lambda: {"preprocessing frames/s": preprocessing(config, clips)}
     yield "training", lambda: training(config, clips, scratch, seconds)
-    if get_spec(config.model_name).model.needed_to_speak(config.model) is not None:
+    speaks = get_spec(config.model_name).model.needed_to_speak(config.model) is not None
+    if speaks:
         yield "generation", lambda: {"generation": generation(config, clips, scratch, seconds)}
-        yield "onnx", lambda: {"generation by ONNX files": generation(config, clips, scratch, seconds, exported=True)}
     yield "evaluation", lambda: {"evaluation": evaluation(config, clips, scratch, seconds)}
     example = (clips["test"] or clips["train"])[0].video
     yield "metrics", lambda: metric_speed(example, seconds, resolve_device(config.device))
+    if speaks:  # last, since not every model can leave as ONNX files
+        yield "onnx", lambda: {"generation by ONNX files": generation(config, clips, scratch, seconds, exported=True)}
 
 
 def training(config: Config, clips: Clips, scratch: Path, seconds: float) -> dict[str, Any]:

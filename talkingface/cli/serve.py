@@ -59,6 +59,8 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
         name, equals, path = text.partition("=")
         if not equals or not _NAME.fullmatch(name) or not path:
             raise ConfigError(f"--{option}={text}: must look like --{option}=NAME=PATH")
+        if name in found:
+            raise ConfigError(f"--{option}={text}: another --{option} has this name")
         found[name] = path
     return found
 

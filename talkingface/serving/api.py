@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
@@ -21,6 +22,7 @@ from talkingface.serving.service import Service
 UPLOADS = "/v1/jobs"
 """Where jobs are posted."""
 
+T = TypeVar("T")
 _AT_ONCE = 8  # uploads that are copied or looked at; others wait without a thread of their own
 
 
@@ -130,15 +132,23 @@ class Intake:
             Unfit, Busy: it is not taken.
             HTTPException: the client has gone meanwhile.
         """
+        job = await self.run(request, self._submit, model, source, audio, visible_mark, mute)
+        if await request.is_disconnected():  # nobody knows its name
+            await to_thread.run_sync(self._service.remove, job)
+        return job
+
+    async def run(self, request: Request, work: Callable[..., T], *given: Any) -> T:
+        """Call what copies uploads and looks at them, in a thread.
+
+        Raises:
+            HTTPException: the client has gone meanwhile.
+        """
         if self._limiter is None:
             self._limiter = CapacityLimiter(_AT_ONCE)  # belongs to the event loop, which runs by now
         async with self._limiter:
             if await request.is_disconnected():
                 raise HTTPException(499, "the client has gone")
-            job = await to_thread.run_sync(self._submit, model, source, audio, visible_mark, mute)
-        if await request.is_disconnected():  # nobody knows its name
-            await to_thread.run_sync(self._service.remove, job)
-        return job
+            return await to_thread.run_sync(work, *given)
 
     def _submit(
         self, model: str | None, source: UploadFile | Path, audio: UploadFile | Path, visible_mark: bool, mute: bool

@@ -19,9 +19,6 @@ from talkingface.serving.service import Busy, Service
 from talkingface.serving.session import Session
 from talkingface.workers import WorkerDied
 
-UPLOADS = "/v1/avatars"
-"""Where faces are posted."""
-
 STREAMS = "/v1/avatars/"
 """Begin of paths whose bodies may take as long as somebody speaks."""
 
@@ -39,7 +36,9 @@ def live_routes(service: Service) -> APIRouter:
         model: Annotated[str | None, Form(description="name of a model, see /v1/models")] = None,
     ) -> AvatarAnswer:
         """Keep a face for streams."""
-        avatar = await to_thread.run_sync(_keep, service, intake, source, model)
+        avatar = await intake.run(request, _keep, service, intake, source, model)
+        if await request.is_disconnected():  # nobody knows its name, and it would push out those of others
+            service.avatars.remove(avatar)
         return _shown(avatar, request)
 
     @router.get("/v1/avatars/{avatar_id}", response_model=AvatarAnswer, responses=problems(401, 404))

@@ -8,6 +8,7 @@ import pytest
 
 from talkingface.benchmark import every
 from talkingface.benchmark.compare import compared, read_figures
+from talkingface.benchmark.metrics import TOWER
 from talkingface.cli.commands import main
 from talkingface.errors import DataError
 from talkingface.files import write_text
@@ -63,7 +64,8 @@ def test_every_model_is_measured_and_one_that_cannot_be_does_not_stop_the_others
             write_text(task.notes, json.dumps({"part": "generation", "figures": figures(name)}))
             look()
             raise TookTooLong
-        return {"not measured": "no data"} if name == "IPLAP" else figures(name)
+        scored = {TOWER: {"ours": 1.0}} if "metrics" in task.only else {}
+        return {"not measured": "no data"} if name == "IPLAP" else figures(name) | scored
 
     monkeypatch.setattr(every, "call_in_process", pretend)
     (tmp_path / "old.json").write_text(json.dumps({"models": {"Wav2Lip": figures("Wav2Lip", steps=1.0)}}))
@@ -74,7 +76,7 @@ def test_every_model_is_measured_and_one_that_cannot_be_does_not_stop_the_others
     names = list(measured)
     assert {"IPLAP", "SyncNet", "Wav2Lip", "MakeItTalk", "HyperLipsBase", "HyperLipsHR"} <= set(names)
     asked = ["metrics" in only for _, only in seen]
-    measured_first = next(k for k, (name, _) in enumerate(seen) if "not measured" not in measured[name])
+    measured_first = next(k for k, (name, _) in enumerate(seen) if TOWER in measured[name])
     assert asked == [k <= measured_first for k in range(len(seen))], "once, with the first model that can be measured"
     assert measured["IPLAP"] == {"not measured": "no data"}
     assert "killed for memory" in measured["SyncNet"]["not measured"]
@@ -95,3 +97,10 @@ def test_what_a_user_can_mend_is_the_reason_in_place_of_figures(monkeypatch, tmp
     loaded = load_config("Wav2Lip", "demo", (), {"profile": "tiny"})
     task = every._Task(loaded, 1.0, (), tmp_path / "notes.json")
     assert every._measured(task) == {"not measured": "no clips"} and every._noted(task) == ("training", {})
+
+    def fails_late(loaded, seconds, only, told):
+        told("onnx", figures())
+        raise DataError("no graphs")
+
+    monkeypatch.setattr(every, "measure", fails_late)
+    assert every._measured(task) == figures() | {"not finished": "onnx: no graphs"}

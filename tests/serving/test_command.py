@@ -26,6 +26,7 @@ def test_without_its_packages_the_command_that_installs_them_is_named(capsys, mo
 WRONG = [
     (["--model=Wav2Lip", "--also=second"], "--also=second: must look like --also=NAME=PATH"),
     (["--model=Wav2Lip", "--also=Wav2Lip=run"], "this name is taken by another model"),
+    (["--model=Wav2Lip", "--also=a=x", "--also=a=y"], "--also=a=y: another --also has this name"),
     (["--model=Wav2Lip", "--template=a=missing.mp4"], "--template=a=missing.mp4: no such file"),
     (["--model=Wav2Lip", "--root_path=talk"], "--root_path=talk: must look like /talk"),
     (["--model=Wav2Lip", "--token_file=missing"], "--token_file=missing: cannot be read"),
