@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.benchmark.metrics import TOWER
+from talkingface.benchmark.overview import NOT_FINISHED, NOT_MEASURED
 from talkingface.benchmark.speed import PARTS, measure, table
 from talkingface.devices import limit_threads
 from talkingface.errors import TalkingFaceError
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from talkingface.plugin.configuration import LoadedConfig
 
 log = logging.getLogger("talkingface")
-
-NOT_MEASURED, NOT_FINISHED = "not measured", "not finished"
-"""In place of figures, and beside those that there are: why there are no more."""
 
 
 @dataclass(frozen=True)

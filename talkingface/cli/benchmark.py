@@ -35,14 +35,14 @@ def benchmark(arguments: Arguments) -> None:
     if arguments["print_config"]:
         return print_config(next(each for each in loaded.values() if not isinstance(each, str)))
     from talkingface.benchmark.compare import compared, read_figures
+    from talkingface.benchmark.overview import overview
     from talkingface.benchmark.speed import table
 
     old = read_figures(arguments["compare"]) if arguments["compare"] else None  # a mistake is known before the work
     figures = _measured(arguments, loaded, minutes)
     text = json.dumps(figures, indent=2)
     print(text)
-    if "models" not in figures:
-        print(table(figures))
+    print(overview(figures) if "models" in figures else table(figures))
     if arguments["json"]:
         write_text(Path(arguments["json"]), text + "\n")
     if old is not None:

@@ -9,6 +9,7 @@ import pytest
 from talkingface.benchmark import every
 from talkingface.benchmark.compare import compared, read_figures
 from talkingface.benchmark.metrics import TOWER
+from talkingface.benchmark.overview import overview
 from talkingface.cli.commands import main
 from talkingface.errors import DataError
 from talkingface.files import write_text
@@ -85,6 +86,7 @@ def test_every_model_is_measured_and_one_that_cannot_be_does_not_stop_the_others
     assert late["training steps/s"] and "generation: took more than 2 minutes" in late["not finished"]
     said = capsys.readouterr()
     assert "Wav2Lip: training steps/s: render" in said.out and "IPLAP: not measured: no data" in said.out
+    assert "| Wav2Lip | render 2 | - |" in said.out
     assert f" of {len(names)}, HyperLipsHR: generation (after 0 s)" in said.err
 
 
@@ -104,3 +106,16 @@ def test_what_a_user_can_mend_is_the_reason_in_place_of_figures(monkeypatch, tmp
 
     monkeypatch.setattr(every, "measure", fails_late)
     assert every._measured(task) == figures() | {"not finished": "onnx: no graphs"}
+
+
+def test_all_models_stand_in_one_table_without_empty_columns():
+    spoken = {"generation": {"network fps": 30.5, "end to end fps": 20.0}, "peak memory MiB": {"process": 900.2}}
+    late = figures("SyncNet") | {"not finished": "evaluation: took long"}
+    rows = {"IPLAP": figures() | spoken, "SyncNet": late, "Wav2Lip": {"not measured": "no data"}}
+    assert overview({"models": rows}).splitlines() == [
+        "| model | training, steps/s | network, fps | end to end, fps | memory, MiB | missing |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| IPLAP | render 2 | 30.5 | 20 | 900.2 | - |",
+        "| SyncNet | render 2 | - | - | - | evaluation: took long |",
+        "| Wav2Lip | - | - | - | - | no data |",
+    ]

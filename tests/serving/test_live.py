@@ -42,6 +42,18 @@ def test_files_that_are_no_good_do_not_become_faces(server, voice):
     assert not list((server.folder / "uploads").iterdir())
 
 
+def test_a_face_whose_client_has_gone_meanwhile_is_not_kept(server, face, monkeypatch):
+    gone = iter([False, True])  # before the upload was looked at, and after
+
+    async def is_disconnected(_):
+        return next(gone)
+
+    before = len(list((server.folder / "avatars").iterdir()))
+    monkeypatch.setattr("starlette.requests.Request.is_disconnected", is_disconnected)
+    server.client.post("/v1/avatars", files={"source": face.read_bytes()})
+    assert len(list((server.folder / "avatars").iterdir())) == before and next(gone, None) is None
+
+
 def test_of_too_many_faces_the_one_that_was_not_used_for_longest_goes(serving, face):
     server = serving(avatars=2)
     made = []
