@@ -16,7 +16,7 @@ from talkingface.serving.folder import remove
 from talkingface.serving.guard import busy_answer, refusal
 from talkingface.serving.schemas import AvatarAnswer, problems
 from talkingface.serving.service import Busy, Service
-from talkingface.serving.session import Session
+from talkingface.serving.session import Gone, Session
 from talkingface.workers import WorkerDied
 
 STREAMS = "/v1/avatars/"
@@ -144,6 +144,8 @@ class SpeechAnswer(Response):
                     headers = [(b"content-type", b"video/mp4"), (b"cache-control", b"no-store")]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except Gone:
+            return None
         except Busy as busy:
             return busy_answer(busy, 503)
         except (Refused, Stopped, TimeLimit, WorkerDied) as error:
@@ -163,12 +165,15 @@ class SpeechAnswer(Response):
 
         Raises:
             Busy: there is none for some time.
+            Gone: nobody waits any more.
         """
         self._service.dispatcher.speak(session)
         seconds = self._service.settings.stall_seconds
         for _ in range(int(seconds / _LOOK_SECONDS)):
             if session.began.is_set():
                 return
+            if session.gone.is_set() and self._service.dispatcher.withdraw(session):
+                raise Gone
             await asyncio.sleep(_LOOK_SECONDS)
         if not self._service.dispatcher.withdraw(session):
             return  # it began just now

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ _PIECES, _SOUNDS = 64, 64  # that wait on either side
 _LOOK_SECONDS = 0.02
 _BYTES_PER_SAMPLE = 2
 _LONGEST_PIECE = 2**16
+
+
+class Gone(Exception):
+    """The client has gone, or takes nothing any more."""
 
 
 class Session:
@@ -78,16 +83,24 @@ class Session:
         """The film.
 
         Raises:
+            Gone: nobody takes it.
             Exception: what the worker's side has failed with.
         """
         while (piece := await self._pieces.get()) is not None:
+            if self.gone.is_set():
+                break
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
+        if self.gone.is_set():
+            raise Gone
 
     def leave(self) -> None:
-        """The client has gone, or does not want it any more."""
+        """The client has gone, or does not want it any more; nothing comes from the worker's side then."""
         self.gone.set()
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        self._pieces.put_nowait(None)  # for whoever waits for a piece
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
@@ -126,3 +139,5 @@ class Session:
             asyncio.run_coroutine_threadsafe(self._pieces.put(piece), self._loop).result(self._stall)
         except (concurrent.futures.TimeoutError, TimeoutError, RuntimeError):  # too slow a client; the server ends
             self.gone.set()
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.leave)

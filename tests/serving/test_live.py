@@ -116,6 +116,27 @@ def test_who_speaks_much_slower_than_people_do_does_not_keep_a_device(monkeypatc
     assert ({"end": True} in sent) == ended and isinstance(sent[0], bytes)
 
 
+def test_a_film_whose_client_has_gone_or_reads_too_slowly_ends(tmp_path):
+    import asyncio
+
+    from talkingface.serving.session import Gone, Session
+
+    async def listen(leaves: bool):
+        stream = Session("StandIn", tmp_path, 100, False, most_seconds=10, stall_seconds=0.05)
+        if leaves:
+            first = asyncio.create_task(anext(stream.pieces()))
+            await asyncio.sleep(0)
+            stream.leave()
+        else:  # the worker's thread has more than the client takes
+            await asyncio.to_thread(lambda: [stream.told(b"piece") for _ in range(100)])
+            first = asyncio.create_task(anext(stream.pieces()))
+        await asyncio.wait_for(first, 10)
+
+    for leaves in (True, False):
+        with pytest.raises(Gone):
+            asyncio.run(listen(leaves))
+
+
 class Talk:
     """A client that sends its request in pieces and reads the answer meanwhile."""
 
