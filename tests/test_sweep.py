@@ -60,6 +60,14 @@ def test_every_combination_runs_once_and_seeds_are_put_together(command, capsys)
     assert "± 0.0100 [0.6492, 0.6988]" in printed and "6 of 6:" in printed and "width=4" in printed
 
 
+def test_a_sweep_without_a_name_is_called_after_its_time_and_so_is_its_report(command):
+    assert command("--over=seed=1,12") == 0
+    [report] = command.folder.glob("*-report")
+    runs = sorted(folder.name for folder in command.folder.iterdir() if folder != report)
+    series = report.name.removesuffix("-report")
+    assert series.startswith("sweep-") and runs == [f"{series}-seed1", f"{series}-seed12"]
+
+
 def test_a_run_that_fails_is_told_and_the_others_are_compared_and_finished_later(command, capsys, monkeypatch):
     assert command("--run_name=s", "--over=seed=1,13,2") == 2
     shown = capsys.readouterr()

@@ -39,13 +39,14 @@ def sweep(arguments: Arguments) -> int:
         print_config(config)
         return 0
     _check(arguments, over, config.config)
-    jobs = plan(arguments, over, config.config)
+    name = config.config.run_name or time.strftime("sweep-%Y%m%d-%H%M%S")
+    jobs = plan(arguments, over, config.config, name)
     failed = _run(arguments, jobs)
     done = [job.folder for job in jobs if job.name not in failed]
     if done:
         from talkingface.sweep import report
 
-        _show(report(done, arguments["output"] or jobs[0].folder.parent / f"{_series(arguments, jobs)}-report"))
+        _show(report(done, arguments["output"] or jobs[0].folder.parent / f"{name}-report"))
     if failed:
         print(f"error: {len(failed)} of {len(jobs)} runs failed; mend it and add --resume=auto", file=sys.stderr)
     return 2 if failed else 0
@@ -94,8 +95,14 @@ def _check(arguments: Arguments, over: dict[str, list[Any]], config: Config) -> 
         raise ConfigError("`sweep` runs each training in one process; start one command per run for several devices")
 
 
-def plan(arguments: Arguments, over: dict[str, list[Any]], config: Config) -> list[Job]:
+def plan(arguments: Arguments, over: dict[str, list[Any]], config: Config, name: str) -> list[Job]:
     """The runs; whatever is wrong with one of them is found here, before the first one starts.
+
+    Args:
+        arguments: of the command.
+        over: dotted key -> its values.
+        config: what all runs have in common.
+        name: first part of the names of the run folders.
 
     Raises:
         ConfigError: a setting is wrong, or a run folder is there already.
@@ -105,7 +112,7 @@ def plan(arguments: Arguments, over: dict[str, list[Any]], config: Config) -> li
 
     parent = Path(config.saved_dir) / f"{config.model_name}-{config.dataset}"
     going_on, jobs = config.resume == "auto", []
-    for point in points(over, config.run_name or time.strftime("sweep-%Y%m%d-%H%M%S")):
+    for point in points(over, name):
         folder = parent / point.name
         status = RunFolder(folder).status
         if status != "new" and not going_on:
@@ -137,11 +144,6 @@ def _run(arguments: Arguments, jobs: list[Job]) -> dict[str, str]:
     else:
         run_in_turn(jobs, told)
     return failed
-
-
-def _series(arguments: Arguments, jobs: list[Job]) -> str:
-    """What all runs of the sweep are called."""
-    return str(arguments.overrides.get("run_name") or os.path.commonprefix([job.name for job in jobs]).rstrip("-=."))
 
 
 def _show(found: Compared) -> None:
