@@ -33,7 +33,7 @@ class Job:
         created: seconds since 1970, as all times here.
         began: when work on it began, None before.
         ended: when it was done, failed or cancelled, None before.
-        deaths: worker processes that ended without an answer while they worked on it.
+        deaths: worker processes, and servers, that were ended while they worked on it.
         error: why it failed.
     """
 

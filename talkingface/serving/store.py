@@ -14,6 +14,9 @@ from typing import Any
 from talkingface.errors import DataError, OutputError
 from talkingface.serving.job import ENDED, Job, State
 
+MOST_ENDS = 5
+"""Of servers, in the middle of one job, after which it is not begun again."""
+
 _VERSION = 1
 _COLUMNS = tuple(entry.name for entry in fields(Job))
 _TABLE = """
@@ -115,9 +118,19 @@ class JobStore:
             return changed.rowcount > 0
 
     def recover(self) -> int:
-        """Let what a server before was working on wait again; how many these were."""
+        """Let what a server before was working on wait again; how many these were.
+
+        A server that was ended so many times over one job was ended by it, as where a container goes down as a whole
+        when its memory is used up; the next one would be, too.
+        """
         with self._change() as file:
-            return file.execute("UPDATE jobs SET state = 'queued', began = NULL WHERE state = 'running'").rowcount
+            ended = f"the server was ended {MOST_ENDS} times while it worked on this (out of memory?)"
+            file.execute(
+                "UPDATE jobs SET state = 'failed', error = ?, ended = ? WHERE state = 'running' AND deaths + 1 >= ?",
+                (ended, time.time(), MOST_ENDS),
+            )
+            again = "UPDATE jobs SET state = 'queued', began = NULL, deaths = deaths + 1 WHERE state = 'running'"
+            return file.execute(again).rowcount
 
     def ahead(self, job_id: str) -> list[Job]:
         """Jobs that wait before this one, the first to come first."""

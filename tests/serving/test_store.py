@@ -10,7 +10,7 @@ import pytest
 
 from talkingface.errors import DataError, OutputError
 from talkingface.serving.job import Job
-from talkingface.serving.store import JobStore, QueueFull
+from talkingface.serving.store import MOST_ENDS, JobStore, QueueFull
 
 
 @pytest.fixture
@@ -70,6 +70,15 @@ def test_a_new_server_finds_the_jobs_of_the_last_one_in_their_order(tmp_path, st
     assert [job.id for job in again.in_state("queued")] == [jobs[0].id, jobs[2].id]
     assert again.claim().id == jobs[0].id and again.find(jobs[1].id).state == "done"
     again.close()
+
+
+def test_a_job_that_ends_the_server_each_time_is_given_up(store):
+    job = add(store)[0]
+    for ends in range(1, MOST_ENDS):
+        assert store.claim().id == job.id and store.recover() == 1, ends
+    store.claim()
+    assert store.recover() == 0 and store.claim() is None
+    assert store.find(job.id).state == "failed" and "was ended 5 times" in store.find(job.id).error
 
 
 def test_what_has_ended_stays_as_it_ended(store):
