@@ -225,7 +225,7 @@ class Dispatcher:
             return "failed", f"took longer than the {self.settings.job_seconds:g} s that this server gives"
         except WorkerDied as error:
             log.warning("job %s: %s", job.id, error)
-            died = "its worker process died twice (crash in native code, or out of memory)"
+            died = "its worker process, or the server, died twice (crash in native code, or out of memory)"
             return ("failed", died) if job.deaths + 1 >= MOST_DEATHS else ("queued", str(error))
         except Exception:  # a fault of ours: the client must not wait for ever
             log.exception("job %s", job.id)
