@@ -9,7 +9,7 @@ from pathlib import Path
 from talkingface.cli.arguments import HELP, Arguments, Command, Option
 from talkingface.cli.configuration import MODEL
 from talkingface.errors import ConfigError
-from talkingface.weights.mirror import fetch_near, in_mirror
+from talkingface.weights.mirror import check_mirror, fetch_near, in_mirror
 from talkingface.weights.published import FILES, WeightFile, status
 
 
@@ -17,11 +17,13 @@ def weights(arguments: Arguments) -> None:
     """Print the table of files, or fetch one.
 
     Raises:
-        WeightsError: no such entry, no direct address, or another file lies in its place.
+        WeightsError: no such entry, mirror or direct address, or another file lies in its place.
         DownloadError: it cannot be fetched, or is not the published one.
     """
     folder, mirror = arguments["weights_dir"], _mirror(arguments)
     if not arguments["download"]:
+        if mirror:
+            check_mirror(mirror)
         print("\n".join(table(folder, mirror)))
         print("\npresent: no hash is published. --download=NAME fetches a file with a direct address and a full hash.")
         return

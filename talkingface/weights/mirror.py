@@ -42,6 +42,16 @@ def is_address(mirror: str) -> bool:
     return urlsplit(mirror).scheme in ("http", "https")
 
 
+def check_mirror(mirror: str) -> None:
+    """Refuse a mirror that is neither an address nor a folder.
+
+    Raises:
+        WeightsError: so it is.
+    """
+    if not is_address(mirror) and not Path(mirror).is_dir():
+        raise WeightsError(f"{mirror}: no such folder; weights_mirror names a folder or an address")
+
+
 def in_mirror(file: WeightFile, mirror: str) -> Path | None:
     """Where a file lies in a mirror that is a folder: as below `weights_dir`, or by its name alone."""
     places = (Path(mirror) / file.path, Path(mirror) / Path(file.path).name)
@@ -66,8 +76,7 @@ def _take(file: WeightFile, mirror: str, path: Path) -> str | None:
             log.warning("%s is not fetched from %s: no full hash is published to check it with", file.name, mirror)
             return None
         return download(f"{mirror.rstrip('/')}/{file.path}", path, file.sha256, file.most_bytes)
-    if not Path(mirror).is_dir():
-        raise WeightsError(f"{mirror}: no such folder; weights_mirror names a folder or an address")
+    check_mirror(mirror)
     place = in_mirror(file, mirror)
     if place is None:
         log.warning("%s has no %s", mirror, file.path)

@@ -54,8 +54,9 @@ def test_a_file_that_is_not_the_published_one_is_not_taken(mirror, tmp_path, cap
 
 
 def test_a_folder_that_is_not_there_is_one_line(mirror, tmp_path, capsys):
-    assert weights(tmp_path, tmp_path / "nowhere", "--download=known") == 2
-    assert "no such folder; weights_mirror names a folder or an address" in capsys.readouterr().err
+    for options in (["--download=known"], []):
+        assert weights(tmp_path, tmp_path / "nowhere", *options) == 2
+        assert "no such folder; weights_mirror names a folder or an address" in capsys.readouterr().err
 
 
 def test_an_address_is_asked_first_and_believed_only_with_a_hash(mirror, tmp_path, monkeypatch, capsys):
