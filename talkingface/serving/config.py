@@ -20,7 +20,7 @@ class ServeConfig(Section):
     `queue` jobs may wait beside those at work. A request of more than `most_upload_mb` is turned away while it arrives;
     what is too long, too large or too small as a picture, once it was looked at. `keep_hours` is how long results stay,
     `most_results_mb` how much room all of them have: beyond it those go that were done first.
-    `stall_seconds` is how long the server waits for a client that sends nothing, or takes nothing of what it asked for.
+    `stall_seconds` is how long the server waits for a client that asks or says nothing.
     """
 
     folder: str = "serving"

@@ -10,6 +10,9 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+_LOOKS_TO_READ = 6
+"""So many times longer a client may leave its answer unread: players of videos stop reading when they have enough."""
+
 
 def connection_class(seconds: float) -> type[asyncio.Protocol]:
     """What `uvicorn.Config(http=...)` takes.
@@ -34,6 +37,7 @@ class _Patient(AutoHTTPProtocol):
         super().connection_made(transport)
         self._taken = 0
         self._before: Any = None
+        self._same = 0
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,13 +52,14 @@ class _Patient(AutoHTTPProtocol):
 
     def _look(self) -> None:
         now = self._waits_for()
-        if now is not None and now == self._before:
+        self._same = self._same + 1 if now is not None and now == self._before else 0
+        if self._same >= (_LOOKS_TO_READ if now and now[0] == "read" else 1):
             self.transport.abort()
             return
         self._before = now
         self._next_look = self.loop.call_later(self.patience, self._look)
 
-    def _waits_for(self) -> Any:
+    def _waits_for(self) -> tuple[Any, ...] | None:
         """What the client should do, the same as long as it does nothing of it; None: it is not its turn."""
         if self.transport.get_protocol() is not self:  # now a web socket
             return None
