@@ -77,6 +77,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_given_up_and_one_that_is_s
         if time.monotonic() < ends:
             time.sleep(0.02)
     wait_for(lambda: not running.server_state.connections)
-    with pytest.raises(ConnectionError):
-        while deaf.recv(2**20):
-            pass
+    left = 0
+    while piece := deaf.recv(2**20):  # what lay in the buffers of the connection by then
+        left += len(piece)
+    assert left < LARGE
