@@ -63,7 +63,7 @@ def measure_models(
             said = _said(progress, f"{number} of {len(models)}, {name}")
             figures[name] = _apart(loaded, seconds, parts, most_seconds, said)
         told(_shown(name, figures[name]))
-        if TOWER in figures[name]:
+        if TOWER in figures[name] or figures[name].get(NOT_FINISHED, "").startswith("metrics"):  # once is enough
             parts = tuple(part for part in parts if part != "metrics")
     return {"models": figures}
 
