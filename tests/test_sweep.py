@@ -150,4 +150,4 @@ def test_on_ray_every_run_is_heard_of(tmp_path, monkeypatch):
         loaded = load_config("Wav2Lip", "folder", (), {**fixed, "seed": seed, "preprocessed_root": str(tmp_path)})
         jobs.append(Job(f"seed{seed}", tmp_path / f"seed{seed}", loaded))
     sweep.run_on_ray(jobs, lambda job, reason: told.update({job.name: reason}))
-    assert told.keys() == {"seed1", "seed2"} and all("no usable preprocessed clip" in text for text in told.values())
+    assert told.keys() == {"seed1", "seed2"} and all("no videos of data set" in text for text in told.values())
