@@ -1,6 +1,7 @@
 """talkingface: research toolkit for talking-face generation.
 
-The public surface: `run()` does what the command line does, `Pipeline` makes a face talk, `list_models()` names models.
+The public surface: `run()` does what the command line does, `Pipeline` makes a face talk, `dub()` does so in one
+call for LawDNet and DINet, `list_models()` names models.
 Importing this package imports neither torch nor any model.
 """
 
@@ -12,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 from talkingface.version import __version__
 
 if TYPE_CHECKING:
+    from talkingface.lipsync.dubbing.dub import dub
     from talkingface.pipeline import Pipeline
     from talkingface.plugin.registry import list_models
     from talkingface.workflow import run
 
-__all__ = ["Pipeline", "__version__", "list_models", "run"]
+__all__ = ["Pipeline", "__version__", "dub", "list_models", "run"]
 
 _HOMES = {
     "Pipeline": "talkingface.pipeline",
+    "dub": "talkingface.lipsync.dubbing.dub",
     "list_models": "talkingface.plugin.registry",
     "run": "talkingface.workflow",
 }

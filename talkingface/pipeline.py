@@ -90,6 +90,7 @@ class Pipeline:
         exported: str | Path | None = None,
         *,
         speaks: bool = True,
+        front_end_files: Mapping[str, Path] | None = None,
     ) -> Pipeline:
         """Build the model a checkpoint was trained with and load its weights.
 
@@ -103,6 +104,8 @@ class Pipeline:
             exported: where these files are; None: `onnx/` beside the checkpoint.
             speaks: whether videos are to be made. Otherwise it is for figures of inner stages, and neither all networks
                 nor the files of the front end need be there.
+            front_end_files: weight files of the front end that lie elsewhere than below `weights_dir`, by their names
+                there.
 
         Raises:
             CheckpointError: missing, unreadable, of another model, or without a network that generating needs; or its
@@ -123,6 +126,8 @@ class Pipeline:
             config.output,
             config.video_cache_mb,
         )
+        if model.front_end is not None:
+            model.front_end.places |= front_end_files or {}
         if speaks and model.front_end is not None:
             refuse_other_weights(type(model), model.front_end.fingerprint(), trained.content.config, path)
         if backend == "onnx":
@@ -143,6 +148,8 @@ class Pipeline:
         visible_mark: bool = False,
         mute: bool = False,
         told: Callable[[int, int], None] | None = None,
+        start: float = 0.0,
+        most_frames: int | None = None,
     ) -> Path:
         """Make the face in `source` speak `audio` and write a video as long as the audio.
 
@@ -159,6 +166,8 @@ class Pipeline:
             visible_mark: also write into every frame that it is synthetic.
             mute: leave the sound out.
             told: called after each frame with how many are made, and of how many.
+            start: seconds of a source video that are left out at its beginning.
+            most_frames: so much of the sound is heard at most; None: all of it.
 
         Returns:
             The path written.
@@ -176,7 +185,12 @@ class Pipeline:
         check_writable(output)
         picture = self._open(source, landmarks)
         backing = Backing.of(background, picture, self.model.draws_opacity, output)
+        picture.skip(start)
         voice = Audio.load(Path(audio))
+        # The networks hear 16 kHz; people get the full band.
+        sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
+        if most_frames is not None:
+            voice, sound = (each.first(most_frames, picture.fps) for each in (voice, sound))
         log.info("%s draws on %s in %s", self.name, self.model.device, _spelt(self.model.inference_precision))
         if self.model.licence:
             log.warning("%s: what it makes is %s", self.name, self.model.licence)
@@ -185,8 +199,6 @@ class Pipeline:
         if reference is not None:
             picture.reference = Source.from_path(Path(reference))
             picture.reference.limit(max(shown, REFERENCE_FRAMES))
-        # The networks hear 16 kHz; people get the full band.
-        sound = Audio(read_audio(audio, SOUND_RATE), SOUND_RATE, voice.path)
         return self.generate_file(picture, voice, output, progress, sound, visible_mark, mute, told, backing)
 
     def generate_file(

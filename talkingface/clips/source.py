@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -23,7 +23,7 @@ from talkingface.faces.turned import turn_of
 from talkingface.faces.zoom import Again, find_track
 from talkingface.media.audio import check_finite, other_tracks, read_audio
 from talkingface.media.behind import frames_waiting
-from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger
+from talkingface.media.info import FPS, SAMPLE_RATE, frame_count, logger, samples_of
 from talkingface.media.kept import KeptFrames
 from talkingface.media.pixels import read_image
 from talkingface.media.prefetch import prefetch
@@ -99,6 +99,10 @@ class Audio:
         """Number of video frames that last as long; the length rule of `frame_count`."""
         return frame_count(self.duration, fps)
 
+    def first(self, frames: int, fps: float = FPS) -> Audio:
+        """The sound of the first `frames` video frames; all of it where it is shorter."""
+        return replace(self, samples=self.samples[: samples_of(frames, fps, self.sample_rate)])
+
     def rows(self, fps: float = FPS) -> np.ndarray:
         """Numbers of the frames that are to be drawn: all, or those `wanted`."""
         first, stop = self.wanted or (0, self.n_frames(fps))
@@ -162,7 +166,7 @@ class Source:
         self.held_out = False
         self.kept = KeptFrames(0)
         self.prepared: dict[Hashable, Any] | None = None
-        self._begin = 0
+        self._begin = self._skipped = 0
         self._total = self._length = count_frames(self.path, fps)
         self._landmarks: LandmarkTrack | None = None
         self._last: np.ndarray | None = None
@@ -186,6 +190,20 @@ class Source:
     def limit(self, frames: int) -> None:
         """Forget all but the first `frames` frames: for an output of that many, no face is looked for beyond them."""
         self._length = max(1, min(self._total, frames))
+
+    def skip(self, seconds: float) -> None:
+        """Begin so much later: frame 0 is then the one that is shown at that time. A picture stays as it is.
+
+        Raises:
+            MediaError: nothing of the video is left.
+        """
+        if self.is_image:
+            return
+        frames = round(seconds * self.fps)
+        if frames >= self._total:
+            raise MediaError(f"{self.path}: lasts {self._total / self.fps:g} s, so nothing is left after {seconds:g} s")
+        self._skipped, self._total = self._skipped + frames, self._total - frames
+        self._length, self._landmarks = min(self._length, self._total), None
 
     def order(self, n: int) -> np.ndarray:
         """Frame indices of an output of `n` frames: trimmed, or played to and fro 0..F-1, F-1..0 until it suffices.
@@ -288,9 +306,9 @@ class Source:
         """Yield (index, frame) for indices that never decrease."""
         if not len(run):
             return
-        position = 0
-        stop = None if run[-1] + 1 == self._total else run[-1] + 1
-        for number, frame in enumerate(self.kept.frames(self.path, self.fps, run[0], stop), start=run[0]):
+        position, skipped = 0, self._skipped
+        stop = None if run[-1] + 1 == self._total else run[-1] + 1 + skipped
+        for number, frame in enumerate(self.kept.frames(self.path, self.fps, run[0] + skipped, stop), start=run[0]):
             while position < len(run) and run[position] == number:
                 position += 1
                 again = position < len(run) and run[position] == number
@@ -330,15 +348,23 @@ class Source:
         """
         if self._landmarks is None:
             if self.landmark_file is not None:
+                whole = self._unskipped()
                 track = read_landmarks(
-                    self.landmark_file, self._total, self.size, self._max_gap, self.fps, self.frames()
+                    self.landmark_file, whole._total, self.size, self._max_gap, self.fps, whole.frames()
                 )
-                self._landmarks = track.slice(0, len(self))
+                self._landmarks = track.slice(self._skipped, len(whole))
             elif self.clip is not None and self.clip.has("landmarks"):
-                self._landmarks = self.clip.track()
+                track = self.clip.track()
+                self._landmarks = track.slice(self._skipped, len(track)) if self._skipped else track
             else:
                 self._landmarks = self._find_landmarks(provider)
         return self._landmarks
+
+    def _unskipped(self) -> Source:
+        """The same from the first frame of the file on, up to where this one ends."""
+        whole = copy.copy(self)
+        whole._skipped, whole._total, whole._length = 0, self._total + self._skipped, len(self) + self._skipped
+        return whole
 
     @property
     def _max_gap(self) -> int:

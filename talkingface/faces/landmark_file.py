@@ -31,6 +31,19 @@ LAYOUTS: dict[int, Layout] = {2: "box", 68: "ibug68", facemesh.N_POINTS: "mediap
 _COORDINATE = re.compile(r"([xyz])_(\d+)")
 
 
+class MisfitError(DataError):
+    """A sound file of another video, or of none.
+
+    Attributes:
+        measured: frames with a face, or the last of them, as the file has it.
+        limit: what the video allows.
+    """
+
+    def __init__(self, message: str, measured: int, limit: int) -> None:
+        super().__init__(message)
+        self.measured, self.limit = measured, limit
+
+
 def landmarks_beside(video: Path) -> Path | None:
     """The landmark file next to a video, `<clip>.landmarks.csv` or `.npz`, when there is one."""
     return next((path for suffix in SUFFIXES if os.path.isfile(path := video.with_suffix(suffix))), None)
@@ -59,19 +72,22 @@ def read_landmarks(
         A track of `frames` frames. Its provider is `file`, its version the file's name.
 
     Raises:
-        DataError: the file cannot be read, or does not belong to this video; one line names the file and the row.
+        DataError: the file cannot be read, or is damaged; one line names the file and the row.
+        MisfitError: it holds no face, or ends behind the video.
     """
     path = Path(path)
     stored = _read_npz(path, size) if path.suffix.lower() == ".npz" else _read_csv(path)
     # By one frame more or less, programs count differently.
     if stored.last > frames + 1:
-        raise DataError(
+        raise MisfitError(
             f"{path}: has landmarks of frame {stored.last}, but the video has {frames} at {rate:g} frames per second;"
-            f" make them from the video at {rate:g} frames per second"
+            f" make them from the video at {rate:g} frames per second",
+            stored.last,
+            frames + 1,
         )
     points, found, depth = stored.arrays(frames)
     if not found.any():
-        raise DataError(f"{path}: has no frame with a face")
+        raise MisfitError(f"{path}: has no frame with a face", 0, 1)
     _check_pixels(path, points, found, size)
     whole = points if depth is None else np.concatenate([points, depth[..., None]], axis=2)
     if pictures is None:

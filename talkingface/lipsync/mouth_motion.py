@@ -27,12 +27,34 @@ def opening(track: LandmarkTrack, detected_only: bool = False) -> np.ndarray:
 
 
 def log_energy(
-    audio: np.ndarray, frames: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE, floor: float = SILENCE_DB
+    audio: np.ndarray,
+    frames: int,
+    fps: float = FPS,
+    sample_rate: int = SAMPLE_RATE,
+    floor: float = SILENCE_DB,
+    loudest: float = 0.0,
 ) -> np.ndarray:
     """(frames,) loudness in dB of two frames' worth of sound around the time of each frame.
 
     It counts from the loudest frame and is cut off at `floor`; sound that is zero throughout gives 0 everywhere.
+
+    Args:
+        audio: (n,) mono sound.
+        frames: number of video frames.
+        fps: their rate.
+        sample_rate: Hz of the sound.
+        floor: dB.
+        loudest: power of a louder frame than all of these, where one is known.
     """
+    power = frame_power(audio, frames, fps, sample_rate)
+    loudest = power.max(initial=loudest)
+    if loudest <= 0.0:
+        return np.zeros(frames)
+    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (floor / 10.0)))
+
+
+def frame_power(audio: np.ndarray, frames: int, fps: float = FPS, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """(frames,) mean square of two frames' worth of sound (n,) around the time of each frame."""
     # Running sums: the power of any window is then one subtraction, however much windows overlap.
     squares = np.concatenate([[0.0], np.cumsum(np.square(audio.astype(np.float64)))])
     centre = np.arange(frames) * sample_rate / fps
@@ -40,11 +62,7 @@ def log_energy(
     low = np.clip(np.round(centre - half).astype(int), 0, len(audio))
     high = np.clip(np.round(centre + half).astype(int), 0, len(audio))
     # At the ends of the clip windows are cut short: the mean, not the sum, keeps them comparable.
-    power = (squares[high] - squares[low]) / np.maximum(high - low, 1)
-    loudest = power.max(initial=0.0)
-    if loudest <= 0.0:
-        return np.zeros(frames)
-    return 10.0 * np.log10(np.maximum(power / loudest, 10.0 ** (floor / 10.0)))
+    return (squares[high] - squares[low]) / np.maximum(high - low, 1)
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.lipsync.mouth_motion import log_energy
+from talkingface.lipsync.mouth_motion import frame_power, log_energy
 from talkingface.media import FPS, SAMPLE_RATE
 
 RUN = 5
@@ -21,7 +21,12 @@ NOTHING = 1e-4
 
 
 def quiet_frames(
-    audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = -35.0, sample_rate: int = SAMPLE_RATE
+    audio: np.ndarray,
+    frames: int,
+    fps: float = FPS,
+    level_db: float = -35.0,
+    sample_rate: int = SAMPLE_RATE,
+    loudest: float = 0.0,
 ) -> np.ndarray:
     """(frames,) bool: frames inside a pause.
 
@@ -31,6 +36,7 @@ def quiet_frames(
         fps: their rate.
         level_db: a frame is silent when its loudness lies at least this far (negative dB) below the loudest frame's.
         sample_rate: Hz of the sound.
+        loudest: power of a louder frame than all of these, where one is known.
 
     Returns:
         True for the frames of runs of at least `RUN` silent ones that are more than `EDGE` frames away from any louder
@@ -39,7 +45,7 @@ def quiet_frames(
     if not len(audio) or float(np.abs(audio).max()) < NOTHING:
         return np.full(frames, frames >= RUN)
     # Two decibels of room below the level, so that the cut-off itself never decides.
-    loud = log_energy(audio, frames, fps, sample_rate, floor=level_db - 2.0) > level_db
+    loud = log_energy(audio, frames, fps, sample_rate, floor=level_db - 2.0, loudest=loudest) > level_db
     quiet = ~loud
     # Borders of the runs: 1 where one begins, -1 where it has ended; zeros at both ends close the outer ones.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
@@ -55,6 +61,18 @@ FADE = 2
 """Frames on both sides of the border of a pause over which a mouth shuts or opens."""
 
 
+class Loudness:
+    """How loud a voice has been, for one that arrives in windows: a pause is as long as a whole window."""
+
+    def __init__(self) -> None:
+        self._loudest = 0.0
+
+    def hear(self, audio: np.ndarray, frames: int, fps: float = FPS) -> float:
+        """Power of the loudest frame of a window (n,) at 16 kHz and of all before."""
+        self._loudest = float(frame_power(audio, frames, fps).max(initial=self._loudest))
+        return self._loudest
+
+
 class Pauses(NamedTuple):
     """Where a sound pauses.
 
@@ -65,9 +83,11 @@ class Pauses(NamedTuple):
     shut: np.ndarray
 
     @classmethod
-    def of(cls, audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = -35.0) -> Pauses:
+    def of(
+        cls, audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = -35.0, loudest: float = 0.0
+    ) -> Pauses:
         """The pauses of a sound (n,) at 16 kHz; see `quiet_frames`."""
-        quiet = quiet_frames(audio, frames, fps, level_db).astype(np.float32)
+        quiet = quiet_frames(audio, frames, fps, level_db, loudest=loudest).astype(np.float32)
         padded = np.pad(quiet, FADE, mode="edge")
         return cls(np.convolve(padded, np.full(2 * FADE + 1, 1 / (2 * FADE + 1)), mode="valid").astype(np.float32))
 

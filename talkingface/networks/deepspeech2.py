@@ -136,7 +136,7 @@ class DeepSpeech2FrontEnd(FrontEnd):
     @cached_property
     def network(self) -> DeepSpeech2:
         """The recogniser, read at its first use."""
-        return DeepSpeech2.from_file(self.weights_dir / self.files[0]).to(self.device)
+        return DeepSpeech2.from_file(self.path(self.files[0])).to(self.device)
 
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""

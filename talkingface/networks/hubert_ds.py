@@ -86,7 +86,7 @@ class HubertFrontEnd(FrontEnd):
     @cached_property
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """Recogniser and mapping, read at their first use."""
-        recogniser, mapping = (self.weights_dir / file for file in self.files)
+        recogniser, mapping = map(self.path, self.files)
         return Hubert.from_file(recogniser).to(self.device), LetterMapping.from_file(mapping).to(self.device)
 
     @torch.inference_mode()

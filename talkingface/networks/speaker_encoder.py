@@ -105,7 +105,7 @@ class Resemblyzer(SpeakerVector):
     @cached_property
     def network(self) -> SpeakerEncoder:
         """The encoder, read at its first use."""
-        return SpeakerEncoder().load(self.weights_dir / self.files[0]).to(self.device).eval()
+        return SpeakerEncoder().load(self.path(self.files[0])).to(self.device).eval()
 
     def vector(self, samples: np.ndarray) -> np.ndarray:
         """See `SpeakerVector.vector`."""

@@ -16,7 +16,7 @@ from talkingface.config.sections import Config, PreprocessConfig
 from talkingface.errors import DataError, MediaError
 from talkingface.faces.crop import CropConfig, crop_face, face_boxes
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
-from talkingface.faces.landmark_file import read_landmarks
+from talkingface.faces.landmark_file import MisfitError, read_landmarks
 from talkingface.faces.track import MAX_FACES, RIVALS_SHARE, LandmarkTrack
 from talkingface.faces.zoom import Again, find_track
 from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
@@ -170,7 +170,10 @@ class LandmarksStep(Step):
         """Landmarks that were brought along; how many frames they must have is known once these are decoded."""
         sizes = [frame.shape[:2] for frame in ctx.frames()]
         ctx.facts["file"] = file.name
-        return read_landmarks(file, len(sizes), sizes[0], self.params["max_gap"], ctx.fps, ctx.frames())
+        try:
+            return read_landmarks(file, len(sizes), sizes[0], self.params["max_gap"], ctx.fps, ctx.frames())
+        except MisfitError as error:
+            raise Rejected(str(error), error.measured, error.limit) from None
 
 
 @register_step("faces")

@@ -34,6 +34,7 @@ class Part:
     Attributes:
         name: in settings and in what is stored.
         files: weight files that it reads, below `weights_dir`.
+        places: where those of them lie that are elsewhere.
         version: to be raised when it gives other numbers.
         parts: what it is built of.
     """
@@ -45,6 +46,11 @@ class Part:
     def __init__(self, weights_dir: str | Path = "checkpoints", device: str = "cpu") -> None:
         self.weights_dir, self.device = Path(weights_dir), device
         self.parts: tuple[Part, ...] = ()
+        self.places: dict[str, Path] = {}
+
+    def path(self, file: str) -> Path:
+        """Where one of its `files` lies."""
+        return self.places.get(file, self.weights_dir / file)
 
     def settings(self) -> dict[str, Any]:
         """Plain values that change what it gives."""
@@ -52,7 +58,7 @@ class Part:
 
     def missing(self) -> list[Path]:
         """Weight files that are not there, its own and those of its parts."""
-        own = [path for path in map(self.weights_dir.__truediv__, self.files) if not path.is_file()]
+        own = [path for path in map(self.path, self.files) if not path.is_file()]
         return own + [path for part in self.parts for path in part.missing()]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class Part:
             )
         found: dict[str, Any] = {"name": self.name, "version": self.version, **self.settings()}
         if self.files:
-            found["files"] = {file: file_sha256(self.weights_dir / file) for file in self.files}
+            found["files"] = {file: file_sha256(self.path(file)) for file in self.files}
         if self.parts:
             found["parts"] = [part.fingerprint() for part in self.parts]
         return found

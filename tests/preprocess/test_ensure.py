@@ -113,6 +113,19 @@ def test_a_landmark_file_beside_the_video_is_used_instead_of_a_detector(videos, 
         ensure(config, Model, artefacts=ALL)
 
 
+@pytest.mark.parametrize(("rows", "told"), [(400, "has landmarks of frame 400, but the video has"), (0, "no frame")])
+def test_landmarks_of_a_longer_video_or_of_nobody_reject_the_clip_with_the_number(videos, tmp_path, rows, told):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in "ab":
+        shutil.copy(videos["good"], data / f"{name}.mp4")
+    lines = ["frame,x_0,y_0,x_1,y_1", *(f"{frame},40,40,120,120" for frame in range(1, rows + 1))]
+    (data / "b.landmarks.csv").write_text("\n".join(lines))
+    report = ensure(settings_for(tmp_path), Model, artefacts=ALL)
+    assert report.ok_ids == ["a"] and told in report.rejected["b"]
+    assert report.outcomes["b"].measured == rows and report.outcomes["b"].by == "landmarks"
+
+
 def test_prepared_clips_need_no_measuring_where_filters_came_on_later(videos, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.mp4").write_bytes(videos["good"].read_bytes())

@@ -118,6 +118,9 @@ class DubbingAudioConfig(Section):
 
 _Frame = Annotated[int, Field(ge=0)]
 
+Pasting = Literal["warp", "scatter"]
+"""Ways back into the frame, see `DubbingInference`."""
+
 
 class DubbingInference(Section):
     """How videos are made.
@@ -126,6 +129,9 @@ class DubbingInference(Section):
         references: frames that show the face: `spread` over the mouths from the most closed to the most open one,
             `random` (published), or five frame numbers of the source, or of the reference video where one is given.
         seed: of `random`.
+        paste: how crops go back into their frames: `warp`, every pixel of the frame in the box of the mouth asks the
+            crop; `scatter`, every pixel of the whole crop goes to one of the frame, with holes where the face is larger
+            than the crop (published LawDNet; the box and its edge do not count); null: as the model says.
         mask_scale: of the box of the mouth in which frames are replaced; outside it they stay as they are.
         feather: width of the soft edge inside that box, as a share of the mouth.
         colour: `keep` the colours that were drawn, or `match` them to the frame around the box.
@@ -139,6 +145,7 @@ class DubbingInference(Section):
 
     references: Literal["spread", "random"] | tuple[_Frame, _Frame, _Frame, _Frame, _Frame] = "spread"
     seed: int = Field(0, ge=0)
+    paste: Pasting | None = None
     mask_scale: float = Field(1.0, gt=0, le=1.2)
     feather: float = Field(0.1, gt=0, le=0.5)
     colour: Literal["keep", "match"] = "keep"
@@ -180,3 +187,8 @@ class DubbingConfig(DubbingDataConfig):
     """
 
     inference: DubbingInference = DubbingInference()
+
+    @property
+    def pasting(self) -> Pasting:
+        """How crops go back into their frames."""
+        return self.inference.paste or "warp"

@@ -14,7 +14,7 @@ from talkingface.devices import OnTheWay, in_flight
 from talkingface.lipsync.dubbing.paste import MouthPaster
 from talkingface.lipsync.dubbing.scene import FaceScene, Lent, lend
 from talkingface.lipsync.dubbing.sound import BESIDE, rows_of_frames
-from talkingface.lipsync.pauses import Pauses
+from talkingface.lipsync.pauses import Loudness, Pauses
 from talkingface.networks.dubbing.geometry import hard_hole
 from talkingface.sound.recogniser import fitted, frame_windows
 from talkingface.sound.rows import Rows
@@ -34,7 +34,7 @@ CPU_BATCH, GPU_BATCH = 4, 20
 
 
 def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio.
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio, or per frame wanted of it.
 
     Frames without a face pass through as they are. Outside the box of the mouth every frame equals the source exactly.
 
@@ -42,16 +42,16 @@ def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[n
         NoFaceError: the source or its reference shows no face, or some frames do not and `no_face` is `error`.
         DataError: a reference frame that was named does not serve.
     """
-    settings, crop = model.config.inference, model.drawn
-    scene = FaceScene.look(crops_of(model), source)
-    order = np.asarray(source.order(audio.n_frames(source.fps)))
-    report_missing(scene.valid, order, str(source.path), settings.no_face)
-    pauses = _pauses(settings, audio.samples, len(order))
+    settings = model.config.inference
+    scene = source.once(model, "scene", lambda: FaceScene.look(crops_of(model), source))
+    order, rows = np.asarray(source.order(audio.n_frames(source.fps))), audio.rows(source.fps)
+    report_missing(scene.valid, order[rows], str(source.path), settings.no_face)
+    pauses = _pauses(settings, audio, len(order))
     heard = heard_at_frames(model.front_end, pauses.hushed(audio.samples), len(order))
-    known = Knowledge.of(model, scene, source, shut=bool(pauses.shut.any()))
-    paster = MouthPaster(crop, settings)
+    known = Knowledge.of(model, scene, source, shut=bool(pauses.shut[rows].any()))
+    paster = audio.going_on("paster", lambda: MouthPaster(model.drawn, settings, model.config.pasting))
     size = settings.batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    parts = frame_batches(iter(source.frames(order)), order, scene.valid, np.arange(len(order)), size)
+    parts = frame_batches(iter(source.frames(order[rows])), order, scene.valid, rows, size)
     drawn = ((part, redrawn(model, scene, known, part, heard, pauses)) for part in parts)
     for part, faces in in_flight(drawn, model.device):
         for each in faces:
@@ -66,10 +66,12 @@ def crops_of(model: DubbingNetworks) -> DubbingCropConfig:
     return model.config.crop.model_copy(update={"width": model.drawn.width})
 
 
-def _pauses(settings: DubbingInference, samples: np.ndarray, frames: int) -> Pauses:
+def _pauses(settings: DubbingInference, audio: Audio, frames: int) -> Pauses:
+    """The pauses of a sound; of a window out of a longer one, below the loudest that was heard until now."""
     if settings.silence == "keep":
         return Pauses.none(frames)
-    return Pauses.of(samples, frames, level_db=settings.silence_db)
+    loudest = audio.going_on("loudness", Loudness).hear(audio.samples, frames)
+    return Pauses.of(audio.samples, frames, level_db=settings.silence_db, loudest=loudest)
 
 
 def heard_at_frames(front_end: FrontEnd, samples: np.ndarray, frames: int) -> np.ndarray:
@@ -88,7 +90,7 @@ class Knowledge(NamedTuple):
 
     @classmethod
     def of(cls, model: DubbingNetworks, scene: FaceScene, source: Source, shut: bool = False) -> list[Knowledge]:
-        """For all frames of a source.
+        """For all frames of a source; what a prepared source has given before is not worked out again.
 
         Args:
             model: the model.
@@ -96,12 +98,19 @@ class Knowledge(NamedTuple):
             source: what is dubbed.
             shut: mouths are to be shut in places.
         """
-        settings, crop = model.config.inference, model.drawn
-        known = [(lent.serves, model.known(_shown(lent, crop))) for lent in lend(scene, source, settings)]
+        serves, known = source.once(model, "references", lambda: _encoded(model, scene, source))
         if not shut:
-            return [cls(*each) for each in known]
-        closed = lend(scene, source, settings, shut=True)
-        return [cls(*each, model.known(_shown(lent, crop))) for each, lent in zip(known, closed, strict=True)]
+            return [cls(*each) for each in zip(serves, known, strict=True)]
+        _, closed = source.once(model, "shut references", lambda: _encoded(model, scene, source, shut=True))
+        return [cls(*each) for each in zip(serves, known, closed, strict=True)]
+
+
+def _encoded(
+    model: DubbingNetworks, scene: FaceScene, source: Source, shut: bool = False
+) -> tuple[list[np.ndarray], list[References]]:
+    """Groups of frames (F,) bool of a source, and what is known of the references of each."""
+    groups = lend(scene, source, model.config.inference, shut)
+    return [lent.serves for lent in groups], [model.known(_shown(lent, model.drawn)) for lent in groups]
 
 
 class _Redrawn(NamedTuple):

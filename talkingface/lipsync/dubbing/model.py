@@ -17,6 +17,7 @@ from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
 from talkingface.lipsync.dubbing.expert import build_mouth_expert, load_mouth_expert, refuse_poor_expert
 from talkingface.lipsync.dubbing.generate import generate
+from talkingface.lipsync.dubbing.graphs import generator_graphs, mouth_expert_graph
 from talkingface.lipsync.dubbing.networks import DubbingNetworks, crop_of
 from talkingface.lipsync.dubbing.preview import sheet
 from talkingface.lipsync.dubbing.response import audio_response
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
+    from talkingface.plugin.graphs import Graph
 
 log = logging.getLogger("talkingface")
 
@@ -268,6 +270,12 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
     def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
         """Hidden face, a reference, drawn and true face of four items."""
         return {} if ctx.stage.kind == "expert" else {"faces": sheet(self, batch)}
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """The generator in two parts, and the expert."""
+        config = self.config
+        expert = mouth_expert_graph(self.sync_expert, config.expert.side, config.audio.sync, config.crop)
+        return (*generator_graphs(self), expert)
 
     # -- generation ----------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class DubbingNetworks(TalkingFaceModel):
         generator: see `DubbingGenerator`.
     """
 
+    draws_wanted = True
     config: DubbingConfig
     generator: DubbingGenerator
 

@@ -1,4 +1,4 @@
-"""Putting mouths back into their frames: the inverse warp of a crop, softly inside the box of the mouth."""
+"""Putting mouths back into their frames: by inverse warp, softly inside the box of the mouth; or as published."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talkingface.faces.affine import paste_by_matrix
+from talkingface.faces.affine import paste_by_matrix, paste_scattered
 
 if TYPE_CHECKING:
-    from talkingface.lipsync.dubbing.config import DubbingInference
+    from talkingface.lipsync.dubbing.config import DubbingInference, Pasting
     from talkingface.networks.dubbing.geometry import MouthCrop
 
 FOLLOWED = 0.2
@@ -22,13 +22,15 @@ class MouthPaster:
     Args:
         crop: that is drawn.
         settings: `mask_scale`, `feather`, `colour`.
+        pasting: see `DubbingInference`.
     """
 
-    def __init__(self, crop: MouthCrop, settings: DubbingInference) -> None:
+    def __init__(self, crop: MouthCrop, settings: DubbingInference, pasting: Pasting = "warp") -> None:
         edge = settings.feather * crop.mouth
         self.weights = box_weights(crop, settings.mask_scale, edge)
         around = box_weights(crop, settings.mask_scale + 2 * settings.feather, edge)
         self.ring = (around > 0) & (self.weights == 0)
+        self.scatters = pasting == "scatter"
         self.matches = settings.colour == "match"
         self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
         self._shown = 0
@@ -48,6 +50,8 @@ class MouthPaster:
         face = drawn.astype(np.float32)
         if self.matches:
             face = np.clip(face + self._shift(face, true, shown), 0, 255)
+        if self.scatters:
+            return paste_scattered(picture, np.rint(face).astype(np.uint8), matrix)
         return paste_by_matrix(picture, face, matrix, self.weights)
 
     def _shift(self, drawn: np.ndarray, true: np.ndarray, shown: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from talkingface.config.sections import Section
+from talkingface.lipsync.dubbing.config import Pasting
 from talkingface.lipsync.dubbing.settings import DubbingLossConfig, TrainedDubbingConfig
 from talkingface.models.lawdnet.networks.generator import Condition
 from talkingface.models.lawdnet.networks.warp import GRID
@@ -53,3 +54,8 @@ class LawDNetConfig(TrainedDubbingConfig):
 
     generator: GeneratorConfig = GeneratorConfig()
     loss: DubbingLossConfig = DubbingLossConfig(image=1.0)
+
+    @property
+    def pasting(self) -> Pasting:
+        """See `DubbingConfig.pasting`; `compat: published` scatters, as its code does."""
+        return self.inference.paste or ("scatter" if self.compat == "published" else "warp")

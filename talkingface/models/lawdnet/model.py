@@ -37,6 +37,7 @@ def _published_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "crop.width": 360,
         "crop.half_pixel": True,
         "inference.precision": "32",
+        "inference.paste": "warp",  # weights know nothing of it
     }
 
 

@@ -70,7 +70,7 @@ class ConvertedMel(FrontEnd):
         Raises:
             CheckpointError: missing, unreadable, or something else.
         """
-        path = self.weights_dir / self.files[0]
+        path = self.path(self.files[0])
         content = read(path, objects=True)
         state = content.get("model") if isinstance(content, Mapping) else None
         if not isinstance(state, Mapping):
@@ -82,7 +82,7 @@ class ConvertedMel(FrontEnd):
     @cached_property
     def target(self) -> np.ndarray:
         """The voice that all others are converted to, (256,)."""
-        return read_voice(self.weights_dir / self.files[1])
+        return read_voice(self.path(self.files[1]))
 
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from talkingface.config.sections import Section
 from talkingface.lipsync.dubbing.expert import PUBLISHED, build_mouth_expert
+from talkingface.lipsync.dubbing.graphs import mouth_expert_graph
 from talkingface.lipsync.dubbing.settings import MouthSyncConfig
 from talkingface.lipsync.dubbing.windows import MouthWindows
 from talkingface.lipsync.expert.training import TrainsSyncExpert
@@ -23,6 +24,7 @@ from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
+    from talkingface.plugin.graphs import Graph
 
 
 @register("SyncNetDINet", evaluator=MouthSyncEvaluator)
@@ -49,6 +51,11 @@ class SyncNetDINet(TrainsSyncExpert, TalkingFaceModel):
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """How crops are cut, and the front ends."""
         return config.steps
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """The expert."""
+        config = self.config
+        return (mouth_expert_graph(self.sync_expert, config.expert.side, config.audio.sync, config.crop),)
 
     def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """The loss; see `TrainsSyncExpert.expert_validation`."""

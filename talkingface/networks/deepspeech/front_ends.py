@@ -29,7 +29,7 @@ class _DeepSpeechFrontEnd(FrontEnd):
     @cached_property
     def recogniser(self) -> Recogniser:
         """What computes the logits, read at its first use."""
-        return self._read(self.weights_dir / self.files[0])
+        return self._read(self.path(self.files[0]))
 
     @abstractmethod
     def _read(self, path: Path) -> Recogniser:

@@ -19,7 +19,8 @@ FRAMES, ROWS = 5, 9
 SIDE = 256
 """Side of the mouths that the published expert was trained on."""
 
-_SHRINK = 32
+SHRINK = 32
+"""Pixels of a mouth per pixel of the score map."""
 
 
 class _Halving(nn.Module):
@@ -111,9 +112,9 @@ class MouthSyncExpert(nn.Module):
         Raises:
             ValueError: the side is no multiple of 32.
         """
-        if mouths.shape[-1] % _SHRINK or mouths.shape[-2] % _SHRINK:
+        if mouths.shape[-1] % SHRINK or mouths.shape[-2] % SHRINK:
             size = f"{mouths.shape[-1]}x{mouths.shape[-2]}"
-            raise ValueError(f"the expert's mouths must have a side that is a multiple of {_SHRINK} pixels, got {size}")
+            raise ValueError(f"the expert's mouths must have a side that is a multiple of {SHRINK} pixels, got {size}")
         return self.face_encoder(mouths)
 
     def embed_audio(self, rows: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +19,13 @@ from talkingface.lipsync.dubbing.generate import generate, heard_at_frames
 from talkingface.lipsync.dubbing.networks import DubbingNetworks
 from talkingface.lipsync.dubbing.paste import MouthPaster, box_weights
 from talkingface.lipsync.dubbing.scene import FaceScene, chosen, lend, most_closed
+from talkingface.media import frame_count
 from talkingface.models.dinet.networks.generator import DINetGenerator
 from talkingface.networks.dubbing.generator import References
 from talkingface.networks.dubbing.geometry import MouthCrop, hard_hole
+from talkingface.plugin.configuration import load_config
 from talkingface.sound.front_ends import LogMelFrontEnd
+from talkingface.streaming import spoken_windows
 
 
 class Dubber(DubbingNetworks):
@@ -69,19 +74,53 @@ def test_true_crops_paste_to_within_one_grey_level(kind, roll, colour):
         assert np.abs(made.astype(int) - true).max() <= 1
 
 
-def test_no_hole_where_the_frame_shows_the_face_larger_and_nothing_changes_outside_the_box():
+@pytest.mark.parametrize("larger", [1, 2])
+def test_no_hole_where_the_frame_shows_the_face_larger_and_nothing_changes_outside_the_box(larger):
     source, model = DrawnSource(3), TrueFaces(40)
-    source.pictures = [np.full((HEIGHT, WIDTH, 3), 40, np.uint8)] * 3
+    source.size = (larger * HEIGHT, larger * WIDTH)
+    source.track = replace(source.track, points_px=larger * source.track.points_px, size=source.size)
+    source.pictures = [np.full((*source.size, 3), 40, np.uint8)] * 3
     model.negative = True
     (made, *_), scene = list(model.generate(source, Speech(0.12))), FaceScene.look(model.config.crop, source)
     scale = 1 / scene.matrices[0, 0, 0]
-    assert scale > 1.2
+    assert scale > 1.2 * larger
     changed = (made != 40).all(axis=-1)
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     box = changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     assert box.mean() > 0.95 and (made[changed].min(), made[changed].max()) == (41, 215)
     assert max(len(rows), len(columns)) <= 32 * scale + 4
     assert (made[~changed] == 40).all()
+
+
+def test_scattered_crops_have_holes_where_the_face_is_larger_and_cover_more_than_the_mouth():
+    made = {}
+    for paste in ("warp", "scatter"):
+        source, model = DrawnSource(1), TrueFaces(40, paste=paste)
+        source.pictures = [np.full((HEIGHT, WIDTH, 3), 40, np.uint8)]
+        model.negative = True
+        (made[paste],) = model.generate(source, Speech(0.04))
+        matrix = FaceScene.look(model.config.crop, source).matrices[0]
+    changed = (made["scatter"] != 40).all(axis=-1)
+    rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
+    box = changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert 0.3 < box.mean() < 0.8 and np.abs(box.mean() - matrix[0, 0] ** 2) < 0.05
+    assert set(made["scatter"][changed].ravel()) == {215}
+    assert len(rows) > 1.5 * np.flatnonzero((made["warp"] != 40).any(axis=(1, 2))).size
+
+
+@pytest.mark.parametrize(
+    ("name", "compat", "paste", "pasting"),
+    [
+        ("LawDNet", "corrected", None, "warp"),
+        ("LawDNet", "published", None, "scatter"),
+        ("LawDNet", "published", "warp", "warp"),
+        ("LawDNet", "corrected", "scatter", "scatter"),
+        ("DINet", "published", None, "warp"),
+    ],
+)
+def test_the_way_back_follows_compat_unless_it_is_chosen(name, compat, paste, pasting):
+    changes = {"profile": "tiny", "model.compat": compat, "model.inference.paste": paste}
+    assert load_config(name, "folder", (), changes).config.model.pasting == pasting
 
 
 def test_colours_are_matched_around_the_box_and_followed_over_time():
@@ -153,6 +192,15 @@ def test_rows_equal_frames_whatever_the_length_of_the_sound():
         assert heard.shape == (25, 29, 5) and np.isfinite(heard).all()
 
 
+def test_lengths_from_one_to_three_seconds_have_all_their_frames_whatever_the_batch():
+    source = DrawnSource(4, gone=(1, 2, 3))  # one frame in eight is drawn: the count does not ask which
+    models = [TrueFaces(batch=size) for size in (1, 7, 20)]
+    for hundredths in range(100, 301):
+        speech = Speech(hundredths / 100)
+        made = sum(1 for _ in models[hundredths % 3].generate(source, speech))
+        assert made == frame_count(speech.duration) and abs(made - hundredths / 4) <= 0.5
+
+
 class Pointing(Dubber):
     """Draws the mean of its references, so that a video tells which ones were shown."""
 
@@ -161,6 +209,17 @@ class Pointing(Dubber):
 
     def redraw(self, faces, known, audio):
         return torch.full(faces.shape, float(known.maps), dtype=torch.float32).to(torch.uint8)
+
+
+def test_a_kept_face_is_encoded_once_for_all_that_it_says(monkeypatch):
+    source, model, encoded = DrawnSource(20), Dubber(), []
+    source.prepared = {}
+    monkeypatch.setattr(model, "known", lambda faces, known=model.known: encoded.append(len(faces)) or known(faces))
+    for _ in range(2):
+        pieces = (Speech(1.5).samples[start : start + 1000] for start in range(0, 24000, 1000))
+        frames = [list(model.generate(source.starting_at(first), part)) for first, part in spoken_windows(pieces)]
+        assert sum(map(len, frames)) == 38
+    assert encoded == [5]
 
 
 def test_mouths_are_shut_in_pauses_on_request():
@@ -177,4 +236,9 @@ def test_mouths_are_shut_in_pauses_on_request():
     assert len(set(made["keep"])) == 1
     assert made["close"][:20] == made["keep"][:20]
     assert set(made["close"][35:]) == {int(closed.faces.mean())} != set(made["keep"])
+    source.prepared = {}
+    pieces = (speech.samples[start : start + 1000] for start in range(0, 32000, 1000))
+    parts = [list(model.generate(source.starting_at(first), part)) for first, part in spoken_windows(pieces)]
+    streamed = [int(frame[y, x, 0]) for part in parts for frame in part]
+    assert streamed == made["close"], "the loudest until now is the loudest of all"
     assert most_closed(np.arange(4), np.array([3.0, 1, 2, 0])).tolist() == [3, 1, 2, 0, 3]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.published_dubbing import published_generator
+from helpers.published_warp import published_form
 from talkingface.models.lawdnet.networks.generator import LawDNetGenerator
 from talkingface.networks.dubbing.geometry import mouth_crop
 
@@ -42,6 +44,13 @@ def test_references_encoded_once_serve_all_frames(compat):
     network, (source, references, audio) = generator(compat).eval(), inputs(batch=3)
     whole = network(source, references[:1].expand(3, -1, -1, -1), audio)
     torch.testing.assert_close(network(source, network.encode(references[:1]), audio), whole, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_published_order_of_work_draws_the_same():
+    network, given = generator("published", grid=8).eval(), inputs()
+    drawn = published_generator(network, *given, published_form)
+    torch.testing.assert_close(network(*given), drawn, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()

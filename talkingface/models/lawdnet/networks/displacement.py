@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from talkingface.networks.blocks import being_exported
+
 _CACHED = 2**16
 """Numbers per map that a CPU works on at once: some dozen such maps stay in its cache."""
 
@@ -49,6 +51,9 @@ def displacement(x: Tensor, y: Tensor, keypoints: Tensor, radii: Tensor, similar
         Displacements in x and y, (B, C, h, w) each.
     """
     given = (keypoints, radii, similarities)
+    if being_exported():
+        # A graph knows neither a backward pass nor parts whose number follows from the batch.
+        return _weighted_mean(x, y, *given)[:2]
     if x.device.type != "cpu":
         return _Displacement.apply(x, y, *given)
     channels = max(1, _CACHED // (len(keypoints) * len(x) * len(y)))
@@ -72,18 +77,25 @@ def _motion(x: Tensor, y: Tensor, keypoint: Tensor, radius: Tensor, similarity: 
     return _Motion(dx, dy, distance, near, near.exp(), cos, sin, scale, along, across, moved_x, moved_y)
 
 
+def _weighted_mean(
+    x: Tensor, y: Tensor, keypoints: Tensor, radii: Tensor, similarities: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Displacements in x and y, and the sum of the weights, (B, C, h, w) each; see `displacement`."""
+    sums: list[Any] = [0.0, 0.0, 0.0]
+    for given in zip(keypoints.unbind(1), radii.unbind(1), similarities.unbind(1)):
+        motion = _motion(x, y, *given)
+        parts = (motion.weight * motion.moved_x, motion.weight * motion.moved_y, motion.weight)
+        sums = [total + part for total, part in zip(sums, parts)]
+    moved_x, moved_y, total = sums
+    return moved_x / total, moved_y / total, total
+
+
 class _Displacement(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, y: Tensor, keypoints: Tensor, radii: Tensor, similarities: Tensor
     ) -> tuple[Tensor, Tensor]:
-        sums: list[Any] = [0.0, 0.0, 0.0]
-        for given in zip(keypoints.unbind(1), radii.unbind(1), similarities.unbind(1)):
-            motion = _motion(x, y, *given)
-            parts = (motion.weight * motion.moved_x, motion.weight * motion.moved_y, motion.weight)
-            sums = [total + part for total, part in zip(sums, parts)]
-        moved_x, moved_y, total = sums
-        moved_x, moved_y = moved_x / total, moved_y / total
+        moved_x, moved_y, total = _weighted_mean(x, y, keypoints, radii, similarities)
         ctx.save_for_backward(x, y, keypoints, radii, similarities, moved_x, moved_y, total)
         return moved_x, moved_y
 

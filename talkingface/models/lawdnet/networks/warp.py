@@ -65,7 +65,8 @@ class LocalAffineWarp(nn.Module):
         """
         with full_precision(maps):
             heads = self.heads(code.float())
-            warp = partial(checkpoint, self._warp, use_reentrant=False) if self.recompute else self._warp
+            recompute = self.recompute and torch.is_grad_enabled()
+            warp = partial(checkpoint, self._warp, use_reentrant=False) if recompute else self._warp
             return warp(maps.float(), *heads).to(maps.dtype)
 
     def heads(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
