@@ -14,7 +14,17 @@ from helpers.clips import face_frames, tone, write_clip
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import OutputConfig
 from talkingface.errors import DataError, MediaError, OutputError
-from talkingface.media import KeptFrames, VideoReader, VideoWriter, probe, read_mark, synthetic_comment, write_image
+from talkingface.media import (
+    KeptFrames,
+    VideoReader,
+    VideoWriter,
+    probe,
+    read_audio,
+    read_mark,
+    synthetic_comment,
+    write_image,
+    write_wav,
+)
 from talkingface.pipeline import Pipeline
 from talkingface.plugin import Drawn, TalkingFaceModel
 
@@ -147,6 +157,16 @@ def test_the_sound_may_be_left_out_and_progress_is_told(film, voice, tmp_path):
         Source(film), voice, out, mute=True, told=lambda done, of: told.append((done, of))
     )
     assert told == [(done, 45) for done in range(1, 46)] and not probe(out).has_audio
+
+
+def test_a_part_of_a_film_may_be_made_to_a_part_of_a_sound(film, tmp_path):
+    write_wav(tmp_path / "a.wav", tone(1.8))
+    output = Pipeline(Mirror(), "Mirror")(film, tmp_path / "a.wav", tmp_path / "b.mp4", start=0.4, most_frames=12)
+    made, real = (np.stack(list(VideoReader(path))).astype(int) for path in (output, film))
+    assert len(made) == 12 and abs(len(read_audio(output)) - 12 * 640) <= 1024
+    assert [int(np.abs(real[:, :, ::-1] - frame).mean(axis=(1, 2, 3)).argmin()) for frame in made] == list(
+        range(10, 22)
+    )
 
 
 def test_the_effort_of_the_encoder_is_a_setting(film, voice, tmp_path):

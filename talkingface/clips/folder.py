@@ -20,7 +20,7 @@ from talkingface.errors import DataError
 from talkingface.faces.crop import CropConfig
 from talkingface.sound import SAMPLE_RATE
 from talkingface.sound.rows import Rows
-from talkingface.stored.arrays import Wanted, npy_header, read_npy
+from talkingface.stored.arrays import Wanted, mapped_npy, npy_header, read_npy
 from talkingface.stored.regular import REMEDY
 from talkingface.stored.waves import read_wav
 
@@ -230,13 +230,15 @@ class ClipFolder:
     def features(self, key: str) -> Rows:
         """What a front end heard, rows per second and time of row 0 as recorded, and the clip's vector if there is one.
 
+        The rows are mapped: they are read from the disk where they are looked at, and not to be written to.
+
         Raises:
             DataError: not there, damaged, or recorded without its rate.
         """
         rate = self.number(key, "rows_per_second", 0.0)
         if rate <= 0:
             raise DataError(f"{self.path / META_FILE}: says of {key} not how many rows a second has; {REMEDY}")
-        values = read_npy(self._file(key), Wanted("f", ("rows", "width")))
+        values = mapped_npy(self._file(key), Wanted("f", ("rows", "width")))
         names = self.files(key)
         vector = read_npy(clip_file(self.path, names[1]), Wanted("f", ("width",))) if len(names) > 1 else None
         return Rows(values.astype(np.float32, copy=False), rate, self.number(key, "first_row", 0.0), vector)

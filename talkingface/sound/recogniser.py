@@ -37,24 +37,18 @@ def fitted(audio: np.ndarray, frames: int) -> np.ndarray:
     return np.pad(audio[:wanted], (0, max(0, wanted - len(audio))))
 
 
-def frame_rows(rows: np.ndarray, frames: int, how: PerFrame = "every_second") -> np.ndarray:
-    """Rows (T, D), 50 per second, of `fitted` sound -> one row per video frame, (frames, D).
+def frame_rows(rows: np.ndarray, frames: np.ndarray, how: PerFrame = "every_second") -> np.ndarray:
+    """Rows (T, D), 50 per second, of `fitted` sound -> those of video frames (...), (..., D); others are not looked at.
 
     Args:
-        rows: at least two per frame, but for the last.
-        frames: at 25 fps.
+        rows: two per frame; of the last one, one may be missing.
+        frames: numbers at 25 fps.
         how: `every_second`, as all published features are used, or the `mean` of both, which skips no sound.
-
-    Raises:
-        ValueError: there are not enough rows.
     """
-    have = (len(rows) + 1) // 2
-    if have < frames:
-        raise ValueError(f"{len(rows)} rows of audio features are enough for {have} frames, not for {frames}")
+    first = 2 * np.asarray(frames)
     if how == "every_second":
-        return rows[::2][:frames]
-    rows = np.concatenate([rows, rows[-1:]])[: 2 * frames]
-    return rows.reshape(frames, 2, -1).mean(axis=1)
+        return rows[first]
+    return (rows[first] + rows[np.minimum(first + 1, len(rows) - 1)]) / 2
 
 
 def frame_windows(rows: np.ndarray, before: int = 2, after: int = 2) -> np.ndarray:

@@ -100,9 +100,26 @@ def read_npy(path: str | os.PathLike[str], wanted: Wanted, finite: bool = True) 
     with _told(path), open(path, "rb") as stream:
         header = _checked(stream, size, wanted, {})
         array = _array(stream, header)
-    if finite and header.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"{path}: holds numbers that are not finite; {REMEDY}")
+    if finite:
+        _check_finite(path, array)
     return array
+
+
+def mapped_npy(path: str | os.PathLike[str], wanted: Wanted) -> np.ndarray:
+    """The finite numbers of a `.npy` file, read from the disk where they are looked at; processes share the memory.
+
+    Raises:
+        DataError: as of `read_npy`.
+    """
+    # As a plain array: those of the kind `memmap` are slower at everything.
+    array = map_npy(path, npy_header(path, wanted)).view(np.ndarray)
+    _check_finite(path, array)
+    return array
+
+
+def _check_finite(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"{path}: holds numbers that are not finite; {REMEDY}")
 
 
 def map_npy(path: str | os.PathLike[str], header: Header) -> np.ndarray:

@@ -258,6 +258,24 @@ def test_landmarks_may_come_from_a_file(film, tmp_path, monkeypatch):
         Source.from_path(film, 12.5, file).landmarks()
 
 
+def test_a_film_may_begin_later_with_its_landmarks_and_turns_where_it_begins(film, tmp_path):
+    points = np.full((120, 68, 2), np.array([SIZE[1], SIZE[0]]) / 2, np.float32)
+    points[..., 0] += 0.1 * np.arange(120, dtype=np.float32)[:, None]
+    track = LandmarkTrack(points, np.ones(120, bool), np.ones(120, bool), SIZE, "ibug68")
+    video = Source.from_path(film, landmark_file=write_landmarks(track, tmp_path / "face.csv"))
+    video.skip(4.4)
+    assert len(video) == 10
+    assert numbers(video.frames(video.order(21))) == [*range(110, 120), *range(119, 109, -1), 110]
+    assert numbers(video.read([9, 0])) == [119, 110]
+    np.testing.assert_array_equal(video.landmarks().points_px, points[110:])
+    video.limit(3)
+    video.skip(0.04)
+    assert numbers(video.frames()) == [111, 112, 113]
+    np.testing.assert_array_equal(video.landmarks().points_px, points[111:114])
+    with pytest.raises(MediaError, match="lasts 0.36 s, so nothing is left after 0.36 s"):
+        video.skip(0.36)
+
+
 def test_a_source_finds_landmarks_as_the_pipeline_was_told(film, monkeypatch):
     asked = []
 

@@ -49,7 +49,7 @@ def test_a_video_of_crops_and_text_becomes_a_clip_that_trains(tmp_path, caplog):
     assert faces[20][50, 40, 0] > 190, "colours are turned to RGB"
     assert abs(int(faces[20][50, 40, 2]) - shade(20)) < 4
     config = settings(generator_features="deepspeech2", sync_features="deepspeech_onnx")
-    np.testing.assert_allclose(heard_in(clip, config.audio.sync)[20], row(20), rtol=1e-6)
+    np.testing.assert_allclose(heard_in(clip, config.audio.sync).at(20), row(20), rtol=1e-6)
     data = DubbingClips([clip], "train", {"mouth": 64}, config)
     item = data[0]
     start = round(float(item["heard"][0, 2]))
@@ -69,7 +69,7 @@ def test_lists_of_every_age_are_read_with_paths_relative_to_the_root(tmp_path, k
     report = convert(tmp_path, out=tmp_path / "new")
     clip = ClipFolder(tmp_path / "new/clip")
     assert report.ok_ids == ["clip"] and clip.has(HEARD2) == (len(kinds) == 2), report.table()
-    faces, heard = clip.faces(FRONTAL), heard_in(clip, settings().audio.sync)
+    faces, heard = clip.faces(FRONTAL), heard_in(clip, settings().audio.sync).at(np.arange(len(clip)))
     assert len(clip) == 72 and not faces.valid[27:36].any() and faces.valid[[26, 36, 71]].all()
     np.testing.assert_allclose(heard[40], row(40), rtol=1e-6)
     np.testing.assert_allclose(heard[30], row(26), rtol=1e-6, err_msg="nobody knows: the last one is held")

@@ -13,11 +13,10 @@ from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
 from talkingface.lipsync.dubbing.config import DubbingCropConfig, DubbingDataConfig
 from talkingface.lipsync.dubbing.sampling import Anywhere, Blocks, Rule, Sampling
-from talkingface.lipsync.dubbing.sound import BESIDE, FPS, heard_in, sounding_frames
+from talkingface.lipsync.dubbing.sound import BESIDE, FPS, Heard, heard_in, sounding_frames
 from talkingface.networks.dubbing.discriminator import FRAMES
 from talkingface.networks.dubbing.geometry import STEP, MouthCrop
 from talkingface.sound.choice import FrontEndConfig
-from talkingface.sound.recogniser import frame_windows
 
 
 class DubbingOptions(DatasetOptions):
@@ -35,10 +34,10 @@ class DubbingOptions(DatasetOptions):
 
 
 class _Clip(NamedTuple):
-    """What the items of a clip are cut from; `heard` holds the rows of each front end."""
+    """What the items of a clip are cut from; `heard` is that of each front end."""
 
     faces: FaceStore
-    heard: tuple[np.ndarray, ...]
+    heard: tuple[Heard, ...]
     sampling: Sampling
 
 
@@ -96,7 +95,7 @@ class DubbingFrames(ClipDataset):
         item = self._shown(clip, frames, np.full(self.shown, start), rng)._asdict()
         if self.asks_expert:
             # All that the generator hears for these frames.
-            item["heard"] = source.heard[-1][start - BESIDE : start + self.shown + BESIDE].T
+            item["heard"] = source.heard[-1].at(np.arange(start - BESIDE, start + self.shown + BESIDE)).T
         return {name: np.ascontiguousarray(values) for name, values in item.items()}
 
     def some(self, clip: ClipFolder, count: int) -> Shown:
@@ -111,8 +110,7 @@ class DubbingFrames(ClipDataset):
         pairs = zip(starts.tolist(), frames.tolist())
         lent = np.stack([source.sampling.references(start, frame, rng) for start, frame in pairs])
         pictures = read_crops(self, clip, source.faces, np.concatenate([frames[:, None], lent], axis=1))
-        audio = frame_windows(source.heard[0], BESIDE, BESIDE)[frames]
-        return Shown(pictures[:, 0], pictures[:, 1:], audio)
+        return Shown(pictures[:, 0], pictures[:, 1:], source.heard[0].around(frames))
 
     def _source(self, clip: ClipFolder) -> _Clip:
         return self.cached(clip, "source", lambda: self._read(clip))

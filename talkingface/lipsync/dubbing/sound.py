@@ -31,29 +31,49 @@ def per_frame(front_end: str) -> PerFrame:
     return "mean" if front_end == "logmel" else "every_second"
 
 
-def rows_of_frames(rows: Rows, frames: int, front_end: str) -> np.ndarray:
-    """What is heard at each of so many frames, (frames, width) float32.
+class Heard:
+    """What is heard at each frame of a clip, taken from its rows when it is asked for: a mapped file stays on the disk.
+
+    Args:
+        rows: of the clip, 50 per second, or 25.
+        frames: of the clip.
+        front_end: that gave the rows.
 
     Raises:
         DataError: the rows come at another rate, or end more than `MOST_FILLED` frames before the video.
     """
-    if rows.per_second not in (ROWS_PER_SECOND, FPS):
-        raise DataError(f"{rows.per_second:g} rows of {front_end} per second, where {ROWS_PER_SECOND} are needed")
-    one_each = rows.per_second == FPS  # what older code has prepared
-    there = min(frames, len(rows.values) if one_each else (len(rows.values) + 1) // 2)
-    if frames - there > MOST_FILLED or not there:
-        raise DataError(f"sound for {there} of {frames} frames")
-    known = rows.values[:there] if one_each else frame_rows(rows.values, there, per_frame(front_end))
-    return np.pad(known, ((0, frames - there), (0, 0)), mode="edge")
+
+    def __init__(self, rows: Rows, frames: int, front_end: str) -> None:
+        if rows.per_second not in (ROWS_PER_SECOND, FPS):
+            raise DataError(f"{rows.per_second:g} rows of {front_end} per second, where {ROWS_PER_SECOND} are needed")
+        self._rows, self._front_end = rows.values, front_end
+        self._one_each = rows.per_second == FPS  # what older code has prepared
+        self._there = min(frames, len(rows.values) if self._one_each else (len(rows.values) + 1) // 2)
+        if frames - self._there > MOST_FILLED or not self._there:
+            raise DataError(f"sound for {self._there} of {frames} frames")
+
+    def at(self, frames: np.ndarray) -> np.ndarray:
+        """Rows (..., width) float32 of frames (...); before the first and after the last with sound that one's."""
+        known = np.clip(frames, 0, self._there - 1)
+        return self._rows[known] if self._one_each else frame_rows(self._rows, known, per_frame(self._front_end))
+
+    def around(self, frames: np.ndarray, beside: int = BESIDE) -> np.ndarray:
+        """Rows (n, width, 2 beside + 1) around frames (n,)."""
+        return self.at(frames[:, None] + np.arange(-beside, beside + 1)).swapaxes(1, 2)
 
 
-def heard_in(clip: ClipFolder, choice: FrontEndConfig) -> np.ndarray:
-    """`rows_of_frames` of a prepared clip.
+def rows_of_frames(rows: Rows, frames: int, front_end: str) -> np.ndarray:
+    """What is heard at each of so many frames, (frames, width) float32; see `Heard`."""
+    return Heard(rows, frames, front_end).at(np.arange(frames))
+
+
+def heard_in(clip: ClipFolder, choice: FrontEndConfig) -> Heard:
+    """What is heard in a prepared clip.
 
     Raises:
         DataError: the clip has no such rows, or they do not fit it.
     """
-    return rows_of_frames(clip.features(choice.artefact), len(clip), choice.name)
+    return Heard(clip.features(choice.artefact), len(clip), choice.name)
 
 
 def sounding_frames(clip: ClipFolder) -> range:

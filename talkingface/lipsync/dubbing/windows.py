@@ -85,7 +85,7 @@ class MouthWindows(SyncWindows):
 
     def _read_source(self, clip: ClipFolder) -> ClipWindows:
         faces = clip.faces(self.model_config.crop.artefact)
-        rows = heard_in(clip, self.model_config.audio.sync)
+        rows = heard_in(clip, self.model_config.audio.sync).at(np.arange(len(clip)))
         return ClipWindows(faces, rows, self._possible_starts(clip, faces))
 
     def _item(

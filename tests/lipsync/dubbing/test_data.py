@@ -9,6 +9,7 @@ from helpers.dubbing_clips import CONFIG, make_clip
 from talkingface.errors import DataError
 from talkingface.lipsync.dubbing.config import DubbingAudioConfig, DubbingCropConfig
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
+from talkingface.lipsync.dubbing.sound import heard_in
 
 
 def frames_of(pictures: np.ndarray) -> np.ndarray:
@@ -89,6 +90,17 @@ def test_a_clip_whose_sound_ends_a_little_early_holds_its_last_row(tmp_path):
     clip = make_clip(tmp_path, rows=114)
     heard = {int(frames_of(i["faces"])[0]): i["audio"][0, 0] for i in items(DubbingFrames, clip, 400)}
     assert heard[57].tolist() == [110.5, 112.5, 112.5, 112.5, 112.5]
+
+
+def test_rows_stay_on_the_disk_until_they_are_asked_for(tmp_path):
+    clip = make_clip(tmp_path)
+    heard = heard_in(clip, CONFIG.audio.sync)
+    np.testing.assert_array_equal(heard.around(np.array([0, 30]))[1, 0], 2 * np.arange(28, 33) + 0.5)
+    values = clip.features("features@logmel").values
+    assert type(values) is np.ndarray and not values.flags.writeable and not values.flags.owndata
+    np.save(clip.path / "features@logmel.npy", np.full((120, 29), np.nan, np.float32))
+    with pytest.raises(DataError, match="not finite"):
+        heard_in(clip, CONFIG.audio.sync)
 
 
 def test_silence_that_took_the_place_of_moved_sound_is_not_heard(tmp_path):
