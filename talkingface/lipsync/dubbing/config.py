@@ -141,6 +141,7 @@ class DubbingInference(Section):
         batch: frames per pass; 0 chooses by device.
         precision: of the generator; `bf16-auto` is bf16 on devices with matrix units for it and 32 elsewhere.
         no_face: frames without a face `pass` through unchanged, or are an `error`.
+        save_debug_video: also write `<output>_debug.mp4`: the crop without its mouth, as drawn, and true.
     """
 
     references: Literal["spread", "random"] | tuple[_Frame, _Frame, _Frame, _Frame, _Frame] = "spread"
@@ -154,6 +155,7 @@ class DubbingInference(Section):
     batch: int = Field(0, ge=0)
     precision: DrawingPrecision = "bf16-auto"
     no_face: Literal["pass", "error"] = "pass"
+    save_debug_video: bool = False
 
 
 class DubbingDataConfig(Section):

@@ -16,6 +16,7 @@ from talkingface.lipsync.dubbing.scene import FaceScene, Lent, lend
 from talkingface.lipsync.dubbing.sound import BESIDE, rows_of_frames
 from talkingface.lipsync.pauses import Loudness, Pauses
 from talkingface.networks.dubbing.geometry import hard_hole
+from talkingface.plugin.contract import Drawn
 from talkingface.sound.recogniser import fitted, frame_windows
 from talkingface.sound.rows import Rows
 
@@ -33,8 +34,8 @@ CPU_BATCH, GPU_BATCH = 4, 20
 """Frames per pass. Published: 20. At 416x320 the largest map of the published width is 34 MB per frame."""
 
 
-def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray]:
-    """Yield one full frame, uint8 RGB (H, W, 3), per video frame of the audio, or per frame wanted of it.
+def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
+    """Yield one full frame, uint8 RGB (H, W, 3), per video frame (wanted) of the audio, panes for `save_debug_video`.
 
     Frames without a face pass through as they are. Outside the box of the mouth every frame equals the source exactly.
 
@@ -58,7 +59,21 @@ def generate(model: DubbingNetworks, source: Source, audio: Audio) -> Iterator[n
             for k, face, true in zip(each.places, each.drawn.numpy(), each.true, strict=True):
                 frame = int(part.shown[k])
                 part.pictures[k] = paster.paste(part.pictures[k], face, true, scene.matrices[frame], frame)
-        yield from part.pictures
+        if settings.save_debug_video:
+            yield from map(Drawn, part.pictures, _panes(model, part, faces))
+        else:
+            yield from part.pictures
+
+
+def _panes(model: DubbingNetworks, part: FrameBatch, faces: list[_Redrawn]) -> np.ndarray:
+    """Crops of a batch as they are hidden, drawn and true, side by side, (m, H, 3 W, 3) uint8; black without a face."""
+    crop = model.drawn
+    kept = 1 - model.hole(crop)[0, 0, :, :, None].numpy()
+    panes = np.zeros((len(part.rows), crop.height, 3 * crop.width, 3), np.uint8)
+    for each in faces:
+        hidden = (each.true * kept).astype(np.uint8)
+        panes[each.places] = np.concatenate([hidden, each.drawn.numpy(), each.true], axis=2)
+    return panes
 
 
 def crops_of(model: DubbingNetworks) -> DubbingCropConfig:

@@ -32,7 +32,7 @@ from talkingface.networks.dubbing.geometry import MouthCrop
 from talkingface.networks.dubbing.losses import Clips, discriminator_loss, sync_loss
 from talkingface.networks.dubbing.objective import Weights, clip_terms, frame_terms, reconstruction_terms
 from talkingface.networks.vgg19 import VGG19Features
-from talkingface.plugin.contract import Batch, Plan, StepContext, Update, frozen
+from talkingface.plugin.contract import Batch, Drawn, Plan, StepContext, Update, frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -279,7 +279,7 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
 
     # -- generation ----------------------------------------------------------------------------------------------------
 
-    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray]:
+    def generate(self, source: Source, audio: Audio) -> Iterator[np.ndarray | Drawn]:
         """Yield full frames; see `dubbing.generate`."""
         return generate(self, source, audio)
 

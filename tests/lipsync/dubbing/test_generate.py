@@ -211,6 +211,16 @@ class Pointing(Dubber):
         return torch.full(faces.shape, float(known.maps), dtype=torch.float32).to(torch.uint8)
 
 
+def test_the_debug_video_shows_the_crop_hidden_drawn_and_true():
+    source, model = DrawnSource(3, gone=(1,)), TrueFaces(40, save_debug_video=True)
+    model.negative = True
+    made = list(model.generate(source, Speech(0.12)))
+    assert [each.debug.shape for each in made] == [(52, 120, 3)] * 3 and not made[1].debug.any()
+    hidden, drawn, true = np.split(made[0].debug, 3, axis=1)
+    assert (drawn == 255 - true).all() and not hidden[16:48, 4:36].any()
+    np.testing.assert_array_equal(hidden[:16], true[:16])
+
+
 def test_a_kept_face_is_encoded_once_for_all_that_it_says(monkeypatch):
     source, model, encoded = DrawnSource(20), Dubber(), []
     source.prepared = {}
