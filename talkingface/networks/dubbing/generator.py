@@ -69,7 +69,7 @@ class DubbingGenerator(nn.Module):
         """
         check_crop(*source.shape[-2:])
         known = references if isinstance(references, References) else self.encode(references)
-        maps, appearance = (each.expand(len(source), -1, -1, -1) for each in known)
+        maps, appearance = (each.expand(source.shape[0], -1, -1, -1) for each in known)
         face = self.source_in_conv(source)
         moved = self.move(appearance, self.code(face, maps, audio))
         return self.out_conv(torch.cat([face, moved], dim=1))

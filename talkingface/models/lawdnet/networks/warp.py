@@ -113,7 +113,7 @@ def _planes(x: Tensor, y: Tensor, scrambled: bool) -> Tensor:
     """
     if scrambled:
         rows, columns = x.shape[-2:]
-        return torch.stack([x.mT, y.mT], dim=-1).reshape(len(x), -1, rows, columns)
+        return torch.stack([x.mT, y.mT], dim=-1).reshape(x.shape[0], -1, rows, columns)
     return torch.stack([x, y], dim=2).flatten(1, 2)
 
 
