@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.networks.blocks import scaled
+from talkingface.networks.blocks import being_exported, scaled
 
 PLACES = (8, 6)
 """Rows and columns to which the map of the faces is resized."""
@@ -56,5 +56,10 @@ class CrossAttention(nn.Module):
         """(B, tokens, 8, 6) and (B, tokens, 2) -> (B, size)."""
         seen = (faces + self.positional_encoding_video).flatten(2)
         query = self.query_proj(sound + self.positional_encoding_audio)
-        answers = F.scaled_dot_product_attention(query, self.key_proj(seen), self.value_proj(seen))
+        parts = query, self.key_proj(seen), self.value_proj(seen)
+        if being_exported():
+            # The exporter knows attention with an axis of heads only.
+            answers = F.scaled_dot_product_attention(*(part[:, None] for part in parts))[:, 0]
+        else:
+            answers = F.scaled_dot_product_attention(*parts)
         return self.output_reshape(self.final_linear(answers))
