@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from talkingface.lipsync.dubbing.dub import dub
     from talkingface.pipeline import Pipeline
     from talkingface.plugin.registry import list_models
-    from talkingface.workflow import run
+    from talkingface.workflow.calls import run
 
 __all__ = ["Pipeline", "__version__", "dub", "list_models", "run"]
 
@@ -24,7 +24,7 @@ _HOMES = {
     "Pipeline": "talkingface.pipeline",
     "dub": "talkingface.lipsync.dubbing.dub",
     "list_models": "talkingface.plugin.registry",
-    "run": "talkingface.workflow",
+    "run": "talkingface.workflow.calls",
 }
 
 
