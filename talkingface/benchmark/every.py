@@ -127,7 +127,9 @@ def _measured(task: _Task) -> dict[str, Any]:
     def note(part: str, figures: Mapping[str, Any]) -> None:
         write_text(task.notes, json.dumps({"part": part, "figures": figures}), durable=False)
 
+    failed: dict[str, str] = {}
     try:
-        return measure(task.loaded, task.seconds, task.only, note)
+        figures = measure(task.loaded, task.seconds, task.only, note, failed)
     except TalkingFaceError as error:
         return _ended(task, str(error))
+    return figures | ({NOT_FINISHED: "; ".join(f"{part}: {why}" for part, why in failed.items())} if failed else {})

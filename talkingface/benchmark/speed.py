@@ -20,7 +20,7 @@ from talkingface.clips.layouts import make_layout
 from talkingface.clips.prepared import prepared_ids
 from talkingface.clips.source import Audio, Source
 from talkingface.devices import allow_tf32, has_fast_bf16, resolve_device, seed_everything
-from talkingface.errors import ConfigError
+from talkingface.errors import ConfigError, TalkingFaceError
 from talkingface.export.onnx_files import export_model
 from talkingface.export.runtime import run_exported
 from talkingface.faces.detectors import Place
@@ -61,7 +61,11 @@ Told = Callable[[str, Mapping[str, Any]], None]
 
 
 def measure(
-    loaded: LoadedConfig, seconds: float = 5.0, only: Collection[str] = PARTS, told: Told = lambda *_: None
+    loaded: LoadedConfig,
+    seconds: float = 5.0,
+    only: Collection[str] = PARTS,
+    told: Told = lambda *_: None,
+    failed: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Groups of figures by title, fit for JSON; weights are random, since speed does not depend on them.
 
@@ -70,12 +74,13 @@ def measure(
         seconds: time spent on each figure; a piece of work that takes longer is done once.
         only: those of `PARTS` to measure.
         told: hears how far it is.
+        failed: gets the reasons of parts that cannot be measured, and the others are; None: the first one is raised.
     """
     with tempfile.TemporaryDirectory() as lent:
         resolved = with_stand_ins(loaded, Path(lent))
         if any(Path(lent) in Path(file).parents for file in resolved.config.experts.values() if file):
             spare_made_parts(resolved.config)
-        return _measure(resolved, seconds, only, told)
+        return _measure(resolved, seconds, only, told, failed)
 
 
 def spare_made_parts(config: Config) -> None:
@@ -96,7 +101,9 @@ def spare_made_parts(config: Config) -> None:
                 )
 
 
-def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str], told: Told) -> dict[str, Any]:
+def _measure(
+    loaded: LoadedConfig, seconds: float, only: Collection[str], told: Told, failed: dict[str, str] | None
+) -> dict[str, Any]:
     """See `measure`; the configuration has what its model borrows."""
     config = loaded.config.model_copy(update={"tensorboard": False, "log_wandb": False, "show_progress": False})
     told("preparing the data", {})
@@ -108,7 +115,12 @@ def _measure(loaded: LoadedConfig, seconds: float, only: Collection[str], told: 
         for part, groups in _parts(config, clips, Path(scratch), seconds):
             if part in only:
                 told(part, figures)
-                figures |= groups()
+                try:
+                    figures |= groups()
+                except TalkingFaceError as error:
+                    if failed is None:
+                        raise
+                    failed[part] = str(error)
     return figures | {"peak memory MiB": peak_memory()}
 
 

@@ -12,7 +12,7 @@ import pytest
 from talkingface.benchmark import speed
 from talkingface.benchmark.timing import best
 from talkingface.cli.commands import main
-from talkingface.errors import ConfigError
+from talkingface.errors import ConfigError, DataError
 from talkingface.plugin.configuration import load_config
 
 
@@ -57,6 +57,19 @@ def test_one_part_alone(tiny_dataset, tmp_path):
 def test_what_cannot_be_measured_is_one_line(option, message, capsys):
     assert main(["benchmark", "--model=IPLAP", "--dataset=demo", option]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_part_that_fails_leaves_the_others_or_is_told_alone(tiny_dataset, monkeypatch):
+    def fails(*_):
+        raise DataError("no clip can be used")
+
+    monkeypatch.setattr(speed, "training", fails)
+    loaded = load_config("IPLAP", "demo", (), {**tiny_dataset, "device": "cpu"})
+    failed = {}
+    figures = speed.measure(loaded, 0.01, ("preprocessing", "training", "evaluation"), failed=failed)
+    assert failed == {"training": "no clip can be used"} and figures["evaluation"] and figures["preprocessing frames/s"]
+    with pytest.raises(DataError):
+        speed.measure(loaded, 0.01, ("training",))
 
 
 def test_work_is_repeated_for_as_long_as_is_asked_and_at_least_once():
