@@ -50,6 +50,7 @@ def test_every_combination_runs_once_and_seeds_are_put_together(command, capsys)
     ]
     assert (command.folder / "s-width=4-seed1" / "run.json").is_file()
     content = json.loads((command.folder / "s-report" / "comparison.json").read_text())
+    assert "[95 % interval of the mean]" in (command.folder / "s-report" / "report.html").read_text()
     first, second = content["groups"]
     assert (first["seeds"], len(content["groups"])) == ([1, 2, 3], 2)
     # 0.65 + 0.004 and seeds that add 0.01, 0.02, 0.03: t(0.975, 2) is 4.3027.
