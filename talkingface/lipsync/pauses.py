@@ -16,6 +16,8 @@ RUN = 5
 """Shortest pause in frames: less is a closure inside a word."""
 EDGE = 3
 """Frames beside speech that do not count: lips open before the voice sets in and close after it."""
+LEVEL_DB = -35.0
+"""Beside the loudest frame: as quiet counts as silence."""
 NOTHING = 1e-4
 """Sound that never exceeds this amplitude (-80 dB of full scale) is silence from end to end."""
 
@@ -24,9 +26,11 @@ def quiet_frames(
     audio: np.ndarray,
     frames: int,
     fps: float = FPS,
-    level_db: float = -35.0,
+    level_db: float = LEVEL_DB,
     sample_rate: int = SAMPLE_RATE,
     loudest: float = 0.0,
+    run: int = RUN,
+    edge: int = EDGE,
 ) -> np.ndarray:
     """(frames,) bool: frames inside a pause.
 
@@ -37,23 +41,25 @@ def quiet_frames(
         level_db: a frame is silent when its loudness lies at least this far (negative dB) below the loudest frame's.
         sample_rate: Hz of the sound.
         loudest: power of a louder frame than all of these, where one is known.
+        run: shortest pause in frames.
+        edge: frames beside louder ones that do not count.
 
     Returns:
-        True for the frames of runs of at least `RUN` silent ones that are more than `EDGE` frames away from any louder
+        True for the frames of runs of at least `run` silent ones that are more than `edge` frames away from any louder
         one. Beyond the ends of the clip there is silence.
     """
     if not len(audio) or float(np.abs(audio).max()) < NOTHING:
-        return np.full(frames, frames >= RUN)
+        return np.full(frames, frames >= run)
     # Two decibels of room below the level, so that the cut-off itself never decides.
     loud = log_energy(audio, frames, fps, sample_rate, floor=level_db - 2.0, loudest=loudest) > level_db
     quiet = ~loud
     # Borders of the runs: 1 where one begins, -1 where it has ended; zeros at both ends close the outer ones.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        if stop - start < RUN:
+        if stop - start < run:
             quiet[start:stop] = False
-    # How many loud frames lie within EDGE of each.
-    near = np.convolve(loud, np.ones(2 * EDGE + 1))[EDGE : EDGE + frames] > 0
+    # How many loud frames lie within `edge` of each.
+    near = np.convolve(loud, np.ones(2 * edge + 1))[edge : edge + frames] > 0
     return quiet & ~near
 
 
@@ -84,7 +90,7 @@ class Pauses(NamedTuple):
 
     @classmethod
     def of(
-        cls, audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = -35.0, loudest: float = 0.0
+        cls, audio: np.ndarray, frames: int, fps: float = FPS, level_db: float = LEVEL_DB, loudest: float = 0.0
     ) -> Pauses:
         """The pauses of a sound (n,) at 16 kHz; see `quiet_frames`."""
         quiet = quiet_frames(audio, frames, fps, level_db, loudest=loudest).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.lipsync.pauses import Pauses
+from talkingface.lipsync.pauses import Pauses, quiet_frames
 
 
 def speech(*parts: tuple[float, float]) -> np.ndarray:
@@ -31,3 +31,12 @@ def test_a_pause_is_hushed_and_speech_is_left_as_it_is():
 
 def test_a_closure_inside_a_word_is_no_pause():
     assert not Pauses.of(speech((1, 0.5), (0.12, 0.0), (1, 0.5)), 53).shut.any()
+
+
+def test_how_short_a_pause_is_and_how_near_to_speech_can_be_told():
+    audio = speech((1, 0.5), (0.3, 0.0), (1, 0.5))
+    rate = 62.5
+    quiet = quiet_frames(audio, 144, rate, run=13, edge=0)
+    assert 13 <= quiet.sum() <= 20 and quiet[65:78].all()
+    assert quiet_frames(audio, 144, rate, run=13, edge=3).sum() == quiet.sum() - 6
+    assert not quiet_frames(audio, 144, rate, run=21, edge=0).any()

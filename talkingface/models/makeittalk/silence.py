@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.faces.boxes import runs
-from talkingface.lipsync.mouth_motion import log_energy
-from talkingface.media.info import SAMPLE_RATE
+from talkingface.lipsync.pauses import quiet_frames
 from talkingface.models.makeittalk.motion import ROWS_PER_SECOND
 from talkingface.models.makeittalk.mouth import close_portrait
 
-_LEVEL_DB = -35.0  # below the loudest row: as quiet counts as silence
-_SHORTEST = 0.2  # seconds: less is a closure inside a word
+_SHORTEST = 13  # rows, 0.2 s: less is a closure inside a word
 _EDGE = 0.1  # seconds beside speech in which lips close, and open again
 _SIDE = 0.7  # share of the way that outer lips next to the corners close
 
@@ -27,11 +25,8 @@ def silent_share(samples: np.ndarray, rows: int) -> np.ndarray:
 
     Before the sound and after it there is silence, so a pause at either end needs no ramp there.
     """
-    loud = log_energy(samples, rows, ROWS_PER_SECOND, SAMPLE_RATE, floor=_LEVEL_DB - 2) > _LEVEL_DB
     share, edge = np.zeros(rows), round(_EDGE * ROWS_PER_SECOND)
-    for start, stop in runs(~loud):
-        if stop - start < _SHORTEST * ROWS_PER_SECOND:
-            continue
+    for start, stop in runs(quiet_frames(samples, rows, ROWS_PER_SECOND, run=_SHORTEST, edge=0)):
         rising = np.full(stop - start, np.inf) if start == 0 else np.arange(1, stop - start + 1) / edge
         falling = np.full(stop - start, np.inf) if stop == rows else np.arange(stop - start, 0, -1) / edge
         ramp = np.minimum(np.minimum(rising, falling), 1)
