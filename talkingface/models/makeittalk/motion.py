@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from talkingface.faces.ibug68 import LID_PAIRS, LIPS
 from talkingface.faces.smoothing import smooth_rows
@@ -17,6 +18,7 @@ HEAD_WINDOW = 31
 PORTRAIT_WINDOWS, PUPPET_WINDOWS = (15, 5), (17, 11)
 """Rows over which the face and its lips are smoothed before they are drawn."""
 
+_SETTLED = 5  # rows over which all is smoothed lightly
 _BLINK_BEFORE, _BLINK_AFTER = 10, 15  # rows that a blink takes
 _FIRST_BLINK, _BLINK_GAP, _BLINK_RANGE = 30, 60, (30, 90)  # rows
 _NARROWED = 0.05  # share of the way that lids come together in every frame
@@ -77,11 +79,18 @@ def combined(
     return amplitudes.position * still + amplified(spoken, amplitudes)
 
 
+def face_steps(rows: np.ndarray) -> np.ndarray:
+    """How far faces (T, 204) move at each row (T,): the longest step of a point to it or, before smoothing, near it."""
+    points = rows.reshape(len(rows), -1, 3)
+    steps = np.linalg.norm(np.diff(points, axis=0, prepend=points[:1]), axis=-1).max(axis=-1)
+    return maximum_filter1d(steps, 2 * _SETTLED - 1, mode="nearest")
+
+
 def settled(rows: np.ndarray) -> np.ndarray:
     """Landmarks (T, 204) smoothed lightly, the bridge of the nose made straight: the networks leave its top alone."""
     points = rows.reshape(len(rows), -1, 3).copy()
     points[:, 27] = 2 * points[:, 28] - points[:, 29]
-    return smooth_rows(points.reshape(rows.shape), 5)
+    return smooth_rows(points.reshape(rows.shape), _SETTLED)
 
 
 def smoothed(rows: np.ndarray, windows: tuple[int, int] = PORTRAIT_WINDOWS) -> np.ndarray:

@@ -15,7 +15,7 @@ from talkingface.models.makeittalk.assets import STYLES_FILE, read_style
 from talkingface.models.makeittalk.clip_faces import FOLDER, canonical_of
 from talkingface.models.makeittalk.config import MakeItTalkConfig
 from talkingface.models.makeittalk.data import padded
-from talkingface.models.makeittalk.motion import Amplitudes, combined, settled
+from talkingface.models.makeittalk.motion import Amplitudes, combined, face_steps, settled
 from talkingface.models.makeittalk.mouth import uncross_lips
 from talkingface.models.makeittalk.networks.content import ContentBranch
 from talkingface.models.makeittalk.networks.discriminators import FrameDiscriminator, TemporalDiscriminator
@@ -86,10 +86,16 @@ class MakeItTalkNetworks(TalkingFaceModel):
         return np.concatenate(parts)
 
     @torch.no_grad()
-    def head_of(self, rows: np.ndarray, speaker: np.ndarray) -> np.ndarray:
-        """Displacements (T, 204) of the speaker branch for rows (T, bands) and a speaker's vector (256,)."""
-        whole = padded(rows)
-        places = spans(len(rows), self.config.inference.segmenting, least=1)
+    def head_of(self, rows: np.ndarray, speaker: np.ndarray, content: np.ndarray | None = None) -> np.ndarray:
+        """Displacements (T, 204) of the speaker branch.
+
+        Args:
+            rows: (T, bands) of sound.
+            speaker: (256,) vector of who speaks.
+            content: (T, 204) displacements of the content branch: where it is calm segments of a long sound meet.
+        """
+        whole, calm = padded(rows), None if content is None else face_steps(content)
+        places = spans(len(rows), self.config.inference.segmenting, least=1, motion=calm)
         vector = STRESS * torch.from_numpy(speaker).to(self.device)[None]
         parts = []
         for start, stop in places:
@@ -114,12 +120,12 @@ class MakeItTalkNetworks(TalkingFaceModel):
     def faces_from(self, rows: np.ndarray, speaker: np.ndarray | None, face: np.ndarray) -> np.ndarray:
         """The same for rows of sound (T, bands) and a speaker's vector (n,); without one the head rests."""
         rest = face.reshape(FACE).astype(np.float32)
-        moved = np.zeros((len(rows), FACE), np.float32)
+        said, moved = self.content_of(rows, rest), np.zeros((len(rows), FACE), np.float32)
         if speaker is not None:
-            moved = self.head_of(rows, speaker)
+            moved = self.head_of(rows, speaker, said)
         made = self.config.inference
         size = Amplitudes(made.amp_lip_x, made.amp_lip_y, made.amp_pos)
-        displacements = combined(moved, self.content_of(rows, rest), size, made.calibrate)
+        displacements = combined(moved, said, size, made.calibrate)
         faces = uncross_lips((displacements + rest).reshape(-1, 68, 3))
         return settled(faces.reshape(len(faces), FACE)).reshape(-1, 68, 3)
 

@@ -20,6 +20,17 @@ def test_overlapping_segments_cover_every_row_and_share_enough(rows):
     assert all(a[1] - b[0] >= 128 and a[0] < b[0] for a, b in zip(found, found[1:]))
 
 
+@pytest.mark.parametrize("rows", [511, 513, 700, 897, 5000])
+def test_segments_meet_where_a_face_is_calm(rows):
+    motion = np.random.default_rng(rows).random(rows)
+    found = spans(rows, motion=motion)
+    assert found[0][0] == 0 and found[-1][1] == rows and all(stop - start <= 512 for start, stop in found)
+    assert all(a[1] - b[0] >= 128 and a[0] < b[0] for a, b in zip(found, found[1:]))
+    ends, starts = [stop for _, stop in found[:-1]], [start for start, _ in found[1:]]
+    assert not ends or max(motion[ends]) < 0.15, "the calmest of 65"
+    assert not starts[:-1] or max(motion[starts[:-1]]) < 0.15, "the last one has to end with the rows"
+
+
 def test_published_segments_follow_each_other_and_a_short_rest_is_dropped():
     assert spans(1034, "published") == [(0, 512), (512, 1024), (1024, 1034)]
     assert spans(1033, "published") == [(0, 512), (512, 1024)] and spans(9, "published") == []
