@@ -31,6 +31,7 @@ class ContentConfig(Section):
         dropout: between them, in training.
         start: `zero` begins with a face at rest; `published` with random displacements, which stay deaf for hundreds of
             steps.
+        resting: of how many faces with closed lips the one at rest of a clip or video is the mean. Published: 1.
     """
 
     hidden: int = Field(256, ge=4)
@@ -38,6 +39,7 @@ class ContentConfig(Section):
     depth: int = Field(3, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
     start: Literal["zero", "published"] = "zero"
+    resting: int = Field(1, ge=1)
 
 
 class SpeakerConfig(Section):
@@ -104,6 +106,8 @@ class LossConfig(Section):
         motion: weight of the term of steps from row to row; needs `sampling: published`. Published: 0.
         adversarial: weight of the judges' opinion; at 0 there are none.
         gan_start: steps of stage `speaker` before the judges take part.
+        judged: what the judges of stage `speaker` see: `motion`, how far points are from the face at rest, as large as
+            heads move; `faces`, as published, in which that is a tenth of what tells people apart.
         code_noise: deviation of the noise on the speaker's code.
         reconstruction: `perceptual`, as published, compares VGG19's features; `l1_gradient` pixels and their gradients,
             without any file.
@@ -116,6 +120,7 @@ class LossConfig(Section):
     motion: float = Field(0.0, ge=0)
     adversarial: float = Field(1e-3, ge=0)
     gan_start: int = Field(0, ge=0)
+    judged: Literal["motion", "faces"] = "faces"
     code_noise: float = Field(0.01, ge=0)
     reconstruction: Literal["perceptual", "l1_gradient"] = "perceptual"
     gram: Literal["sample", "batch"] = "sample"

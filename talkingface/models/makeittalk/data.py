@@ -9,9 +9,8 @@ from pydantic import Field
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
-from talkingface.faces.ibug68 import mouth_openings
 from talkingface.models.makeittalk.networks.pieces import FACE, WINDOW
-from talkingface.models.makeittalk.space import PICKED
+from talkingface.models.makeittalk.space import PICKED, most_closed
 from talkingface.sound.rows import held_at
 from talkingface.stored.arrays import Wanted
 
@@ -36,7 +35,7 @@ class Motion(NamedTuple):
         speaker: (256,) who speaks.
         still: (T, 204) registered faces.
         moving: (T, 204) the same with the motion of the head.
-        rest: (204,) the registered face of the most closed lips.
+        rest: (204,) the registered face of the most closed lips, or the mean of a few.
         valid: (T,) bool, rows with a face.
     """
 
@@ -64,7 +63,7 @@ def read_motion(clip: ClipFolder, config: MakeItTalkConfig) -> Motion:
     valid = np.isfinite(rows).all(axis=(1, 2, 3))
     still, moving = (np.nan_to_num(rows[:, k]).astype(np.float32) for k in range(2))
     picked = still[valid][::PICKED] if valid.any() else still[:1]  # registered already
-    rest = picked[mouth_openings(picked).argmin()]
+    rest = most_closed(picked, config.content.resting)
     speaker = np.zeros(1, np.float32) if sound.vector is None else sound.vector
     return Motion(
         sound=sound.values[: len(times)],
@@ -116,7 +115,8 @@ class ContentOptions(DatasetOptions):
     Attributes:
         windows: windows in an item, all of one clip, each drawn by itself.
         sampling: `mixed` draws them from anywhere in the clip; `published` takes consecutive ones, up to 512.
-        faces: with `mixed`, the resting face of an item in training is the most closed of so many that are drawn.
+        faces: with `mixed`, the resting face of an item in training is the most closed of so many that are drawn; with
+            a `content.resting` of its own for each that takes part.
     """
 
     windows: int = Field(32, ge=1)
@@ -146,13 +146,14 @@ class ContentWindows(MotionDataset):
         return {"windows": windows, "face": rest, "target": motion.still[starts]}
 
     def _some_rest(self, motion: Motion, rng: np.random.Generator) -> np.ndarray:
-        """The most closed of a few faces of a clip.
+        """The most closed of a few faces of a clip, or the mean of several such.
 
         One and the same face in all items of a clip would be learnt by heart, as its name; the branch would then be off
         by a constant for every other face.
         """
-        few = motion.still[rng.choice(np.flatnonzero(motion.valid), self.options.faces)]
-        return few[mouth_openings(few.reshape(-1, 68, 3)).argmin()]
+        count = self.model_config.content.resting
+        few = motion.still[rng.choice(np.flatnonzero(motion.valid), self.options.faces * count)]
+        return most_closed(few.reshape(-1, 68, 3), count).reshape(FACE)
 
     def _consecutive(self, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         first = int(rng.integers(0, max(1, int(_DROPPED * len(valid))))) if self.training else 0

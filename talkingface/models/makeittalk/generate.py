@@ -127,7 +127,8 @@ def _dub(model: MakeItTalkNetworks, source: Source, audio: Audio) -> Iterator[Dr
     report_missing(track.valid, order[rows], str(source.path), model.config.inference.no_face)
     points = track.ibug68().astype(np.float64)
     times = np.arange(count) / source.fps
-    portraits = source.once(model, "portraits", lambda: choose_portraits(source, track))
+    resting = model.config.content.resting
+    portraits = source.once(model, "portraits", lambda: choose_portraits(source, track, resting))
     speakers = [_Speaker(model, group, audio, times, points[track.valid]) for group in portraits]
     batches = frame_batches(iter(source.frames(order[rows])), order, track.valid, rows, frame_batch(model))
     for part in batches:
@@ -154,8 +155,9 @@ class _Speaker:
         self, model: MakeItTalkNetworks, group: Group, audio: Audio, times: np.ndarray, faces: np.ndarray
     ) -> None:
         canonical = model.canonical()
-        pose = LinearPose.upright(group.portrait.points, canonical)
-        self.rest = pose.normalise(group.portrait.points, model.config.inference.depth * canonical[:, 2])
+        depth = model.config.inference.depth * canonical[:, 2]
+        faces_at_rest = [LinearPose.upright(face, canonical).normalise(face, depth) for face in group.resting]
+        self.rest = np.mean(faces_at_rest, axis=0)
         self.spoken = held_at(model.faces_of(audio, self.rest, head=False), times * ROWS_PER_SECOND)
         self.painter, self.serves = Painter(model, group.portrait, faces), group.serves
 

@@ -18,6 +18,9 @@ from talkingface.networks.blocks import full_precision
 from talkingface.networks.losses import gram
 
 STYLE_WEIGHT = 3e7
+MOVED = 0.05
+"""Eye distances: about how far the points of a head that speaks are from where they rest."""
+
 _INNER_TOP, _INNER_BOTTOM = 62, 66
 
 # -- landmarks ---------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from talkingface.models.makeittalk.front_end import ConvertedMel  # registers th
 from talkingface.models.makeittalk.generate import generate, head_of
 from talkingface.models.makeittalk.graphs import graphs
 from talkingface.models.makeittalk.losses import (
+    MOVED,
     TranslationLoss,
     landmark_l1,
     laplacian,
@@ -40,7 +41,7 @@ from talkingface.models.makeittalk.parts import MakeItTalkNetworks, branches
 from talkingface.models.makeittalk.puppet.new import write_examples
 from talkingface.models.makeittalk.puppet.speak import PuppetSource  # registers puppets as sources
 from talkingface.models.makeittalk.samples import write_samples
-from talkingface.models.makeittalk.scores import audio_response, content_scores, head_spread
+from talkingface.models.makeittalk.scores import MOTIONS, audio_response, content_scores, head_spread
 from talkingface.models.makeittalk.translation import as_bgr, as_pictures, pixel_loss, translated
 from talkingface.networks.vgg19 import VGG19Features
 from talkingface.plugin.contract import Batch, Drawn, Official, Plan, StepContext, Update, frozen
@@ -57,6 +58,7 @@ PUBLISHED_LANDMARKS = {
     "sound.speaker": "resemblyzer",
     "scale": "published",
     "canonical": "published",
+    "content.resting": 1,
     "inference.depth": 0.1,
     "inference.calibrate": True,
     "inference.amp_lip_x": 2.0,
@@ -87,6 +89,7 @@ class MakeItTalk(MakeItTalkNetworks):
     # Landmarks and head crops: only the stage of pictures reads them.
     trains_without = ("audio", "landmarks", "heads")
     scores_without_videos = True
+    own_figures = ("audio_response", "head_std", *(f"head_std_{name}" for name in MOTIONS), "head_distance")
     plans: ClassVar[dict[str, Plan]] = {
         "content": Plan(ContentWindows, trains=("content_branch",)),
         "speaker": Plan(
@@ -260,10 +263,10 @@ class MakeItTalk(MakeItTalkNetworks):
         target, mask = batch["target"], batch["mask"]
         judged = self.config.loss.adversarial > 0 and ctx.step >= self.config.loss.gan_start
         if judged:
-            yield from self._judge(predicted.detach(), target, code.detach(), mask)
+            yield from self._judge(*self._judged(batch["face"], predicted.detach(), target), code.detach(), mask)
         losses = self._moved_losses(predicted, target, mask)
         if judged:
-            losses |= self._opinions(predicted, code.detach(), mask)
+            losses |= self._opinions(*self._judged(batch["face"], predicted), code.detach(), mask)
         yield Update("speaker_branch", losses)
 
     def _moved(self, batch: Batch, noise: float) -> tuple[Tensor, Tensor]:
@@ -280,6 +283,12 @@ class MakeItTalk(MakeItTalkNetworks):
             difference = (predicted - target)[mask].float().unflatten(-1, (-1, 3))
             losses["laplacian"] = weight * laplacian(difference).abs().mean()
         return losses
+
+    def _judged(self, rest: Tensor, *faces: Tensor) -> list[Tensor]:
+        """Faces (B, L, 204) as the judges see them, beside those at rest (B, 204)."""
+        if self.config.loss.judged == "faces":
+            return list(faces)
+        return [(rows - rest[:, None]) / MOVED for rows in faces]
 
     def _judge(self, made: Tensor, target: Tensor, code: Tensor, mask: Tensor) -> Iterator[Update]:
         """Each judge learns to tell what is made from what is real, by least squares."""
@@ -341,7 +350,7 @@ class MakeItTalk(MakeItTalkNetworks):
     def after_validation(
         self, values: Mapping[str, float], ctx: StepContext, train: ClipDataset, held_out: ClipDataset, folder: Path
     ) -> dict[str, float]:
-        """`audio_response` of the content branch, `head_std` of the speaker branch."""
+        """`audio_response` of the content branch, `head_std` and `head_distance` of the speaker branch."""
         if not isinstance(held_out, MotionDataset):
             return {}
         if ctx.stage.kind == "speaker":

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from talkingface.clips.source import Source
     from talkingface.faces.track import LandmarkTrack
 
+_APART = 4  # frames: 0.16 s, as the faces that training looks at
+
 
 class Portrait(NamedTuple):
     """A picture with a face.
@@ -28,16 +30,28 @@ class Portrait(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Frames of a video that one portrait serves; `serves` (F,) bool."""
+    """Frames of a video that one portrait serves.
+
+    Attributes:
+        serves: (F,) bool.
+        portrait: their portrait.
+        resting: (n, 68, 2) faces of the same person with closed lips, in pixels of their frames.
+    """
 
     serves: np.ndarray
     portrait: Portrait
+    resting: np.ndarray
 
 
-def choose_portraits(source: Source, track: LandmarkTrack) -> list[Group]:
+def choose_portraits(source: Source, track: LandmarkTrack, resting: int = 1) -> list[Group]:
     """The picture with the most closed lips, of the reference video where there is one.
 
     Where the output is compared with this very video and there is no other, each half of it is served by the other one.
+
+    Args:
+        source: the video.
+        track: its landmarks.
+        resting: faces at rest to be told for each portrait.
 
     Raises:
         NoFaceError: no frame may lend its face.
@@ -53,5 +67,13 @@ def choose_portraits(source: Source, track: LandmarkTrack) -> list[Group]:
             raise NoFaceError(f"{lender.path}: no frame with a face that could serve as portrait")
         openness = mouth_openings(points[candidates]) / eye_distances(points[candidates]) ** 2
         chosen = int(candidates[openness.argmin()])
-        groups.append(Group(group.serves, Portrait(lender.read([chosen])[0], points[chosen])))
+        closed = candidates[_closed(openness, resting)]
+        groups.append(Group(group.serves, Portrait(lender.read([chosen])[0], points[chosen]), points[closed]))
     return groups
+
+
+def _closed(openness: np.ndarray, count: int) -> np.ndarray:
+    """The most closed of frames with an openness (n,): `count` of them, or all there are."""
+    # Frames next to each other show one moment: several are taken apart, as in training.
+    apart = _APART if count > 1 and len(openness) >= _APART * count else 1
+    return apart * np.argsort(openness[::apart], kind="stable")[:count]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _OF_THE_MOUTH = ("d_ll", "d_vl", "d_a")  # figures in which the motion of the head has no part
 
+_STILL = 1e-3  # ratio of a head that does not move at all
+
 MOTIONS = ("yaw", "pitch", "roll", "x", "y")
 
 
@@ -60,12 +62,18 @@ def audio_response(model: MakeItTalkNetworks, held_out: MotionDataset) -> float:
 
 @torch.no_grad()
 def head_spread(model: MakeItTalkNetworks, held_out: MotionDataset) -> dict[str, float]:
-    """Predicted over true standard deviation of yaw, pitch, roll, x and y, and their mean `head_std`."""
+    """Predicted over true standard deviation of yaw, pitch, roll, x and y, and what follows from these five.
+
+    `head_std` is their mean; `head_distance` that of their logarithms' sizes, which is 0 where the head moves as far as
+    the true ones and grows with less motion as well as with more.
+    """
     ratios = [_spread(model, motion) for motion in map(held_out.motion, held_out.clips) if motion.valid.sum() > 2]
     if not ratios:
         return {}
-    values = dict(zip(MOTIONS, np.mean(ratios, axis=0).tolist(), strict=True))
-    return {f"head_std_{name}": value for name, value in values.items()} | {"head_std": float(np.mean(ratios))}
+    mean = np.mean(ratios, axis=0)
+    values = {f"head_std_{name}": float(value) for name, value in zip(MOTIONS, mean, strict=True)}
+    distance = np.abs(np.log(np.maximum(mean, _STILL))).mean()
+    return values | {"head_std": float(mean.mean()), "head_distance": float(distance)}
 
 
 def _spread(model: MakeItTalkNetworks, motion: Motion) -> np.ndarray:

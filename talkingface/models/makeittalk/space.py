@@ -68,6 +68,18 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
+def most_closed(faces: np.ndarray, count: int = 1) -> np.ndarray:
+    """The mean (68, 3) of those faces (T, 68, 3) whose lips are most closed.
+
+    A single one is off by what its moment brings, lips pressed or a head turned, and a whole clip with it.
+
+    Args:
+        faces: registered.
+        count: of how many. Published: 1.
+    """
+    return faces[np.argsort(mouth_openings(faces), kind="stable")[:count]].mean(axis=0)
+
+
 def resting_face(faces: np.ndarray, canonical: np.ndarray, every: int = PICKED) -> np.ndarray:
     """The face of a clip whose lips are most closed, registered: what its displacements are added to.
 
@@ -79,5 +91,4 @@ def resting_face(faces: np.ndarray, canonical: np.ndarray, every: int = PICKED) 
     Returns:
         (68, 3).
     """
-    looked_at = faces[::every]
-    return register(looked_at[mouth_openings(looked_at).argmin()], canonical)[0]
+    return register(most_closed(faces[::every]), canonical)[0]

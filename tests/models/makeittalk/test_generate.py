@@ -10,9 +10,13 @@ import pytest
 from helpers.canonical_faces import CanonicalSource, sound_of, speaking_model, voice
 from talkingface.clips.source import Audio
 from talkingface.errors import NoFaceError
+from talkingface.models.makeittalk import parts
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
 from talkingface.models.makeittalk.generate import spoken_points
 from talkingface.models.makeittalk.head_mesh import REACH
+from talkingface.models.makeittalk.portraits import choose_portraits
+from talkingface.models.makeittalk.segments import spans
+from talkingface.models.makeittalk.silence import silent_share
 
 
 def made(model, source, seconds=0.4):
@@ -91,14 +95,20 @@ def test_sound_that_comes_later_is_spoken_later():
     assert np.abs(late[30:110, 48:] - early[5:85, 48:]).max() < 0.02 * width
 
 
-def test_long_sound_has_no_seam_and_its_full_length():
+def test_long_sound_has_no_seam_and_its_full_length(monkeypatch):
     points = CanonicalSource(1).track.ibug68()[0].astype(np.float64)
-    long = Audio(np.tile(sound_of(100), 5))  # 20 s
+    long, places = Audio(np.tile(sound_of(100), 5)), []  # 20 s
+
+    def noted(*args, **kwargs):
+        places.extend(spans(*args, **kwargs))
+        return list(places)
+
+    monkeypatch.setattr(parts, "spans", noted)
     found = spoken_points(speaking_model(blinks=0.0), long, points, head=True)
-    assert len(found) == 20 * 62.5 + 1
-    steps = np.abs(np.diff(found, axis=0)).max(axis=(1, 2))
-    borders = [row for row in (384, 512, 738, 768) if row < len(steps)]
-    assert max(steps[row - 2 : row + 2].max() for row in borders) <= np.percentile(steps, 99.5) * 1.2
+    assert len(found) == 20 * 62.5 + 1 and len(places) > 2
+    steps = np.linalg.norm(np.diff(found, axis=0, prepend=found[:1]), axis=-1).max(axis=1)
+    borders = [*(stop for _, stop in places[:-1]), *(start for start, _ in places[1:])]
+    assert steps[borders].max() <= np.percentile(np.delete(steps, borders), 99)
 
 
 def test_lips_may_be_closed_while_nobody_speaks():
@@ -116,6 +126,13 @@ def test_lips_may_be_closed_while_nobody_speaks():
     still = [*range(48), 48, 54, 60, 64]
     np.testing.assert_allclose(closed[:, still], free[:, still], atol=1e-6)
     assert np.abs(np.diff(gaps[1])).max() < 0.5 * gaps[0].max(), "lips close and open smoothly"
+
+
+def test_lips_are_closed_all_through_a_sound_without_any_voice_and_not_in_a_closure_inside_a_word():
+    speech, nothing = sound_of(40)[4000:8000], np.zeros(8000, np.float32)
+    assert (silent_share(nothing, 31) == 1).all()
+    assert silent_share(np.concatenate([speech, nothing[:2000], speech]), 39).max() == 0
+    assert silent_share(np.concatenate([speech, nothing, speech]), 62).max() == 1
 
 
 def test_blinks_can_be_left_out():
@@ -239,3 +256,17 @@ def test_the_head_may_move_as_another_voice_does(tmp_path):
     )
     with pytest.raises(MediaError, match=r"none\.wav"):
         spoken_points(speaking_model(style=str(tmp_path / "none.wav")), voice(0.6), points, head=True)
+
+
+def test_a_video_rests_as_a_few_of_its_closed_faces_do_and_its_portrait_is_the_most_closed():
+    source = CanonicalSource(40)
+    points = source.track.ibug68()
+    gap = lambda faces: faces[..., 66, 1] - faces[..., 62, 1]  # noqa: E731
+    (one,) = choose_portraits(source, source.track)
+    (few,) = choose_portraits(source, source.track, 5)
+    np.testing.assert_array_equal(one.resting, [one.portrait.points])
+    np.testing.assert_array_equal(few.portrait.points, one.portrait.points)
+    assert gap(one.portrait.points) < gap(points).min() + 0.1
+    assert few.resting.shape == (5, 68, 2) and gap(few.resting).max() < np.median(gap(points))
+    (short,) = choose_portraits(CanonicalSource(3), CanonicalSource(3).track, 5)
+    assert len(short.resting) == 3

@@ -18,6 +18,7 @@ from talkingface.errors import CheckpointError, ConfigError, DataError
 from talkingface.evaluation.report.run_list import summary_of
 from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.faces.affine import mapped
+from talkingface.models.makeittalk import scores
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.clip_faces import crop_head, head_box, to_crop
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
@@ -138,6 +139,31 @@ def test_the_judges_take_part_from_their_step_on_and_only_where_they_are_wanted(
     assert updates(alone, "speaker", batch, 9) == {"speaker_branch": {"l1", "laplacian"}}
 
 
+def test_a_head_that_moves_too_little_is_as_far_off_as_one_that_moves_too_much(clips, monkeypatch):
+    data = SpeakerSequences(clips, "train", {"rows": 64}, small_config())
+    found = {}
+    for factor in (0.0, 0.5, 1.0, 2.0):
+        monkeypatch.setattr(scores, "_spread", lambda model, motion, factor=factor: np.full(5, factor))
+        found[factor] = head_spread(None, data)
+    assert {factor: values["head_std"] for factor, values in found.items()} == {k: pytest.approx(k) for k in found}
+    off = {factor: values["head_distance"] for factor, values in found.items()}
+    assert off[1.0] == 0 < off[0.5] == pytest.approx(off[2.0]) < off[0.0] < 10
+
+
+def test_the_judges_see_the_motion_beside_the_face_at_rest_unless_published(clips):
+    batch = batch_of(SpeakerSequences(clips, "train", {"rows": 64}, small_config()))
+    still = batch["face"][:, None].expand(-1, 64, -1)
+    seen = {}
+    for judged in ("motion", "faces"):
+        model = build(loss={"judged": judged})
+        model.temporal_discriminator.register_forward_pre_hook(
+            lambda _, args, judged=judged: seen.setdefault(judged, args[0])
+        )
+        updates(model, "speaker", {**batch, "target": still}, 5)
+    assert (seen["motion"] == 0).all(), "a head that rests does not move"
+    np.testing.assert_array_equal(seen["faces"], still)
+
+
 def test_the_speaker_stage_moves_its_branch_alone_and_never_content(clips):
     model = build()
     batch = batch_of(SpeakerSequences(clips, "train", {"rows": 64}, model.config))
@@ -166,7 +192,8 @@ def test_the_spread_of_a_head_is_that_of_its_motion(clips):
     assert moved.std(axis=0)[0] > 2 and moved.std(axis=0)[2] > 1, "it sways by 0.1 and 0.05 radians"
     assert head_motion(motion.still, motion.rest).std(axis=0)[:3].max() < 0.3
     found = head_spread(build().eval(), data)
-    assert set(found) == {"head_std", *(f"head_std_{name}" for name in ("yaw", "pitch", "roll", "x", "y"))}
+    motions = ("yaw", "pitch", "roll", "x", "y")
+    assert set(found) == {"head_std", "head_distance", *(f"head_std_{name}" for name in motions)}
 
 
 def test_the_translation_begins_with_the_moved_portrait_and_leaves_the_mouth_to_the_network(clips):
