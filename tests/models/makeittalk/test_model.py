@@ -308,6 +308,7 @@ def test_published_files_come_with_their_settings_and_say_what_else_they_need(pu
     model = stored.config["model"]
     assert (model["sound"]["name"], model["sound"]["speaker"]) == ("autovc", "resemblyzer")
     assert (model["inference"]["calibrate"], model["inference"]["amp_lip_y"]) == (True, 2.0)
+    assert model["content"]["resting"] == 1
     with pytest.raises(CheckpointError, match="holds no trained translator"):
         Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu")
     with pytest.raises(DataError, match=r"MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt: no such file"):
