@@ -24,6 +24,7 @@ from talkingface.cli.data import CONVERT_DATA, DEMO_DATA
 from talkingface.cli.deepspeech import CONVERT_DEEPSPEECH
 from talkingface.cli.doctor import DOCTOR
 from talkingface.cli.evaluate import EVALUATE
+from talkingface.cli.expert import CHECK_EXPERT
 from talkingface.cli.export import EXPORT
 from talkingface.cli.generate import GENERATE
 from talkingface.cli.names import LIST
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "demo-data": DEMO_DATA,
     "import": IMPORT,
     "list": LIST,
+    "check-expert": CHECK_EXPERT,
     "doctor": DOCTOR,
     "convert-data": CONVERT_DATA,
     "puppet": PUPPET,
@@ -67,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 1 a check of the self-test or of `doctor` failed, 2 an error the user can mend; 128 and
-        the number of the signal after one that ends programs: 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
+        The exit code: 0 done, 1 a check failed (self-test, `doctor`, `check-expert`), 2 an error the user can mend; 128
+        and the number of the signal after one that ends programs: 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     _print_any_name()

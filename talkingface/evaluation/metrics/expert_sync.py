@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from talkingface.errors import DataError, TalkingFaceError, Unavailable
 from talkingface.evaluation.metric import Figure, Metric
 from talkingface.evaluation.sample import EvalSample
-from talkingface.lipsync.expert.judge import Judge, find_judge, loss_judge, trained_against
+from talkingface.lipsync.dubbing.judge import load_any_judge, own_judge
+from talkingface.lipsync.expert.judge import Judge, find_judge, trained_against
 from talkingface.lipsync.expert.scores import NEGATIVE_SHIFT, clip_figures, sweep_of
 
 POOR_ACCURACY = 0.65  # one half is chance
@@ -45,8 +46,8 @@ class ExpertSync(Metric):
         if self._judge is not None:
             return
         context = self.context
-        own = loss_judge(context.model)
         try:
+            own = own_judge(context.model, self.weights_dir)
             judge = find_judge(
                 self.settings.judge,
                 saved_dir=context.saved_dir,
@@ -54,6 +55,7 @@ class ExpertSync(Metric):
                 weights_dir=self.weights_dir,
                 device=self.device,
                 own=own,
+                load=lambda path: load_any_judge(path, self.weights_dir, self.device),
             )
             self._in_loss = trained_against(judge, context.model, context.checkpoint, self.weights_dir)
         except Unavailable:

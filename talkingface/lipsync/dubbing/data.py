@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
 from talkingface.lipsync.dubbing.config import DubbingCropConfig, DubbingDataConfig
-from talkingface.lipsync.dubbing.sampling import Anywhere, Blocks, Rule, Sampling
+from talkingface.lipsync.dubbing.sampling import Anywhere, Blocks, Lending, Rule, Sampling, opening_of
 from talkingface.lipsync.dubbing.sound import BESIDE, FPS, Heard, heard_in, sounding_frames
 from talkingface.networks.dubbing.discriminator import FRAMES
 from talkingface.networks.dubbing.geometry import STEP, MouthCrop
@@ -26,11 +26,20 @@ class DubbingOptions(DatasetOptions):
         mouth: side of the mouth in pixels; the crops that it is in are read as small as that asks for.
         distance: frames between a frame and its references, at least (`anywhere`).
         sampling: `anywhere`, or by blocks of 9 frames as `published`; see `sampling`.
+        references: `random`, or `spread` from the most closed to the most open mouth (`anywhere`): each of the five
+            inputs then always shows the same kind of mouth, as with `inference.references: spread`.
     """
 
     mouth: int = Field(64, ge=STEP, multiple_of=STEP)
     distance: int = Field(9, ge=1)
     sampling: Rule = "anywhere"
+    references: Lending = "random"
+
+    @model_validator(mode="after")
+    def _spread_goes_anywhere(self) -> DubbingOptions:
+        if self.references == "spread" and self.sampling == "published":
+            raise ValueError("references: spread goes with sampling: anywhere")
+        return self
 
 
 class _Clip(NamedTuple):
@@ -79,6 +88,8 @@ class DubbingFrames(ClipDataset):
         crop = self.model_config.crop
         if reason := super().usable(clip) or lacking(clip, crop, self.fronts):
             return reason
+        if self.options.references == "spread" and not clip.has("landmarks"):
+            return "has no landmarks, which data.references=spread needs; run preprocess"
         source = self._read(clip)
         if reason := crop.differs_from(source.faces.meta):
             return reason
@@ -121,7 +132,8 @@ class DubbingFrames(ClipDataset):
         options = self.options
         if options.sampling == "published":
             return _Clip(faces, heard, Blocks(faces.valid, sounding, self.shown))
-        return _Clip(faces, heard, Anywhere(faces.valid, faces.found, sounding, self.shown, options.distance))
+        openings = opening_of(clip.track()) if options.references == "spread" else None
+        return _Clip(faces, heard, Anywhere(faces.valid, faces.found, sounding, self.shown, options.distance, openings))
 
 
 class DubbingClips(DubbingFrames):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.errors import CheckpointError, NothingLearnt
 from talkingface.lipsync.dubbing.windows import MouthWindows
-from talkingface.lipsync.expert.alarm import measure, some_clips
+from talkingface.lipsync.expert.alarm import Standing, measure, some_clips
 from talkingface.lipsync.expert.embedding import embed_clips
 from talkingface.lipsync.expert.scores import Sweep
 from talkingface.networks import deepspeech2, hubert_ds  # noqa: F401, front ends that register themselves
@@ -22,6 +23,7 @@ from talkingface.weights.checkpoint import CheckpointContent, load_state
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
+    from talkingface.clips.folder import ClipFolder
     from talkingface.lipsync.dubbing.config import DubbingAudioConfig, DubbingDataConfig
     from talkingface.lipsync.dubbing.settings import MouthExpertConfig, TrainedDubbingConfig
     from talkingface.plugin.contract import StepContext
@@ -98,6 +100,25 @@ def learnt_otherwise(recorded: Any, config: DubbingDataConfig) -> str | None:
     return None
 
 
+def standing_on(
+    network: MouthSyncExpert, clips: Sequence[ClipFolder], config: DubbingDataConfig, side: int, most: int
+) -> Standing:
+    """What an expert is worth on real clips.
+
+    Args:
+        network: in eval mode, where it computes.
+        clips: prepared clips.
+        config: how they were cut, and what is heard.
+        side: of the mouths that it sees.
+        most: clips that are looked at, evenly spread over the list.
+
+    Raises:
+        DataError: no clip can be used.
+    """
+    windows = MouthWindows(clips, "val", {"mouth": side, "windows": 2, "augment": None}, config)
+    return measure(embed_clips(network, windows, some_clips(windows, most)))
+
+
 def refuse_poor_expert(
     network: MouthSyncExpert, data: ClipDataset, config: TrainedDubbingConfig, ctx: StepContext
 ) -> None:
@@ -112,9 +133,7 @@ def refuse_poor_expert(
     Raises:
         NothingLearnt: its two-alternative accuracy is below `expert.least`.
     """
-    options = {"mouth": config.expert.side, "windows": 2, "augment": None}
-    windows = MouthWindows(data.clips, "val", options, config)
-    found = measure(embed_clips(network, windows, some_clips(windows, config.expert.sweep_clips)))
+    found = standing_on(network, data.clips, config, config.expert.side, config.expert.sweep_clips)
     right, positive = found.figures["two_alternative"], found.figures["positive"]
     sweep = Sweep.mean(found.sweeps)
     text = (

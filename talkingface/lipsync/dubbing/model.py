@@ -18,7 +18,7 @@ from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
 from talkingface.lipsync.dubbing.expert import build_mouth_expert, load_mouth_expert, refuse_poor_expert
 from talkingface.lipsync.dubbing.generate import generate
 from talkingface.lipsync.dubbing.graphs import generator_graphs, mouth_expert_graph
-from talkingface.lipsync.dubbing.networks import DubbingNetworks, crop_of
+from talkingface.lipsync.dubbing.networks import DubbingNetworks, crop_of, running_statistics
 from talkingface.lipsync.dubbing.preview import sheet
 from talkingface.lipsync.dubbing.response import audio_response
 from talkingface.lipsync.dubbing.scores import mouth_scores
@@ -178,7 +178,7 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
 
     def frame_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
         """Discriminator, then generator."""
-        fake, real = self.draw(batch)
+        fake, real = self._drawn_to_train(batch, ctx)
         weights = self.weights(ctx)
         if weights.frame:
             yield Update("discriminator", {"frame": discriminator_loss(self.discriminator, fake, real)})
@@ -186,7 +186,7 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
 
     def clip_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
         """Both discriminators, then the generator, with the expert's opinion."""
-        fake, real = self.draw(batch)
+        fake, real = self._drawn_to_train(batch, ctx)
         clips, weights = self.clips(batch), self.weights(ctx)
         if weights.frame:
             yield Update("discriminator", {"frame": discriminator_loss(self.discriminator, fake, real)})
@@ -198,6 +198,13 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
             terms |= clip_terms(self.clip_discriminator, self.sync_expert, fake, clips, weights)
         yield Update("generator", terms)
 
+    def _drawn_to_train(self, batch: Batch, ctx: StepContext) -> tuple[Tensor, Tensor]:
+        """See `draw`; with the statistics that the stage asks for."""
+        if _options(ctx).norms == "batch":
+            return self.draw(batch)
+        with running_statistics(self.generator):
+            return self.draw(batch)
+
     def clips(self, batch: Batch) -> Clips:
         """How the frames of a batch of clips belong together, and what the expert hears with them."""
         expert, clipped = self.config.expert, self.config.loss.clipped
@@ -206,8 +213,7 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
 
     def weights(self, ctx: StepContext, ramped: bool = True) -> Weights:
         """Weights of the terms where training stands; that of the expert grows from 0, unless not `ramped`."""
-        loss, own = self.config.loss, ctx.stage.options
-        own = own if isinstance(own, DubbingStageOptions) else DubbingStageOptions()
+        loss, own = self.config.loss, _options(ctx)
         frame, clip, sync = (
             getattr(loss, name) if getattr(own, name) is None else getattr(own, name)
             for name in ("frame", "clip", "sync")
@@ -286,3 +292,7 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
     def stage_scores(self, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
         """Distance of drawn mouths from the true ones, with their own sound and the donors'."""
         return mouth_scores(self, clips, donors)
+
+
+def _options(ctx: StepContext) -> DubbingStageOptions:
+    return ctx.stage.options if isinstance(ctx.stage.options, DubbingStageOptions) else DubbingStageOptions()

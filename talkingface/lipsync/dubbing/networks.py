@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from talkingface.devices import to_device
 from talkingface.lipsync.dubbing.config import DubbingConfig
@@ -82,6 +84,19 @@ class DubbingNetworks(TalkingFaceModel):
         with self.precision():
             drawn = self.generator(source, known, to_device(audio, self.device))
         return (drawn.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)
+
+
+@contextmanager
+def running_statistics(network: nn.Module) -> Iterator[None]:
+    """Within: batch norms of a network that trains use their running averages, and leave them alone."""
+    norms = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
 
 
 def network_pictures(pictures: Tensor) -> Tensor:

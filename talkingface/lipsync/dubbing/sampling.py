@@ -6,15 +6,23 @@ Both rules are indices of what may be drawn, made once per clip: whatever they g
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from talkingface.clips.windows import window_starts
 from talkingface.faces.dubbing_crop import BLOCK
+from talkingface.faces.ibug68 import eye_distances, mouth_openings
 from talkingface.networks.dubbing.encoders import REFERENCES
 
+if TYPE_CHECKING:
+    from talkingface.faces.track import LandmarkTrack
+
 Rule = Literal["anywhere", "published"]
+Lending = Literal["random", "spread"]
+
+_BETWEEN = np.array([0, 0.125, 0.375, 0.625, 0.875, 1.0])
+"""Shares of the lenders, from the most closed to the most open mouth, between which each of five is drawn."""
 
 _MIDDLE = slice(2, 7)
 """Of a block the frames to be drawn; two on both sides are there for their sound alone."""
@@ -43,10 +51,20 @@ class Anywhere(Sampling):
         sounding: frames with sound around them.
         shown: T, frames of a window.
         distance: frames between a frame and its references, at least.
+        openings: (F,) of the mouths: references are spread over them, the most closed one first, as generation takes
+            them; None: any.
     """
 
-    def __init__(self, valid: np.ndarray, found: np.ndarray, sounding: range, shown: int, distance: int) -> None:
-        self.lenders, self.distance = np.flatnonzero(found), distance
+    def __init__(
+        self,
+        valid: np.ndarray,
+        found: np.ndarray,
+        sounding: range,
+        shown: int,
+        distance: int,
+        openings: np.ndarray | None = None,
+    ) -> None:
+        self.lenders, self.distance, self.openings = np.flatnonzero(found), distance, openings
         frames = np.arange(len(valid))
         near = np.searchsorted(self.lenders, [frames - distance + 1, frames + distance])
         enough = len(self.lenders) - (near[1] - near[0]) >= REFERENCES
@@ -56,7 +74,25 @@ class Anywhere(Sampling):
     def references(self, start: int, frame: int, rng: np.random.Generator) -> np.ndarray:
         """See `Sampling.references`."""
         far = self.lenders[np.abs(self.lenders - frame) >= self.distance]
-        return rng.choice(far, REFERENCES, replace=False)
+        if self.openings is None:
+            return rng.choice(far, REFERENCES, replace=False)
+        return spread_over(far[np.argsort(self.openings[far], kind="stable")], rng)
+
+
+def opening_of(track: LandmarkTrack) -> np.ndarray:
+    """(F,) area of the open mouth over the squared distance of the eyes.
+
+    Raises:
+        DataError: the provider finds boxes only.
+    """
+    points = track.ibug68().astype(np.float64)
+    return mouth_openings(points) / eye_distances(points) ** 2
+
+
+def spread_over(ordered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(5,) different ones of frames (n,), n >= 5, in their order: about the first, those at the quarters, the last."""
+    bounds = np.round(_BETWEEN * len(ordered)).astype(int)
+    return ordered[rng.integers(bounds[:-1], bounds[1:])]
 
 
 class Blocks(Sampling):

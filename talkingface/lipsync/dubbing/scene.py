@@ -9,7 +9,7 @@ import numpy as np
 from talkingface.clips.references import lenders
 from talkingface.errors import DataError, NoFaceError
 from talkingface.faces.affine import crop_by_matrix
-from talkingface.faces.ibug68 import eye_distances, mouth_openings
+from talkingface.lipsync.dubbing.sampling import opening_of
 from talkingface.networks.dubbing.encoders import REFERENCES
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ class FaceScene(NamedTuple):
         track = source.landmarks()
         if not track.valid.any():
             raise NoFaceError(f"{source.path}: no face found in any of its {len(track)} frames")
-        points, matrices = track.ibug68().astype(np.float64), crop.steady().matrices(track)
+        matrices = crop.steady().matrices(track)
         valid = track.valid & np.isfinite(matrices).all(axis=(1, 2))
-        openings = mouth_openings(points) / eye_distances(points) ** 2
-        return cls(crop, matrices, valid, valid & track.found, openings)
+        return cls(crop, matrices, valid, valid & track.found, opening_of(track))
 
     def cut(self, picture: np.ndarray, frame: int) -> np.ndarray:
         """The crop (H, W, 3) of a frame from its picture."""

@@ -90,8 +90,17 @@ class DubbingLossConfig(Section):
 
 
 class DubbingStageOptions(Section):
-    """Weights of one stage; null: those of `loss`."""
+    """What is peculiar to one stage.
 
+    Attributes:
+        frame: weight of the frame discriminator's opinion; null: that of `loss`.
+        clip: likewise of the clip discriminator's.
+        sync: likewise of the expert's.
+        norms: statistics of the generator's batch norms in training: of the `batch`, or the `running` ones of the stage
+            before, which then stay as they are. The frames of a few clips are no sample of all faces and sounds.
+    """
+
+    norms: Literal["batch", "running"] = "batch"
     frame: float | None = Field(None, ge=0)
     clip: float | None = Field(None, ge=0)
     sync: float | None = Field(None, ge=0)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from talkingface.weights.published import FILES, is_published, locate, sha256_of
 from talkingface.weights.runs import RunFolder
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from talkingface.faces.track import LandmarkTrack
     from talkingface.plugin.contract import TalkingFaceModel
@@ -92,10 +92,7 @@ class Judge:
         size, boxes = self.crop.size, face_boxes(track.points_px, track.size, self.crop)
         blank = np.zeros((size - size // 2, size, 3), np.uint8)
         for frame, box, valid in zip(frames, boxes, track.valid, strict=False):
-            # Encoders add a column or a row to odd sizes.
-            if any(not 0 <= have - want <= want % 2 for have, want in zip(frame.shape, track.size, strict=False)):
-                sizes = [f"{width}x{height}" for height, width in (frame.shape[:2], track.size)]
-                raise DataError(f"frames of {sizes[0]}, but landmarks of {sizes[1]}")
+            check_size(frame, track)
             yield crop_face(frame, box, size)[size // 2 :] if valid else blank
 
     def embed(
@@ -122,19 +119,39 @@ class Judge:
         return clip
 
 
+def check_size(frame: np.ndarray, track: LandmarkTrack) -> None:
+    """See that a frame (H, W, 3) is one of those in which landmarks were found.
+
+    Raises:
+        DataError: it has another size.
+    """
+    # Encoders add a column or a row to odd sizes.
+    if any(not 0 <= have - want <= want % 2 for have, want in zip(frame.shape, track.size, strict=False)):
+        sizes = [f"{width}x{height}" for height, width in (frame.shape[:2], track.size)]
+        raise DataError(f"frames of {sizes[0]}, but landmarks of {sizes[1]}")
+
+
 def find_judge(
-    setting: str, saved_dir: str | Path, dataset: str, weights_dir: str | Path, device: str, own: Judge | None = None
+    setting: str,
+    saved_dir: str | Path,
+    dataset: str,
+    weights_dir: str | Path,
+    device: str,
+    own: Judge | None = None,
+    load: Callable[[str | Path], Judge] | None = None,
 ) -> Judge:
     """The judge that `evaluation.judge` means.
 
     Args:
         setting: `none`, the path of a run, checkpoint or published file, or `auto`: the latest finished run on this
-            data set that ended with a trained expert, else `own` unless nothing ever trained it.
+            data set that ended with a trained expert (one of cosines before others), else `own` unless nothing ever
+            trained it.
         saved_dir: folder of runs.
         dataset: name of the data set; empty: any.
         weights_dir: where a path is also looked for.
         device: where it computes.
         own: the expert that the evaluated model was trained with.
+        load: makes a judge of a path, of either kind; None: only those of cosines, see `load_judge`.
 
     Raises:
         Unavailable: there is none.
@@ -142,12 +159,14 @@ def find_judge(
     """
     if setting == "none":
         raise Unavailable("switched off by evaluation.judge=none")
+    kinds = (True,) if load is None else (True, False)
+    load = load or (lambda path: load_judge(path, device))
     if setting != "auto":
         inside = Path(weights_dir) / setting
-        return load_judge(inside if not Path(setting).exists() and inside.exists() else setting, device)
-    run = latest_expert_run(saved_dir, dataset)
+        return load(inside if not Path(setting).exists() and inside.exists() else setting)
+    run = next(filter(None, (latest_expert_run(saved_dir, dataset, cosine) for cosine in kinds)), None)
     if run is not None:
-        return load_judge(run, device)
+        return load(run)
     if own is not None and is_trained(own.network):
         return own
     raise Unavailable(
@@ -156,37 +175,77 @@ def find_judge(
     )
 
 
-def latest_expert_run(saved_dir: str | Path, dataset: str) -> Path | None:
+def latest_expert_run(saved_dir: str | Path, dataset: str, cosine: bool = True) -> Path | None:
     """The latest finished run on a data set (empty: on any) whose last stage trained an expert, None without one.
 
     A run that trains an expert first and then a generator to please it is none: such an expert is a loss, and its
     verdict on that generator no evidence.
+
+    Args:
+        saved_dir: folder of runs.
+        dataset: its name.
+        cosine: of experts that compare by a cosine, else of those of DINet's kind.
     """
     records = [file for file in Path(saved_dir).glob("*/*/run.json") if RunFolder(file.parent).status == "finished"]
     for file in sorted(records, key=lambda file: file.stat().st_mtime, reverse=True):
-        if _ended_with_an_expert(file.parent, dataset):
+        if _ended_with_an_expert(file.parent, dataset, cosine):
             return file.parent
     return None
 
 
-def _ended_with_an_expert(run: Path, dataset: str) -> bool:
+def _ended_with_an_expert(run: Path, dataset: str, cosine: bool) -> bool:
     try:
         content = CheckpointContent.recognise(checkpoint.read(checkpoint.find_checkpoint(run), mapped=True))
     except CheckpointError:
         return False
-    if content is None or EXPERT not in content.trained or _is_no_cosine(content.networks.get(EXPERT, {})):
+    if content is None or EXPERT not in content.trained:
+        return False
+    if is_no_cosine(content.networks.get(EXPERT, {})) == cosine:
         return False
     # Runs lie in <Model>-<dataset>/; both names may have a hyphen of their own.
     return not dataset or run.parent.name == f"{content.model}-{dataset}"
 
 
-def _is_no_cosine(state: Mapping[str, Any]) -> bool:
-    """Whether the entries are those of an expert of DINet's kind, which compares by a network and judges no videos."""
+def is_no_cosine(state: Mapping[str, Any]) -> bool:
+    """Whether the entries are those of an expert of DINet's kind, which compares by a network."""
     return any(key.startswith("merge_encoder.") for key in state)
 
 
+class ExpertFile(NamedTuple):
+    """A file with a lip-sync expert: the checkpoint, where it is one of ours, and the expert's entries."""
+
+    path: Path
+    content: CheckpointContent | None
+    state: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: str | Path) -> ExpertFile:
+        """Read a run folder, a checkpoint or a published file.
+
+        Raises:
+            CheckpointError: missing, damaged, or without a trained expert.
+        """
+        file = checkpoint.find_checkpoint(path)
+        data = checkpoint.read(file)
+        ours = CheckpointContent.recognise(data)
+        if ours is not None and EXPERT not in ours.networks:
+            raise CheckpointError(f"{file}: a checkpoint of {ours.model}, which holds no lip-sync expert")
+        if ours is not None and EXPERT not in ours.ready:
+            raise CheckpointError(f"{file}: its lip-sync expert was never trained; name one that was")
+        found = ours.networks[EXPERT] if ours else data.get("state_dict", data) if isinstance(data, dict) else None
+        # DINet's file keeps it one level further down.
+        found = found.get("net", found) if isinstance(found, dict) else found
+        state = checkpoint.named_tensors(found, file, "a lip-sync expert")
+        return cls(file, ours, {key.removeprefix("module."): value for key, value in state.items()})
+
+    @property
+    def accuracy(self) -> float | None:
+        """On held-out clips, in the run that the file belongs to; None where that is not known."""
+        return _held_out_accuracy(self.path, self.content) if self.content else None
+
+
 def load_judge(path: str | Path, device: str = "cpu") -> Judge:
-    """Load a judge.
+    """Load a judge that compares by a cosine.
 
     Args:
         path: run folder or `.pt` file of SyncNet or of another model with a `sync_expert`, or a published expert
@@ -196,25 +255,17 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
     Raises:
         CheckpointError: missing, damaged, or without a trained expert.
     """
-    file = checkpoint.find_checkpoint(path)
-    data = checkpoint.read(file)
-    ours = CheckpointContent.recognise(data)
-    if ours is not None and EXPERT not in ours.networks:
-        raise CheckpointError(f"{file}: a checkpoint of {ours.model}, which holds no lip-sync expert")
-    if ours is not None and EXPERT not in ours.ready:
-        raise CheckpointError(f"{file}: its lip-sync expert was never trained; name one that was")
-    found = ours.networks[EXPERT] if ours else data.get("state_dict", data) if isinstance(data, dict) else None
-    state = checkpoint.named_tensors(found, file, "a lip-sync expert")
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    network = _shaped_like(state, file)
-    checkpoint.load_state(network, state, str(file))
+    file = ExpertFile.read(path)
+    network = _shaped_like(file.state, file.path)
+    checkpoint.load_state(network, file.state, str(file.path))
+    crop = _recorded_crop(file.content, file.path) if file.content else PUBLISHED_CROP
     return Judge(
         network.requires_grad_(False).eval().to(device),
-        _crop_for(network, _recorded_crop(ours, file) if ours else PUBLISHED_CROP),
+        _crop_for(network, crop),
         str(path),
-        _held_out_accuracy(file, ours) if ours else None,
+        file.accuracy,
         weights_hash(network),
-        file,
+        file.path,
     )
 
 
@@ -231,7 +282,13 @@ def inner_judge(model: TalkingFaceModel, name: str = EXPERT) -> Judge:
     return Judge(network, crop, f"{type(model).__name__}.{name}", None, weights_hash(network))
 
 
-def is_trained(network: SyncExpert) -> bool:
+def loss_experts(model: TalkingFaceModel | None) -> list[nn.Module]:
+    """The experts of either kind that a loss of `model` asks."""
+    found = (getattr(model, name, None) for name in getattr(model, "loss_experts", ()))
+    return [network for network in found if hasattr(network, "embed_faces")]
+
+
+def is_trained(network: nn.Module) -> bool:
     """Whether a network has ever seen data: its batch norms keep averages of them, which begin at zero."""
     averages = [value for name, value in network.state_dict().items() if name.endswith("running_mean")]
     return any(bool(value.any()) for value in averages)
@@ -249,8 +306,7 @@ def trained_against(
             experts of the model.
         weights_dir: where published files lie.
     """
-    own = loss_judge(model)
-    if own is not None and own.sha256 == judge.sha256:
+    if any(weights_hash(own) == judge.sha256 for own in loss_experts(model)):
         return True
     if model_file is not None and _judged_a_loan(judge, model, checkpoint.load(model_file).config):
         return True
@@ -276,13 +332,17 @@ def _is_published_expert(judge: Judge, file: str, weights_dir: str | Path) -> bo
         return True
     path = locate(weights_dir, entry.name)
     there = path.is_file() and is_published(entry.name, sha256_of(path))
-    return bool(there) and load_judge(path).sha256 == judge.sha256
+    return bool(there) and _state_digest(ExpertFile.read(path).state) == judge.sha256
 
 
-def weights_hash(network: SyncExpert) -> str:
+def weights_hash(network: nn.Module) -> str:
     """sha256 of names, shapes and values of all weights and averages; not of counters, which mere use may move."""
+    return _state_digest(network.state_dict())
+
+
+def _state_digest(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
+    for name, value in sorted(state.items()):
         if name.endswith("num_batches_tracked"):
             continue
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
@@ -307,8 +367,8 @@ def _crop_for(network: SyncExpert, crop: CropConfig) -> CropConfig:
 def _shaped_like(state: Mapping[str, Tensor], file: Path) -> SyncExpert:
     """An expert of the form and width that a state dict has."""
     shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
-    if _is_no_cosine(state):
-        raise CheckpointError(f"{file}: a lip-sync expert of DINet's kind, which judges no videos; name one of SyncNet")
+    if is_no_cosine(state):
+        raise CheckpointError(f"{file}: a lip-sync expert of DINet's kind, which does not serve here; name SyncNet's")
     for size in SIZES:
         width = _width(shapes, _shapes(size, 1.0))
         if width is not None and _shapes(size, width) == shapes:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.dubbing_clips import CONFIG, make_clip
+from helpers.toy_tracks import face, track
 from talkingface.errors import DataError
 from talkingface.lipsync.dubbing.config import DubbingAudioConfig, DubbingCropConfig
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
@@ -52,6 +53,21 @@ def test_published_frames_and_references_come_from_six_blocks_of_nine(tmp_path):
         assert 2 <= frame % 9 <= 6 and len({*(lent // 9), frame // 9}) == 6 and 2 not in {*(lent // 9), frame // 9}
     starts = {int(frames_of(item["faces"])[0]) for item in items(DubbingClips, clip, sampling="published")}
     assert starts == {2, 11, 29, 38, 47, 56}
+
+
+def test_references_may_be_spread_from_the_most_closed_to_the_most_open_mouth(tmp_path):
+    """Each of the five always shows the same kind of mouth; here a later frame has a wider one."""
+    clip = make_clip(tmp_path)
+    with pytest.raises(DataError, match=r"has no landmarks, which data\.references=spread needs"):
+        items(DubbingFrames, clip, 1, references="spread")
+    track([face(opening=k) for k in range(60)]).save(clip.path / "landmarks.npz")
+    clip.meta["steps"]["landmarks"] = {"files": ["landmarks.npz"]}
+    drawn = np.stack([frames_of(item["references"])[0] for item in items(DubbingFrames, clip, references="spread")])
+    assert (np.diff(drawn, axis=1) > 0).all() and len(np.unique(drawn[:, 2])) > 5
+    low, high = drawn.min(axis=0), drawn.max(axis=0)
+    assert high[0] < 20 and low[4] > 40 and (high - low < 35).all()
+    with pytest.raises(ValueError, match="references: spread goes with sampling: anywhere"):
+        items(DubbingFrames, clip, 1, references="spread", sampling="published")
 
 
 def test_smaller_mouths_are_read_from_the_same_crops(tmp_path):

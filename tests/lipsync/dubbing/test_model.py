@@ -14,7 +14,6 @@ from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
 from talkingface.lipsync.dubbing.expert import learnt_otherwise, load_mouth_expert
 from talkingface.lipsync.dubbing.response import audio_response
 from talkingface.lipsync.dubbing.settings import DubbingStageOptions
-from talkingface.lipsync.expert.judge import latest_expert_run, load_judge
 from talkingface.models.dinet.networks.generator import DINetGenerator
 from talkingface.models.lawdnet.networks.generator import LawDNetGenerator
 from talkingface.networks.dubbing.discriminator import DubbingDiscriminator
@@ -25,7 +24,6 @@ from talkingface.plugin.importing import import_checkpoints
 from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
-from talkingface.weights.runs import RunFolder
 
 
 def configured(name="DINet", **overrides):
@@ -106,6 +104,21 @@ def test_a_weight_of_zero_leaves_a_judge_out_and_a_stage_may_have_weights_of_its
     assert alone.network == "generator" and set(alone.losses) == {"pixels", "gradients"}
     judge, _ = model.frame_step(batch_of(model, clips), ctx)
     assert judge.network == "discriminator"
+
+
+def test_a_stage_may_leave_the_averages_of_norms_as_they_are(clips):
+    model, ctx = built()
+    batch, norms = batch_of(model, clips), [m for m in model.generator.modules() if hasattr(m, "running_mean")]
+    model.draw(batch)
+
+    def averages():
+        return [norm.running_mean.clone() for norm in norms]
+
+    before, stage = averages(), ctx.stage.model_copy(update={"options": DubbingStageOptions(norms="running")})
+    list(model.clip_step(batch, replace(ctx, stage=stage)))
+    assert all(map(torch.equal, before, averages())) and all(norm.training for norm in norms)
+    list(model.clip_step(batch, ctx))
+    assert not any(map(torch.equal, before, averages()))
 
 
 def test_the_weight_of_the_expert_grows_over_the_first_epochs():
@@ -222,7 +235,7 @@ def test_audio_response_is_about_one_for_a_generator_that_draws_what_it_hears_an
         model.stage_ended(replace(ctx, best={"last/audio_response": 0.05}))
 
 
-def test_a_run_of_such_an_expert_is_no_judge_of_videos(tmp_path):
+def test_a_run_of_such_an_expert_is_lent_to_a_model(tmp_path):
     config = configured("SyncNetDINet")
     network = get_spec("SyncNetDINet").model(config.model).sync_expert
     content = CheckpointContent(
@@ -230,10 +243,6 @@ def test_a_run_of_such_an_expert_is_no_judge_of_videos(tmp_path):
     )
     file = tmp_path / "SyncNetDINet-demo" / "run" / "expert" / "best.pt"
     checkpoint.save(file, replace(content, trained=["sync_expert"], ready=["sync_expert"]))
-    RunFolder(tmp_path / "SyncNetDINet-demo" / "run").set_status("finished")
-    assert latest_expert_run(tmp_path, "demo") is None
-    with pytest.raises(CheckpointError, match="a lip-sync expert of DINet's kind, which judges no videos"):
-        load_judge(file)
     model, _ = built()
     model.load_expert("sync_expert", file)
     for key, value in network.state_dict().items():
