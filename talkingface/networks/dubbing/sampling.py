@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+_BESIDE_REST = 0.1
+
+
+def begin_near_rest(*heads: nn.Sequential) -> None:
+    """Make what heads (linear layer and squashing) give small, so that a warp begins close to the identity.
+
+    With PyTorch's own first weights channels begin turned by up to a right angle, each in another way, and what the
+    references show has to be put together again before anything can be learnt from it.
+    """
+    with torch.no_grad():
+        for head in heads:
+            head[0].weight.mul_(_BESIDE_REST)
+            head[0].bias.zero_()
 
 
 def centres(size: int, like: Tensor) -> Tensor:

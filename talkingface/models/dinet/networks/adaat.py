@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingface.networks.blocks import full_precision
-from talkingface.networks.dubbing.sampling import centres, sample_channels
+from talkingface.networks.dubbing.sampling import begin_near_rest, centres, sample_channels
 
 PI = 3.14159
 """As published."""
@@ -26,15 +26,18 @@ class AdaAT(nn.Module):
         blended: places run from -1 to 1 in x, y and channels, while they are read between the outer edges of the
             outermost pixels and channels. So the maps grow a little, each channel is a blend of two, and the first and
             the last are halved. The published weights need it.
+        at_rest: begin close to the identity; published: no.
     """
 
-    def __init__(self, inputs: int, channels: int, blended: bool) -> None:
+    def __init__(self, inputs: int, channels: int, blended: bool, at_rest: bool = False) -> None:
         super().__init__()
         self.commn_linear = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU())
         self.scale = nn.Sequential(nn.Linear(inputs, channels), nn.Sigmoid())
         self.rotation = nn.Sequential(nn.Linear(inputs, channels), nn.Tanh())
         self.translation = nn.Sequential(nn.Linear(inputs, 2 * channels), nn.Tanh())
         self.blended = blended
+        if at_rest:
+            begin_near_rest(self.scale, self.rotation, self.translation)
 
     def forward(self, maps: Tensor, code: Tensor) -> Tensor:
         """(B, C, H, W) maps and (B, inputs) code -> (B, C, H, W), zeros where a channel leaves its map.

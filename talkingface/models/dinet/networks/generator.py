@@ -41,7 +41,8 @@ class DINetGenerator(DubbingGenerator):
         super().__init__(style, audio_width, references)
         self.appearance_conv_list = nn.ModuleList(appearance_layers(4, style) for _ in range(2))
         blended = compat == "published" if blended is None else blended
-        self.adaAT = AdaAT(2 * style.channels(128), style.channels(256), blended)
+        rest = compat == "corrected"
+        self.adaAT = AdaAT(2 * style.channels(128), style.channels(256), blended, rest)
         self.out_conv = decoder(style)
 
     def appearance(self, maps: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class LawDNetGenerator(DubbingGenerator):
         if condition == "pooled":
             code = 2 * style.channels(128)
         self.lawLayer_list = nn.ModuleList(
-            LocalAffineWarp(code, channels, quirks, keypoints, grid, recompute) for _ in range(warps)
+            LocalAffineWarp(code, channels, quirks, keypoints, grid, recompute, compat == "corrected")
+            for _ in range(warps)
         )
         self.out_conv = decoder(style)
         self.cross_attention = CrossAttention(width) if condition == "attention" else None

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from talkingface.models.lawdnet.networks.displacement import displacement
 from talkingface.models.lawdnet.networks.quirks import Quirks
 from talkingface.networks.blocks import full_precision
-from talkingface.networks.dubbing.sampling import centres, sample_channels
+from talkingface.networks.dubbing.sampling import begin_near_rest, centres, sample_channels
 
 GRID = 60
 """Points per axis at which the field is computed before it is resized to the map."""
@@ -38,6 +38,7 @@ class LocalAffineWarp(nn.Module):
         grid: points per axis of the field, or (rows, columns).
         recompute: compute the field anew in the backward pass instead of keeping it: a third more time for less than
             half of the memory.
+        at_rest: begin close to the identity; published: no.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LocalAffineWarp(nn.Module):
         keypoints: int = 5,
         grid: int | tuple[int, int] = GRID,
         recompute: bool = False,
+        at_rest: bool = False,
     ) -> None:
         super().__init__()
         each = keypoints * channels
@@ -57,6 +59,8 @@ class LocalAffineWarp(nn.Module):
         self.radius_layer = nn.Sequential(nn.Linear(inputs, each), nn.Sigmoid())
         self.keypoints, self.channels, self.quirks, self.recompute = keypoints, channels, quirks, recompute
         self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
+        if at_rest:
+            begin_near_rest(self.similarity_params_layer)
 
     def forward(self, maps: Tensor, code: Tensor) -> Tensor:
         """(B, C, H, W) maps and (B, inputs) code -> (B, C, H, W), zeros where the field leaves the map.
