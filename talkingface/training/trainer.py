@@ -199,9 +199,10 @@ class StageLoop:
         if wanted is None or resolve_precision(wanted, device) == resolve_precision(self.config.precision, device):
             return fabric
         if fabric.world_size > 1:
+            name = self.stage.name
             raise ConfigError(
-                f"stage '{self.stage.name}': precision {wanted} differs from the run's {self.config.precision}; with"
-                " several processes all stages share one: set --precision, or train one --stage at a time"
+                f"stage '{name}': precision {wanted} differs from the run's {self.config.precision}, and several"
+                f" processes share one; give --precision={wanted} to the run or --stages.{name}.precision=null"
             )
         return make_fabric(self.config, wanted)
 

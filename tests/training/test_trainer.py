@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -468,3 +469,13 @@ def test_a_monitor_of_videos_must_be_a_figure_of_the_metrics(tmp_path):
     with pytest.raises(ConfigError, match="'eval/sim' is a figure of none of the metrics; there are ssim, ssim_mouth"):
         check_monitors(toy_config(tmp_path, **changes).config)
     check_monitors(toy_config(tmp_path, **changes | {"stages.gan.monitor": "eval/ssim"}).config)
+
+
+def test_a_stage_of_another_precision_is_refused_where_processes_work_together_with_what_to_give():
+    class Loop:
+        trainer = SimpleNamespace(fabric=SimpleNamespace(world_size=2))
+        stage = SimpleNamespace(name="render", precision="bf16")
+        config = SimpleNamespace(device="cpu", precision="32")
+
+    with pytest.raises(ConfigError, match=r"give --precision=bf16 to the run or --stages.render.precision=null"):
+        StageLoop._stage_fabric(Loop())
