@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
+from helpers.clips import portrait
 from helpers.dubbing_clips import make_clip
 from helpers.published_dubbing import decoded, listed, parsed, published_generator
 from helpers.published_warp import published_form
@@ -31,8 +31,9 @@ from talkingface.networks.dubbing.geometry import mouth_crop
 
 Form = Callable[[LocalAffineWarp, torch.Tensor, torch.Tensor], torch.Tensor]
 
-SECONDS = 20.0  # for each pair
+SECONDS = 8.0  # for each pair
 FRAMES = 9999  # of the rows that are read
+SMALL = (104, 80)  # the crop of a mouth of 64 px
 
 
 def warp(size: tuple[int, int] = (104, 80)) -> Pair:
@@ -80,13 +81,16 @@ def small_generator() -> Pair:
 
 
 def decoding() -> Pair:
-    """A crop of 832x640 for mouths of 64 px, 104x80: decoded whole in float64, against no larger than needed."""
-    return _decoding((832, 640))
+    """A crop of 832x640 for mouths of 64 px: decoded whole and resized in float64, or no larger than needed."""
+    size, data = (832, 640), _crop_file((832, 640), published=True)
+    return paired(lambda: decoded(data, SMALL), lambda: _ours(data, size), 5.0)
 
 
-def decoding_ours() -> Pair:
-    """The same of a crop as this toolkit stores it, 468x360."""
-    return _decoding((468, 360))
+def decoding_stored() -> Pair:
+    """The same against a crop as this toolkit stores it, 468x360, with whole colours."""
+    size, data = (468, 360), _crop_file((468, 360))
+    theirs = _crop_file((832, 640), published=True)
+    return paired(lambda: decoded(theirs, SMALL), lambda: _ours(data, size), 5.0)
 
 
 def rows() -> Pair:
@@ -131,15 +135,17 @@ def _frame(theirs: Form, ours: Form | None = None, mouth: int = 256) -> Pair:
     return paired(slow, fast, SECONDS)
 
 
-def _decoding(size_hw: tuple[int, int]) -> Pair:
-    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3)).astype(float)
-    picture = gaussian_filter(noise, (4, 4, 0))
-    picture = np.clip(128 + 8 * (picture - 128), 0, 255).astype(np.uint8)  # as smooth as skin
-    data, wanted = encode_jpeg(picture), (104, 80)
+def _crop_file(size_hw: tuple[int, int], published: bool = False) -> bytes:
+    """A face as JPEG of that size; published ones have halved colours."""
     cv2.setNumThreads(1)
+    picture = cv2.resize(portrait()[20:, 20:180], size_hw[::-1], interpolation=cv2.INTER_CUBIC)
+    data = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes() if published else encode_jpeg(picture)
     print(f"  {len(data) / 1000:.0f} kB")
-    ours = lambda: torch.from_numpy(decode(data, "jpeg", size_hw, wanted)).permute(2, 0, 1).float() / 255  # noqa: E731
-    return paired(lambda: decoded(data, wanted), ours, 5.0)
+    return data
+
+
+def _ours(data: bytes, size_hw: tuple[int, int]) -> torch.Tensor:
+    return torch.from_numpy(decode(data, "jpeg", size_hw, SMALL)).permute(2, 0, 1).float() / 255
 
 
 def _there_and_back(form: Callable[..., torch.Tensor], maps: torch.Tensor, code: torch.Tensor) -> None:
@@ -173,7 +179,7 @@ PARTS = {
         generator_and_warp,
         small_generator,
         decoding,
-        decoding_ours,
+        decoding_stored,
         rows,
         frames,
     )
