@@ -45,16 +45,25 @@ def losses(run):
     }
 
 
-# DINet and LawDNet at their smallest norm maps of one pixel over four items, which multiplies what rounding differs.
+OWN = {"LawDNet": {"model.generator.norm": "none", "model.expert.norm": "none"}}
+"""As published. Norms over maps of one pixel multiply what rounding differs, in the gradient most of all."""
+
+LOSSES, NORMS = {"LawDNet": 1e-5}, {"LawDNet": 1e-3}
+"""How equal, of the models that differ from 1e-4: losses, and norms of gradients."""
+
+
+# DINet's gradient passes 46 norms, here over two items: float32 has it but for 4e-4 (in float64 a batch in halves gives
+# the gradient of the whole to 1e-15), and its losses differ by 1e-3 after a few steps; at first they are equal.
 @pytest.mark.slow
-@pytest.mark.parametrize("model", sorted(STEPS.keys() - {"DINet", "LawDNet"}))
+@pytest.mark.parametrize("model", sorted(STEPS.keys() - {"DINet"}))
 def test_two_processes_log_the_losses_of_one(tmp_path, model):
-    config = short_config(model, tmp_path, **SETTINGS)
+    settings = {**SETTINGS, **OWN.get(model, {})}
+    config = short_config(model, tmp_path, **settings)
     clips = short_clips(model, tmp_path / "clips", config)
     train_on(clips, model, config, tmp_path / "one")
     (tmp_path / "train.py").write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launcher, tmp_path / "train.py", TESTS, tmp_path, model, json.dumps(SETTINGS)]
+    command = [*launcher, tmp_path / "train.py", TESTS, tmp_path, model, json.dumps(settings)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*map(str, command)], env=env, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -62,4 +71,5 @@ def test_two_processes_log_the_losses_of_one(tmp_path, model):
     assert one.keys() == two.keys() and {stage for stage, *_ in one} == set(STEPS[model])
     assert {name.split("/")[0] for *_, name in one} == {"train", "val"}
     for key, value in one.items():
-        assert two[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
+        equal = NORMS if key[2].endswith("grad_norm") else LOSSES
+        assert two[key] == pytest.approx(value, rel=equal.get(model, 1e-4), abs=1e-5), key
