@@ -18,6 +18,10 @@ AUDIO_BLOCK = 1024
 
 AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
 
+_THREADS = 4
+"""Of the encoder. How x264 spends its bits depends on their number: as many as a machine has cores would give other
+files, and another demo corpus, on another machine."""
+
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # in order of preference; PyAV's wheels carry the first
 _AVCOL_BT709, _AVCOL_SMPTE170M, _AVCOL_LIMITED = 1, 6, 1  # FFmpeg's AVCOL_SPC_... and AVCOL_RANGE_MPEG
 
@@ -67,6 +71,7 @@ class Tracks:
         stream.pix_fmt = self._format
         context = stream.codec_context
         context.time_base = 1 / self._rate
+        context.thread_count = _THREADS
         self._tag_colours(context)
         if encoder == "libx264":
             stream.options = {"crf": str(crf), "preset": preset} | ({"tune": "zerolatency"} if at_once else {})

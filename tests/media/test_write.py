@@ -103,6 +103,20 @@ def test_sound_is_interleaved_with_the_picture(tmp_path):
     assert "audio" in kinds[:third] and "video" in kinds[-third:]
 
 
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores to give one up")
+def test_a_film_does_not_depend_on_the_number_of_cores(tmp_path):
+    cores, noise = os.sched_getaffinity(0), colourful(320, 320)
+    frames = [np.ascontiguousarray(noise[2 * k : 2 * k + 256, k : k + 256]) for k in range(30)]
+    made = []
+    for some in (cores, {min(cores)}):
+        os.sched_setaffinity(0, some)
+        try:
+            made.append(write(tmp_path / "film.mp4", frames, fps=25).read_bytes())
+        finally:
+            os.sched_setaffinity(0, cores)
+    assert made[0] == made[1]
+
+
 def test_an_error_leaves_nothing_behind_and_keeps_its_kind(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"older result")
     for error in (RuntimeError("boom"), FileNotFoundError(errno.ENOENT, "of the caller"), KeyboardInterrupt()):
