@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from talkingface.config.sections import LandmarkConfig
-from talkingface.errors import MediaError, NoFaceError
+from talkingface.errors import ConfigError, MediaError, NoFaceError
 from talkingface.faces.detectors import DEFAULT_PLACE, make_provider
 from talkingface.faces.landmark_file import read_landmarks
 from talkingface.faces.track import RIVALS_SHARE
@@ -100,7 +100,13 @@ class Audio:
         return frame_count(self.duration, fps)
 
     def first(self, frames: int, fps: float = FPS) -> Audio:
-        """The sound of the first `frames` video frames; all of it where it is shorter."""
+        """The sound of the first `frames` video frames; all of it where it is shorter.
+
+        Raises:
+            ConfigError: that is not one frame.
+        """
+        if frames < 1:
+            raise ConfigError(f"most_frames {frames}: must be 1 or more")
         return replace(self, samples=self.samples[: samples_of(frames, fps, self.sample_rate)])
 
     def rows(self, fps: float = FPS) -> np.ndarray:
@@ -195,8 +201,11 @@ class Source:
         """Begin so much later: frame 0 is then the one that is shown at that time. A picture stays as it is.
 
         Raises:
+            ConfigError: the time is none.
             MediaError: nothing of the video is left.
         """
+        if not 0 <= seconds < float("inf"):
+            raise ConfigError(f"start {seconds:g}: must be 0 seconds or more")
         if self.is_image:
             return
         frames = round(seconds * self.fps)

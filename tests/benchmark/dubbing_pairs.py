@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ import torch
 
 from helpers.clips import portrait
 from helpers.dubbing_clips import make_clip
+from helpers.pairs import tell
 from helpers.published_dubbing import decoded, listed, parsed, published_generator
 from helpers.published_warp import published_form
 from talkingface.benchmark.timing import Pair, paired
@@ -186,9 +186,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    for part in sys.argv[1:] or PARTS:
-        print(part, flush=True)
-        pair = PARTS[part]()
-        print(f"  {1000 * pair.slow:.3f} -> {1000 * pair.fast:.3f} ms, {pair.times:.1f} times", flush=True)
+    tell(PARTS)

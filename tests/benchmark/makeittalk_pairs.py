@@ -5,7 +5,6 @@ PYTHONPATH=.:tests python tests/benchmark/makeittalk_pairs.py [PART ...]
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from helpers.canonical_faces import CanonicalSource
+from helpers.pairs import tell
 from helpers.published_makeittalk import Detector, per_window, rendered, stacked_windows, warped_by_skimage
 from talkingface.benchmark.timing import Pair, paired
 from talkingface.clips.source import Audio
@@ -148,9 +148,4 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> str:
 PARTS = {part.__name__: part for part in (windows, prior, content, warp, gram, step, end_to_end)}
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    for part in sys.argv[1:] or PARTS:
-        print(part, flush=True)
-        pair = PARTS[part]()
-        print(f"  {1000 * pair.slow:.3f} -> {1000 * pair.fast:.3f} ms, {pair.times:.1f} times", flush=True)
+    tell(PARTS)

@@ -10,7 +10,7 @@ from talkingface import media
 from talkingface.clips import source
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig
-from talkingface.errors import DataError, MediaError
+from talkingface.errors import ConfigError, DataError, MediaError
 from talkingface.faces.detectors import Place
 from talkingface.faces.landmark_file import write_landmarks
 from talkingface.faces.mesh import CHIN, FOREHEAD
@@ -292,3 +292,14 @@ def test_a_source_finds_landmarks_as_the_pipeline_was_told(film, monkeypatch):
         with pytest.raises(DataError, match="enough"):
             video.landmarks()
     assert asked == [("s3fd", "tracking", 0.7, Place("/w", "cuda:1"))] * 2
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_time_to_begin_at_that_is_none_is_refused(film, seconds):
+    with pytest.raises(ConfigError, match=r"start .*: must be 0 seconds or more"):
+        Source.from_path(film).skip(seconds)
+
+
+def test_no_frame_of_a_sound_is_refused():
+    with pytest.raises(ConfigError, match="most_frames 0: must be 1 or more"):
+        Audio(np.zeros(16000, np.float32)).first(0)
