@@ -78,7 +78,9 @@ def crop_by_matrix(frame: np.ndarray, matrix: np.ndarray, size_hw: SizeHW, half_
     return _typed(_sampled(frame, back, size_hw, samples=1 if half_pixel else None), frame.dtype)
 
 
-def paste_by_matrix(frame: np.ndarray, face: np.ndarray, matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def paste_by_matrix(
+    frame: np.ndarray, face: np.ndarray, matrix: np.ndarray, weights: np.ndarray, rounds: int = 0
+) -> np.ndarray:
     """Put a crop back where `crop_by_matrix` took it from: every pixel of the frame asks the crop, so none is missed.
 
     Args:
@@ -86,6 +88,8 @@ def paste_by_matrix(frame: np.ndarray, face: np.ndarray, matrix: np.ndarray, wei
         face: (h, w, 3) uint8, or float in [0, 255].
         matrix: (2, 3) from frame to crop.
         weights: (h, w) in [0, 1], of the face.
+        rounds: how often what was pasted is cut out again, and what that crop lacks of the face is added. Sampling
+            blurs, on both ways; so the new frame comes to hold what a crop of it must show.
 
     Returns:
         A new frame, equal to the old one where the weights are 0 and outside the crop.
@@ -97,6 +101,8 @@ def paste_by_matrix(frame: np.ndarray, face: np.ndarray, matrix: np.ndarray, wei
     there, size = _moved(matrix, left, top), (bottom - top, right - left)
     # The face goes on beyond its border, its weight does not: nothing black is mixed in at the edge.
     patch = _sampled(face, there, size, "border")
+    for _ in range(rounds):
+        patch += _sampled(face - _sampled(patch, inverse(there), face.shape[:2], "border"), there, size, "border")
     share = _sampled(np.asarray(weights, np.float32)[..., None], there, size)
     part = pasted[top:bottom, left:right]
     part[:] = _typed(part + share * (patch - part), frame.dtype)

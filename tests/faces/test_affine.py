@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from talkingface.errors import DataError
 from talkingface.faces.affine import crop_by_matrix, frame_boxes, inverse, mapped, paste_by_matrix, paste_scattered
@@ -71,6 +72,27 @@ def test_a_true_crop_pastes_to_within_a_grey_level_and_leaves_the_rest(scale, de
     error = np.abs(pasted.astype(int) - frame)
     assert inside.sum() == pytest.approx((60 - 8 / scale) * (70 - 8 / scale), rel=0.1)
     assert error[~inside].max() == 0 and error[inside].max() <= (2 if scale < 1 else 1)
+
+
+@pytest.mark.parametrize("degrees", [0, 20])
+def test_rounds_of_pasting_undo_the_blur_of_sampling_twice(degrees):
+    """On noise of a few pixels, which plain pasting blurs; and nothing else changes."""
+    noise = np.random.default_rng(0).normal(0, 1, (120, 160, 3))
+    noise = gaussian_filter(noise, (1.2, 1.2, 0))
+    frame = np.clip(np.rint(128 + 40 * noise / noise.std()), 0, 255).astype(np.uint8)
+    there, size = matrix(1.6, degrees, 0, 0), (110, 96)
+    there[:, 2] = (np.array(size[::-1]) - 1) / 2 - there[:, :2] @ [79.5, 59.5]
+    weights = np.zeros(size, np.float32)
+    weights[8:-8, 8:-8] = 1
+    crop, error = crop_by_matrix(frame, there, size), {}
+    for rounds in (0, 1, 3):
+        pasted = paste_by_matrix(frame, crop, there, weights, rounds)
+        inside = paste_by_matrix(0 * frame, np.full_like(crop, 255), there, weights, rounds)[..., 0] > 0
+        error[rounds] = np.abs(pasted.astype(int) - frame)
+        assert not error[rounds][~inside].any()
+        error[rounds] = error[rounds][inside]
+    assert error[0].mean() > 2 * error[1].mean() > 4 * error[3].mean()
+    assert (error[0] <= 1).mean() < 0.6 and (error[3] <= 1).mean() > 0.95
 
 
 def test_a_face_twice_as_large_as_its_crop_has_no_holes_but_scattered_ones_has():

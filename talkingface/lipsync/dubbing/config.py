@@ -132,6 +132,7 @@ class DubbingInference(Section):
         paste: how crops go back into their frames: `warp`, every pixel of the frame in the box of the mouth asks the
             crop; `scatter`, every pixel of the whole crop goes to one of the frame, with holes where the face is larger
             than the crop (published LawDNet; the box and its edge do not count); null: as the model says.
+        paste_rounds: rounds in which the blur of cutting out and pasting back is undone; 0: none. `scatter` knows none.
         mask_scale: of the box of the mouth in which frames are replaced; outside it they stay as they are.
         feather: width of the soft edge inside that box, as a share of the mouth.
         colour: `keep` the colours that were drawn, or `match` them to the frame around the box.
@@ -147,6 +148,7 @@ class DubbingInference(Section):
     references: Literal["spread", "random"] | tuple[_Frame, _Frame, _Frame, _Frame, _Frame] = "spread"
     seed: int = Field(0, ge=0)
     paste: Pasting | None = None
+    paste_rounds: int = Field(3, ge=0, le=10)
     mask_scale: float = Field(1.0, gt=0, le=1.2)
     feather: float = Field(0.1, gt=0, le=0.5)
     colour: Literal["keep", "match"] = "keep"

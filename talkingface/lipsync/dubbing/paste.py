@@ -21,7 +21,7 @@ class MouthPaster:
 
     Args:
         crop: that is drawn.
-        settings: `mask_scale`, `feather`, `colour`.
+        settings: `mask_scale`, `feather`, `colour`, `paste_rounds`.
         pasting: see `DubbingInference`.
     """
 
@@ -30,6 +30,7 @@ class MouthPaster:
         self.weights = box_weights(crop, settings.mask_scale, edge)
         around = box_weights(crop, settings.mask_scale + 2 * settings.feather, edge)
         self.ring = (around > 0) & (self.weights == 0)
+        self.rounds = settings.paste_rounds
         self.scatters = pasting == "scatter"
         self.matches = settings.colour == "match"
         self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
@@ -52,7 +53,7 @@ class MouthPaster:
             face = np.clip(face + self._shift(face, true, shown), 0, 255)
         if self.scatters:
             return paste_scattered(picture, np.rint(face).astype(np.uint8), matrix)
-        return paste_by_matrix(picture, face, matrix, self.weights)
+        return paste_by_matrix(picture, face, matrix, self.weights, self.rounds)
 
     def _shift(self, drawn: np.ndarray, true: np.ndarray, shown: int) -> np.ndarray:
         """What the colours lack around the mouth, (3,); followed over time."""
