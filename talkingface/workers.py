@@ -9,12 +9,14 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -123,7 +125,8 @@ def unsendable(function: Callable[..., Any]) -> str:
 def _batch(function: Callable[[A], R], waiting: deque[A], workers: int) -> Iterator[tuple[A, R | BaseException]]:
     """Work through `waiting` in one pool until it is empty or the pool breaks; returns the items then in flight."""
     # spawn: torch, OpenCV and MediaPipe run threads, which do not survive a fork.
-    executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_one_of_many)
     running: dict[Future[R], A] = {}
     lost: deque[A] = deque()
     broken = False
@@ -156,11 +159,41 @@ class _ToldToEnd(SystemExit):
 
 
 def start_worker() -> None:
-    """What a worker process begins with: leave Ctrl-C to the parent, end when told or orphaned, and take one core."""
+    """What a worker process begins with: leave Ctrl-C to the parent, and end when told or orphaned."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _start_one_of_many() -> None:
+    start_worker()
+    take_one_core()
+
+
+def take_one_core() -> None:
+    """Compute with one thread, as one of as many processes as there are cores.
+
+    With the threads of all cores each, they wait for one another: see docs/benchmarks.md.
+    """
     cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported, which most workers never do
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as in a worker process: a network gives other last bits with other numbers of threads."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _end(*_: Any) -> None:

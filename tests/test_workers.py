@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
-from talkingface.workers import TookTooLong, WorkerDied, call_in_process
+from helpers.threads import threads_here
+from talkingface.devices import own_cores
+from talkingface.workers import TookTooLong, WorkerDied, call_in_process, map_in_processes
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc"),
@@ -107,3 +109,10 @@ def test_a_call_in_a_process_of_its_own_gives_its_answer_or_is_ended_in_time():
     with pytest.raises(TookTooLong, match="took more than 2 s"):
         call_in_process(time.sleep, 600, 2, lambda: looks.append(""))
     assert looks and time.monotonic() - began < 60
+
+
+def test_workers_that_share_a_machine_compute_with_one_thread_each(monkeypatch):
+    """Also where nothing but the function imports torch; a process of its own keeps its cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert dict(map_in_processes(threads_here, ["a", "b"], 1)) == {"a": (1, 1), "b": (1, 1)}
+    assert call_in_process(threads_here, "c", 60, lambda: None)[1] == min(2, len(own_cores()))

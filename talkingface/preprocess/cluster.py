@@ -19,13 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-
 from talkingface.errors import ConfigError, DataError, first_line
 from talkingface.packages import install, wanted
 from talkingface.preprocess.at_work import MOST_DEATHS
 from talkingface.ray_cluster import connected, same_modules
-from talkingface.workers import WorkerDied
+from talkingface.workers import WorkerDied, take_one_core
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -104,7 +102,7 @@ class _Worker:
 
     def __init__(self, given: tuple[Callable[[ClipItem], Any], str, list[str]]) -> None:
         self.function, self.folder, self.paths = given
-        cv2.setNumThreads(1)
+        take_one_core()
 
     def begin(self) -> tuple[str, str]:
         """The machine's id in the cluster, and what it lacks; empty where nothing is missing."""

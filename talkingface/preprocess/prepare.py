@@ -41,7 +41,7 @@ from talkingface.preprocess.rejections import write_rejections
 from talkingface.preprocess.report import Report
 from talkingface.preprocess.shards import in_shard, merged
 from talkingface.preprocess.step import CACHE_BYTES, TOTAL_CACHE_BYTES, Step
-from talkingface.workers import WorkerDied, map_in_processes, unsendable
+from talkingface.workers import WorkerDied, map_in_processes, one_thread, unsendable
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
@@ -186,7 +186,10 @@ class Preprocessor:
         for outcome in self._in_processes(work, apart, max(1, workers)):
             del left[outcome.clip_id]
             yield outcome
-        yield from map(work, left.values())
+        for item in left.values():
+            with one_thread():
+                outcome = work(item)
+            yield outcome
 
     def _in_processes(
         self, work: Callable[[ClipItem], Outcome], items: Sequence[ClipItem], workers: int

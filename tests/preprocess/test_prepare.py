@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from helpers import ROOT
 from helpers.clips import face_frames, tone, write_clip
@@ -336,3 +337,20 @@ def test_clips_with_two_people_are_counted_in_the_table():
     for name, facts in {"a": {"two_faces": 0.9}, "b": {}, "c": {"two_faces": 0.2}}.items():
         report.add(Outcome(name, "ok", facts={"landmarks": facts}))
     assert "two faces of like size in 2 clips" in report.table() and "[a, c]" in report.table()
+
+
+def test_this_process_computes_with_one_thread_like_a_worker_and_then_as_before(videos, tmp_path, monkeypatch):
+    """Networks give other last bits with other numbers of threads, and what is stored is not to depend on them."""
+    seen, before, original = [], torch.get_num_threads(), NotesStep.run
+
+    def counting(self, ctx):
+        seen.append(torch.get_num_threads())
+        return original(self, ctx)
+
+    monkeypatch.setattr(NotesStep, "run", counting)
+    torch.set_num_threads(2)
+    try:
+        run([item(videos["good"])], tmp_path, ("notes",), PreprocessConfig(workers=0))
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

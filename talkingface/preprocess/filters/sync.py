@@ -6,7 +6,6 @@ positive: the best match uses earlier audio, so the sound must move back in time
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,12 +85,8 @@ class SyncStep(FilterStep):
 
     def expert(self) -> OffsetExpert:
         """The expert, one per process."""
-        import torch
-
         from talkingface.preprocess.filters.experts import find_expert
 
-        if multiprocessing.parent_process() is not None:
-            torch.set_num_threads(1)  # one core to each worker
         key = ("sync expert", self.params["expert"], self.search)
         return process_resource(key, lambda: find_expert(self.params["expert"], self.search))
 
