@@ -33,7 +33,7 @@ PITCH_BINS = 257
 _HIGHEST = 2000.0  # Hz of what is compared
 _WINDOW = 240  # samples compared: 15 ms
 _CANDIDATES = 8
-_BLOCK = 2048  # rows worked on at once: spectra of 2048 x 513 x 16 bytes are 17 MB
+_BLOCK = 512  # rows worked on at once: spectra of 512 x 513 x 16 bytes are 4 MB
 
 # Costs, of RAPT's order: what it takes to be unvoiced, to change between voiced and unvoiced, to change the pitch by a
 # factor of e and by an octave, and to have a long period.
@@ -135,22 +135,29 @@ def _best_path(periods: np.ndarray, strengths: np.ndarray, loud: np.ndarray, lon
     usable = np.isfinite(strengths) & loud[:, None]
     local = np.full((rows, kinds + 1), _UNVOICED)
     local[:, :kinds] = np.where(usable, 1 - strengths * (1 - _LONG * periods / longest), np.inf)
-    # All costs of changing beforehand: the loop over time is then three small sums per row.
-    step = np.abs(pitch[1:, None, :] - pitch[:-1, :, None])
-    change = np.full((max(rows - 1, 0), kinds + 1, kinds + 1), _CHANGE)
-    change[:, :kinds, :kinds] = _GLIDE * np.minimum(step, _OCTAVE + np.abs(step - np.log(2)))
-    change[:, kinds, kinds] = 0.0
-    cost, came = local[0], np.zeros((rows, kinds + 1), np.int64)
-    for row in range(1, rows):
-        total = cost[:, None] + change[row - 1]
-        came[row] = total.argmin(axis=0)
-        cost = total[came[row], np.arange(kinds + 1)] + local[row]
+    cost, came = local[0], np.zeros((rows, kinds + 1), np.int8)
+    for first in range(1, rows, _BLOCK):
+        # Costs of changing for many rows beforehand: the loop over time is then three small sums per row.
+        for row, change in enumerate(_changes(pitch[first - 1 : first + _BLOCK]), first):
+            total = cost[:, None] + change
+            came[row] = total.argmin(axis=0)
+            cost = total[came[row], np.arange(kinds + 1)] + local[row]
     found = np.full(rows, np.nan)
     kind = int(cost.argmin())
     for row in range(rows - 1, -1, -1):
         found[row] = pitch[row, kind] if kind < kinds else np.nan
         kind = int(came[row, kind])
     return found
+
+
+def _changes(pitch: np.ndarray) -> np.ndarray:
+    """Costs (T - 1, 9, 9) of going from each candidate, or from unvoiced, to each of the next row, for (T, 8)."""
+    kinds = pitch.shape[1]
+    step = np.abs(pitch[1:, None, :] - pitch[:-1, :, None])
+    change = np.full((len(step), kinds + 1, kinds + 1), _CHANGE)
+    change[:, :kinds, :kinds] = _GLIDE * np.minimum(step, _OCTAVE + np.abs(step - np.log(2)))
+    change[:, kinds, kinds] = 0.0
+    return change
 
 
 def relative_pitch(log_f0: np.ndarray) -> np.ndarray:

@@ -6,8 +6,10 @@ Sound is levelled first, as 16-bit numbers, because that is what the published f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
-from scipy.signal import butter, filtfilt
+from scipy.signal import butter, lfilter, lfilter_zi
 
 from talkingface.sound import SAMPLE_RATE
 from talkingface.sound.mel import MelConfig, magnitudes, mel_basis
@@ -25,6 +27,7 @@ MEL = MelConfig(n_fft=1024, hop=HOP, win=1024, n_mels=BANDS, fmin=90.0, fmax=760
 _FLOOR, _REFERENCE_DB, _RANGE_DB = 1e-5, 16.0, 100.0
 _CUTOFF_HZ, _ORDER = 30.0, 5
 _DITHER = 1e-6
+_BLOCK = 1 << 16  # samples worked on at once: whole copies of a long sound are what a process would be sized by
 
 
 def row_count(samples: int) -> int:
@@ -34,7 +37,10 @@ def row_count(samples: int) -> int:
 
 def as_pcm(audio: np.ndarray) -> np.ndarray:
     """Samples in [-1, 1] as 16-bit numbers, cut off towards zero, as published."""
-    return np.clip(np.trunc(np.asarray(audio, np.float64) * 32767), -32768, 32767).astype(np.int16)
+    pcm = np.empty(len(audio), np.int16)
+    for part in _blocks(len(audio)):
+        pcm[part] = np.clip(np.trunc(np.asarray(audio[part], np.float64) * 32767), -32768, 32767)
+    return pcm
 
 
 def level_db(pcm: np.ndarray) -> float:
@@ -42,7 +48,9 @@ def level_db(pcm: np.ndarray) -> float:
 
     Kept: the root of the mean square is cut to a whole number first, which counts for quiet sound.
     """
-    rms = np.floor(np.sqrt(np.square(pcm.astype(np.float64)).mean())) if len(pcm) else 0.0
+    # Squares of 16-bit numbers add up without rounding, in whatever order.
+    total = sum(int(np.square(pcm[part].astype(np.int64)).sum()) for part in _blocks(len(pcm)))
+    rms = np.floor(np.sqrt(total / len(pcm))) if len(pcm) else 0.0
     return float(20 * np.log10(rms / 32768)) if rms else -np.inf
 
 
@@ -51,8 +59,10 @@ def levelled(pcm: np.ndarray, level: float = LEVEL_DB) -> np.ndarray:
     now = level_db(pcm)
     if not np.isfinite(now):
         return pcm
-    gain = 10.0 ** ((level - now) / 20)
-    return np.clip(np.floor(pcm.astype(np.float64) * gain), -32768, 32767).astype(np.int16)
+    gain, loud = 10.0 ** ((level - now) / 20), np.empty_like(pcm)
+    for part in _blocks(len(pcm)):
+        loud[part] = np.clip(np.floor(pcm[part].astype(np.float64) * gain), -32768, 32767)
+    return loud
 
 
 def high_passed(samples: np.ndarray) -> np.ndarray:
@@ -60,19 +70,47 @@ def high_passed(samples: np.ndarray) -> np.ndarray:
 
     The noise is the same for all sounds: it keeps the logarithm of silence from being taken of nothing.
     """
-    samples = np.asarray(samples, np.float64)
+    samples = np.asarray(samples)
     if samples.size and samples.size % HOP == 0:
         samples = np.append(samples, _DITHER)
-    coefficients = butter(_ORDER, _CUTOFF_HZ, btype="highpass", fs=SAMPLE_RATE)
-    clean = filtfilt(*coefficients, samples, padlen=min(3 * (_ORDER + 1), samples.size - 1))
-    return 0.95 * clean + (np.random.RandomState(0).random_sample(samples.size) - 0.5) * _DITHER
+    clean = _both_ways(samples, min(3 * (_ORDER + 1), samples.size - 1))
+    random = np.random.RandomState(0)
+    for part in _blocks(clean.size):
+        clean[part] = 0.95 * clean[part] + (random.random_sample(clean[part].size) - 0.5) * _DITHER
+    return clean
+
+
+def _both_ways(samples: np.ndarray, beyond: int) -> np.ndarray:
+    """What `scipy.signal.filtfilt` gives, number for number, without its five copies of the sound.
+
+    Args:
+        samples: (n,).
+        beyond: samples by which either end is continued, turned about its last one.
+    """
+    numerator, denominator = butter(_ORDER, _CUTOFF_HZ, btype="highpass", fs=SAMPLE_RATE)
+    resting = lfilter_zi(numerator, denominator)
+    whole = np.empty(samples.size + 2 * beyond)
+    inner = slice(beyond, beyond + samples.size)
+    whole[inner] = samples
+    whole[: inner.start] = 2 * whole[inner.start] - whole[inner.start + beyond : inner.start : -1]
+    whole[inner.stop :] = 2 * whole[inner.stop - 1] - whole[inner.stop - 2 : inner.stop - 2 - beyond : -1]
+    for signal in (whole, whole[::-1]):
+        state = resting * signal[0]
+        for part in _blocks(signal.size):
+            signal[part], state = lfilter(numerator, denominator, signal[part], zi=state)
+    return whole[inner]
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    """Consecutive parts of a long sound."""
+    return (slice(first, first + _BLOCK) for first in range(0, length, _BLOCK))
 
 
 def scaled_mel(filtered: np.ndarray) -> np.ndarray:
     """Rows (T, 80) float32 of what `high_passed` gives."""
     half = MEL.n_fft // 2
     # The transform reflects half a window at either end, which needs more sound than the shortest has.
-    padded = np.pad(filtered, (0, max(0, half + 1 - len(filtered))))
+    padded = filtered if len(filtered) > half else np.pad(filtered, (0, half + 1 - len(filtered)))
     basis = mel_basis(MEL).astype(np.float64)
     blocks = []
     for magnitude in magnitudes(padded, MEL):
