@@ -177,9 +177,7 @@ class Pipeline:
             OutputError: the output cannot be written.
         """
         output = Path(output)
-        for given in (source, audio, reference):
-            if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
-                raise OutputError(f"{output}: is also an input; choose another output file")
+        _refuse_input(output, (source, audio, reference))
         if landmarks is not None and not Path(landmarks).is_file():
             raise DataError(f"{landmarks}: no such landmark file; check the path")
         check_writable(output)
@@ -227,6 +225,9 @@ class Pipeline:
             mute: leave the sound out.
             told: called after each frame with how many are made, and of how many.
             backing: what is behind transparent frames; None: white.
+
+        Raises:
+            OutputError: a file cannot be written, or the debug video would replace an input.
         """
         backing = backing or Backing()
         modes = {name: module.training for name, module in self.model.named_modules()}
@@ -251,7 +252,7 @@ class Pipeline:
                     writer.write(draw_mark(frame) if visible_mark else frame)
                     if drawn.debug is not None:
                         if debug is None:
-                            path = output.with_name(f"{output.stem}_debug{output.suffix}")
+                            path = _debug_file(output, source, audio)
                             panes = frame_writer(path, drawn.debug.shape[:2], False, **sides)
                             debug = files.enter_context(WriteBehind(panes))
                         debug.write(drawn.debug)
@@ -349,6 +350,29 @@ def _check_complete(model: TalkingFaceModel, config: Config, content: Checkpoint
             f"{path}: holds no trained {', '.join(lacking)}, so it cannot make videos yet; it is a checkpoint of stage"
             f" '{content.stage}'{absent}"
         )
+
+
+def _refuse_input(output: Path, given: Iterable[str | os.PathLike[str] | None]) -> None:
+    """See that a file to be written is none of those that are read.
+
+    Raises:
+        OutputError: it is one.
+    """
+    for each in given:
+        if each is not None and output.exists() and Path(each).exists() and output.samefile(each):
+            raise OutputError(f"{output}: is also an input; choose another output file")
+
+
+def _debug_file(output: Path, source: Source, audio: Audio) -> Path:
+    """The file beside `output` that shows how its frames came about.
+
+    Raises:
+        OutputError: it is one of those that are read.
+    """
+    path = output.with_name(f"{output.stem}_debug{output.suffix}")
+    other = source.reference
+    _refuse_input(path, (source.path, audio.path, None if other is None else other.path))
+    return path
 
 
 def check_writable(output: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 from collections import Counter
 from itertools import islice
@@ -166,6 +167,28 @@ def test_a_part_of_a_film_may_be_made_to_a_part_of_a_sound(film, tmp_path):
     assert len(made) == 12 and abs(len(read_audio(output)) - 12 * 640) <= 1024
     shown = [int(np.abs(real[:, :, ::-1] - frame).mean(axis=(1, 2, 3)).argmin()) for frame in made]
     assert shown == list(range(10, 22))
+
+
+class Explained(Mirror):
+    """The same, with a picture of how each frame came about."""
+
+    def generate(self, source, audio):
+        for frame in super().generate(source, audio):
+            yield Drawn(frame, frame[:32, :32])
+
+
+@pytest.mark.parametrize("read", ["film", "voice", "reference"])
+def test_the_debug_video_replaces_nothing_that_is_read(film, tmp_path, read):
+    files = {name: tmp_path / f"{name}.mp4" for name in ("film", "voice", "reference")}
+    files[read] = tmp_path / "out_debug.mp4"
+    for path in files.values():
+        shutil.copyfile(film, path)
+    before = {path: path.read_bytes() for path in files.values()}
+    call = (files["film"], files["voice"], tmp_path / "out.mp4", files["reference"])
+    with pytest.raises(OutputError, match=r"out_debug\.mp4: is also an input; choose another output file"):
+        Pipeline(Explained(), "Explained")(*call)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    Pipeline(Mirror(), "Mirror")(*call)  # writes no such video
 
 
 def test_the_effort_of_the_encoder_is_a_setting(film, voice, tmp_path):

@@ -18,6 +18,8 @@ from talkingface.lipsync.dubbing.config import DubbingCropConfig, DubbingDataCon
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
 from talkingface.lipsync.dubbing.sound import heard_in
 from talkingface.preprocess.convert import convert_legacy
+from talkingface.preprocess.converters import dubbing_forest
+from talkingface.preprocess.converters.dubbing_forest import DubbingForest
 from talkingface.preprocess.export_dubbing import export_dubbing
 
 FRONTAL = "aligned@80-frontal-1.6-0-half_pixel"
@@ -173,6 +175,18 @@ def test_several_trees_become_one_data_set_without_twins(tmp_path):
     found = {name: ClipFolder(tmp_path / "new" / name) for name in names}
     assert {name: clip.status for name, clip in found.items()} == {**dict.fromkeys(found, "ok"), "c/x": "rejected"}
     assert "its pictures are those of data_1/x, in another tree" in found["c/x"].reason
+
+
+def test_pictures_are_compared_only_with_those_of_a_video_of_the_same_name_in_an_earlier_tree(tmp_path, monkeypatch):
+    for place, names in {"a": ("x", "y"), "b": ("x", "z")}.items():
+        for name in names:
+            old_video(tmp_path / place, name, clips=range(1))
+    looked = []
+    listed = dubbing_forest._pictures_of
+    monkeypatch.setattr(dubbing_forest, "_pictures_of", lambda tree, name: looked.append(name) or listed(tree, name))
+    forest = DubbingForest([tmp_path / "a", tmp_path / "b"])
+    assert [forest.twin(clip_id) for clip_id in ("a/x", "a/y", "b/x", "b/z")] == [None, None, "a/x", None]
+    assert looked == ["x", "x"]
 
 
 def test_a_second_start_makes_only_what_is_new_and_nothing_goes_into_the_old_tree(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ class DubbingForest:
         for tree, prefix in zip(self.trees, _prefixes(self.trees), strict=True):
             names = sorted({*tree.videos(), *self._lists[tree.base]})
             self.places |= {f"{prefix}{name}": (tree, name) for name in names}
+        self._namesakes: dict[str, list[str]] = {}  # clips by the name of their video, in the order of their trees
+        for clip_id, (_, name) in self.places.items():
+            self._namesakes.setdefault(name, []).append(clip_id)
 
     def video(self, clip_id: str) -> OldVideo:
         """What there is of a clip."""
@@ -45,8 +49,8 @@ class DubbingForest:
     def twin(self, clip_id: str) -> str | None:
         """The clip of an earlier tree with the same pictures."""
         tree, name = self.places[clip_id]
-        others = [other for other, (_, named) in self.places.items() if named == name]
-        mine, earlier = _pictures_of(tree, name), others[: others.index(clip_id)]
+        earlier = list(takewhile(lambda other: other != clip_id, self._namesakes[name]))
+        mine = _pictures_of(tree, name) if earlier else []
         return next((other for other in earlier if mine and _pictures_of(*self.places[other]) == mine), None)
 
 
