@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -10,12 +11,14 @@ import pytest
 import yaml
 
 from helpers.clips import tone
+from talkingface.clips.layout import Layout
 from talkingface.errors import NoFaceError
 from talkingface.media import probe, write_image
 from talkingface.pipeline import Pipeline
 from talkingface.plugin import TalkingFaceModel
 from talkingface.weights.runs import RunFolder
-from talkingface.workflow import scoring, training
+from talkingface.workflow import make_evaluator, scoring, training
+from talkingface.workflow.data import prepared_clips
 from toys.build import toy_config
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -40,6 +43,22 @@ def test_a_key_that_is_new_since_then_is_no_change(tmp_path, caplog):
 @pytest.mark.parametrize("change", [{"stages.gan.accumulate": 2}, {"stages.gan.optim.generator.lr": 1.0}])
 def test_a_changed_stage_is_said(tmp_path, caplog, change):
     assert "run: resumed with changed stages" in resume(tmp_path, caplog, **change)
+
+
+def test_scores_in_training_take_the_trained_speakers_from_the_clips_of_the_run(tmp_path, monkeypatch):
+    for name in ("ann/1", "ann/2", "bob/1", "eve/1"):
+        folder = tmp_path / "prepared" / name
+        folder.mkdir(parents=True)
+        (folder / "clip.json").write_text(json.dumps({"format": 1, "clip_id": name, "status": "ok", "frames": 9}))
+    for split, text in (("train", "ann/1\nbob/1"), ("val", "ann/2"), ("test", "eve/1")):
+        (tmp_path / f"{split}.txt").write_text(text)
+    lists = {f"{split}_filelist": str(tmp_path / f"{split}.txt") for split in ("train", "val", "test")}
+    places = {"data_root": str(tmp_path), "preprocessed_root": str(tmp_path / "prepared"), "metrics": ["PSNR"]}
+    config = toy_config(tmp_path, **lists, **places).config
+    clips = prepared_clips(config, ())
+    monkeypatch.setattr(Layout, "listed_ids", lambda *_: pytest.fail("a list is read"))
+    evaluator = make_evaluator(config, Pipeline(TalkingFaceModel(), "Toy"), clips)
+    assert evaluator.setup.trained_speakers == {"ann", "bob"}
 
 
 class Shows(TalkingFaceModel):

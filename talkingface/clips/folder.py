@@ -70,6 +70,7 @@ class ClipFolder:
         video: source video; default is the one named in `clip.json`.
         clip_id: default is the one in `clip.json`.
         speaker: who speaks, as the data set's layout has it (empty: not known); default is the one in `clip.json`.
+        split: list of the data set that it stands in, `train` say; empty: nobody has looked, see `layouts.of_split`.
 
     Attributes:
         meta: content of `clip.json`, checked; empty where there is none, or none that can be read.
@@ -82,8 +83,9 @@ class ClipFolder:
         video: str | os.PathLike[str] | None = None,
         clip_id: str = "",
         speaker: str | None = None,
+        split: str = "",
     ):
-        self.path = Path(path)
+        self.path, self.split = Path(path), split
         self._video = Path(video) if video is not None else None
         self.meta: dict[str, Any] = {}
         self.problem = ""

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from talkingface.clips.held_out import hold_out_usable, warn_once
 from talkingface.clips.lists import canonical, leave_out, read_lines, split_suffix
@@ -112,6 +112,7 @@ class Layout(ABC):
     def __init__(self) -> None:
         self._files: dict[str, str] = {}  # clip id -> its file below the root, where a list names it with its suffix
         self._prepared: dict[str, AnyCase] = {}
+        self._parts: dict[Any, dict[str, list[str]]] = {}
 
     def parse_line(self, line: str) -> str:
         """What a list line names: its first word (LRS2's test list carries tags behind it)."""
@@ -204,7 +205,8 @@ class Layout(ABC):
     def split_ids(self, config: Config, split: str) -> list[str]:
         """Clip ids of a split: its list file, or a deterministic part of the clips that are left.
 
-        Clips that preprocessing rejected or failed on are left out. Which of the others belong to which part does not
+        Clips that preprocessing rejected or failed on are left out, as far as they were known when the layout was first
+        asked. Which of the others belong to which part does not
         depend on them, so that a stricter filter moves no clip from training to test; only where a part would be left
         with nothing are clips held out of the usable ones instead.
 
@@ -218,7 +220,14 @@ class Layout(ABC):
         self._report_shared_speakers(listed)
         if listed[split] is not None and (split != "train" or None not in listed.values()):
             return list(listed[split] or ())
-        return self._held_out(config, listed)[split]
+        return list(self._parts_of(config, listed)[split])
+
+    def _parts_of(self, config: Config, listed: dict[str, list[str] | None]) -> dict[str, list[str]]:
+        """`_held_out`, found once: every clip is looked at for it, and all three splits are asked for in turn."""
+        key = (config.data_root, config.preprocessed_root, *(ids and tuple(ids) for ids in listed.values()))
+        if key not in self._parts:
+            self._parts[key] = self._held_out(config, listed)
+        return self._parts[key]
 
     def _held_out(self, config: Config, listed: dict[str, list[str] | None]) -> dict[str, list[str]]:
         """All three splits, those without a list cut from the training clips."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +16,7 @@ from talkingface.errors import ConfigError
 from talkingface.faces.landmark_file import landmarks_beside
 
 if TYPE_CHECKING:
+    from talkingface.clips.folder import ClipFolder
     from talkingface.config.sections import Config
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Layout",
     "dump_layout",
     "make_layout",
+    "of_split",
     "printable",
     "register_layout",
     "sound_beside",
@@ -41,6 +43,22 @@ def make_layout(config: Config) -> Layout:
     if config.layout not in LAYOUTS:
         raise ConfigError(f"layout: '{config.layout}' is not known; choose {', '.join(LAYOUTS)}")
     return LAYOUTS[config.layout]()
+
+
+def of_split(config: Config, split: str, clips: Sequence[ClipFolder]) -> list[ClipFolder]:
+    """Those of the clips that stand in a list of the data set, `train` or `unseen` say.
+
+    The clips of a run know that (`workflow.data.prepared_clips`). For others the lists are read, which with many clips
+    takes a while: every clip may have to be looked at.
+
+    Raises:
+        DataError: a file list or the data are missing.
+    """
+    if all(clip.split for clip in clips):
+        return [clip for clip in clips if clip.split == split]
+    layout = make_layout(config)
+    ids = set(layout.split_ids(config, split) if split in SPLITS else layout.listed_ids(config, split) or ())
+    return [clip for clip in clips if clip.clip_id in ids]
 
 
 class _SpeakerClip(Layout):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talkingface.clips.layouts import make_layout
+from talkingface.clips.layouts import of_split
 from talkingface.config.sections import EvaluationConfig, LandmarkConfig
 from talkingface.errors import DataError
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
@@ -114,10 +114,9 @@ class EvaluationSetup:
 def _trained_speakers(config: Config, pool: Sequence[ClipFolder]) -> frozenset[str]:
     """Who speaks in those of the clips that are in the training split."""
     try:
-        train = set(make_layout(config).split_ids(config, "train"))
+        return frozenset(clip.speaker for clip in of_split(config, "train", pool) if clip.speaker)
     except DataError:
         return frozenset()
-    return frozenset(clip.speaker for clip in pool if clip.speaker and clip.clip_id in train)
 
 
 def is_synthetic(data_root: Path) -> bool | None:

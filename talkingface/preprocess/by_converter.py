@@ -54,7 +54,8 @@ def with_converted(loaded: LoadedConfig) -> LoadedConfig:
     if loaded.config.need_preprocess:
         # What follows from their sound and landmarks: only then is known which stages they serve.
         ensure(loaded.config, get_spec(loaded.config.model_name).model)
-    return _with_servable_stages(loaded, _converted_clips(loaded.config, layout))
+    # Another layout: this one has looked already which clips can be used.
+    return _with_servable_stages(loaded, _converted_clips(loaded.config, make_layout(loaded.config)))
 
 
 def following_clips(loaded: LoadedConfig) -> LoadedConfig:

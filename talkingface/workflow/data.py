@@ -84,7 +84,7 @@ def prepared_clips(config: Config, artefacts: Sequence[str] | None = None) -> Cl
         ids = layout.split_ids(config, split) if split != UNSEEN else layout.listed_ids(config, UNSEEN) or []
         named += len(ids)
         # What the layout says of speakers now, not what it said when the clips were prepared.
-        found = (ClipFolder(root / i, clip_id=i, speaker=layout.speaker(i)) for i in ids)
+        found = (ClipFolder(root / i, clip_id=i, speaker=layout.speaker(i), split=split) for i in ids)
         kept, dropped = usable_clips(found, artefacts)
         if dropped:
             shown = "; ".join(f"{i}: {reason}" for i, reason in dropped[:3])

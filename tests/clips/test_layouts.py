@@ -313,6 +313,19 @@ def test_clips_are_held_out_of_the_usable_ones(tmp_path, caplog):
     assert make_layout(settings).known_ids(settings) == names, "rejected clips are tried again after a change"
 
 
+def test_clips_are_looked_at_once_for_all_splits_of_a_layout(tmp_path, monkeypatch):
+    names = [f"{k:02d}" for k in range(30)]
+    touch(tmp_path, *(f"{name}.mp4" for name in names))
+    looked, settings = [], config(tmp_path, "folder")
+    monkeypatch.setattr("talkingface.clips.layout._given_up", lambda folder: looked.append(folder.name) or False)
+    layout = make_layout(settings)
+    parts = [layout.split_ids(settings, name) for name in SPLITS]
+    assert sorted(sum(parts, [])) == names == sorted(looked)
+    (tmp_path / "filelist" / "test.txt").write_text("00\n")
+    (tmp_path / "filelist" / "train.txt").write_text("\n".join(names))
+    assert [layout.split_ids(settings, name) for name in SPLITS] == splits(settings) != parts, "other lists are read"
+
+
 def test_a_stricter_filter_moves_no_clip_to_another_split(tmp_path):
     names = [f"{k:02d}" for k in range(60)]
     touch(tmp_path, *(f"{name}.mp4" for name in names))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from talkingface.clips.layouts import UNSEEN, make_layout
+from talkingface.clips.layouts import UNSEEN, of_split
 from talkingface.clips.windows import known_columns
 from talkingface.config.sections import EvaluationConfig
 from talkingface.errors import DataError, TalkingFaceError
@@ -121,15 +121,12 @@ class SyncEvaluator:
     @classmethod
     def from_config(cls, config: Config, pipeline: Any, pool: Sequence[ClipFolder] = ()) -> SyncEvaluator:
         """An evaluator as the configuration describes it; see `Evaluator.from_config`."""
-        layout = make_layout(config)
-        unseen = set(layout.listed_ids(config, UNSEEN) or ())
-        train = set(layout.split_ids(config, "train"))
         identity = {"model": config.model_name, "dataset": config.dataset, "checkpoint": str(pipeline.checkpoint)}
         return cls(
             pipeline.model,
             config.evaluation,
-            strangers=[clip for clip in pool if clip.clip_id in unseen],
-            speakers=[clip.speaker for clip in pool if clip.clip_id in train],
+            strangers=of_split(config, UNSEEN, pool),
+            speakers=[clip.speaker for clip in of_split(config, "train", pool)],
             identity=identity,
             synthetic=is_synthetic(Path(config.data_root)) if config.data_root else None,
         )
