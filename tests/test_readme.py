@@ -365,6 +365,12 @@ def test_the_pieces_of_adding_a_model_work(untouched_registries, clip, tmp_path)
     faces = converted.faces("faces@32-frame-iplap-px-0")
     assert faces.valid.tolist() == [True, False, True] and faces.size == 32
 
+    days = page["DaysLayout"]()
+    assert days.speaker("monday/ann_3") == "ann" and not days.scan(tmp_path / "nowhere")
+    (tmp_path / "days/monday").mkdir(parents=True)
+    (tmp_path / "days/monday/ann_3.mp4").write_bytes(clip.video.read_bytes())
+    assert days.scan(tmp_path / "days") == [ClipItem("monday/ann_3", tmp_path / "days/monday/ann_3.mp4", "ann")]
+
     flicker = page["Flicker"]().update(EvalSample("c", "real", clip.video, clip.video))["flicker"]
     assert 0 < flicker < 20
 

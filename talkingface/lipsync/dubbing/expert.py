@@ -39,10 +39,15 @@ PUBLISHED = Official(
 )
 """DINet's expert, as its authors published it."""
 
-TRAIN_ONE = (
-    "train one with `python run_talkingface.py --model=SyncNetDINet --dataset=NAME` and name its run with"
-    " --experts.sync_expert=RUN"
-)
+
+def how_to_train(config: DubbingDataConfig) -> str:
+    """What to type for an expert that serves a model of these settings."""
+    crop, audio = config.crop, config.audio.sync.name
+    return (
+        f"train one with `python run_talkingface.py --model=SyncNetDINet --dataset=NAME --model.crop.kind={crop.kind}"
+        f" --model.crop.width={crop.width} --model.audio.generator_features={audio}` and name its run with"
+        " --experts.sync_expert=RUN"
+    )
 
 
 def build_mouth_expert(config: MouthExpertConfig, audio: DubbingAudioConfig) -> MouthSyncExpert:
@@ -70,9 +75,9 @@ def load_mouth_expert(network: MouthSyncExpert, path: Path, config: TrainedDubbi
         load_state(network, official_state(PUBLISHED, data, file), f"{file}: {NETWORK}")
         return
     if NETWORK not in content.ready:
-        raise CheckpointError(f"{file}: holds no trained {NETWORK}; {TRAIN_ONE}")
+        raise CheckpointError(f"{file}: holds no trained {NETWORK}; {how_to_train(config)}")
     if reason := learnt_otherwise(content.config.get("model"), config):
-        raise CheckpointError(f"{file}: {reason}; {TRAIN_ONE}")
+        raise CheckpointError(f"{file}: {reason}; {how_to_train(config)}")
     load_state(network, content.networks[NETWORK], f"{file}: {NETWORK}")
 
 
@@ -144,5 +149,5 @@ def refuse_poor_expert(
     log.info("%s", text)
     if config.expert.least is not None and not right >= config.expert.least:
         raise NothingLearnt(
-            f"{text}; {config.expert.least:.0%} are needed: {TRAIN_ONE}, or set model.expert.least=null"
+            f"{text}; {config.expert.least:.0%} are needed: {how_to_train(config)}, or set model.expert.least=null"
         )

@@ -32,6 +32,7 @@ class ContentConfig(Section):
         start: `zero` begins with a face at rest; `published` with random displacements, which stay deaf for hundreds of
             steps.
         resting: of how many faces with closed lips the one at rest of a clip or video is the mean. Published: 1.
+        least_response: `val/audio_response` with which a stage of kind `content` must end; null: any.
     """
 
     hidden: int = Field(256, ge=4)
@@ -40,6 +41,7 @@ class ContentConfig(Section):
     dropout: float = Field(0.5, ge=0, lt=1)
     start: Literal["zero", "published"] = "zero"
     resting: int = Field(1, ge=1)
+    least_response: float | None = Field(0.1, ge=0)
 
 
 class SpeakerConfig(Section):

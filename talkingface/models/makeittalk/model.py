@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from talkingface.config.sections import Section
-from talkingface.errors import CheckpointError, ConfigError
+from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
 from talkingface.models.makeittalk.assets import MEL_FILE, NON_COMMERCIAL, read_mel_scale
 from talkingface.models.makeittalk.clip_faces import FOLDER
 from talkingface.models.makeittalk.config import CANONICALS, MakeItTalkConfig, faces_artefact
@@ -357,6 +357,20 @@ class MakeItTalk(MakeItTalkNetworks):
             return head_spread(self, held_out)
         response = audio_response(self, held_out)
         return {"audio_response": response} if np.isfinite(response) else {}
+
+    def stage_ended(self, ctx: StepContext) -> None:
+        """Refuse to go on with a content branch that does not hear.
+
+        Raises:
+            NothingLearnt: the lips hardly change with the sound.
+        """
+        least, found = self.config.content.least_response, ctx.best.get("last/audio_response")
+        if ctx.stage.kind == "content" and least is not None and found is not None and found < least:
+            raise NothingLearnt(
+                f"stage '{ctx.stage.name}' ends with val/audio_response {found:.3f}, below {least:g}: lips hardly"
+                f" change with the sound. Train it longer (--stages.{ctx.stage.name}.max_steps), from"
+                " model.content.start=zero; model.content.least_response=null goes on without being asked"
+            )
 
     def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
         """Portrait, drawing, generated and wanted picture of the first items."""

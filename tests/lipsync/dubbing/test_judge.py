@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from helpers.dubbing_clips import make_clip
 from helpers.toy_tracks import face, track
@@ -19,6 +20,7 @@ from talkingface.errors import CheckpointError, DataError, Unavailable
 from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.evaluation.sample import EvalSample
 from talkingface.lipsync.dubbing.check import check_expert
+from talkingface.lipsync.dubbing.expert import how_to_train, learnt_otherwise
 from talkingface.lipsync.dubbing.judge import MouthJudge, load_any_judge, own_judge
 from talkingface.lipsync.expert.judge import find_judge, latest_expert_run, load_judge, trained_against
 from talkingface.networks.dubbing.sync_expert import MouthSyncExpert
@@ -180,6 +182,16 @@ def test_an_expert_passes_by_what_it_tells_apart_on_held_out_clips(run, clips, m
     assert good.passed and good.standings["val"].figures["two_alternative"] > 0.95
     line = next(line for line in good.table().splitlines() if line.startswith("unseen"))
     assert line.split()[1] == "1" and line.split()[6] == "+0" and "good enough" in good.table()
+
+
+@pytest.mark.parametrize(("name", "crop"), [("DINet", "kind=upright"), ("LawDNet", "kind=frontal")])
+def test_the_command_for_another_expert_trains_one_that_is_not_refused(name, crop):
+    config = load_config(name, "folder", (), {}).config.model
+    command = how_to_train(config)
+    options = dict(word[2:].split("=", 1) for word in command.replace("`", " ").split() if word.startswith("--model."))
+    assert f"--model.crop.{crop} " in command
+    trained = load_config("SyncNetDINet", "folder", (), {k: yaml.safe_load(v) for k, v in options.items()}).config.model
+    assert learnt_otherwise(to_plain(trained), config) is None
 
 
 def test_what_is_no_such_expert_or_learnt_otherwise_is_refused(run, sync_run, clips):

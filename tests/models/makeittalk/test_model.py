@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from helpers.dumps import Runs
 from talkingface.cli.doctor import report
 from talkingface.clips.source import Audio
 from talkingface.config.sections import StageConfig
-from talkingface.errors import CheckpointError, ConfigError, DataError
+from talkingface.errors import CheckpointError, ConfigError, DataError, NothingLearnt
 from talkingface.evaluation.report.run_list import summary_of
 from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.faces.affine import mapped
@@ -67,6 +68,17 @@ def test_training_begins_with_a_face_at_rest_and_the_published_start_far_from_it
         motion = data.motion(clips[0])
         moved = np.abs(model.content_of(motion.sound, motion.rest)).max()
         assert moved == 0 if largest == 0 else moved > 0.02
+
+
+def test_a_content_stage_that_does_not_hear_is_an_error_unless_any_response_will_do():
+    def ended(response: float, **content) -> None:
+        build(content=content).stage_ended(replace(context("content"), best={"last/audio_response": response}))
+
+    ended(0.2)
+    ended(0.05, least_response=None)
+    with pytest.raises(NothingLearnt, match="'content' ends with val/audio_response 0.050, below 0.1"):
+        ended(0.05)
+    build().stage_ended(replace(context("speaker"), best={"last/audio_response": 0.05}))
 
 
 def test_a_deaf_branch_has_no_response_to_another_sound(clips):
