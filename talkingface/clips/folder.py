@@ -254,6 +254,10 @@ class ClipFolder:
         """
         return read_npy(self._file(key), wanted or Wanted("biufU", None), finite=False)
 
+    def array_rows(self, key: str, wanted: Wanted) -> int:
+        """Length of `array`, from the header of the file alone."""
+        return npy_header(self._file(key), wanted).shape[0]
+
     def check_rows(self, path: Path, rows: int) -> None:
         """See that a file has a row for each of the clip's frames.
 

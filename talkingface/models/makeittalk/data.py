@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
 from talkingface.models.makeittalk.networks.pieces import FACE, WINDOW
 from talkingface.models.makeittalk.space import PICKED, most_closed
-from talkingface.sound.rows import held_at
+from talkingface.sound.moments import Moments
+from talkingface.sound.rows import Rows, held_at
 from talkingface.stored.arrays import Wanted
 
 if TYPE_CHECKING:
@@ -52,21 +54,31 @@ def padded(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], WINDOW - 1, axis=0)])
 
 
+def places_of(sound: Rows, fps: float, frames: int) -> np.ndarray:
+    """Places (T,) among so many faces, `fps` a second, of the rows of sound that count: as many as both last."""
+    places = sound.times() * fps
+    # The face ends with its last frame.
+    return places[places <= frames - 1 + 1e-6]
+
+
+def rows_with_a_face(faces: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(T,) bool, whether there is a face at each place among registered ones (F, 2, 68, 3)."""
+    known = np.where(np.isfinite(faces).all(axis=(1, 2, 3)), 0.0, np.nan)
+    return np.isfinite(held_at(known, places))
+
+
 def read_motion(clip: ClipFolder, config: MakeItTalkConfig) -> Motion:
     """What the items of a clip are cut from."""
     sound = clip.features(config.sound.artefact)
     faces = clip.array(config.faces_artefact, _FACES)
-    times = sound.times()
-    # As long as both last: the face ends with its last frame.
-    times = times[times * clip.fps <= len(faces) - 1 + 1e-6]
-    rows = held_at(faces, times * clip.fps)
-    valid = np.isfinite(rows).all(axis=(1, 2, 3))
+    places = places_of(sound, clip.fps, len(faces))
+    rows, valid = held_at(faces, places), rows_with_a_face(faces, places)
     still, moving = (np.nan_to_num(rows[:, k]).astype(np.float32) for k in range(2))
     picked = still[valid][::PICKED] if valid.any() else still[:1]  # registered already
     rest = most_closed(picked, config.content.resting)
     speaker = np.zeros(1, np.float32) if sound.vector is None else sound.vector
     return Motion(
-        sound=sound.values[: len(times)],
+        sound=sound.values[: len(places)],
         speaker=speaker,
         still=still.reshape(-1, FACE),
         moving=moving.reshape(-1, FACE),
@@ -93,20 +105,29 @@ class MotionDataset(ClipDataset):
         for artefact in (config.sound.artefact, config.faces_artefact):
             if not clip.has(artefact):
                 return f"has no {artefact}; run preprocess"
-        rows = int(self._motion(clip).valid.sum())
-        return f"{rows} rows with a face, fewer than {self.least_rows}" if rows < self.least_rows else None
+        sound, faces = clip.features(config.sound.artefact), clip.array(config.faces_artefact, _FACES)
+        rows = int(rows_with_a_face(faces, places_of(sound, clip.fps, len(faces))).sum())
+        if rows < self.least_rows:
+            return f"{rows} rows with a face, fewer than {self.least_rows}"
+        return self.lacking(clip, sound)
+
+    def lacking(self, clip: ClipFolder, sound: Rows) -> str | None:
+        """What else a clip with enough faces lacks, or None; `sound` is its own, which is read once."""
+        return None
 
     def motion(self, clip: ClipFolder) -> Motion:
         """What the items of a clip are cut from."""
-        return self.cached(clip, "motion", lambda: self._motion(clip))
-
-    def _motion(self, clip: ClipFolder) -> Motion:
-        return read_motion(clip, self.model_config)
+        return self.cached(clip, "motion", lambda: read_motion(clip, self.model_config))
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation (bands,) of the sound of all clips."""
-        rows = np.concatenate([self.motion(clip).sound for clip in self.clips]).astype(np.float64)
-        return rows.mean(axis=0).astype(np.float32), np.maximum(rows.std(axis=0), 1e-3).astype(np.float32)
+        """Mean and deviation (bands,) of the sound of all clips, of which one at a time is held."""
+        heard = reduce(Moments.with_those_of, self.each(self._moments, self.clips))
+        return heard.mean.astype(np.float32), np.maximum(heard.deviation, 1e-3).astype(np.float32)
+
+    def _moments(self, clip: ClipFolder) -> Moments:
+        sound = clip.features(self.model_config.sound.artefact)
+        frames = clip.array_rows(self.model_config.faces_artefact, _FACES)
+        return Moments.of(sound.values[: len(places_of(sound, clip.fps, frames))])
 
 
 class ContentOptions(DatasetOptions):
@@ -182,13 +203,11 @@ class SpeakerSequences(MotionDataset):
     Options = SpeakerOptions
     options: SpeakerOptions
 
-    def usable(self, clip: ClipFolder) -> str | None:
-        """Why a clip cannot serve, or None."""
-        if reason := super().usable(clip):
-            return reason
+    def lacking(self, clip: ClipFolder, sound: Rows) -> str | None:
+        """How the head moves, and who speaks."""
         if not clip.facts(self.model_config.faces_artefact).get(HEAD, True):
             return "does not tell how the head moves: its dump came without *_gaze.pickle"
-        if self._motion(clip).speaker.size < 2:
+        if sound.vector is None or sound.vector.size < 2:
             return "has no vector of its speaker: set model.sound.speaker to statistics or resemblyzer"
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,33 @@ def test_mean_and_deviation_are_those_of_the_sound(clips):
     rows = np.concatenate([data.motion(clip).sound for clip in clips])
     np.testing.assert_allclose(mean, rows.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(deviation, np.maximum(rows.std(axis=0), 1e-3), atol=1e-5)
+
+
+def test_the_sound_of_one_clip_at_a_time_is_held_for_mean_and_deviation(clips, monkeypatch):
+    data = ContentWindows(clips * 4, "train", {"cache_mb": 0}, small_config())
+    read, held, most = type(clips[0]).features, [], []
+
+    def noted(clip, key):
+        rows = read(clip, key)
+        held.append(weakref.ref(rows.values))
+        most.append(sum(each() is not None for each in held))
+        return rows
+
+    monkeypatch.setattr(type(clips[0]), "features", noted)
+    data.scale()
+    assert len(most) == 12 and max(most) == 1
+
+
+def test_whether_a_clip_serves_is_told_from_one_look_at_its_files(clips, monkeypatch):
+    looks = []
+    for name in ("features", "array"):
+        read = getattr(type(clips[0]), name)
+        monkeypatch.setattr(
+            type(clips[0]), name, lambda clip, *args, read=read: looks.append(args[0]) or read(clip, *args)
+        )
+    config = small_config()
+    SpeakerSequences(clips[:1], "train", {}, config)
+    assert sorted(looks) == sorted([config.sound.artefact, config.faces_artefact])
 
 
 def test_rows_of_another_front_end_are_refused_and_both_are_named(clips):
