@@ -176,6 +176,10 @@ class ClipDataset(ABC):
             else:
                 yield value
 
+    def some_clips(self, count: int) -> list[ClipFolder]:
+        """At most `count` of the clips, evenly spread over the list."""
+        return [self.clips[k] for k in np.unique(np.linspace(0, len(self.clips) - 1, count).round().astype(int))]
+
     def draw(self, key: int) -> tuple[ClipFolder, np.random.Generator]:
         """Clip and random generator of item `key`: the same for the same seed, split and key in every process."""
         epoch, index = divmod(key, len(self))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.errors import CheckpointError, NothingLearnt
 from talkingface.lipsync.dubbing.windows import MouthWindows
-from talkingface.lipsync.expert.alarm import Standing, measure, some_clips
+from talkingface.lipsync.expert.alarm import Standing, measure
 from talkingface.lipsync.expert.embedding import embed_clips
 from talkingface.lipsync.expert.scores import Sweep
 from talkingface.networks import deepspeech2, hubert_ds  # noqa: F401, front ends that register themselves
@@ -121,7 +121,7 @@ def standing_on(
         DataError: no clip can be used.
     """
     windows = MouthWindows(clips, "val", {"mouth": side, "windows": 2, "augment": None}, config)
-    return measure(embed_clips(network, windows, some_clips(windows, most)))
+    return measure(embed_clips(network, windows, windows.some_clips(most)))
 
 
 def refuse_poor_expert(

@@ -30,8 +30,7 @@ def audio_response(model: DubbingNetworks, held_out: DubbingFrames) -> float:
         model: in eval mode.
         held_out: held-out data, at the size that is drawn.
     """
-    chosen = np.unique(np.linspace(0, len(held_out.clips) - 1, CLIPS).round().astype(int))
-    shown = list(held_out.each_readable(lambda clip: held_out.some(clip, FRAMES), [held_out.clips[k] for k in chosen]))
+    shown = list(held_out.each_readable(lambda clip: held_out.some(clip, FRAMES), held_out.some_clips(CLIPS)))
     changes, deviations = [], []
     for own, other in zip(shown, [*shown[1:], shown[0]]):
         crop = MouthCrop(own.faces.shape[2] * 4 // 5)

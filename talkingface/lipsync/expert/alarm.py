@@ -26,7 +26,6 @@ from talkingface.lipsync.expert.scores import Sweep, clip_figures, mean_figures,
 from talkingface.stored.jsons import read_json
 
 if TYPE_CHECKING:
-    from talkingface.clips.folder import ClipFolder
     from talkingface.lipsync.expert.data import SyncWindows
     from talkingface.networks.sync_expert import SyncExpert
     from talkingface.plugin.contract import StepContext
@@ -65,12 +64,6 @@ class Standing:
 def measure(clips: Sequence[ClipEmbeddings]) -> Standing:
     """Figures and offset curves from the embeddings of some clips."""
     return Standing(mean_figures([clip_figures(clip) for clip in clips]), [sweep_of(clip) for clip in clips])
-
-
-def some_clips(dataset: SyncWindows, count: int) -> list[ClipFolder]:
-    """At most `count` clips, evenly spread over the list."""
-    clips = dataset.clips
-    return [clips[index] for index in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
 
 
 def windows_seen(ctx: StepContext, dataset: SyncWindows) -> int:
@@ -117,13 +110,13 @@ class Alarm:
     def _look(self, held: Standing, seen: int) -> None:
         """Hold the expert against training clips and batch statistics; ring when it is at chance there, too."""
         count = len(held.sweeps)
-        clips = some_clips(self.train, count)
+        clips = self.train.some_clips(count)
         standings = {"held_out": held, "train": measure(embed_clips(self.network, self.train, clips))}
         # At chance on held-out clips alone: it learns, but by heart. That is another matter.
         if not standings["train"].at_chance(self.options):
             return
         rng = np.random.default_rng(0)
-        pairs = {"train": (self.train, clips), "held_out": (self.held_out, some_clips(self.held_out, count))}
+        pairs = {"train": (self.train, clips), "held_out": (self.held_out, self.held_out.some_clips(count))}
         batch = {name: measure(embed_mixed(self.network, *pair, rng)) for name, pair in pairs.items()}
         standings |= {f"{name}_batch_statistics": standing for name, standing in batch.items()}
         if all(standing.at_chance(self.options) for standing in batch.values()):

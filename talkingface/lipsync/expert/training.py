@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from talkingface.faces.crop import CropConfig
-from talkingface.lipsync.expert.alarm import Alarm, measure, some_clips
+from talkingface.lipsync.expert.alarm import Alarm, measure
 from talkingface.lipsync.expert.config import SyncExpertConfig
 from talkingface.lipsync.expert.embedding import embed_clips
 from talkingface.lipsync.expert.objectives import expert_loss
@@ -105,7 +105,7 @@ class TrainsSyncExpert:
         Besides those of `scores.pair_figures`: `sweep_peak` and `sweep_prominence` are those of the mean curve,
         `sweep_hits` is the share of clips with a clear peak at 0.
         """
-        clips = some_clips(held_out, self.expert_config.sweep_clips)
+        clips = held_out.some_clips(self.expert_config.sweep_clips)
         standing = measure(embed_clips(self.sync_expert, held_out, clips))
         title = f"stage {ctx.stage.name}, step {ctx.step}, {len(clips)} held-out clips"
         plot_sweeps({"held-out": standing.sweeps}, folder / f"sweep_{ctx.step:07d}.png", title)

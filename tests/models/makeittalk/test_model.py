@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from talkingface.faces.affine import mapped
 from talkingface.models.makeittalk import scores
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.clip_faces import crop_head, head_box, to_crop
-from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences
+from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences, read_motion
 from talkingface.models.makeittalk.model import MakeItTalk
 from talkingface.models.makeittalk.networks.translation import TranslationUNet
 from talkingface.models.makeittalk.pairs import TranslatePairs, drawn_input
@@ -88,7 +89,40 @@ def test_a_deaf_branch_has_no_response_to_another_sound(clips):
     assert audio_response(model, data) == 0
     torch.nn.init.normal_(model.content_branch.network.fc[-1].weight)
     assert audio_response(model, data) > 0.1
-    assert np.isnan(audio_response(model, SimpleNamespace(clips=clips[:1], motion=data.motion)))
+    assert np.isnan(audio_response(model, ContentWindows(clips[:1], "train", {}, model.config)))
+
+
+def test_figures_of_a_validation_take_no_more_clips_than_they_need_and_hold_few(clips, monkeypatch):
+    many = ContentWindows(clips * 60, "val", {"cache_mb": 0}, small_config())
+    looked, held, most = [], [], []
+
+    def noted(clip):
+        motion = read_motion(clip, many.model_config)
+        looked.append(clip)
+        held.append(weakref.ref(motion.still))
+        most.append(sum(each() is not None for each in held))
+        return motion
+
+    monkeypatch.setattr(many, "motion", noted)
+    deaf = SimpleNamespace(content_of=lambda sound, rest: np.zeros((len(sound), 204)))
+    assert audio_response(deaf, many) == 0
+    assert len(looked) == scores.MOST_CLIPS and (looked[0], looked[-1]) == (clips[0], clips[1]) and max(most) <= 4
+    looked.clear()
+    monkeypatch.setattr(scores, "_spread", lambda model, motion: np.ones(5))
+    assert head_spread(deaf, many)["head_std"] == 1
+    assert len(looked) == scores.MOST_CLIPS
+
+
+def test_up_to_so_many_clips_all_count_and_each_hears_the_next_one(clips, monkeypatch):
+    three = [*clips, clips[0]]
+    data = ContentWindows(three, "val", {}, small_config())
+    heard = []
+    monkeypatch.setattr(scores, "_change", lambda model, own, other: heard.append((own, other)) or 1.0)
+    audio_response(None, data)
+    motions = [data.motion(clip) for clip in three]
+    assert [(id(own), id(other)) for own, other in heard] == [
+        (id(motions[k]), id(motions[(k + 1) % 3])) for k in range(3)
+    ]
 
 
 def test_what_the_branches_hear_is_scaled_by_the_training_data(clips):
