@@ -301,10 +301,11 @@ class ClipDataset(ABC):
 
 def _nbytes(value: Any) -> int:
     """Approximate memory of an array, or of the arrays in a container or object."""
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes)
     if isinstance(value, Mapping):
         return sum(map(_nbytes, value.values()))
+    # Before arrays: the header of one is a tuple that knows its size, but holds none of it.
     if isinstance(value, (list, tuple)):
         return sum(map(_nbytes, value))
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
     return sum(map(_nbytes, vars(value).values())) if hasattr(value, "__dict__") else 64

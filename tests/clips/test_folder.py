@@ -245,6 +245,16 @@ def test_the_memory_of_a_data_set_counts_for_all_its_loader_processes(tmp_path, 
     assert kept == [True, False, True, True]  # not kept where each process would hold all of them
 
 
+def test_a_kept_index_of_crops_does_not_count_their_pixels(tmp_path):
+    writer = FaceWriter(tmp_path, "faces", "npy")
+    for _ in range(12):
+        writer.add(np.zeros((200, 200, 3), np.uint8))  # 1.4 MB
+    writer.close(np.full((12, 4), 5, np.float32), {"size": 200, "frame_hw": [300, 300]})
+    data = Draws([drawn_clips.make_clip(tmp_path, "d", 20)], "train", {"cache_mb": 1})
+    store = data.cached(data.clips[0], "index", lambda: FaceStore(tmp_path))
+    assert data.cached(data.clips[0], "index", lambda: None) is store
+
+
 def test_many_clips_are_looked_at_in_threads_and_stay_in_order(tmp_path, monkeypatch):
     import threading
 

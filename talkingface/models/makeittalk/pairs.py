@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ from talkingface.models.makeittalk.drawing import SIDE, draw_landmarks
 from talkingface.models.makeittalk.head_mesh import HeadMesh, inside_mask
 
 if TYPE_CHECKING:
+    from talkingface.clips.face_store import FaceStore
     from talkingface.models.makeittalk.config import MakeItTalkConfig
 
 
@@ -69,31 +72,42 @@ class TranslatePairs(ClipDataset):
 
     def pair(self, clip: ClipFolder, wanted: int, lender: ClipFolder, shown: int) -> dict[str, np.ndarray]:
         """The item that asks for frame `wanted` of a clip, of a portrait that is frame `shown` of its lender."""
-        store, size = clip.faces(self.model_config.heads_artefact), self.model_config.translate.size
         portrait, target = self._crop(lender, shown), self._crop(clip, wanted)
         points, resting = self._points(clip)[wanted], self._points(lender)[shown]
         item = drawn_input(portrait, resting, points, self.model_config.translate.input)
-        assert store.size == size
         return {"portrait": portrait, "target": target, **item}
 
     def _lender(self, clip: ClipFolder, rng: np.random.Generator) -> ClipFolder:
-        if self.options.pairs == "published":
+        own = self._by_speaker.get(clip.speaker, []) if self.options.pairs == "speaker" else []
+        if len(own) < 2:
             return clip
-        others = [c for c in self.clips if clip.speaker and c.speaker == clip.speaker and c is not clip]
-        return others[int(rng.integers(len(others)))] if others else clip
+        place = int(rng.integers(len(own) - 1))
+        return own[place + (place >= own.index(clip))]  # any but the clip itself
+
+    @cached_property
+    def _by_speaker(self) -> dict[str, list[ClipFolder]]:
+        """The clips of each speaker who is known, in order."""
+        clips: dict[str, list[ClipFolder]] = defaultdict(list)
+        for clip in self.clips:
+            if clip.speaker:
+                clips[clip.speaker].append(clip)
+        return dict(clips)
+
+    def _heads(self, clip: ClipFolder) -> FaceStore:
+        """The index of its head crops: opening one is slower than decoding a crop."""
+        return self.cached(clip, "heads", lambda: clip.faces(self.model_config.heads_artefact))
 
     def _found(self, clip: ClipFolder) -> np.ndarray:
-        return self.cached(clip, "found", lambda: np.flatnonzero(clip.faces(self.model_config.heads_artefact).found))
+        return np.flatnonzero(self._heads(clip).found)
 
     def _crop(self, clip: ClipFolder, frame: int) -> np.ndarray:
-        store = clip.faces(self.model_config.heads_artefact)
-        return self.crops(clip, store, np.array([frame]))[0]
+        return self.crops(clip, self._heads(clip), np.array([frame]))[0]
 
     def _points(self, clip: ClipFolder) -> np.ndarray:
         """Landmarks (F, 68, 2) in pixels of the crop."""
 
         def make() -> np.ndarray:
-            store, points = clip.faces(self.model_config.heads_artefact), clip.track().ibug68()
+            store, points = self._heads(clip), clip.track().ibug68()
             box = store.boxes[np.flatnonzero(store.valid)[0]]
             return mapped(points, to_crop(box, store.size)).astype(np.float32)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.canonical_faces import make_clip, small_config
+from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences, padded
 from talkingface.models.makeittalk.pairs import TranslatePairs
@@ -139,6 +140,31 @@ def test_pairs_of_a_speaker_come_from_another_clip_of_the_same(clips):
     for seed in range(4):
         assert data._lender(clips[0], np.random.default_rng(seed)) is clips[1]
         assert data._lender(clips[2], np.random.default_rng(seed)) is clips[2], "there is no other"
+
+
+def test_indexes_of_head_crops_and_of_speakers_are_made_once_for_all_items(clips, monkeypatch):
+    data, opened, walks = TranslatePairs(clips, "train", {"pairs": "speaker"}, small_config()), [], []
+
+    class Walked(list):
+        def __iter__(self):
+            walks.append(1)
+            return super().__iter__()
+
+    read = type(clips[0]).faces
+    monkeypatch.setattr(type(clips[0]), "faces", lambda clip, key: opened.append(clip.clip_id) or read(clip, key))
+    assert data._frames == 120  # as many frames as there are are counted once, before the first item
+    data.clips = Walked(data.clips)
+    for key in range(9):
+        data[key]
+    assert sorted(opened) == sorted(set(opened)) and len(walks) == 1
+
+
+def test_every_other_clip_of_a_speaker_lends_and_never_the_clip_itself(clips):
+    four = [ClipFolder(clips[0].path, clip_id=name, speaker="a" if name != "c" else "") for name in "abcde"]
+    data = TranslatePairs(four, "train", {"pairs": "speaker"}, small_config())
+    lenders = {data._lender(four[1], np.random.default_rng(seed)).clip_id for seed in range(40)}
+    assert lenders == {"a", "d", "e"}
+    assert data._lender(four[2], np.random.default_rng(0)) is four[2], "who it is is not known"
 
 
 def test_the_moved_portrait_lies_nearer_to_the_wanted_picture_than_the_portrait(clips):
