@@ -197,7 +197,7 @@ class SpeakerSequences(MotionDataset):
     """Sequences of sound and of faces whose head moves.
 
     Item: `rows` (L + 17, bands), `speaker` (256,), `face` (204,), `target` (L, 204), `mask` (L,) bool: the rows that
-    are there.
+    are there, one at least.
     """
 
     Options = SpeakerOptions
@@ -214,8 +214,7 @@ class SpeakerSequences(MotionDataset):
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, Any]:
         """One item from a clip."""
         length, motion = self.options.rows, self.motion(clip)
-        spare = max(0, len(motion.valid) - length)
-        start = int(rng.integers(spare + 1))
+        start = self._start(motion.valid, rng)
         part = slice(start, start + length)
         sound = padded(motion.sound)[start : start + length + WINDOW - 1]
         target, mask = motion.moving[part], motion.valid[part]
@@ -227,3 +226,12 @@ class SpeakerSequences(MotionDataset):
             "target": np.pad(target, ((0, missing), (0, 0))),
             "mask": np.pad(mask, (0, missing)),
         }
+
+    def _start(self, valid: np.ndarray, rng: np.random.Generator) -> int:
+        """Where a sequence begins; between faces that are far apart it is moved to one of them."""
+        length = self.options.rows
+        spare = max(0, len(valid) - length)
+        start = int(rng.integers(spare + 1))
+        if not valid[start : start + length].any():
+            start = int(np.clip(rng.choice(np.flatnonzero(valid)) - length // 2, 0, spare))
+        return start

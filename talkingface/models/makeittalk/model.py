@@ -6,7 +6,7 @@ arXiv:2004.12992. Three stages; deviations and kept quirks are listed in docs/ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -320,29 +320,33 @@ class MakeItTalk(MakeItTalkNetworks):
 
     def translate_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
         """L1, VGG19 and style terms as published, or pixels and gradients."""
-        yield Update("translator", self._picture_losses(self._drawn(batch), batch))
+        yield Update("translator", self._picture_losses(self._drawn(batch), batch["target"], batch["inside"]))
 
     def _drawn(self, batch: Batch) -> Tensor:
         return translated(self.translator, batch, self.config.translate.input)
 
-    def _picture_losses(self, drawn: Tensor, batch: Batch) -> dict[str, Tensor]:
-        target = as_bgr(batch["target"])
+    def _picture_losses(self, drawn: Tensor, target: Tensor, inside: Tensor) -> dict[str, Tensor]:
+        target = as_bgr(target)
         if self.config.loss.reconstruction == "perceptual":
             return self.vgg19(drawn, target)
-        return pixel_loss(drawn, target, batch["inside"], self.config.loss.mouth)
+        return pixel_loss(drawn, target, inside, self.config.loss.mouth)
 
     # -- held-out values and pictures ----------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
-        """The terms of the stage without the judges, and `loss`, their sum; `psnr` of the translation."""
+        """The terms of the stage without the judges, and `loss`, their sum; `psnr` of the translation.
+
+        Every item counts the same, whatever batch it is in: means over a batch weigh rows and pixels instead, which is
+        another value with other batches.
+        """
         if ctx.stage.kind == "content":
             losses = self._content_losses(batch)
         elif ctx.stage.kind == "speaker":
             predicted, _ = self._moved(batch, 0.0)
-            losses = self._moved_losses(predicted, batch["target"], batch["mask"])
+            losses = _over_items(self._moved_losses, predicted, batch["target"], batch["mask"])
         else:
             drawn = self._drawn(batch)
-            losses = self._picture_losses(drawn, batch)
+            losses = _over_items(self._picture_losses, drawn, batch["target"], batch["inside"])
             error = (drawn.float() - as_bgr(batch["target"])).square().mean((1, 2, 3))
             return {**losses, "loss": _sum(losses), "psnr": (-10 * error.clamp(min=1e-10).log10()).mean()}
         return {**losses, "loss": _sum(losses)}
@@ -408,6 +412,12 @@ class MakeItTalk(MakeItTalkNetworks):
 
 def _told_apart(real: Tensor, made: Tensor, judged: Tensor) -> dict[str, Tensor]:
     return {"real": least_squares(real, True, judged), "made": least_squares(made, False, judged)}
+
+
+def _over_items(losses: Callable[..., dict[str, Tensor]], *parts: Tensor) -> dict[str, Tensor]:
+    """Mean over the items of a batch of the terms of each; `parts` (B, ...) are what `losses` takes."""
+    found = [losses(*(part[k : k + 1] for part in parts)) for k in range(len(parts[0]))]
+    return {name: torch.stack([each[name].float() for each in found]).mean() for name in found[0]}
 
 
 def _sum(losses: Mapping[str, Tensor]) -> Tensor:

@@ -68,6 +68,13 @@ def test_a_sequence_is_filled_up_and_says_what_is_there(clips):
     assert not item["mask"][len(motion.valid) :].any() and item["speaker"].shape == (256,)
 
 
+def test_a_sequence_shows_a_face_also_where_most_of_its_clip_has_none(tmp_path):
+    clip = make_clip(tmp_path, "turned", 120, gone=tuple(range(20, 100)))
+    data = SpeakerSequences([clip], "train", {"rows": 48}, small_config())
+    seen = [data.sample(clip, np.random.default_rng(seed))["mask"] for seed in range(30)]
+    assert min(mask.sum() for mask in seen) > 0
+
+
 def test_mean_and_deviation_are_those_of_the_sound(clips):
     data = ContentWindows(clips, "train", {}, small_config())
     mean, deviation = data.scale()

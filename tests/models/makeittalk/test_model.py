@@ -230,6 +230,25 @@ def test_rows_that_are_not_there_count_for_nothing(clips):
     assert first.losses["l1"] == second.losses["l1"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "options"),
+    [("speaker", SpeakerSequences, {"rows": 128}), ("translate", TranslatePairs, {}), ("content", ContentWindows, {})],
+)
+def test_validation_says_the_same_whatever_the_size_of_its_batches(clips, tmp_path, kind, data, options):
+    unlike = make_clip(tmp_path, "short", 24, phase=0.5, gone=tuple(range(6)))  # less of it, and a mouth wide open
+    model = build(content={"start": "published"}, loss={"mouth": 10.0}).eval()
+    held_out = data([*clips, unlike], "val", options, model.config)
+    assert len(held_out) == 3
+    items, values = [held_out[k] for k in range(3)], {}
+    items[2]["target"] = items[2]["target"][::-1].copy() if kind == "translate" else items[2]["target"] + 1
+    with torch.no_grad():
+        for size in (1, 2, 3):
+            parts = [items[k : k + size] for k in range(0, 3, size)]
+            found = [model.validation_step(held_out.collate(part), context(kind)) for part in parts]
+            values[size] = {n: sum(len(p) * v[n].item() for p, v in zip(parts, found)) / 3 for n in found[0]}
+    assert values[2] == pytest.approx(values[1], rel=1e-5) and values[3] == pytest.approx(values[1], rel=1e-5)
+
+
 def test_the_spread_of_a_head_is_that_of_its_motion(clips):
     data = SpeakerSequences(clips, "train", {"rows": 64}, small_config())
     motion = data.motion(clips[0])
