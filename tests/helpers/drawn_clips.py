@@ -135,6 +135,12 @@ class DrawnSource:
         return None
 
 
+def speech_then_noise() -> np.ndarray:
+    """2 s of a voice, then 4 s of a room whose noise lies 40 dB below it, (n,) float32 at 16 kHz."""
+    loud = np.repeat([0.2, 0.002], [32000, 64000])
+    return (loud * np.random.default_rng(0).standard_normal(96000)).astype(np.float32)
+
+
 class Speech(Audio):
     """A tone that swells and fades."""
 

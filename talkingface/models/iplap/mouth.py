@@ -80,7 +80,7 @@ def contents(
     reach = settings.smooth_window if settings.smooth == "savgol" else 0
     quiet = None
     if settings.silence == "close":
-        quiet = silence_gate(audio.samples, count, timeline.fps, audio.sample_rate, settings.silence_db)
+        quiet = silence_gate(audio, count, timeline.fps, settings.silence_db)
     for first in range(0, count, CHUNK):
         rows = np.arange(first, min(first + CHUNK, count))
         wider = np.arange(max(0, first - reach), min(count, first + CHUNK + reach))
@@ -181,17 +181,34 @@ def fit_pose(reference: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return (affine @ source[:, POSE:]).astype(np.float32)
 
 
-def silence_gate(samples: np.ndarray, frames: int, fps: float, sample_rate: int, threshold_db: float) -> np.ndarray:
+class LoudParts:
+    """How loud the loud parts of a voice have been, for one that arrives in windows: a pause may be a whole one."""
+
+    def __init__(self) -> None:
+        self._level = -np.inf
+
+    def hear(self, levels: np.ndarray) -> float:
+        """Level of the loud parts of a window, from its levels (n,) in dB, or of one before that was louder."""
+        self._level = max(self._level, float(np.percentile(levels, 95)))
+        return self._level
+
+
+def silence_gate(audio: Audio, frames: int, fps: float, threshold_db: float) -> np.ndarray:
     """How silent each frame is, (n,) in [0, 1]: 1 where 0.2 s around it stay `threshold_db` below the loud parts."""
+    levels = _levels(audio.samples, frames, fps, audio.sample_rate)
+    loud = audio.going_on("loud parts", LoudParts).hear(levels)
+    quiet = ((levels < loud + threshold_db) | (levels < -70)).astype(np.float64)
+    ramp = np.array([0.25, 0.5, 0.25])
+    return np.convolve(np.pad(quiet, 1, mode="edge"), ramp, mode="valid").astype(np.float32)
+
+
+def _levels(samples: np.ndarray, frames: int, fps: float, sample_rate: int) -> np.ndarray:
+    """(n,) dB of full scale of 0.2 s around the middle of each frame."""
     centres = ((np.arange(frames) + 0.5) * sample_rate / fps).astype(int)
     reach = int(0.1 * sample_rate)
     power = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     low, high = (np.clip(centres + side, 0, len(samples)) for side in (-reach, reach))
-    level = 10 * np.log10((power[high] - power[low]) / np.maximum(high - low, 1) + 1e-12)
-    loud = np.percentile(level, 95)
-    quiet = ((level < loud + threshold_db) | (level < -70)).astype(np.float64)
-    ramp = np.array([0.25, 0.5, 0.25])
-    return np.convolve(np.pad(quiet, 1, mode="edge"), ramp, mode="valid").astype(np.float32)
+    return 10 * np.log10((power[high] - power[low]) / np.maximum(high - low, 1) + 1e-12)
 
 
 def smoothed(values: np.ndarray, valid: np.ndarray, window: int) -> np.ndarray:

@@ -115,7 +115,7 @@ class MakeItTalkNetworks(TalkingFaceModel):
         assert self.front_end is not None, "bind() comes first"
         rows = self.front_end.extract(audio.samples)
         faces = self.faces_from(rows, self._style(audio) if head else None, face)
-        return closed_in_silence(faces, audio.samples) if self.config.inference.silence == "close" else faces
+        return closed_in_silence(faces, audio) if self.config.inference.silence == "close" else faces
 
     def faces_from(self, rows: np.ndarray, speaker: np.ndarray | None, face: np.ndarray) -> np.ndarray:
         """The same for rows of sound (T, bands) and a speaker's vector (n,); without one the head rests."""

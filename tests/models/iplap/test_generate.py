@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.drawn_clips import DrawnSource, Speech, make_clip, mesh
+from helpers.drawn_clips import DrawnSource, Speech, make_clip, mesh, speech_then_noise
 from helpers.generation_promises import GenerationPromises
+from talkingface.clips.source import Audio
 from talkingface.devices import OnTheWay
 from talkingface.models.iplap import generate as inference
 from talkingface.models.iplap import mouth as iplap_mouth
@@ -21,6 +22,7 @@ from talkingface.models.iplap.points import clip_points
 from talkingface.models.iplap.references import select_references
 from talkingface.plugin.contract import Drawn
 from talkingface.sound.mel import mel_window_start, mel_windows, melspectrogram
+from talkingface.streaming import spoken_windows
 
 TINY = {
     "crop": {"size": 32, "margin_mode": "relative", "margin": 0.05, "box": "frame", "rule": "iplap"},
@@ -151,6 +153,17 @@ def test_silence_closes_the_mouth(model, monkeypatch):
     monkeypatch.setattr(iplap_mouth, "CHUNK", 9)  # where stretches end is not to be seen
     np.testing.assert_array_equal(made(built), done)
     np.testing.assert_allclose(made(build({"silence": "close", "smooth": "savgol"})), whole, atol=1e-6)
+
+
+def test_a_pause_that_is_longer_than_a_window_of_a_stream_is_one():
+    samples = speech_then_noise()
+    whole = iplap_mouth.silence_gate(Audio(samples), 150, 25.0, -35.0)
+    parts = [
+        iplap_mouth.silence_gate(window, window.n_frames(), 25.0, -35.0)[window.rows()]
+        for _, window in spoken_windows([samples])
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert whole[:45].max() == 0 and whole[56:].min() == 1
 
 
 def test_fitted_content_follows_the_pose():

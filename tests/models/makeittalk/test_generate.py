@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.canonical_faces import CanonicalSource, sound_of, speaking_model, voice
+from helpers.drawn_clips import speech_then_noise
 from talkingface.clips.source import Audio
 from talkingface.errors import NoFaceError
 from talkingface.models.makeittalk import parts
@@ -17,6 +18,8 @@ from talkingface.models.makeittalk.head_mesh import REACH
 from talkingface.models.makeittalk.portraits import choose_portraits
 from talkingface.models.makeittalk.segments import spans
 from talkingface.models.makeittalk.silence import silent_share
+from talkingface.sound.rows import held_at
+from talkingface.streaming import spoken_windows
 
 
 def made(model, source, seconds=0.4):
@@ -133,6 +136,22 @@ def test_lips_are_closed_all_through_a_sound_without_any_voice_and_not_in_a_clos
     assert (silent_share(nothing, 31) == 1).all()
     assert silent_share(np.concatenate([speech, nothing[:2000], speech]), 39).max() == 0
     assert silent_share(np.concatenate([speech, nothing, speech]), 62).max() == 1
+
+
+def test_lips_are_closed_in_a_pause_that_is_longer_than_a_window_of_a_stream():
+    samples, points = speech_then_noise(), CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    model = speaking_model(silence="close", blinks=0.0)
+    points[[55, 56, 57, 58, 59, 65, 66, 67], 1] += 4  # the portrait's mouth is open
+
+    def gaps(audio: Audio) -> np.ndarray:
+        found = spoken_points(model, audio, points, head=False)
+        return held_at(found[:, 66, 1] - found[:, 62, 1], audio.rows() * 2.5)
+
+    whole = gaps(Audio(samples))
+    live = np.concatenate([gaps(window) for _, window in spoken_windows([samples])])
+    assert len(live) == len(whole) == 150
+    for found in (whole, live):
+        assert found[60:].max() < 0.1 * found[:45].min()
 
 
 def test_blinks_can_be_left_out():
