@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from talkingface.models.iplap.points import ClipPoints, clip_points
 from talkingface.models.iplap.references import ReferenceGroup, mouth_openness, select_references
 
 if TYPE_CHECKING:
+    from talkingface.faces.crop import CropConfig
     from talkingface.faces.track import LandmarkTrack
     from talkingface.models.iplap.parts import IPLAPNetworks
 
@@ -50,20 +52,35 @@ def landmark_scores(
         network.train(training)
 
 
+class _Face(NamedTuple):
+    """Landmarks of a clip, 8 kB per frame."""
+
+    track: LandmarkTrack
+    points: ClipPoints
+
+    @classmethod
+    def of(cls, clip: ClipFolder, crop: CropConfig) -> _Face:
+        track = clip.track()
+        return cls(track, clip_points(track, crop))
+
+
 def _scores(model: IPLAPNetworks, clips: Sequence[ClipFolder], donors: Sequence[ClipFolder]) -> dict[str, float]:
-    tracks = [clip.track() for clip in clips]
-    points = [clip_points(track, model.config.inference_crop) for track in tracks]
     values: dict[str, list[float]] = {}
-    for index, (clip, donor) in enumerate(zip(clips, donors, strict=True)):
-        peers = [k for k, other in enumerate(clips) if k != index and clip.speaker and other.speaker == clip.speaker]
-        groups = _groups(model, tracks, points, index, peers[0] if peers else None)
+
+    @lru_cache(maxsize=2)  # a clip and its peer, which most of the clips of a speaker share
+    def face_of(index: int) -> _Face:
+        return _Face.of(clips[index], model.config.inference_crop)
+
+    for index, (clip, donor, peer) in enumerate(zip(clips, donors, _peers(clips), strict=True)):
+        own, other = face_of(index), None if peer is None else face_of(peer)
+        groups = _groups(model, own, other)
         for suffix, voice in (("", clip), ("_shuffled", donor)):
-            frames = np.arange(min(len(points[index].valid), len(voice)))
-            content = _centre_content(model, points[index], frames, voice.mel(), groups, clip.fps)
-            usable = points[index].valid[frames]
-            truth = points[index].relative[frames][..., POSE:]
+            frames = np.arange(min(len(own.points.valid), len(voice)))
+            content = _centre_content(model, own.points, frames, voice.mel(), groups, clip.fps)
+            usable = own.points.valid[frames]
+            truth = own.points.relative[frames][..., POSE:]
             opening = [
-                opening_px(part, points[index].boxes[frames])[usable] / _face_height(tracks[index])
+                opening_px(part, own.points.boxes[frames])[usable] / _face_height(own.track)
                 for part in (content, truth)
             ]
             error = float(np.abs(content - truth)[usable].mean())
@@ -72,29 +89,36 @@ def _scores(model: IPLAPNetworks, clips: Sequence[ClipFolder], donors: Sequence[
     return {name: float(np.nanmean(found)) for name, found in values.items()}
 
 
+def _peers(clips: Sequence[ClipFolder]) -> list[int | None]:
+    """For each clip the first other one of its speaker, None where there is none or the speaker is not known."""
+    firsts: dict[str, list[int]] = {}
+    for index, clip in enumerate(clips):
+        known = firsts.setdefault(clip.speaker, [])
+        if clip.speaker and len(known) < 2:
+            known.append(index)
+    return [next((k for k in firsts[clip.speaker] if k != index), None) for index, clip in enumerate(clips)]
+
+
 def opening_px(content: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Distance of the inner lips in pixels, (F,), from lips and jaws (F, 2, 57) relative to the boxes (F, 4)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return np.linalg.norm((content[..., LIP_TOP] - content[..., LIP_BOTTOM]) * sides, axis=1)
 
 
-def _groups(
-    model: IPLAPNetworks, tracks: Sequence[LandmarkTrack], points: Sequence[ClipPoints], index: int, peer: int | None
-) -> list[ReferenceGroup]:
+def _groups(model: IPLAPNetworks, own: _Face, peer: _Face | None) -> list[ReferenceGroup]:
     """Reference landmarks of one clip, from a peer or from its other half."""
-    count = len(points[index].valid)
+    count, origin = len(own.points.valid), peer or own
+    usable = np.flatnonzero(origin.points.found)
     if peer is not None:
-        choices = [(np.ones(count, bool), peer, np.flatnonzero(points[peer].found))]
+        choices = [(np.ones(count, bool), usable)]
     else:
-        first, usable = np.arange(count) < (count + 1) // 2, np.flatnonzero(points[index].found)
-        choices = [(first, index, usable[~first[usable]]), (~first, index, usable[first[usable]])]
-    groups = []
-    for serves, origin, candidates in choices:
-        if not len(candidates):
-            candidates = np.flatnonzero(points[origin].found)
-        openness = mouth_openness(tracks[origin].points_px, tracks[origin].size)
-        chosen = points[origin].relative[select_references(openness, model.config.inference.nl, candidates)]
-        groups.append(ReferenceGroup(serves, encode_landmarks(model, chosen), None, chosen[0]))
+        first = np.arange(count) < (count + 1) // 2
+        choices = [(first, usable[~first[usable]]), (~first, usable[first[usable]])]
+    openness, groups = mouth_openness(origin.track.points_px, origin.track.size), []
+    for serves, candidates in choices:
+        chosen = select_references(openness, model.config.inference.nl, candidates if len(candidates) else usable)
+        landmarks = origin.points.relative[chosen]
+        groups.append(ReferenceGroup(serves, encode_landmarks(model, landmarks), None, landmarks[0]))
     return groups
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,6 +222,26 @@ def test_landmark_scores_compare_with_foreign_audio(model, tmp_path, monkeypatch
     scores = model().stage_scores(clips, donors)
     assert scores["landmark_opening_corr"] == pytest.approx(1) and scores["landmark_l1"] == 0
     assert abs(scores["landmark_opening_corr_shuffled"]) < 0.5 and scores["landmark_l1_shuffled"] > 0.01
+
+
+def test_landmark_scores_hold_few_clips_and_read_the_peer_of_a_speaker_once(model, tmp_path, monkeypatch):
+    clips = [make_clip(tmp_path, f"a/{k}", 20, speaker="a", phase=k / 9) for k in range(6)]
+    read, held, most = type(clips[0]).track, [], []
+
+    def noted(clip):
+        track = read(clip)
+        held.append(weakref.ref(track))
+        most.append(sum(each() is not None for each in held))
+        return track
+
+    monkeypatch.setattr(type(clips[0]), "track", noted)
+    model().stage_scores(clips, clips[::-1])
+    assert len(held) == len(clips) and max(most) <= 4
+
+
+def test_the_first_other_clip_of_a_speaker_lends_references_for_scores():
+    clips = [SimpleNamespace(speaker=name) for name in ("a", "b", "a", "", "a", "")]
+    assert iplap_scores._peers(clips) == [2, None, 0, None, 0, None]
 
 
 def test_memory_does_not_grow_with_the_audio(model, monkeypatch):
