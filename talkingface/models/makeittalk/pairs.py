@@ -94,7 +94,7 @@ class TranslatePairs(ClipDataset):
         return dict(clips)
 
     def _heads(self, clip: ClipFolder) -> FaceStore:
-        """The index of its head crops: opening one is slower than decoding a crop."""
+        """The index of its head crops, which is read and checked as a whole when it is opened."""
         return self.cached(clip, "heads", lambda: clip.faces(self.model_config.heads_artefact))
 
     def _found(self, clip: ClipFolder) -> np.ndarray:
