@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -11,7 +13,9 @@ from pydantic import Field
 
 from talkingface.clips.dataset import ClipDataset, DatasetOptions
 from talkingface.clips.folder import ClipFolder
+from talkingface.clips.pack import file_stamp, load_pack
 from talkingface.config.sections import Section
+from talkingface.faces.mesh import IPLAP_ORDER, N_POINTS
 from talkingface.models.hyperlips_hr.features import Features, crop_sides, sketched
 from talkingface.stored.arrays import Wanted
 
@@ -20,10 +24,9 @@ if TYPE_CHECKING:
     from talkingface.models.hyperlips_hr.config import HyperLipsHRConfig
 
 BOXES = "lip_boxes@hr"
-_MESH = Wanted("f", ("frames", "points", 2))
-_BOXES = Wanted("f", ("frames", 4))
-_MESH_PIXELS = 478 * 2 * 4 / 3
-"""Pixels that take as much memory as the features of a frame."""
+DRAWN = np.array(IPLAP_ORDER)
+"""The points of a mesh that sketches show."""
+_PACK_VERSION = 1  # of what `HRFrames` reads of a clip; a change of its code needs a new one
 
 
 class Degradation(Section):
@@ -58,8 +61,8 @@ class ClipArrays(NamedTuple):
     Attributes:
         target: true faces at the size that is drawn.
         hyper: Base's faces, by variant (`raw`, `raw+1`).
-        mesh: smoothed features (F, 478, 2) by variant.
-        boxes: (F, 4) lip boxes in shares of the crop.
+        mesh: points `DRAWN` (F, 131, 2) of the smoothed features, by variant; none where no sketches are drawn.
+        boxes: (F, 4) int64 lip boxes in pixels of the target; 0 where there are none.
         frames: (n,) frames that have all of it.
     """
 
@@ -73,6 +76,8 @@ class ClipArrays(NamedTuple):
 class HRFrames(ClipDataset):
     """Single frames.
 
+    Features, lip boxes and the frames that serve are one mapped file of all clips (`clips.pack`): each clip is smoothed
+    once, not for every item, and later starts do not open the clips.
     Item: `hyper` (S, S, 3) uint8 RGB, Base's face; `sketch` (S, S) uint8, 0 or 255; `target` (R, R, 3) uint8 RGB;
     `boxes` (4,) int64 top, bottom, left, right of the lips in pixels of the target, the ends exclusive.
     """
@@ -94,11 +99,29 @@ class HRFrames(ClipDataset):
     def _keeps_crops(self, size: int) -> bool:
         """Whether all that is read of every frame is kept, or none of it: pictures would drive each other out."""
         count, config = len(self._hyper()), self.model_config
-        pixels = config.hr_crop.size**2 + count * (config.crop.size**2 + _MESH_PIXELS)
+        pixels = config.hr_crop.size**2 + count * config.crop.size**2
         return self._frames_fit(math.ceil(math.sqrt(pixels)), self._processes)
 
     def usable(self, clip: ClipFolder) -> str | None:
         """Why a clip cannot serve, or None; a frame without mesh is left out, and its clip stays."""
+        found = self._look(clip)
+        return found if isinstance(found, str) else None
+
+    def _reasons(self, clips: Sequence[ClipFolder]) -> Iterator[str | None]:
+        config, sketch, meshes = self.model_config, self.model_config.sketch, self._meshes()
+        about = {"version": _PACK_VERSION, "crop": config.hr_crop.model_dump(), "frames": self.min_frames}
+        about |= {"hyper": self._hyper(), "mesh": meshes, "weights": config.base_weights}
+        if meshes and sketch.smooth == "one_euro":
+            about |= {"slowest": sketch.slowest, "gain": sketch.gain}
+        stamp = partial(file_stamp, artefacts=(config.hr_crop.artefact, BOXES, *self._hyper(), *meshes))
+        self._pack = load_pack("hr", about, ("boxes", "frames", *meshes), clips, stamp, self._look, self.each)
+        return iter([self._pack.reason(clip.clip_id) for clip in clips])
+
+    def _look(self, clip: ClipFolder) -> str | dict[str, np.ndarray]:
+        """What goes into the pack, or why the clip cannot serve.
+
+        `boxes` (F, 4) and `frames` (n,), see `ClipArrays`; under the name of each mesh its points (F, 131, 2).
+        """
         config = self.model_config
         if reason := super().usable(clip) or clip.lacks_crops(config.hr_crop):
             return reason
@@ -107,9 +130,8 @@ class HRFrames(ClipDataset):
         for artefact in self._hyper():
             if reason := clip.made_by_others(artefact, config.base_weights):
                 return reason
-        if not len(self._arrays(clip, smooth=False).frames):
-            return "no frame with Base's face, its mesh and the lips"
-        return None
+        found = self._read(clip)
+        return found if len(found["frames"]) else "no frame with Base's face, its mesh and the lips"
 
     def sample(self, clip: ClipFolder, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One item from a clip."""
@@ -139,50 +161,66 @@ class HRFrames(ClipDataset):
         face = self.crops(clip, arrays.hyper[variant], index)[0]
         if damage is not None and rng is not None:
             face = damaged(face, damage, rng)
-        config, points = self.model_config, arrays.mesh[variant][frame]
-        side = float(crop_sides(arrays.target.boxes[index])[0])
+        config, side = self.model_config, float(crop_sides(arrays.target.boxes[index])[0])
+        points = _whole(arrays.mesh[variant][frame]) if arrays.mesh else None
         return {
             "hyper": face,
             "sketch": sketched(points, config.sketch.style, config.crop.size, side),
             "target": self.crops(clip, arrays.target, index)[0],
-            "boxes": np.floor(arrays.boxes[frame] * config.hr_crop.size).astype(np.int64),
+            "boxes": np.array(arrays.boxes[frame]),
         }
 
     def arrays(self, clip: ClipFolder) -> ClipArrays:
         """What the items of a clip are cut from."""
-        return self.cached(clip, "arrays", lambda: self._arrays(clip))
+        names, hyper = (self.model_config.hr_crop.artefact, *self._hyper()), self._hyper()
+        target, *drawn = self.cached(clip, "stores", lambda: [clip.faces(name) for name in names])
+        of_clip = partial(self._pack.array, clip.clip_id)
+        mesh = dict(zip(hyper, map(of_clip, self._meshes())))
+        return ClipArrays(target, dict(zip(hyper, drawn, strict=True)), mesh, of_clip("boxes"), of_clip("frames"))
 
     def _hyper(self) -> list[str]:
         """Artefacts of Base's faces that are read."""
         first = self.model_config.hyper_artefact
         return [first, f"{first}+1"] if self.model_config.hyper.neighbour else [first]
 
-    def _arrays(self, clip: ClipFolder, smooth: bool = True) -> ClipArrays:
-        config, hyper, mesh = self.model_config, {}, {}
-        target, boxes = clip.faces(config.hr_crop.artefact), clip.array(BOXES, _BOXES)
+    def _meshes(self) -> list[str]:
+        """Artefacts of the features on them; none where no sketches are drawn."""
+        drawn = self.model_config.sketch.style != "none"
+        return [name.replace("hyper@", "hyper_mesh@") for name in self._hyper()] if drawn else []
+
+    def _read(self, clip: ClipFolder) -> dict[str, np.ndarray]:
+        """See `_look`."""
+        config = self.model_config
+        target = clip.faces(config.hr_crop.artefact)
+        boxes = clip.array(BOXES, Wanted("f", (len(target), 4)))
         pixels = np.floor(np.nan_to_num(boxes, nan=0.0) * config.hr_crop.size)
         there = target.valid & (pixels[:, 1] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 2])
-        for artefact in self._hyper():
-            hyper[artefact] = store = clip.faces(artefact)
-            there &= store.valid
-            if config.sketch.style == "none":
-                mesh[artefact] = np.zeros((len(store), 1, 2), np.float32)
-                continue
-            points = clip.array(artefact.replace("hyper@", "hyper_mesh@"), _MESH)
-            mesh[artefact] = self._smoothed(store, points, clip.fps) if smooth else points
+        valid = {artefact: clip.faces(artefact).valid for artefact in self._hyper()}
+        meshes = {}
+        for name, drawn in zip(self._meshes(), valid.values()):
+            points = clip.array(name, Wanted("f", (len(target), N_POINTS, 2)))
             there &= np.isfinite(points).all(axis=(1, 2))
-        return ClipArrays(target, hyper, mesh, boxes, np.flatnonzero(there))
+            meshes[name] = self._smoothed(drawn, points, clip.fps)[:, DRAWN].astype(np.float32)
+        frames = np.flatnonzero(np.logical_and.reduce([there, *valid.values()])).astype(np.int64)
+        return {"boxes": pixels.astype(np.int64), "frames": frames, **meshes}
 
-    def _smoothed(self, store: FaceStore, points: np.ndarray, fps: float) -> np.ndarray:
-        """Features as they are followed in use."""
+    def _smoothed(self, valid: np.ndarray, points: np.ndarray, fps: float) -> np.ndarray:
+        """Features (F, 478, 2) as they are followed in use; `valid` (F,): frames that Base has drawn."""
         features, smooth = Features(self.model_config.sketch, 1, fps), points.copy()
         before = False
-        for k, valid in enumerate(store.valid):
-            known = features.next(points[k], before) if valid else None
+        for k, there in enumerate(valid):
+            known = features.next(points[k], before) if there else None
             if known is not None:
                 smooth[k] = known
-            before = bool(valid)
+            before = bool(there)
         return smooth
+
+
+def _whole(points: np.ndarray) -> np.ndarray:
+    """A mesh (478, 2) with these points `DRAWN`, and zeros that nobody draws."""
+    mesh = np.zeros((N_POINTS, 2), np.float32)
+    mesh[DRAWN] = points
+    return mesh
 
 
 def damaged(face: np.ndarray, damage: Degradation, rng: np.random.Generator) -> np.ndarray:

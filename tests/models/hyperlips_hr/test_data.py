@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.faces.mesh import HYPERLIPS_LIPS
-from talkingface.models.hyperlips_hr.data import Degradation, HRFrames, damaged
+from talkingface.faces.smoothing import OneEuro
+from talkingface.models.hyperlips_hr.data import DRAWN, Degradation, HRFrames, damaged
+from talkingface.models.hyperlips_hr.features import crop_sides, sketched
 from talkingface.models.hyperlips_hr.model import HyperLipsHR
 from talkingface.models.hyperlips_hr.steps import lip_boxes
 
@@ -60,10 +63,18 @@ def test_sketches_in_training_are_those_of_the_smoothed_features(clips, config):
         frames(clips[1:], hr_config(sketch={"smooth": kind})).arrays(clips[1]).mesh["hyper@raw"]
         for kind in ("none", "one_euro")
     )
-    stored = clips[1].array("hyper_mesh@raw")
+    stored = clips[1].array("hyper_mesh@raw")[:, DRAWN]
     np.testing.assert_array_equal(rough, stored)
     assert 0 < np.abs(smooth - stored).max() < 0.05
     np.testing.assert_array_equal(smooth[0], stored[0])
+
+
+@pytest.mark.parametrize("style", ["unified", "upstream_train", "upstream_infer"])
+def test_the_points_that_are_kept_are_all_that_sketches_show(clips, style):
+    config = hr_config(sketch={"style": style, "smooth": "none"})
+    side = float(crop_sides(clips[1].faces("hyper@raw").boxes[7:8])[0])
+    expected = sketched(clips[1].array("hyper_mesh@raw")[7], style, 32, side)
+    np.testing.assert_array_equal(frames(clips[1:], config).item(clips[1], 7)["sketch"], expected)
 
 
 def test_damage_is_for_training_alone(clips, config):
@@ -93,6 +104,58 @@ def test_of_frames_all_parts_are_kept_or_none(clips, config):
     assert kept._frames_fit(64) and not kept._keeps_crops(64) and not kept._keeps_crops(32)
 
 
-def test_clips_are_looked_at_without_smoothing_them(clips, config, monkeypatch):
-    monkeypatch.setattr(HRFrames, "_smoothed", lambda *_: pytest.fail("smoothed"))
-    frames(clips, config)
+@pytest.fixture
+def smoothed(monkeypatch):
+    """Number of frames that were smoothed so far, in a list."""
+    count, smooth = [0], OneEuro.__call__
+
+    def counted(self, *args):
+        count[0] += 1
+        return smooth(self, *args)
+
+    monkeypatch.setattr(OneEuro, "__call__", counted)
+    return count
+
+
+def test_features_are_smoothed_once_whatever_is_drawn_and_however_often_one_starts(tmp_path, config, smoothed):
+    clips = [hr_clip(tmp_path, "a/0", config, unseen=(3, 4)), hr_clip(tmp_path, "a/1", config)]
+    made = []
+    for _ in range(2):
+        data = frames(clips, config, repeats=10, cache_mb=0)  # nothing is kept from item to item
+        made.append([data[key]["sketch"].tobytes() for key in range(20)])
+        assert smoothed == [46]
+    assert made[0] == made[1]
+
+
+def test_a_later_start_opens_no_clip(tmp_path, config, monkeypatch):
+    clips = [hr_clip(tmp_path, "a/0", config, unseen=range(24)), hr_clip(tmp_path, "a/1", config)]
+    first = frames(clips, config)
+    for name in ("array", "faces"):
+        monkeypatch.setattr(ClipFolder, name, lambda *_: pytest.fail("opened"))
+    second = frames(clips, config)
+    assert second.rejected == first.rejected == [("a/0", "no frame with Base's face, its mesh and the lips")]
+
+
+def test_every_way_of_smoothing_is_there_beside_the_others_without_preparing_again(tmp_path, smoothed):
+    clip = hr_clip(tmp_path, "a/0", hr_config())
+    before = {path: path.stat().st_mtime_ns for path in clip.path.iterdir()}
+    ways = ({}, {"slowest": 0.5}, {"gain": 1.0}, {"smooth": "none"}, {"smooth": "none", "slowest": 0.5})
+
+    def meshes():
+        return [frames([clip], hr_config(sketch=way)).arrays(clip).mesh["hyper@raw"].copy() for way in ways]
+
+    made = meshes()
+    assert smoothed == [3 * 24] and before == {path: path.stat().st_mtime_ns for path in clip.path.iterdir()}
+    np.testing.assert_array_equal(made, meshes())
+    assert smoothed == [3 * 24]
+    assert len({each.tobytes() for each in made}) == 4 and made[3].tobytes() == made[4].tobytes()
+
+
+def test_features_that_were_found_anew_are_smoothed_anew(tmp_path, config, smoothed):
+    clip = hr_clip(tmp_path, "a/0", config)
+    frames([clip], config)
+    points = clip.array("hyper_mesh@raw")
+    points[0] = np.nan
+    np.save(clip.path / "hyper_mesh@raw.npy", points)
+    assert 0 not in frames([clip], config).arrays(clip).frames
+    assert smoothed == [24 + 23]
