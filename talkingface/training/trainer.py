@@ -336,6 +336,7 @@ class StageLoop:
                 self.fabric.backward(total / k if k > 1 else total)
                 if last:
                     self._optimizer_step(update.network, logs)
+                    self.accumulated.discard(update.network)  # another update of it begins with no gradients
                 logs |= {f"{update.network}/{name}": value.detach() for name, value in update.losses.items()}
         return logs
 
