@@ -41,7 +41,7 @@ class CheckpointError(TalkingFaceError):
 
 
 class TrainingDiverged(TalkingFaceError):
-    """A loss became NaN or infinite; the last good checkpoint was kept."""
+    """A loss or a weight became NaN or infinite; the last good checkpoint was kept."""
 
 
 class NothingLearnt(TalkingFaceError):

@@ -7,7 +7,6 @@ its own). Models yield `Update`s; see plugin/contract.py.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,12 +19,13 @@ from tqdm.auto import tqdm
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.devices import begin_compiled_step, compiled, resolve_device, resolve_precision, take_threads_of
-from talkingface.errors import CheckpointError, ConfigError, TrainingDiverged, first_line
+from talkingface.errors import CheckpointError, ConfigError, first_line
 from talkingface.networks.synced_norm import common_statistics, synced
 from talkingface.plugin.assembly import lacking_to_speak
 from talkingface.plugin.contract import Batch, Plan, StepContext, TalkingFaceModel
 from talkingface.training.best import BestSoFar
 from talkingface.training.data import StageData
+from talkingface.training.divergence import bad_terms, bad_weights, diverged
 from talkingface.training.means import RunningMeans
 from talkingface.training.monitors import check_later_monitors, check_monitor
 from talkingface.training.optimizers import AveragedWeights, lr_factor, make_optimizer
@@ -363,19 +363,17 @@ class StageLoop:
         values = self.means.read(self.fabric)
         if not values:
             return
-        bad = [name for name, value in values.items() if not math.isfinite(value) and not name.endswith("grad_norm")]
-        if bad:
-            listing = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
-            kept = self.folder / "last.pt"
-            raise TrainingDiverged(
-                f"stage '{self.stage.name}' diverged near step {self.step} (epoch {self.epoch}): {', '.join(bad)} not"
-                f" finite; all terms: {listing}. {f'{kept} is the last good state; ' if kept.is_file() else ''}try a"
-                " lower learning rate, clip_norm, or precision=32"
-            )
+        if bad := bad_terms(values):
+            raise diverged(self._context(), bad, values, self.folder / "last.pt")
         rates = {f"lr/{n}": self.stage.optim[n].lr * self._factor() for n in self.optimizers}
         train = {f"train/{name}": value for name, value in values.items()}
         self.log.record(self.stage.name, self.epoch, self.step, {**train, **rates})
         bar.set_postfix({name.split("/", 1)[-1]: f"{value:.4g}" for name, value in list(values.items())[:4]})
+
+    def _refuse_bad_weights(self) -> None:
+        """Stop where the last step has spoilt the weights, which no loss has told yet; see `bad_weights`."""
+        if bad := bad_weights(self.networks):
+            raise diverged(self._context(), bad, {}, self.folder / "last.pt")
 
     def _factor(self) -> float:
         return lr_factor(max(0, self.step - 1), self.data.total_steps, self.stage.scheduler)
@@ -392,6 +390,7 @@ class StageLoop:
         score = bool(eval_step) and epoch_ended and self.epoch % eval_step == 0 and self.speaks
         if due or at_end or score:
             self._flush_logs(bar)
+            self._refuse_bad_weights()
             values = self.validation.measure(self._context(), score)
             self.log.record(self.stage.name, self.epoch, self.step, values)
             improved = self.best.note(values)
@@ -402,6 +401,7 @@ class StageLoop:
             self._save("last")
         elif self.config.save_every_steps and self.step % self.config.save_every_steps == 0:
             self._flush_logs(bar)
+            self._refuse_bad_weights()
             self._save("last")
 
     def _save(self, name: str) -> None:
