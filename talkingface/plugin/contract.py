@@ -321,7 +321,11 @@ class TalkingFaceModel(nn.Module):
         return {}
 
     def stage_ended(self, ctx: StepContext) -> None:
-        """Called once when a stage has ended; `ctx.best` holds its best values, e.g. to warn about poor ones."""
+        """Called when a stage has ended; `ctx.best` holds its best values, e.g. to warn about poor ones.
+
+        Called again by a run that goes on behind a stage which ended before, so that what is raised here keeps the
+        next stages from beginning.
+        """
 
     def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
         """Pictures for TensorBoard: (3, H, W) images or (T, 3, H, W) videos, RGB in [0, 1].

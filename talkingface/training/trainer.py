@@ -95,6 +95,8 @@ class Trainer:
                 longer.append(stage.name)
             elif chosen and finished:
                 log.info("stage %s: already finished in %s%s", stage.name, self.run.path, _began_before(longer))
+                # Asked at every start: what a model refused to go on from is not trained on by starting once more.
+                self.model.stage_ended(StepContext(stage, state.epoch, state.step, state.best))
             if chosen and (goes_on or not finished):
                 StageLoop(self, stage, state, before).run_to_end()
             before = last if finished or chosen else before

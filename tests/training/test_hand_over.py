@@ -12,7 +12,7 @@ import torch
 
 from talkingface.clips.source import Audio
 from talkingface.config.stages import Origin
-from talkingface.errors import CheckpointError, ConfigError
+from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.contract import Plan
 from talkingface.training.trainer import StageLoop
@@ -136,6 +136,29 @@ def test_batches_that_are_being_accumulated_survive_a_kill(tmp_path, monkeypatch
             train(tmp_path, "parts", **thirds)
     assert bool(checkpoint.load(tmp_path / "parts/fine/last.pt").gradients) == (step % 3 != 0)
     assert_same_runs(whole, train(tmp_path, "parts", **thirds))
+
+
+def test_a_model_that_refuses_to_go_on_after_a_stage_refuses_again_at_the_next_start(
+    tmp_path, monkeypatch, ear, painters
+):
+    """Else whoever starts the run once more trains the next stage from what was refused."""
+    asked = []
+
+    def stage_ended(self, ctx):
+        asked.append((ctx.stage.name, ctx.epoch, ctx.step, dict(ctx.best)))
+        if refuses:
+            raise NothingLearnt("deaf")
+
+    monkeypatch.setattr(painters.ToyPainter, "stage_ended", stage_ended)
+    refuses = True
+    for _ in range(2):
+        with pytest.raises(NothingLearnt, match="deaf"):
+            train(tmp_path, "run")
+    assert asked[0] == asked[1] and asked[0][0] == "coarse" and asked[0][2] > 0 and asked[0][3]
+    assert not (tmp_path / "run/fine").exists()
+    refuses = False
+    train(tmp_path, "run")
+    assert [name for name, *_ in asked] == ["coarse", "coarse", "coarse", "fine"]
 
 
 # -- networks that start anew ------------------------------------------------------------------------------------------
