@@ -17,6 +17,7 @@ from talkingface.packages import need
 from talkingface.plugin.registry import PLUGIN_VARIABLE
 from talkingface.ray_cluster import connected, same_modules
 from talkingface.workflow import prepare, run_configured
+from talkingface.workflow.prerequisites import with_prerequisites
 
 if TYPE_CHECKING:
     from talkingface.plugin.configuration import LoadedConfig
@@ -106,7 +107,8 @@ def run_in_turn(jobs: Sequence[Job], told: Told) -> None:
 def run_on_ray(jobs: Sequence[Job], told: Told, address: str = "local", gpus: float | None = None) -> None:
     """All jobs on a Ray cluster, as many at once as it has room for.
 
-    The data are prepared here first, so that jobs which share them find them made.
+    The data are prepared here first, so that jobs which share them find them made; so are the runs that they borrow
+    from, where those may be (`prerequisites: train`).
 
     Args:
         jobs: what is to be done; all see the same folders.
@@ -117,10 +119,11 @@ def run_on_ray(jobs: Sequence[Job], told: Told, address: str = "local", gpus: fl
     Raises:
         PackageMissing: Ray is not installed.
         ConfigError: there is no cluster at this address.
+        LenderMissing: there is no run to borrow from, and it is not to be made.
     """
     need("ray", "sweep --executor=ray")
     for loaded in _distinct_data(jobs):
-        prepare(loaded)
+        prepare(with_prerequisites(loaded, run_configured))
     with connected(address, "--ray_address", "leave it out") as ray:
         options = {"num_cpus": 1, "num_gpus": gpus_each(ray.cluster_resources(), gpus), "max_retries": 0}
         remote = ray.remote(**options, runtime_env=same_modules(PLUGIN_VARIABLE))(_run_there)

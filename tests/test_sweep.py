@@ -13,8 +13,10 @@ from talkingface import sweep
 from talkingface.cli.commands import main
 from talkingface.cli.sweep import read_over
 from talkingface.errors import ConfigError, DataError
+from talkingface.plugin.borrowed import LenderMissing
 from talkingface.sweep import Job, points
 from talkingface.weights.runs import RunFolder
+from toys.build import toy_config, toy_trainer
 
 
 @pytest.fixture
@@ -137,6 +139,48 @@ def test_ray_gives_a_run_a_gpu_where_there_is_one_unless_told_otherwise():
     assert [sweep.gpus_each(has, wanted) for has in ({"GPU": 4.0}, {"CPU": 4.0}) for wanted in (None, 0.5, 0.0)] == [
         *[1.0, 0.5, 0.0, 0.0, 0.5, 0.0]
     ]
+
+
+class Begun(Exception):
+    """Stands for the cluster, which a test does not reach."""
+
+
+@pytest.fixture
+def prepared_for_ray(tmp_path, monkeypatch):
+    """Jobs of two seeds of a toy that borrows, begun on Ray; gives the configurations whose data were prepared."""
+    monkeypatch.setenv("TALKINGFACE_PLUGINS", "toys.toy_painter,toys.toy_borrower")
+    prepared = []
+
+    def connected(*_):
+        raise Begun
+
+    monkeypatch.setattr(sweep, "need", lambda *_: None)
+    monkeypatch.setattr(sweep, "prepare", lambda loaded: prepared.append(loaded.config))
+    monkeypatch.setattr(sweep, "connected", connected)
+
+    def begin(**settings):
+        prepared.clear()
+        made = [toy_config(tmp_path, "ToyBorrower", need_preprocess=True, seed=n, **settings) for n in (1, 2)]
+        with pytest.raises(Begun):
+            sweep.run_on_ray([Job(f"seed{n}", tmp_path, loaded) for n, loaded in enumerate(made)], lambda *_: None)
+        return prepared
+
+    return begin
+
+
+def test_on_ray_data_are_prepared_once_and_with_what_the_model_borrows(prepared_for_ray, tmp_path, monkeypatch):
+    with pytest.raises(LenderMissing):
+        prepared_for_ray(prerequisites="refuse")
+    run = tmp_path / "saved/ToyEar-folder/a"
+
+    def trained(loaded):
+        assert loaded.config.model_name == "ToyEar"
+        toy_trainer(loaded, run).fit()
+        RunFolder(run).set_status("finished")
+
+    monkeypatch.setattr(sweep, "run_configured", trained)
+    [config] = prepared_for_ray(prerequisites="train")
+    assert config.experts["ear"] == str(run) and config.experts_weights["ear"]
 
 
 @pytest.mark.slow
