@@ -181,6 +181,15 @@ def take_one_core() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def own_threads() -> int:
+    """Threads that this process computes with, for libraries that would else take all cores; in workers one.
+
+    Those of torch where that is loaded, else those of OpenCV.
+    """
+    torch = sys.modules.get("torch")
+    return cv2.getNumThreads() if torch is None else torch.get_num_threads()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute as in a worker process: a network gives other last bits with other numbers of threads."""

@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
-from helpers.threads import threads_here
+from helpers.media_files import write_video
+from helpers.tensorflow_graphs import look_alike
+from helpers.threads import threads_here, threads_to_decode, threads_to_hear
 from talkingface.devices import own_cores
+from talkingface.networks.deepspeech.front_ends import DeepSpeechOnnxFrontEnd
+from talkingface.networks.deepspeech.onnx_file import convert_deepspeech
 from talkingface.workers import TookTooLong, WorkerDied, call_in_process, map_in_processes
 
 pytestmark = [
@@ -116,3 +120,20 @@ def test_workers_that_share_a_machine_compute_with_one_thread_each(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert dict(map_in_processes(threads_here, ["a", "b"], 1)) == {"a": (1, 1), "b": (1, 1)}
     assert call_in_process(threads_here, "c", 60, lambda: None)[1] == min(2, len(own_cores()))
+
+
+def test_workers_decode_with_one_thread_to_the_same_frames(tmp_path):
+    video = write_video(tmp_path / "a.mp4", [k / 25 for k in range(20)])
+    [(_, (more, frames))] = map_in_processes(threads_to_decode, [video], 1)
+    here, same = threads_to_decode(video)
+    assert more == 0 and frames == same
+    assert here > 0 or len(own_cores()) == 1, "this process uses its cores"
+
+
+def test_workers_hear_with_one_thread_and_this_process_with_those_of_torch(tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    convert_deepspeech(look_alike(tmp_path / "graph.pb"), tmp_path / DeepSpeechOnnxFrontEnd.files[0])
+    [(_, more)] = map_in_processes(threads_to_hear, [tmp_path], 1)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    assert (more, threads_to_hear(tmp_path)) == (0, 3)

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talkingface.media.info import check_complete, logger
+from talkingface.media.info import check_complete, decoder_threads, logger
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -143,7 +143,11 @@ def _decoder_of_alpha(stream: Any) -> Any | None:
     if stream.metadata.get("alpha_mode") != "1" and stream.metadata.get("ALPHA_MODE") != "1":
         return None
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
-    return av.CodecContext.create(name, "r") if name in av.codec.codecs_available else None
+    if name not in av.codec.codecs_available:
+        return None
+    decoder = av.CodecContext.create(name, "r")
+    decoder.thread_count = decoder_threads()
+    return decoder
 
 
 def first_frame(container: InputContainer, path: Path, stream: Any) -> Any | None:

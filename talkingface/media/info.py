@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import cv2
+
 from talkingface.errors import MediaError
 from talkingface.sound import SAMPLE_RATE
 
@@ -111,6 +113,15 @@ class MediaInfo:
         return self.height, self.width
 
 
+def decoder_threads() -> int:
+    """Threads of a decoder, 0 for as many as FFmpeg likes; in a worker process one, see `workers.take_one_core`.
+
+    Sound films decode to the same pictures. Those that FFmpeg makes up for damaged ones differ from run to run with
+    several threads.
+    """
+    return 1 if cv2.getNumThreads() == 1 else 0
+
+
 @contextmanager
 def open_media(path: str | Path) -> Iterator[InputContainer]:
     """Open a file for reading; whatever FFmpeg dislikes in it becomes one `MediaError` with the file's name.
@@ -148,6 +159,9 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
                     raise _refers_elsewhere(path, f"a file of the kind '{container.format.name}'")
                 if _is_animated_webp(head):
                     raise MediaError(f"{path}: an animated WebP, which FFmpeg does not read; save it as gif or mp4")
+                for stream in container.streams:
+                    if stream.codec_context is not None:
+                        stream.codec_context.thread_count = decoder_threads()
                 yield container
     except av.error.FFmpegError as error:
         raise _explain(head, path) from error

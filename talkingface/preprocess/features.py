@@ -52,8 +52,8 @@ class FeaturesStep(Step):
             return
         made_by = self.front_end.fingerprint()
         self.params |= {"made_by": made_by, "weights": short_hash(made_by)}
-        # One that has weights computes with them, on the GPU where there is one.
         self.runs_network = has_files(self.front_end)  # type: ignore[misc]
+        self.on_cpu = not on_device(self.front_end)  # type: ignore[misc]
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write the rows (T, width) float32, and the vector (n,) float32."""
@@ -73,3 +73,8 @@ class FeaturesStep(Step):
 def has_files(part: Part) -> bool:
     """Whether a front end or a part of one reads weights."""
     return bool(part.files) or any(map(has_files, part.parts))
+
+
+def on_device(part: Part) -> bool:
+    """Whether such weights compute on the GPU where there is one."""
+    return (bool(part.files) and not part.on_cpu) or any(map(on_device, part.parts))

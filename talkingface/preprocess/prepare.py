@@ -331,29 +331,33 @@ def ensure(
 
 
 def _on_gpu(steps: Sequence[Step], device: str) -> bool:
-    """Whether there are steps that run a network, and where that would be."""
-    if not any(step.runs_network for step in steps):
+    """Whether there are steps that run a network where the device is, and where that would be."""
+    if not any(map(_runs_on_device, steps)):
         return False
     from talkingface.devices import resolve_device  # here, since it brings torch, which other steps do without
 
     return resolve_device(device).type != "cpu"
 
 
+def _runs_on_device(step: Step) -> bool:
+    return step.runs_network and not step.on_cpu
+
+
 def phases(steps: Sequence[Step], workers: int | None, on_gpu: bool) -> list[tuple[list[Step], int | None]]:
     """Steps and worker processes of the passes over the clips, one after the other; each pass repeats those before.
 
-    On a GPU, steps that run a network have the main process for themselves: every worker would hold a network of its
-    own. What they need is made before, and what needs them afterwards, both by the workers.
+    On a GPU, steps that run a network there have the main process for themselves: every worker would hold a network of
+    its own. What they need is made before, and what needs them afterwards, both by the workers.
     """
-    if not (on_gpu and any(step.runs_network for step in steps)):
+    if not (on_gpu and any(map(_runs_on_device, steps))):
         return [(list(steps), workers)]
     behind: set[str] = set()  # what needs a network step, directly or not
     for step in steps:  # each comes after what it needs
-        needs = {other.artefact for other in steps if other.runs_network} | behind
-        if not step.runs_network and needs & set(step.needs):
+        needs = {other.artefact for other in steps if _runs_on_device(other)} | behind
+        if not _runs_on_device(step) and needs & set(step.needs):
             behind.add(step.artefact)
     middle = [step for step in steps if step.artefact not in behind]
-    first = [step for step in middle if not step.runs_network]
+    first = [step for step in middle if not _runs_on_device(step)]
     return [(first, workers), (middle, 0), *([(list(steps), workers)] if behind else [])]
 
 

@@ -160,9 +160,10 @@ class Step(ABC):
         reads_video: whether `run` reads the frames.
         takes_landmark_file: whether it reads a landmark file beside the video (`item.landmarks`) where there is one,
             instead of detecting anything; it is then not set up.
-        runs_network: whether `run` passes frames through a trained network. On a GPU such a step then runs in the main
-            process, clip after clip, instead of once per worker. `bind` puts the hash of the weights into
+        runs_network: whether `run` passes frames or sound through a trained network. On a GPU such a step then runs in
+            the main process, clip after clip, instead of once per worker. `bind` puts the hash of the weights into
             `params["weights"]`, so that what other weights made counts as outdated.
+        on_cpu: whether that network computes on the CPU even where there is a GPU; its step stays with the workers.
         version: to be raised when the same parameters give another result; clips are then made again.
         params: what the result depends on; recorded, and compared on the next run.
         limits: what `judge` holds the result against; changing them makes nothing again.
@@ -175,6 +176,7 @@ class Step(ABC):
     reads_video: ClassVar[bool] = False
     takes_landmark_file: ClassVar[bool] = False
     runs_network: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig):

@@ -36,12 +36,14 @@ class Part:
         files: weight files that it reads, below `weights_dir`.
         places: where those of them lie that are elsewhere.
         version: to be raised when it gives other numbers.
+        on_cpu: whether its own network computes on the CPU, wherever `device` is.
         parts: what it is built of.
     """
 
     name: ClassVar[str]
     files: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
+    on_cpu: ClassVar[bool] = False
 
     def __init__(self, weights_dir: str | Path = "checkpoints", device: str = "cpu") -> None:
         self.weights_dir, self.device = Path(weights_dir), device

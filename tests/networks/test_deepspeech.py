@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,6 +106,25 @@ def test_tensorflow_itself_gives_the_same_logits(frozen, tmp_path):
     path, logits = frozen
     front_end = DeepSpeechTensorFlowFrontEnd(tmp_path)
     np.testing.assert_allclose(front_end.recogniser(heard()[None])[:, 0], logits, atol=1e-5)
+
+
+def test_tensorflow_computes_with_the_threads_of_torch_and_on_the_cpu(frozen, tmp_path, monkeypatch):
+    """By a stand-in that keeps what it is told; the memory of a GPU would be taken by every process."""
+    told = {}
+    stand_in = SimpleNamespace(
+        GraphDef=lambda: SimpleNamespace(ParseFromString=lambda content: None),
+        Graph=lambda: SimpleNamespace(as_default=nullcontext),
+        import_graph_def=lambda content, name: None,
+        ConfigProto=lambda **options: options,
+        Session=lambda graph, config: told.update(config),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(compat=SimpleNamespace(v1=stand_in)))
+    monkeypatch.setitem(sys.modules, "tensorflow.compat", SimpleNamespace(v1=stand_in))
+    monkeypatch.setitem(sys.modules, "tensorflow.compat.v1", stand_in)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    assert DeepSpeechTensorFlowFrontEnd(tmp_path).recogniser
+    threads = {"intra_op_parallelism_threads": 3, "inter_op_parallelism_threads": 3}
+    assert told == {"device_count": {"GPU": 0}, **threads}
 
 
 def test_a_missing_or_other_onnx_file_is_one_line(tmp_path):

@@ -11,9 +11,10 @@ from helpers.preparing import item, run
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import ConfigError, DataError, RegistryError
+from talkingface.networks.deepspeech.front_ends import DeepSpeechOnnxFrontEnd, DeepSpeechTensorFlowFrontEnd
 from talkingface.preprocess.features import FeaturesStep
 from talkingface.preprocess.plan import plan_steps
-from talkingface.preprocess.prepare import Preprocessor
+from talkingface.preprocess.prepare import Preprocessor, phases
 from talkingface.sound.choice import FrontEndConfig
 from talkingface.sound.front_ends import FrontEnd, VoiceMelFrontEnd, VoiceStatistics, register_front_end
 
@@ -82,6 +83,19 @@ def test_a_front_end_without_its_file_stops_before_any_clip(tmp_path):
     step.bind(config(tmp_path))
     assert step.runs_network, "on a GPU it works in one process"
     assert not FeaturesStep("features@mel", {}, PreprocessConfig()).runs_network
+
+
+def test_a_front_end_whose_network_computes_on_the_cpu_stays_with_the_workers(tmp_path, monkeypatch):
+    """On a machine with a GPU the main process would else hear clip after clip, with one thread."""
+    (tmp_path / "weighed.txt").write_text("1")
+    found = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(Weighed, "on_cpu", on_cpu)
+        step = FeaturesStep("features@weighed", {"name": "weighed"}, PreprocessConfig())
+        step.bind(config(tmp_path))
+        found.append([workers for _, workers in phases([step], 4, on_gpu=True)])
+    assert found == [[4], [4, 0]]
+    assert DeepSpeechOnnxFrontEnd.on_cpu and DeepSpeechTensorFlowFrontEnd.on_cpu
 
 
 def test_unknown_names_and_options_are_refused():

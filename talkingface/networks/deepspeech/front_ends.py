@@ -1,4 +1,7 @@
-"""DeepSpeech 0.1 as front ends: by onnxruntime, or by TensorFlow where that is installed. Both give the same rows."""
+"""DeepSpeech 0.1 as front ends: by onnxruntime, or by TensorFlow where that is installed. Both give the same rows.
+
+Both compute on the CPU: a second of sound takes little there, and every process that prepares clips can hold one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from talkingface.networks.deepspeech.layers import INPUT, LENGTHS, OUTPUT, WINDO
 from talkingface.packages import unusable
 from talkingface.sound.front_ends import FrontEnd, register_front_end
 from talkingface.sound.recogniser import ROWS_PER_SECOND, WIDTH, deepspeech_input
+from talkingface.workers import own_threads
 
 Recogniser = Callable[[np.ndarray], np.ndarray]
 """Input (1, T, 494) float32 -> logits (T, 1, 29)."""
@@ -25,6 +29,7 @@ class _DeepSpeechFrontEnd(FrontEnd):
     rows_per_second = float(ROWS_PER_SECOND)
     first_row = 0.0125  # the middle of the 25 ms that a row of cepstra is made of
     width = WIDTH
+    on_cpu = True
 
     @cached_property
     def recogniser(self) -> Recogniser:
@@ -57,7 +62,7 @@ class DeepSpeechOnnxFrontEnd(_DeepSpeechFrontEnd):
         except ImportError as error:
             raise CheckpointError(f"front end {self.name}: {unusable('onnxruntime', error)}") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 0  # as many as there are
+        options.intra_op_num_threads = own_threads()  # by itself it takes all cores, and keeps them busy waiting
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
@@ -86,6 +91,9 @@ class DeepSpeechTensorFlowFrontEnd(_DeepSpeechFrontEnd):
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(content, name="")
-        session = tf.Session(graph=graph)
+        threads = own_threads()
+        options = {"intra_op_parallelism_threads": threads, "inter_op_parallelism_threads": threads}
+        # On a GPU it would take all memory that is free, once per process.
+        session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}, **options))
         ends = [f"{name}:0" for name in (INPUT, LENGTHS, OUTPUT)]
         return lambda rows: session.run(ends[2], {ends[0]: rows, ends[1]: [rows.shape[1]]})
