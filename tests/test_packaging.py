@@ -86,5 +86,5 @@ def test_the_citation_is_whole_and_of_this_version():
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
     assert (citation["cff-version"], citation["version"], citation["license"]) == ("1.2.0", __version__, "Apache-2.0")
     for entry in [citation, *citation["references"]]:
-        assert entry["title"] and entry["type"] in ("software", "conference-paper")
+        assert entry["title"] and entry["type"] in ("software", "article", "conference-paper")
         assert entry["authors"] and all("name" in author or "family-names" in author for author in entry["authors"])
