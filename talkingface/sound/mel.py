@@ -20,9 +20,9 @@ COLUMNS_PER_SECOND = 80
 MEL_WIDTH = 16
 """Columns in the window of one video frame: 200 ms, five frames at 25 fps."""
 
-# STFT columns per FFT call. Windowed samples take 4096 x 800 x 8 bytes = 26 MB, their spectrum 4096 x 401 x 16 bytes as
-# much again, so a call stays near 60 MB however long the sound; an hour at once would take 4 GB.
-_BLOCK = 4096
+# STFT columns per FFT call. Windowed samples take 512 x 800 x 8 bytes = 3 MB, their spectrum 512 x 401 x 16 bytes as
+# much again, so a call stays near 8 MB however long the sound; an hour at once would take 4 GB.
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
