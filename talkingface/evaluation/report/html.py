@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from talkingface.media import KeptFrames
 
 METHOD_COLOURS = 6  # m0 to m5 in style.css
+METHOD_LINES = 3  # of one colour: its own line, d1 and d2
 MAX_STRIPS = 6  # picture strips
 MAX_SKIPPED = 200  # lines of the list of skipped clips
 ROWS_ABOUT = {
@@ -89,7 +90,7 @@ def write_comparison_html(comparison: Comparison, folder: Path, seeds: Sequence[
         OutputError: the folder cannot be written.
     """
     columns = [
-        Column(run.name, run.result.date[:10], f"m{index % METHOD_COLOURS}", run.result, GENERATED)
+        Column(run.name, run.result.date[:10], _method_style(index), run.result, GENERATED)
         for index, run in enumerate(comparison.runs)
     ]
     columns += [
@@ -121,7 +122,7 @@ def _table(columns: Sequence[Column | GroupColumn], found: Sequence[Group]) -> d
 
 def _seed_table(comparison: Comparison, seeds: Sequence[SeedGroup]) -> dict[str, Any]:
     """The table of runs put together by seed; empty without them."""
-    styles = [f"m{comparison.runs.index(group.runs[0]) % METHOD_COLOURS}" for group in seeds]
+    styles = [_method_style(comparison.runs.index(group.runs[0])) for group in seeds]
     return _table(seed_columns(seeds, styles), [seed_lines(seeds, comparison)]) if seeds else {}
 
 
@@ -130,7 +131,7 @@ def environment() -> Environment:
     """The templates; whatever is put into them is escaped."""
     loader = PackageLoader("talkingface.evaluation.report", "templates")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= {"number": number, "interval": interval, "flatten": flatten}
+    found.filters |= {"number": number, "interval": interval, "flatten": flatten, "method_style": _method_style}
     found.globals |= {
         "version": __version__,
         "film_size": showcase.SEEN_AS,
@@ -142,7 +143,13 @@ def environment() -> Environment:
 
 def _style(row: str, index: int) -> str:
     """Class of a row's colour: its own, or for a row of another name the next of the methods'."""
-    return f"s-{row}" if row in ROWS else f"m{index % METHOD_COLOURS}"
+    return f"s-{row}" if row in ROWS else _method_style(index)
+
+
+def _method_style(index: int) -> str:
+    """Classes of the colour and the line of a method; past the last colour the first comes again with another line."""
+    colour, line = index % METHOD_COLOURS, index // METHOD_COLOURS % METHOD_LINES
+    return f"m{colour} d{line}" if line else f"m{colour}"
 
 
 def headline(result: EvalResult) -> str:

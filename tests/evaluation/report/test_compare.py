@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -268,6 +269,19 @@ def test_the_command_writes_all_files_and_prints_the_table(tmp_path, capsys):
 def test_one_run_alone_is_a_report_too(tmp_path):
     assert len(compare_runs([write_run(tmp_path, "one", BASE)], tmp_path / "out").comparison.runs) == 1
     assert "Differences to" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_eighteen_runs_look_different_from_each_other(tmp_path):
+    runs = [write_run(tmp_path, f"run{index}", BASE, model=f"Model{index}") for index in range(18)]
+    compare_runs(runs, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    styles: dict[str, set[str]] = {}
+    for style, name in re.findall(r'<span class="swatch ([^"]+)"></span>(Model[0-9]+)', page):
+        styles.setdefault(name, set()).add(style)
+    assert len(styles) == 18 and all(len(found) == 1 for found in styles.values()), "the same style everywhere"
+    assert len(set.union(*styles.values())) == 18, "a style belongs to one run"
+    for name in {name for style in set.union(*styles.values()) for name in style.split()}:
+        assert f".swatch.{name}" in page or f".{name} {{ color:" in page, f"the style sheet knows {name}"
 
 
 def test_names_are_distinct(tmp_path):
