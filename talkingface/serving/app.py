@@ -36,6 +36,7 @@ def make_app(
     root_path: str = "",
     templates: Mapping[str, Path] | None = None,
     page: Page | None = None,
+    loopback: bool = False,
 ) -> FastAPI:
     """The application around a service that runs.
 
@@ -45,6 +46,7 @@ def make_app(
         root_path: prefix of all paths, where a proxy stands in front.
         templates: videos that the adapter for the LawDNet server makes speak, by name.
         page: what the page shows beside the service; None: there is no page.
+        loopback: whether only this machine reaches the server.
     """
     metrics = Metrics(service)
     # The pages /docs and /redoc would load their scripts from a server on the internet.
@@ -69,6 +71,7 @@ def make_app(
         uploads=(api.UPLOADS, *lawdnet.UPLOADS),
         streams=live.STREAMS,
         prefix=root_path,
+        loopback=loopback,
         answered=metrics.answered,
     )
     return app

@@ -21,6 +21,7 @@ class ServeConfig(Section):
     what is too long, too large or too small as a picture, once it was looked at. `keep_hours` is how long results stay,
     `most_results_mb` how much room all of them have: beyond it those go that were done first.
     `stall_seconds` is how long the server waits for a client that asks or says nothing.
+    `names` are further names by which a server on this machine alone is called, as by a proxy in front of it.
     """
 
     folder: str = "serving"
@@ -39,6 +40,7 @@ class ServeConfig(Section):
     connections: int = Field(200, ge=1)
     avatars: int = Field(16, ge=1)
     stall_seconds: float = Field(10, gt=0)
+    names: tuple[str, ...] = ()
 
 
 def load_serving(files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None) -> ServeConfig:

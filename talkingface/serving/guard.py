@@ -1,4 +1,4 @@
-"""What stands before every route: token, size and time of uploads, requests that other web pages make behind our back.
+"""What stands before every route: token, name of the server, size and time of uploads, requests of other web pages.
 
 FastAPI reads the whole body of a request before any code of a route runs, so what is to be turned away must be turned
 away here.
@@ -7,6 +7,7 @@ away here.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
 import secrets
 import time
@@ -43,6 +44,9 @@ class Guard:
         uploads: paths where files are posted that become jobs.
         streams: begin of paths whose bodies may take as long as somebody speaks.
         prefix: of all paths, where a proxy in front of the server does not take it away.
+        loopback: whether only this machine reaches the server. Where it asks for no token either, it answers to
+            names of this machine and to `settings.names` alone: a web page whose own name was made to lead here (DNS
+            rebinding) is of the same site for the browser, which would let it read every answer.
         answered: called with the status code of every answer.
     """
 
@@ -55,10 +59,12 @@ class Guard:
         uploads: tuple[str, ...] = (),
         streams: str | None = None,
         prefix: str = "",
+        loopback: bool = False,
         answered: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.app, self._settings, self._token, self._check_room = app, settings, token, check_room
         self._uploads, self._streams, self._prefix, self._answered = uploads, streams, prefix, answered
+        self._names = frozenset(map(str.lower, settings.names)) if loopback and token is None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Turn a request away, or let it pass with a body that is watched."""
@@ -68,7 +74,10 @@ class Guard:
         path = self._below(scope["path"])
         scope = {**scope, "root_path": self._prefix, "path": self._prefix + path}
         if scope["type"] == "websocket":  # of the page, which has a login of its own
-            await self.app(scope, receive, send)
+            if self._called_wrongly(Headers(scope=scope)):
+                await send({"type": "websocket.close", "code": 1008})  # policy violation (RFC 6455)
+            else:
+                await self.app(scope, receive, send)
             return
 
         begun = False
@@ -95,6 +104,8 @@ class Guard:
 
     def _refused(self, method: str, path: str, headers: Headers) -> JSONResponse | None:
         """The answer to a request that may not pass."""
+        if self._called_wrongly(headers):
+            return refusal(421, "this server has another name; --serve.names=[NAME] gives it more")
         if self._token is not None and not path.startswith(PAGE) and path not in OPEN and not self._knows(headers):
             return refusal(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
         if method in _CHANGING and headers.get("sec-fetch-site") in _OTHER_PAGES:
@@ -109,6 +120,14 @@ class Guard:
             except Busy as busy:
                 return busy_answer(busy)
         return None
+
+    def _called_wrongly(self, headers: Headers) -> bool:
+        """Whether a browser came here by a name that is not the server's."""
+        if self._names is None:
+            return False
+        name = host_name(headers.get("host", ""))
+        # Browsers always say the name; a monitor that says none is no browser.
+        return bool(name) and not is_loopback(name) and name not in self._names
 
     def _below(self, path: str) -> str:
         """A path without the prefix of the server."""
@@ -152,6 +171,21 @@ class _Watched:
 def same_token(given: str | None, token: str | None) -> bool:
     """Whether a token is right, in a time that does not tell how much of it is."""
     return token is not None and secrets.compare_digest((given or "").encode(), token.encode())
+
+
+def host_name(host: str) -> str:
+    """The name in a `Host` header, without the port: `[::1]:8000` -> `::1`."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower().rstrip(".")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own, which only this machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # Names below localhost lead here as well, whatever a name server says (RFC 6761).
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def refusal(code: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:

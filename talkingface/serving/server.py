@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import tempfile
@@ -16,6 +15,7 @@ from talkingface.errors import ConfigError
 from talkingface.serving.app import Page, make_app
 from talkingface.serving.child import Refused, TimeLimit
 from talkingface.serving.config import ServeConfig
+from talkingface.serving.guard import is_loopback
 from talkingface.serving.page.examples import Examples
 from talkingface.serving.patience import connection_class
 from talkingface.serving.service import Served, Service
@@ -66,7 +66,7 @@ def serve(
         start(service)
         if token is None and not is_loopback(host):
             log.warning("anybody who reaches %s may use this server; --token_file=FILE asks for a token", host)
-        app = make_app(service, token, root_path, templates, Page(examples, saved))
+        app = make_app(service, token, root_path, templates, Page(examples, saved), is_loopback(host))
         examples.start()
         # It writes a line about every request that is no multipart; the client is told, and that is enough.
         logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -119,11 +119,3 @@ def address_of(door: socket.socket, root_path: str) -> str:
     host, port = door.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}{root_path}/"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

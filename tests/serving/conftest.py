@@ -24,7 +24,7 @@ def voice(tmp_path_factory) -> Path:
 class Server:
     """A server without a network: a service that runs, and a client."""
 
-    def __init__(self, folder: Path, token=None, root_path="", workers=1, templates=None, **settings):
+    def __init__(self, folder: Path, token=None, root_path="", workers=1, templates=None, loopback=False, **settings):
         from starlette.testclient import TestClient
 
         from talkingface.serving.app import make_app
@@ -40,7 +40,8 @@ class Server:
             generator=MAKER,
         )
         self.service.start()
-        self.client = TestClient(make_app(self.service, token, root_path, templates), raise_server_exceptions=False)
+        app = make_app(self.service, token, root_path, templates, loopback=loopback)
+        self.client = TestClient(app, raise_server_exceptions=False)
 
     def order(self, what: str) -> None:
         """Tell the generator what to do with each job from now on."""

@@ -12,7 +12,7 @@ from talkingface.serving.devices import worker_devices
 
 
 def test_the_file_has_every_key_with_its_default():
-    assert read_yaml(properties_dir() / "serve.yaml")[0]["serve"] == ServeConfig().model_dump()
+    assert read_yaml(properties_dir() / "serve.yaml")[0]["serve"] == ServeConfig().model_dump(mode="json")
     assert load_serving() == ServeConfig()
 
 

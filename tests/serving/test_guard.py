@@ -61,6 +61,41 @@ def test_other_web_pages_may_not_make_a_browser_do_anything(server, face, voice)
     assert server.client.post("/v1/jobs", files=files, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 202
 
 
+def test_a_name_that_others_made_lead_here_is_not_answered_to(serving, face, voice):
+    """DNS rebinding: for the browser such a page is of the same site, so it could read results and uploads."""
+    alone = serving(loopback=True, names=["talk.example.org"])
+    for host in ("evil.example:8000", "localhost.evil.example", "192.168.0.7", "[::2]:8000"):
+        answer = alone.client.get("/v1/models", headers={"Host": host})
+        assert answer.status_code == 421 and "--serve.names" in answer.json()["error"]
+    for host in (
+        "localhost:8000",
+        "LOCALHOST",
+        "talk.localhost",
+        "127.0.0.1:8000",
+        "[::1]:8000",
+        "Talk.example.org",
+        "",
+    ):
+        assert alone.client.get("/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(("host", "sent"), [("evil.example", "websocket.close"), ("localhost:8000", "passed")])
+def test_websockets_are_held_to_the_name_as_well(host, sent):
+    from talkingface.serving.guard import Guard
+
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append("passed")
+
+    async def send(message):
+        seen.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/page/queue", "headers": [(b"host", host.encode())], "query_string": b""}
+    asyncio.run(Guard(app, ServeConfig(), None, lambda: None, loopback=True)(scope, None, send))
+    assert seen == [sent]
+
+
 def test_a_fault_of_ours_is_one_line_of_json_too_and_counted(server, monkeypatch):
     def broken():
         raise RuntimeError("a secret of ours")
