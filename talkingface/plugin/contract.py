@@ -184,6 +184,7 @@ class TalkingFaceModel(nn.Module):
         own_figures: names that `after_validation` may give, so that a `monitor` of another name is refused before the
             training; None: not known before.
         hears: dotted key below `model:` of the `FrontEndConfig` that says what it hears; empty: it hears by itself.
+        deaf: networks to which that is of no account: a stage may take them from weights of any front end.
         scores_without_videos: whether `stage_scores` tells something of clips that have no videos: they are then
             evaluated by these figures alone.
         draws_wanted: whether `generate` draws those frames alone that `audio.wanted` asks for; otherwise it draws all
@@ -209,6 +210,7 @@ class TalkingFaceModel(nn.Module):
     evaluation_artefacts: ClassVar[tuple[str, ...]] = ("audio", "landmarks")
     own_figures: ClassVar[tuple[str, ...] | None] = None
     hears: ClassVar[str] = ""
+    deaf: ClassVar[tuple[str, ...]] = ()
     accepts: ClassVar[tuple[str, ...]] = ("video", "picture")
     scores_without_videos: ClassVar[bool] = False
     draws_wanted: ClassVar[bool] = False

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingface.errors import CheckpointError
 from talkingface.plugin.registry import get_spec
 from talkingface.sound.choice import choice_in
-from talkingface.sound.front_ends import described, made_by_others
+from talkingface.sound.front_ends import ELSEWHERE, described, made_by_others
 
 if TYPE_CHECKING:
     from talkingface.plugin.configuration import LoadedConfig
@@ -38,6 +38,27 @@ def with_front_end(loaded: LoadedConfig) -> LoadedConfig:
     return loaded.settled({f"model.{model.hears}.{MADE_BY}": front_end.fingerprint()}, "the front end")
 
 
+def with_published_front_end(loaded: LoadedConfig, told: Collection[str]) -> LoadedConfig:
+    """The configuration of published weights with the names of the front end that they were trained with.
+
+    With which files and options others used it nobody knows, so another one of these names is not refused.
+
+    Args:
+        loaded: the configuration.
+        told: dotted keys that the files or whoever imports them have set; where none of them is of the front end,
+            nothing is known of it, and nothing noted.
+    """
+    model = get_spec(loaded.config.model_name).model
+    key = f"model.{model.hears}"
+    if not model.hears or not any(f"{each}.".startswith(f"{key}.") for each in told):
+        return loaded
+    choice = choice_in(loaded.config.model, model.hears)
+    made_by: dict[str, Any] = {"name": choice.name, ELSEWHERE: True}
+    if choice.speaker:
+        made_by["parts"] = [{"name": choice.name}, {"name": choice.speaker}]
+    return loaded.settled({f"{key}.{MADE_BY}": made_by}, "the published files")
+
+
 def noted(model: type[TalkingFaceModel], config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What plain settings (`model:`) say of the front end that was used; empty where they do not."""
     section: Any = config
@@ -47,7 +68,11 @@ def noted(model: type[TalkingFaceModel], config: Mapping[str, Any]) -> Mapping[s
 
 
 def refuse_other_weights(
-    model: type[TalkingFaceModel], wanted: Mapping[str, Any], config: Mapping[str, Any], path: Path
+    model: type[TalkingFaceModel],
+    wanted: Mapping[str, Any],
+    config: Mapping[str, Any],
+    path: Path,
+    networks: Collection[str] = (),
 ) -> None:
     """Check that weights were trained on what is heard here.
 
@@ -56,10 +81,13 @@ def refuse_other_weights(
         wanted: fingerprint of the front end here; empty: not known.
         config: whole plain configuration of the checkpoint.
         path: the checkpoint, for the message.
+        networks: those that are taken from it; empty: all. Where they are all deaf, any serve.
 
     Raises:
         CheckpointError: another front end; both are named.
     """
+    if networks and set(networks).issubset(model.deaf):
+        return
     stored = noted(model, config.get("model") or {})
     if stored and wanted and (reason := made_by_others(stored, wanted)):
         raise CheckpointError(f"{path}: {reason}; set --model.{model.hears} as it was, or train anew")

@@ -11,6 +11,7 @@ from talkingface.config.layers import dotted, leaves, nest, to_plain
 from talkingface.errors import CheckpointError, ConfigError
 from talkingface.plugin.assembly import build_for
 from talkingface.plugin.configuration import load_config
+from talkingface.plugin.hearing import with_published_front_end
 from talkingface.plugin.official import PublishedFile, alternatives, import_official, published_files
 from talkingface.plugin.registry import get_spec
 from talkingface.plugin.trained import read_trained
@@ -102,7 +103,8 @@ def _imported_content(
     _ask(files, overrides)
     # The first file has the most to say: forms of one network exclude each other.
     settings = {f"model.{key}": value for file in reversed(files) for key, value in file.settings().items()}
-    config = load_config(spec.name, "folder", (), {**settings, **overrides}).config
+    loaded = load_config(spec.name, "folder", (), {**settings, **overrides})
+    config = with_published_front_end(loaded, {*settings, *_given(overrides)}).config
     spec.model.check_overrides(load_config(spec.name, "folder", (), settings).config.model, config.model)
     network = build_for(spec.model, config.model, {}, files[0].path)  # sizes may come from the file
     filled = import_official(network, files)
@@ -123,8 +125,13 @@ def _ask(files: Sequence[PublishedFile], overrides: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: with the key.
     """
-    given = [dotted(path) for path, _ in leaves(nest(overrides))]
+    given = _given(overrides)
     for file in files:
         for key in file.official.asks:
             if not any(f"{path}.".startswith(f"model.{key}.") for path in given):
                 raise ConfigError(f"{file.path}: nothing in this file tells model.{key}; say --model.{key}=...")
+
+
+def _given(overrides: Mapping[str, Any]) -> list[str]:
+    """Dotted keys that whoever imports has set."""
+    return [dotted(path) for path, _ in leaves(nest(overrides))]

@@ -204,19 +204,25 @@ def speaker_kind(name: str) -> type[SpeakerVector]:
 
 
 ELSEWHERE = "elsewhere"
-"""Entry of a fingerprint of rows that others made with files that nobody knows; the name alone is compared."""
+"""Entry of a fingerprint of rows that others made with files that nobody knows; names alone are compared."""
 
 
 def made_by_others(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """Why something that was made with one front end does not serve with another, or None; both are named."""
     if dict(stored) == dict(wanted):
         return None
-    if (ELSEWHERE in stored or ELSEWHERE in wanted) and stored.get("name") == wanted.get("name"):
+    if (ELSEWHERE in stored or ELSEWHERE in wanted) and _same_names(stored, wanted):
         return None
     ours, theirs = described(wanted), described(stored)
     if ours == theirs:
         theirs = "another version of it"
     return f"made with the front end {theirs}, but {ours} is in use"
+
+
+def _same_names(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are of front ends of the same name, of the same parts where both tell of some."""
+    parts = [[part.get("name") for part in each.get("parts", ())] for each in (one, other)]
+    return one.get("name") == other.get("name") and (parts[0] == parts[1] or not all(parts))
 
 
 def refuse_other(stored: Mapping[str, Any], wanted: Mapping[str, Any], what: str, advice: str) -> None:

@@ -107,9 +107,9 @@ class StageStart:
         """Load what one entry of `init_from` names."""
         path = self._file(origin)
         content = checkpoint.load(path, self.config.model_name)
-        here = noted(type(self.model), to_plain(self.config.model))
-        refuse_other_weights(type(self.model), here, content.config, path)
         names = self._names(origin, content) - set(self.plan.restarts)
+        here = noted(type(self.model), to_plain(self.config.model))
+        refuse_other_weights(type(self.model), here, content.config, path, names)
         lacking = sorted(names - set(content.ready))
         if lacking:
             raise CheckpointError(

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from talkingface.config.layers import to_plain
 from talkingface.errors import CheckpointError, DataError
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.hearing import spoken, with_front_end
+from talkingface.plugin.hearing import refuse_other_weights, spoken, with_front_end, with_published_front_end
+from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
 from toys.build import toy_config, toy_trainer
 
@@ -48,6 +50,27 @@ def test_weights_that_were_trained_with_another_front_end_are_refused_and_both_a
     (tmp_path / "weights/tuned.txt").unlink()
     with pytest.raises(DataError, match="tuned.txt: the front end tuned needs this file"):
         with_front_end(listener())
+
+
+def test_published_weights_are_refused_where_a_front_end_of_another_name_hears(listener, tmp_path):
+    listening = get_spec("ToyListener").model
+    assert with_published_front_end(listener(), ["model.width"]) == listener(), "nobody has told what they hear"
+    published = with_published_front_end(listener(), ["model.sound.name"]).config
+    assert published.model.sound.made_by == {"name": "tuned", "elsewhere": True}
+    here = with_front_end(listener()).config.model.sound.made_by
+    refuse_other_weights(listening, here, to_plain(published), tmp_path / "imported.pt")
+    with pytest.raises(CheckpointError, match=r"imported.pt: made with .* tuned \(made elsewhere\), but mel "):
+        refuse_other_weights(listening, {"name": "mel"}, to_plain(published), tmp_path / "imported.pt")
+
+
+def test_a_network_that_hears_nothing_is_taken_from_weights_of_any_front_end(listener, tmp_path, monkeypatch):
+    toy_trainer(with_front_end(listener()), tmp_path / "run").fit()
+    (tmp_path / "weights/tuned.txt").write_text("second")
+    other = with_front_end(listener(**{"stages.listen.init_from": str(tmp_path / "run/listen/last.pt:net")}))
+    with pytest.raises(CheckpointError, match="is in use"):
+        toy_trainer(other, tmp_path / "again").fit()
+    monkeypatch.setattr(get_spec("ToyListener").model, "deaf", ("net",))
+    toy_trainer(other, tmp_path / "again").fit()
 
 
 def test_a_model_that_takes_no_pictures_says_so(tmp_path):

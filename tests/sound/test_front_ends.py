@@ -133,3 +133,12 @@ def test_another_tracker_is_another_speaker_vector():
     kinds = [VoiceStatistics(tracker=tracker).fingerprint() for tracker in ("rapt", "correlation")]
     with pytest.raises(DataError, match=r"statistics \(tracker rapt\), but statistics \(tracker correlation\)"):
         refuse_other(*kinds, "best.pt", "preprocess again")
+
+
+def test_what_others_made_is_known_by_its_names_alone(tmp_path):
+    made = {"name": "vc_mel", "elsewhere": True}
+    here = WithSpeaker(front_end_kind("vc_mel")(tmp_path), VoiceStatistics(tmp_path)).fingerprint()
+    refuse_other(made, here, "imported.pt", "no advice")
+    refuse_other({**made, "parts": [{"name": "vc_mel"}, {"name": "statistics"}]}, here, "imported.pt", "no advice")
+    with pytest.raises(DataError, match=r"vc_mel \(made elsewhere, vc_mel, resemblyzer\), but vc_mel \(vc_mel, stat"):
+        refuse_other({**made, "parts": [{"name": "vc_mel"}, {"name": "resemblyzer"}]}, here, "imported.pt", "other")

@@ -84,6 +84,7 @@ class MakeItTalk(MakeItTalkNetworks):
     """Content branch (`content`), speaker-aware branch (`speaker`), image translation (`translate`)."""
 
     hears = "sound"
+    deaf = ("translator",)
     accepts = ("video", "picture", "puppet")
     draws_opacity = True
     # Landmarks and head crops: only the stage of pictures reads them.

@@ -268,6 +268,8 @@ def test_published_files_come_in_key_by_key(tmp_path, prefix):
     content = checkpoint.load(imported.path)
     assert content.ready == ["generator"] and content.config["model"]["compat"] == "published"
     assert content.config["model"]["crop"]["width"] == 320
+    heard = content.config["model"]["audio"]["generator_features"]
+    assert heard["made_by"] == {"name": "logmel", "elsewhere": True}
     for key, value in network.state_dict().items():
         assert torch.equal(content.networks["generator"][key], value), key
 

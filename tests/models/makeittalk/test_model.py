@@ -372,12 +372,16 @@ def test_published_files_come_with_their_settings_and_say_what_else_they_need(pu
     )
     model = stored.config["model"]
     assert (model["sound"]["name"], model["sound"]["speaker"]) == ("autovc", "resemblyzer")
+    assert model["sound"]["made_by"]["name"] == "autovc" and model["sound"]["made_by"]["elsewhere"]
     assert (model["inference"]["calibrate"], model["inference"]["amp_lip_y"]) == (True, 2.0)
     assert model["content"]["resting"] == 1
     with pytest.raises(CheckpointError, match="holds no trained translator"):
         Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu")
     with pytest.raises(DataError, match=r"MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt: no such file"):
         Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu", {"model.inference.render": "warp"})
+    wrong = {"model.sound.name": "vc_mel", "model.sound.speaker": "statistics", "model.scale": "own"}
+    with pytest.raises(CheckpointError, match=r"front end autovc \(made elsewhere.*, but vc_mel .*in use"):
+        Pipeline.from_checkpoint("MakeItTalk", made.path, "cpu", {"model.inference.render": "warp", **wrong})
 
 
 @pytest.fixture(scope="module")
