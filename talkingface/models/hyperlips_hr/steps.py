@@ -31,7 +31,7 @@ from talkingface.media import VideoReader, VideoWriter
 from talkingface.models.hyperlips_hr.base import build_base
 from talkingface.models.hyperlips_hr.config import LENDER
 from talkingface.plugin.registry import get_spec
-from talkingface.preprocess.step import Step, process_resource, register_step
+from talkingface.preprocess.step import Rejected, Step, process_resource, register_step
 from talkingface.sound.mel import cut_mel
 from talkingface.weights.checkpoint import load_state_file
 from talkingface.weights.hashes import weights_hash
@@ -85,6 +85,9 @@ class HyperStep(Step):
         """Write the faces and their index."""
         base = process_resource(("hyper", self.path, *map(str, self.params.values())), self._base)
         store = ctx.clip.faces(self.faces)
+        if self.source == "video" and ctx.clip.track().size != store.frame_hw:
+            # Boxes of crops that were converted from older code say nothing of where they lay in the frame.
+            raise Rejected("its crops have no place in its video; use --model.hyper.source=raw")
         faces = self._through_video(base, ctx, store) if self.source == "video" else self._raw(base, ctx.clip, store)
         writer = FaceWriter(ctx.scratch, self.artefact, self.params["storage"], self.params["jpeg_quality"])
         boxes = store.boxes.copy()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers.drawn_clips import make_clip
-from talkingface.clips.face_store import FaceStore
+from talkingface.clips.face_store import FaceStore, FaceWriter
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import CheckpointError
 from talkingface.faces.parsing import WEIGHTS
@@ -17,6 +17,7 @@ from talkingface.lipsync.expert.inputs import MEL
 from talkingface.models.hyperlips_hr.model import HyperLipsHR
 from talkingface.models.hyperlips_hr.steps import HyperStep, _references
 from talkingface.plugin.registry import get_spec
+from talkingface.preprocess.step import Rejected
 from talkingface.weights.hashes import weights_hash
 from talkingface.weights.published import locate
 
@@ -75,6 +76,18 @@ def test_a_face_that_is_alone_lends_itself_no_mouth(lent, clip):
 def test_weights_that_changed_since_they_were_looked_at_are_refused(lent):
     with pytest.raises(CheckpointError, match=r"base.pth: its weights are \w{16} now and were aaaa before"):
         step(lent, weights="aaaa").setup()
+
+
+def test_crops_that_were_converted_have_no_place_in_a_video_of_base(lent, tmp_path):
+    crop = hr_config().crop
+    clip = make_clip(tmp_path, "a/0", 24, crop, mel=MEL)
+    faces, writer = clip.faces(crop.artefact), FaceWriter(clip.path, crop.artefact, "npy")
+    for k in range(24):
+        writer.add(faces[k])
+    writer.close(np.tile([0.0, 0, 32, 32], (24, 1)), {**faces.meta, "frame_hw": [32, 32]})
+    with pytest.raises(Rejected, match=r"no place in its video; use --model.hyper.source=raw"):
+        made(step(lent, "hyper@video"), clip, tmp_path)
+    assert made(step(lent), clip, tmp_path).valid.all()
 
 
 def test_frames_that_the_video_of_base_ends_without_are_no_faces(lent, clip, tmp_path, monkeypatch):
