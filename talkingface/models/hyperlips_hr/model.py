@@ -52,6 +52,12 @@ BASE_SETTINGS = {
     "sketch.style": "upstream_infer",
     "sketch.smooth": "none",
 }
+DRAWN_BY = ("mel_offset", "reference", "fps")
+"""What Base's faces depend on, of its settings of generation."""
+
+PASTED_BY = ("pads", "smooth", "paste", "parse", "feather", "colour", "resize")
+"""What a video of them depends on, too."""
+
 WATCHED = 16  # items of each split whose lower halves tell how good Base is there
 
 
@@ -119,11 +125,11 @@ class HyperLipsHR(HyperLipsHRNetworks):
     @classmethod
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """Crops as Base cuts them, at both sizes; Base and its weights; the crops that lips are looked for on."""
-        inference = config.base.inference
+        matters = DRAWN_BY + PASTED_BY if config.hyper.source == "video" else DRAWN_BY
         base = {
             "crop": config.crop.model_dump(),
             "generator": config.base.generator.model_dump(),
-            "inference": {"mel_offset": inference.mel_offset, "reference": inference.reference, "fps": inference.fps},
+            "inference": {name: getattr(config.base.inference, name) for name in matters},
         }
         hyper = {"base": to_plain(base), "weights": config.base_weights}
         return {

@@ -69,13 +69,13 @@ class HyperStep(Step):
         return {"base": {}, "weights": "", **stored}
 
     def bind(self, config: Config) -> None:
-        """Take where weights lie, and where they run; how a video is pasted follows from what is there."""
+        """Take where weights lie, and where they run; `paste: auto` is `parsing` where its weights are."""
         self.path, self.place = config.experts.get("generator") or "", Place(config.weights_dir, config.device)
-        if self.source == "video":
-            parsed = locate(config.weights_dir, WEIGHTS).is_file()
-            base = self.params["base"]
-            inference = {**base.get("inference", {}), "paste": "parsing" if parsed else "contour"}
-            self.params = {**self.params, "base": {**base, "inference": inference}}
+        base = self.params["base"]
+        inference = base.get("inference", {})
+        # Without these weights `auto` follows from the landmarks, which are given.
+        if inference.get("paste") == "auto" and locate(config.weights_dir, WEIGHTS).is_file():
+            self.params = {**self.params, "base": {**base, "inference": {**inference, "paste": "parsing"}}}
 
     def setup(self) -> None:
         """Build Base, or say what is missing for it."""

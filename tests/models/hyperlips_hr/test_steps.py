@@ -21,7 +21,7 @@ from talkingface.preprocess.step import Rejected
 from talkingface.weights.hashes import weights_hash
 from talkingface.weights.published import locate
 
-from .conftest import hr_config
+from .conftest import BASE, hr_config
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,10 @@ def clip(tmp_path_factory):
     return make_clip(tmp_path_factory.mktemp("clips"), "a/0", 24, hr_config().crop, mel=MEL, gone=(5,))
 
 
-def step(lent, artefact: str = "hyper@raw", **changes) -> HyperStep:
+def step(lent, artefact: str = "hyper@raw", inference=None, **changes) -> HyperStep:
     path, weights = lent
-    config = hr_config(base_weights=changes.get("weights", weights), hyper={"source": artefact[6:].split("+")[0]})
+    hyper, base = {"source": artefact[6:].split("+")[0]}, {**BASE, "inference": inference or {}}
+    config = hr_config(base_weights=changes.get("weights", weights), hyper=hyper, base=base)
     made = HyperStep(artefact, HyperLipsHR.step_settings(config)[artefact], PreprocessConfig(storage="npy"))
     places = {"weights_dir": "checkpoints", "device": "cpu", **changes}
     made.bind(SimpleNamespace(experts={"generator": str(path)}, **places))
@@ -98,12 +99,21 @@ def test_frames_that_the_video_of_base_ends_without_are_no_faces(lent, clip, tmp
 
 
 def test_how_the_video_of_base_was_pasted_is_noted(lent, tmp_path):
-    def rule() -> str:
-        return step(lent, "hyper@video", weights_dir=str(tmp_path)).params["base"]["inference"]["paste"]
+    def noted(artefact: str = "hyper@video", **inference):
+        return step(lent, artefact, inference, weights_dir=str(tmp_path)).params["base"]["inference"]
 
-    assert rule() == "contour"
+    assert noted()["paste"] == "auto" and noted(paste="lower")["paste"] == "lower"
     file = locate(tmp_path, WEIGHTS)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"")
-    assert rule() == "parsing"
-    assert "paste" not in step(lent).params["base"]["inference"]
+    assert noted()["paste"] == "parsing" and noted(paste="lower")["paste"] == "lower"
+    asked = {"pads": (0, 10, 0, 0), "smooth": "none", "feather": 0.0, "colour": "keep", "resize": "linear"}
+    found = noted(**asked, parse="union", batch=3)
+    assert found.items() >= {**asked, "pads": [0, 10, 0, 0], "parse": "union"}.items() and "batch" not in found
+    assert noted("hyper@raw", **asked) == {"mel_offset": -1, "reference": "typical", "fps": "keep"}
+
+
+def test_the_video_of_base_is_pasted_as_base_pastes(lent):
+    asked = {"pads": (0, 10, 0, 0), "smooth": "none", "paste": "lower", "colour": "keep", "resize": "linear"}
+    used = step(lent, "hyper@video", asked)._base().config.inference
+    assert {name: getattr(used, name) for name in asked} == asked
