@@ -1,8 +1,8 @@
 """Preprocessing of HyperLipsHR: Base's faces of a clip, the mesh on them, and where the lips are.
 
 `hyper@raw` holds the faces that Base draws to the clip's own sound, `hyper@video` the same pasted into the frames,
-encoded, and cut out again, as published; `hyper@raw+1` those for the sound of the next frame. `hyper_mesh@...` holds
-their features, `lip_boxes@hr` the boxes of the real lips.
+encoded, and cut out again, as published; `hyper@raw+1` and `hyper@video+1` those for the sound of the next frame.
+`hyper_mesh@...` holds their features, `lip_boxes@hr` the boxes of the real lips.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from talkingface.lipsync.half_face.continuity import Continuity
 from talkingface.lipsync.half_face.generate import CPU_BATCH, GPU_BATCH, chunk_starts, generate
 from talkingface.lipsync.half_face.scene import Reference, Scene, with_references
 from talkingface.media import VideoReader, VideoWriter
+from talkingface.media.info import samples_of
 from talkingface.models.hyperlips_hr.base import build_base
 from talkingface.models.hyperlips_hr.config import LENDER
 from talkingface.plugin.registry import get_spec
@@ -137,13 +138,14 @@ class HyperStep(Step):
         """The same pasted into the frames, encoded, decoded, and cut out again."""
         source = Source.from_clip(ctx.clip)
         source.held_out, source.place = True, self.place
+        sound = ctx.clip.audio()[samples_of(self.shift, source.fps) :]
         path = ctx.scratch / "hyper.mp4"
         with torch.inference_mode(), VideoWriter(path, size=source.size, fps=source.fps) as video:
-            for frame in generate(base, source, Audio(ctx.clip.audio(), path=ctx.item.video)):
+            for frame in generate(base, source, Audio(sound, path=ctx.item.video)):
                 video.write(frame)
         frames = iter(VideoReader(path, fps=source.fps))
         for box, valid in zip(store.boxes, store.valid, strict=True):
-            frame = next(frames, None)  # the sound may end a frame before the picture
+            frame = next(frames, None)  # the sound may end a frame before the picture, and does where it is shifted
             yield crop_face(frame, box, store.size) if valid and frame is not None else None
         path.unlink()
 

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.clips import write_clip
 from helpers.drawn_clips import make_clip
 from talkingface.clips.face_store import FaceStore, FaceWriter
+from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import CheckpointError
 from talkingface.faces.parsing import WEIGHTS
 from talkingface.lipsync.expert.inputs import MEL
+from talkingface.media import write_wav
 from talkingface.models.hyperlips_hr.model import HyperLipsHR
 from talkingface.models.hyperlips_hr.steps import HyperStep, _references
 from talkingface.plugin.registry import get_spec
@@ -53,7 +56,7 @@ def step(lent, artefact: str = "hyper@raw", inference=None, **changes) -> HyperS
 
 
 def made(step: HyperStep, clip, tmp_path) -> FaceStore:
-    files = step.run(SimpleNamespace(clip=clip, scratch=tmp_path, item=None))
+    files = step.run(SimpleNamespace(clip=clip, scratch=tmp_path, item=SimpleNamespace(video=None)))
     assert all((tmp_path / file).is_file() for file in files)
     return FaceStore(tmp_path, step.artefact)
 
@@ -63,6 +66,28 @@ def test_every_face_is_drawn_to_its_own_sound_or_to_that_of_the_next_frame(lent,
     np.testing.assert_array_equal(raw.valid, np.arange(24) != 5)
     assert raw.size == 32 and (raw[8] != shifted[8]).any()
     assert (raw[8] != clip.faces(hr_config().crop.artefact)[8]).any()
+
+
+def test_in_a_video_faces_are_drawn_to_the_sound_of_the_next_frame_too(lent, tmp_path, monkeypatch):
+    clip = make_clip(tmp_path, "a/0", 24, hr_config().crop, mel=MEL)
+    heard = []
+
+    def told(base, source, audio):
+        """Frames as bright as their sound, which is what is heard of it."""
+        heard.append(audio.samples)
+        for k in range(audio.n_frames()):
+            yield np.full((*source.size, 3), round(255 * audio.samples[640 * k]), np.uint8)
+
+    sound = np.repeat(np.linspace(0.2, 0.9, 24, dtype=np.float32), 640)
+    film = write_clip(tmp_path / "film.mp4", [np.zeros((120, 128, 3), np.uint8)] * 24, sound)
+    write_wav(clip.path / "audio.wav", sound)
+    monkeypatch.setattr("talkingface.models.hyperlips_hr.steps.generate", told)
+    filmed = ClipFolder(clip.path, film)
+    plain, shifted = (made(step(lent, name), filmed, tmp_path) for name in ("hyper@video", "hyper@video+1"))
+    np.testing.assert_array_equal(heard[1], heard[0][640:])
+    following, own = plain[8].mean(), plain[7].mean()
+    assert abs(shifted[7].mean() - following) < 3 < following - own
+    assert plain.valid.all() and np.flatnonzero(~shifted.valid).tolist() == [23], "no sound follows the last frame"
 
 
 def test_a_face_that_is_alone_lends_itself_no_mouth(lent, clip):
