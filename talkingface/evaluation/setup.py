@@ -13,6 +13,7 @@ from talkingface.errors import DataError
 from talkingface.evaluation.metric import Metric, MetricContext, make_metric
 from talkingface.evaluation.tracking import Tracker
 from talkingface.faces.detectors import Place
+from talkingface.plugin.assembly import hash_in_use
 from talkingface.plugin.hearing import spoken
 from talkingface.stored.jsons import read_json
 
@@ -65,12 +66,14 @@ class EvaluationSetup:
         Args:
             config: the resolved configuration.
             pipeline: what generates; metrics run on its model's device, and its `checkpoint`, where it has one, is
-                named in the report.
+                named in the report, with a hash of the weights.
             pool: see above.
         """
         checkpoint = getattr(pipeline, "checkpoint", None)
         identity = {"model": config.model_name, "dataset": config.dataset}
         identity |= {"checkpoint": str(checkpoint)} if checkpoint else {}
+        if checkpoint and hasattr(pipeline.model, "needed_to_speak"):
+            identity |= {"weights": hash_in_use(pipeline.model)}  # the file may hold others later
         precision = getattr(pipeline.model, "inference_precision", None)
         identity |= {"inference_precision": precision} if precision else {}
         front_end = spoken(pipeline.model) if hasattr(pipeline.model, "hears") else ""

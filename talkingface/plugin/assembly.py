@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from talkingface.errors import CheckpointError, first_line, out_of_memory
 from talkingface.weights.checkpoint import check_networks, find_checkpoint
+from talkingface.weights.hashes import weights_hash
 from talkingface.weights.hub import is_on_hub
 
 if TYPE_CHECKING:
@@ -158,3 +159,15 @@ def lacking_to_speak(model: type[TalkingFaceModel], config: Section, ready: Coll
     """
     needed = model.needed_to_speak(config)
     return None if needed is None else [name for name in needed if name not in ready]
+
+
+def hash_in_use(model: TalkingFaceModel) -> str:
+    """What the weights are that a model makes videos with, or judges with, in one word, whatever file they came in.
+
+    What else lies in a checkpoint, a discriminator say, does not count.
+    """
+    names = model.needed_to_speak(model.config)
+    if names is None:
+        names = tuple(name for plan in model.plans.values() for name in plan.trains)
+    states = {name: getattr(model, name).state_dict() for name in names}
+    return weights_hash({f"{name}.{key}": value for name, state in states.items() for key, value in state.items()})

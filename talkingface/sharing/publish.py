@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from talkingface.config.layers import to_plain
 from talkingface.errors import CheckpointError, OutputError
 from talkingface.evaluation.report.stored import read_result
 from talkingface.files import writable_folder, write_text
-from talkingface.plugin.assembly import lacking_to_speak
+from talkingface.plugin.assembly import hash_in_use, lacking_to_speak
 from talkingface.plugin.trained import Trained, read_trained
 from talkingface.sharing.card import Statement, Subject, model_card
 from talkingface.sharing.privacy import shared_settings, without_places
@@ -26,6 +27,7 @@ from talkingface.weights.safe_file import PUBLISHED
 if TYPE_CHECKING:
     from talkingface.evaluation.report.result import EvalResult
 
+log = logging.getLogger("talkingface")
 _MOST_BYTES = 2**26  # metrics.json of a large evaluation
 
 
@@ -64,7 +66,7 @@ def write_folder(trained: Trained, folder: Path, stated: Statement) -> Path:
     if lacking or not ready:
         raise CheckpointError(f"{trained.path}: holds no trained {', '.join(lacking or ('network',))}; train it first")
     config = shared_settings(to_plain(trained.config))
-    metrics = metrics_of(trained.path)
+    metrics = metrics_of(trained)
     content = replace(trained.content, config=config, networks=ready)
     writable_folder(folder)
     save_safe(folder / PUBLISHED, content)
@@ -77,10 +79,41 @@ def write_folder(trained: Trained, folder: Path, stated: Statement) -> Path:
     return folder
 
 
-def metrics_of(checkpoint: Path) -> Path | None:
-    """The evaluation of the run that a checkpoint lies in, or that was published with it; None where there is none."""
-    places = (checkpoint.parent / "metrics.json", checkpoint.parent.parent / "eval" / "metrics.json")
-    return next((path for path in places if path.is_file()), None)
+def metrics_of(trained: Trained) -> Path | None:
+    """The evaluation of these very weights, in their run or stage or published with them; None where there is none.
+
+    Reports of other weights are left out, and the log says so.
+
+    Raises:
+        DataError: a report is damaged.
+    """
+    folder = trained.path.parent
+    places = (folder / "metrics.json", folder / "eval" / "metrics.json", folder.parent / "eval" / "metrics.json")
+    found = [path for path in places if path.is_file()]
+    own = hash_in_use(trained.model) if found else ""
+    for path in found:
+        provenance = read_result(path).provenance
+        if provenance.get("weights") == own:
+            return path
+        if "weights" not in provenance and _names(path, provenance.get("checkpoint"), trained.path):
+            log.warning("%s: an older report, without a hash of the weights; taken since it names their file", path)
+            return path
+    if found:
+        log.warning(
+            "%s: has not scored these weights, so the card says that they were not evaluated; for figures:"
+            " `evaluate --model=%s --dataset=%s --checkpoint=%s`, then publish again",
+            ", ".join(map(str, found)),
+            trained.name,
+            trained.config.dataset,
+            trained.path,
+        )
+    return None
+
+
+def _names(report: Path, named: Any, checkpoint: Path) -> bool:
+    """Whether a report of before weights were noted is of a checkpoint: by its name, and no older than the file."""
+    same = isinstance(named, str) and Path(named).resolve() == checkpoint.resolve()
+    return same and report.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
 def _subject(trained: Trained, config: dict[str, Any], result: EvalResult | None, stated: Statement) -> Subject:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,9 @@ from helpers.local_hub import LocalHub
 from helpers.results import make_result
 from talkingface.cli.commands import main
 from talkingface.evaluation.report.write import write_report
+from talkingface.evaluation.setup import EvaluationSetup
+from talkingface.pipeline import Pipeline
+from talkingface.plugin.configuration import load_config
 from talkingface.plugin.trained import read_trained
 from talkingface.weights import checkpoint
 
@@ -78,6 +83,57 @@ def test_what_nobody_has_stated_is_said_to_be_so(run, tmp_path, capsys):
     assert (card.data.license, card.data.license_name) == ("other", "not-stated")
     assert "It was not evaluated." in card.text and "weights: not stated" in card.text
     assert not (tmp_path / "shared" / "metrics.json").exists()
+
+
+def evaluated(checkpoint_file, ssim, out):
+    """A report of a checkpoint as `evaluate` writes it."""
+    loaded = load_config("ToyGAN", "folder").config
+    pipeline = Pipeline.from_checkpoint("ToyGAN", checkpoint_file, "cpu")
+    result = make_result({"generated": {"ssim": {"a": ssim, "b": ssim}}})
+    result.provenance |= EvaluationSetup.from_config(loaded, pipeline).identity
+    write_report(result, out)
+
+
+def published_figure(given, out):
+    """The `ssim` on the card that `publish` makes; None: not evaluated."""
+    assert main(["publish", str(given), str(out)]) == 0
+    card = huggingface_hub.ModelCard.load(out / "README.md")
+    assert (out / "metrics.json").exists() == ("not evaluated" not in card.text)
+    figures = [figure.metric_value for figure in card.data.eval_results or () if figure.metric_type == "ssim"]
+    return figures[0] if figures else None
+
+
+def test_a_card_has_the_figures_of_its_own_weights_alone(run, tmp_path, capsys):
+    last, first = run / "gan" / "last.pt", run / "warm" / "best.pt"
+    content = checkpoint.load(last)
+    evaluated(last, 0.5, run / "eval")
+    other = {name: {key: value + 1 for key, value in state.items()} for name, state in content.networks.items()}
+    checkpoint.save(first, replace(content, stage="warm", networks=other))
+    assert published_figure(run / "gan", tmp_path / "whole") == 0.5
+    capsys.readouterr()
+    assert published_figure(first, tmp_path / "of_first") is None, "another stage's weights"
+    told = capsys.readouterr().err
+    assert f"{run / 'eval' / 'metrics.json'}: has not scored these weights" in told
+    assert f"--dataset=folder --checkpoint={first}`" in told
+    evaluated(first, 0.25, run / "warm" / "eval")  # as evaluating the stage's folder leaves it
+    assert published_figure(first, tmp_path / "stage") == 0.25
+    evaluated(first, 0.25, run / "eval")  # as evaluating the file leaves it
+    assert published_figure(run / "gan", tmp_path / "again") is None
+    assert published_figure(tmp_path / "whole", tmp_path / "copy") == 0.5, "they travel with the weights"
+    checkpoint.save(tmp_path / "whole.pt", content)
+    checkpoint.save(last, replace(content, networks=other))  # the run has trained on
+    evaluated(tmp_path / "whole.pt", 0.5, run / "eval")
+    assert published_figure(run / "gan", tmp_path / "later") is None
+
+
+def test_an_evaluation_of_before_hashes_counts_for_the_file_it_names(run, tmp_path, capsys):
+    assert published_figure(run, tmp_path / "named") == 0.625
+    assert "an older report, without a hash of the weights; taken" in capsys.readouterr().err
+    shutil.copy(run / "gan" / "last.pt", run / "gan" / "best.pt")
+    assert published_figure(run / "gan" / "best.pt", tmp_path / "other") is None
+    later = (run / "eval" / "metrics.json").stat().st_mtime + 60
+    os.utime(run / "gan" / "last.pt", (later, later))
+    assert published_figure(run / "gan" / "last.pt", tmp_path / "later") is None, "written after its evaluation"
 
 
 def test_a_folder_that_holds_something_stays_as_it_is(run, tmp_path, capsys):
