@@ -18,7 +18,7 @@ from talkingface.files import writable_folder, write_text
 from talkingface.plugin.assembly import hash_in_use, lacking_to_speak
 from talkingface.plugin.trained import Trained, read_trained
 from talkingface.sharing.card import Statement, Subject, model_card
-from talkingface.sharing.privacy import shared_settings, without_places
+from talkingface.sharing.privacy import shared_report, shared_settings
 from talkingface.stored.jsons import read_json
 from talkingface.weights.checkpoint import save_safe
 from talkingface.weights.hub import is_on_hub, upload
@@ -72,7 +72,7 @@ def write_folder(trained: Trained, folder: Path, stated: Statement) -> Path:
     save_safe(folder / PUBLISHED, content)
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     if metrics is not None:
-        told: Any = without_places(read_json(metrics, _MOST_BYTES))
+        told = shared_report(read_json(metrics, _MOST_BYTES), to_plain(trained.config))
         write_text(folder / "metrics.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     result = read_result(metrics) if metrics is not None else None
     write_text(folder / "README.md", model_card(_subject(trained, config, result, stated)))

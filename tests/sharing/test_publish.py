@@ -20,6 +20,7 @@ from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.trained import read_trained
+from talkingface.sharing.privacy import without_places
 from talkingface.weights import checkpoint
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -51,13 +52,48 @@ def test_a_folder_has_all_that_is_needed_and_is_a_checkpoint_elsewhere(run, tmp_
         assert all((state[key] == value).all() for key, value in weights["generator"].items())
 
 
-def test_nothing_tells_of_the_machine(run, tmp_path):
+@pytest.mark.parametrize("relative", [False, True])
+def test_nothing_tells_of_the_machine(tmp_path, toys, monkeypatch, relative):
+    monkeypatch.chdir(tmp_path)
+    root = Path("homestead") if relative else tmp_path / "homestead"
+    run, films = root / "ToyGAN-toys" / "ada-secret", root / "ada-secret" / "recordings"
+    places = {"data_root": str(films), "landmarks_root": str(films), "saved_dir": str(root)}
+    random_checkpoint("ToyGAN", run, **places, **{"preprocess.ray_address": "ada-secret:6379"})
+    result = make_result({"generated": {"ssim": {"a": 0.5}}}, checkpoint=str(run / "gan" / "last.pt"))
+    result.skipped = [("generated", "b", "clip", f"{films / 'b.mp4'}: no face in 3/50 frames")]
+    result.unavailable = {"expert_sync": f"its judge ({run}) has not ended; see https://huggingface.co/docs/hub."}
+    write_report(result, run / "eval")
     out = tmp_path / "shared"
     assert main(["publish", str(run), str(out)]) == 0
     for file in out.iterdir():
-        assert b"/ada" not in file.read_bytes() and str(tmp_path).encode() not in file.read_bytes(), file.name
+        content = file.read_bytes()
+        for word in (b"ada-secret", b"recordings", b"homestead", str(tmp_path).encode()):
+            assert word not in content, file.name
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert {"data_root", "saved_dir", "experts", "device"}.isdisjoint(config) and config["dataset"] == "folder"
+    told = json.loads((out / "metrics.json").read_text())
+    assert "checkpoint" not in told and told["skipped"][0]["reason"] == "b.mp4: no face in 3/50 frames"
+    reason = told["unavailable"]["expert_sync"]["reason"]
+    assert reason == "its judge (...) has not ended; see https://huggingface.co/docs/hub."
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/home/ada/my films/x.mp4: 3/50 frames", "x.mp4: 3/50 frames"),
+        ("/home/ada", "..."),
+        ("C:\\Users\\ada\\x.pt is gone, and ~/y.pt", "x.pt is gone, and y.pt"),
+        ("`runs/ada/best.pt` of runs/ada.", "`best.pt` of ...."),
+        ("listed in lists/ada.txt.", "listed in ada.txt."),
+        ("../..", "..."),
+        ("ada's films/x.mp4", "x.mp4"),
+        ("id00/00006, 25 frames/s, n/a, 1 / 2, all runs", "id00/00006, 25 frames/s, n/a, 1 / 2, all runs"),
+        ("checkpoints/LSE/syncnet_v2.model", "checkpoints/LSE/syncnet_v2.model"),
+    ],
+)
+def test_paths_leave_and_other_words_stay(text, left):
+    config = {"saved_dir": "runs/", "data_root": "ada's films", "train_filelist": "lists/ada.txt", "experts": {}}
+    assert without_places({"a": [text]}, config) == {"a": [left]}
 
 
 def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
