@@ -32,7 +32,7 @@ def _new(picture: Path, arguments: Arguments) -> int:
     print(f"wrote {', '.join(path.name for path in files[1:])} beside {files.picture}")
     for fault in check_puppet(files.picture):
         print(f"  {fault}")
-    print(f"look at {files.mesh}; to change it edit {files.edited} and give it as --landmarks")
+    print(f"look at {files.mesh}; to change it edit {files.edited}, then `puppet new {files.picture}`")
     return 0
 
 
@@ -47,9 +47,9 @@ def _check(path: Path) -> int:
 PUPPET = Command(
     line="puppet new PICTURE: make a cartoon speakable; puppet check PICTURE: what is wrong with it",
     options=(
-        Option("landmarks", "new: 68 points of the drawing (json, .pts, or lines of x and y), instead of a detector"),
+        Option("landmarks", "new: 68 points of the drawing (json, .pts, or lines of x and y), not those of its json"),
         Option("out", "new: folder for the puppet; default: beside the picture"),
-        Option("overwrite", "new: also over files that somebody else has made", flag=True),
+        Option("overwrite", "new: also over files of somebody else and over points placed by hand", flag=True),
         HELP,
     ),
     run=puppet,

@@ -43,7 +43,7 @@ def check_puppet(path: Path) -> list[str]:
         points, edited = drawn_points(files)
     except TalkingFaceError as error:
         return [str(error)]
-    faults = [f"{files.edited.name}: was edited; run `puppet new` with --landmarks={files.edited}"] if edited else []
+    faults = [f"{files.edited.name}: was edited; run `puppet new {files.picture}`"] if edited else []
     faults += _points_at_fault(files, points, size)
     closed = None
     try:

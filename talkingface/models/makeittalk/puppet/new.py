@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from talkingface.models.makeittalk.space import PUPPET_DEPTH, Placement
 if TYPE_CHECKING:
     from talkingface.clips.folder import ClipFolder
 
+log = logging.getLogger("talkingface")
+
 _MESH, _LINES, _POINT = (40, 160, 80), (30, 90, 220), (220, 30, 30)  # colours, RGB
 _SHOWN_SIDE = 1000  # pixels that the picture of the mesh has at least
 _FACE_SHARE = 0.3  # of the picture that the eyes of a face take which nobody has found
@@ -37,9 +40,11 @@ def new_puppet(
 
     Args:
         picture: the drawing.
-        landmarks: its landmarks, see `read_points`; None: they are looked for.
+        landmarks: its landmarks, see `read_points`; None: those of the editable file, where it is there and has been
+            filled in, otherwise they are looked for.
         out: folder for the puppet, and a copy of the picture; None: beside it.
-        overwrite: also over files that somebody else has made.
+        overwrite: also over files that somebody else has made, and over the editable file: landmarks are looked for
+            anew.
 
     Raises:
         NoFaceError: no face was found; a file to place its points in by hand was written.
@@ -57,14 +62,32 @@ def new_puppet(
         writable_folder(out)
         if files.picture.resolve() != picture.resolve():
             shutil.copyfile(picture, files.picture)
-    points = _found(picture, files, shown) if landmarks is None else read_points(landmarks)
     height, width = shown.shape[:2]
+    if landmarks is None and not overwrite and _is_filled_in(files.edited, (height, width)):
+        log.info("%s: its points are used; --overwrite looks for others", files.edited)
+        landmarks = files.edited
+    points = _found(picture, files, shown) if landmarks is None else read_points(landmarks)
     if not ((points >= 0) & (points <= [width - 1, height - 1])).all():
         raise DataError(f"{landmarks or picture}: points lie outside the picture of {width} x {height} pixels")
     if abs(points[16, 0] - points[0, 0]) < 1:
         raise DataError(f"{landmarks or picture}: both ends of the jaw have the same x; place the points anew")
     write_puppet(files, points, shown)
     return files
+
+
+def _is_filled_in(edited: Path, size: tuple[int, int]) -> bool:
+    """Whether the editable file of a picture (height, width) has points of its face, not those of the mean face.
+
+    Raises:
+        DataError: the file is damaged; what somebody has placed by hand in it is not given up for that.
+    """
+    return edited.is_file() and not np.array_equal(read_points(edited), _mean_face(size))
+
+
+def _mean_face(size: tuple[int, int]) -> np.ndarray:
+    """Landmarks (68, 2) in the middle of a picture (height, width), where nobody has found its face."""
+    height, width = size
+    return (canonical_face()[:, :2] * _FACE_SHARE * min(size) + [width / 2, height / 2]).round(2)
 
 
 def _found(picture: Path, files: PuppetFiles, shown: np.ndarray) -> np.ndarray:
@@ -76,13 +99,13 @@ def _found(picture: Path, files: PuppetFiles, shown: np.ndarray) -> np.ndarray:
     try:
         return Source.from_path(picture).landmarks().ibug68()[0].astype(np.float64)
     except NoFaceError:
-        height, width = shown.shape[:2]
-        guess = canonical_face()[:, :2] * _FACE_SHARE * min(width, height) + [width / 2, height / 2]
-        write_points(files.edited, files.picture.name, (height, width), guess)
+        size = shown.shape[:2]
+        guess = _mean_face(size)
+        write_points(files.edited, files.picture.name, size, guess)
         draw_mesh(files.mesh, shown, guess, np.zeros((0, 3), np.int64))
         raise NoFaceError(
             f"{picture}: no face was found. {files.edited} has the points of a mean face, which {files.mesh.name}"
-            f" shows: move them onto the drawing, then `puppet new {picture} --landmarks={files.edited}`"
+            f" shows: move them onto the drawing, then `puppet new {files.picture}`"
         ) from None
 
 

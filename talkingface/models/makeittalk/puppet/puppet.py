@@ -174,8 +174,9 @@ def drawn_points(files: PuppetFiles) -> tuple[np.ndarray, bool]:
     edited = stored is None or bool(np.abs(points - stored).max() > _EDITED)
     if edited:
         log.warning(
-            "%s: was edited; the files beside it are not used until `puppet new` has made them anew", files.edited
-        )
+            "%s: was edited; the files beside it are not used until `puppet new %s` has made them anew",
+            files.edited, files.picture,
+        )  # fmt: skip
     return points, edited
 
 

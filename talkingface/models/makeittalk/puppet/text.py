@@ -20,7 +20,7 @@ from talkingface.stored.regular import read_bytes
 
 _MOST_BYTES = 2**20
 _LARGEST = 1e6
-_AGAIN = "copy it again, or make it anew with `puppet new`"
+_AGAIN = "copy it again, or make it anew with `puppet new PICTURE --overwrite`"
 
 PARTS: tuple[tuple[str, int], ...] = (
     ("jaw", 17),

@@ -18,7 +18,7 @@ from talkingface.models.makeittalk.puppet.check import check_puppet
 from talkingface.models.makeittalk.puppet.mesh import LAYOUTS, border, mouth_gap, triangulated, vertices
 from talkingface.models.makeittalk.puppet.new import new_puppet
 from talkingface.models.makeittalk.puppet.puppet import PuppetFiles, find_puppet, load_puppet
-from talkingface.models.makeittalk.puppet.text import read_points, write_rows
+from talkingface.models.makeittalk.puppet.text import read_points, write_points, write_rows
 from talkingface.models.makeittalk.puppet.warp import PuppetWarp
 from talkingface.models.makeittalk.space import Placement
 
@@ -203,8 +203,9 @@ def test_points_that_were_edited_count_from_then_on(files, caplog):
     files.edited.write_text(text.replace(first, f"[{moved[8, 0]}, {moved[8, 1] + 5}]"))
     with caplog.at_level(logging.WARNING, "talkingface"):
         assert load_puppet(files.picture).points[8, 1] == pytest.approx(moved[8, 1] + 5)
-    assert "was edited" in caplog.text
-    new_puppet(files.picture, files.edited)
+    assert "was edited" in caplog.text and f"`puppet new {files.picture}`" in caplog.text
+    assert any(f"`puppet new {files.picture}`" in line for line in check_puppet(files.picture))
+    new_puppet(files.picture)
     caplog.clear()
     assert load_puppet(files.picture).points[8, 1] == pytest.approx(moved[8, 1] + 5)
     assert not caplog.text and not check_puppet(files.picture)
@@ -288,9 +289,35 @@ def test_a_face_that_nobody_finds_gets_a_file_to_place_its_points_in(tmp_path):
     write_image(tmp_path / "blank.png", np.full((120, 160, 3), 200, np.uint8))
     with pytest.raises(NoFaceError, match=r"blank_puppet\.json has the points of a mean face") as caught:
         new_puppet(tmp_path / "blank.png")
-    assert "--landmarks=" in str(caught.value) and "\n" not in str(caught.value)
+    assert f"`puppet new {tmp_path / 'blank.png'}`" in str(caught.value) and "\n" not in str(caught.value)
     files = new_puppet(tmp_path / "blank.png", tmp_path / "blank_puppet.json")
     assert not check_puppet(files.picture)
+
+
+def test_points_that_were_placed_by_hand_survive_further_calls(tmp_path, caplog):
+    pytest.importorskip("mediapipe")
+    write_image(tmp_path / "blank.png", np.full((120, 160, 3), 200, np.uint8))
+    files = PuppetFiles.beside(tmp_path / "blank.png")
+    for _ in range(2):  # as long as nobody has moved them, nothing is made of the points of the mean face
+        with pytest.raises(NoFaceError):
+            new_puppet(files.picture)
+    placed = read_points(files.edited)
+    placed[:, 1] -= 7
+    write_points(files.edited, files.picture.name, (120, 160), placed)
+    for _ in range(2):  # also where the other files agree with them
+        with caplog.at_level(logging.INFO, "talkingface"):
+            new_puppet(files.picture)
+        assert "blank_puppet.json: its points are used; --overwrite looks for others" in caplog.text
+        for file in (files.edited, files.open_mouth):
+            np.testing.assert_allclose(read_points(file), placed, atol=0.01)
+    assert not check_puppet(files.picture)
+    files.edited.write_text(files.edited.read_text().replace("]", "", 1))
+    damaged = files.edited.read_text()
+    with pytest.raises(DataError, match=r"blank_puppet\.json"):
+        new_puppet(files.picture)
+    assert files.edited.read_text() == damaged
+    with pytest.raises(NoFaceError):
+        new_puppet(files.picture, overwrite=True)
 
 
 def test_files_of_somebody_else_are_not_written_over_and_an_own_folder_gets_the_picture(files, tmp_path):
