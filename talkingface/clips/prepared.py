@@ -29,7 +29,7 @@ def prepared_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:
 
 
 CONVERTED_FILE = "converted.json"
-"""In the folder of clips that a converter has made: its kind, what they were made from, and their names."""
+"""In the folder of clips that a converter has made: its kind and options, what they were made from, and their names."""
 
 
 def converted_ids(preprocessed_root: str | os.PathLike[str]) -> list[str]:

@@ -18,7 +18,7 @@ from talkingface.config.layers import to_plain
 from talkingface.errors import DataError
 from talkingface.plugin.hearing import MADE_BY
 from talkingface.plugin.registry import get_spec
-from talkingface.preprocess.convert import convert_legacy, is_converted_whole
+from talkingface.preprocess.convert import convert_legacy, is_converted_whole, noted_prefix
 from talkingface.preprocess.outcome import OK
 from talkingface.preprocess.prepare import ensure
 from talkingface.sound.choice import ARTEFACT, recorded_choice
@@ -72,11 +72,12 @@ def following_clips(loaded: LoadedConfig) -> LoadedConfig:
 
 
 def _convert(config: Config, layout: Layout) -> None:
-    """Run the converter, unless all clips were made of these very files."""
+    """Run the converter, unless all clips were made of these very files; a family of files stays the chosen one."""
     roots, place = layout.old_data(config), Path(config.preprocessed_root)
     if not roots or is_converted_whole(layout.converter, roots, place):
         return
-    report = convert_legacy(layout.converter, roots, place, progress=config.show_progress)
+    prefix = noted_prefix(layout.converter, place)
+    report = convert_legacy(layout.converter, roots, place, prefix=prefix, progress=config.show_progress)
     if not report.ok_ids:
         raise DataError(f"{next(iter(roots.values()))}: no clip can be used: {report.reasons()}")
 

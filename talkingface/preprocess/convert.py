@@ -37,7 +37,7 @@ from talkingface.preprocess.report import Report
 from talkingface.preprocess.step import Rejected
 from talkingface.stored.jsons import read_json
 
-__all__ = ["convert_legacy", "export_clips", "export_dubbing", "export_hyperlips", "is_converted_whole"]
+__all__ = ["convert_legacy", "export_clips", "export_dubbing", "export_hyperlips", "is_converted_whole", "noted_prefix"]
 
 for _module in pkgutil.iter_modules(converters.__path__):
     importlib.import_module(f"{converters.__name__}.{_module.name}")  # its converter registers itself
@@ -102,7 +102,8 @@ def convert_legacy(
         report.worked += known is None
     report.seconds = time.perf_counter() - started
     if state := converter.whole_state():
-        write_text(place / CONVERTED_FILE, json.dumps({"kind": kind, MADE_FROM: state, "clips": ids}) + "\n")
+        noted = {"kind": kind, "prefix": prefix, MADE_FROM: state, "clips": ids}
+        write_text(place / CONVERTED_FILE, json.dumps(noted) + "\n")
     log.info("conversion: %s", report.table())
     if report.ok_ids:
         log.info("to train on them: %s", f"--preprocessed_root={place} {converter.advice}".rstrip())
@@ -113,15 +114,24 @@ def is_converted_whole(kind: str, roots: Mapping[str, Path], place: Path) -> boo
     """Whether all clips of old data were converted to `place`, told without looking at them; see `whole_state`.
 
     Raises:
-        DataError: the kind is not known, or the old data are not there.
+        DataError: the kind is not known, or the old data are not there, or not the family that was converted.
     """
     try:
         noted = read_json(place / CONVERTED_FILE)
         known, names = {key: noted[key] for key in ("kind", MADE_FROM)}, sorted(noted["clips"])
     except (DataError, KeyError, TypeError):  # there is none, or none that could be believed
         return False
-    state = _open(kind, roots, ConvertOptions()).whole_state()
+    state = _open(kind, roots, ConvertOptions(prefix=noted_prefix(kind, place))).whole_state()
     return bool(state) and known == {"kind": kind, MADE_FROM: state} and names == converted_ids(place)
+
+
+def noted_prefix(kind: str, place: Path) -> str:
+    """The family of dumps that the last conversion to `place` was asked for; empty: for none by name."""
+    try:
+        noted = read_json(place / CONVERTED_FILE)
+        return str(noted.get("prefix", "")) if noted["kind"] == kind else ""
+    except (DataError, AttributeError, KeyError, TypeError):
+        return ""
 
 
 def export_clips(kind: str, prepared: str | Path, out: str | Path, *, progress: bool = True) -> Report:

@@ -18,7 +18,7 @@ from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.preprocess import by_converter
 from talkingface.preprocess.by_converter import with_converted
-from talkingface.preprocess.convert import export_clips, is_converted_whole
+from talkingface.preprocess.convert import convert_legacy, export_clips, is_converted_whole
 from talkingface.task import examine
 from talkingface.workflow import evaluate, run_configured
 
@@ -105,6 +105,22 @@ def test_clips_of_a_former_dump_take_no_part(tmp_path):
     found = make_layout(settled).find(settled)
     assert [item.clip_id for item in found] == [f"train/000{k}_video0000{k}" for k in range(10, 13)]
     assert is_converted_whole("makeittalk", {"root": tmp_path / "data"}, tmp_path / "made")
+
+
+def test_runs_keep_to_the_family_of_dumps_that_was_chosen(tmp_path, monkeypatch):
+    places = {"root": tmp_path / "data"}, tmp_path / "made"
+    write_dump(tmp_path / "data/dump", "train", [clip(k) for k in range(4)])
+    write_dump(tmp_path / "data/dump", "train", [clip(k, count=90) for k in range(4)], prefix="autovc_align")
+    convert_legacy("makeittalk", *places, prefix="autovc_align", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(by_converter, "convert_legacy", lambda *a, **k: pytest.fail("converted again"))
+        with_converted(configured(tmp_path))
+    write_dump(tmp_path / "data/dump", "train", [clip(k, count=100) for k in range(4)], prefix="autovc_align")
+    with_converted(configured(tmp_path))
+    assert len(ClipFolder(tmp_path / "made/train/00000_video000000")) == 100
+    convert_legacy("makeittalk", *places, progress=False)
+    with_converted(configured(tmp_path))
+    assert len(ClipFolder(tmp_path / "made/train/00000_video000000")) == 80
 
 
 def test_a_clip_that_was_deleted_is_made_again(tmp_path):

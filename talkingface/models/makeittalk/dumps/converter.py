@@ -185,7 +185,8 @@ def _family(tree: DumpTree, wanted: str) -> str:
     if not known:
         raise DataError(f"{tree.root}: no <prefix>_train_au.pickle found here or in dump/, nor raw_fl3d")
     if wanted and wanted not in known:
-        raise DataError(f"{tree.folder}: no dumps called '{wanted}_...'; there are {', '.join(known)}")
+        there = ", ".join(known)
+        raise DataError(f"{tree.folder}: no dumps called '{wanted}_...'; there are {there}; --prefix names one of them")
     return wanted or (READ_BY_OTHERS if READ_BY_OTHERS in known else known[0])
 
 
