@@ -120,6 +120,10 @@ def test_a_published_dump_is_made_fit_and_its_sound_is_autovcs(tmp_path):
         ({"faces": rows_of(60)}, "unequal lengths: 80 rows of sound, 60 of landmarks"),
         ({"faces": None}, "ends before this clip"),
         ({"face_about": (9, "other.mp4")}, "the files are not of one order"),
+        ({"sound": np.zeros((80, 80), int)}, r"clip 1: expected sound \(rows, 80\), found int64 \(80, 80\)"),
+        ({"sound": mel_of(80)[:, :40]}, r"expected sound \(rows, 80\), found float64 \(80, 40\)"),
+        ({"sound": None}, r"expected sound \(rows, 80\), found NoneType"),
+        ({"face_about": None}, r"_test_fl\.pickle: clip 1 is no \(array, \(number, name, \.\.\.\)\), but tuple"),
         ({"sound": mel_of(27), "faces": rows_of(27)}, "27 rows; clips of fewer than 28"),
         ({"faces": np.full((80, 204), np.nan)}, "no row has a face"),
         ({"faces": np.ones((80, 136))}, r"expected landmarks \(rows, 204\), found float64 \(80, 136\)"),
@@ -132,9 +136,10 @@ def test_a_published_dump_is_made_fit_and_its_sound_is_autovcs(tmp_path):
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_reason_and_the_others_go_on(tmp_path, changes, reason):
-    write_dump(tmp_path / "old", "test", [clip(0), clip(1, **changes)])
+    behind = [] if changes.get("faces", "") is None else [clip(2)]  # which then stands at its place in one file
+    write_dump(tmp_path / "old", "test", [clip(0), clip(1, **changes), *behind])
     report = convert(tmp_path / "old", tmp_path / "new")
-    assert report.ok_ids == ["test/00000_video000000"]
+    assert report.ok_ids == ["test/00000_video000000", "test/00002_video000002"][: 1 + len(behind)]
     told = {**report.rejected, **report.failed}["test/00001_video000001"]
     assert re.search(reason, told), told
 
@@ -226,6 +231,15 @@ def test_turns_beside_a_dump_give_the_motion_of_the_head(tmp_path):
     faces, size = found.array("faces68")[:, 1], np.median(eye_distances(moving))
     np.testing.assert_allclose(np.diff(faces, axis=0), np.diff(moving, axis=0) / size, atol=1e-5)
     assert found.facts("faces68")["head_motion"]
+
+
+def test_motion_of_a_head_that_is_no_array_costs_its_clip_the_motion_alone(tmp_path):
+    write_dump(tmp_path / "old", "train", [clip(0), clip(1)])
+    gaze = {"rot_trans": [None, None], "anchor_t_shape": [None, 3]}
+    (tmp_path / f"old/{PREFIX}_train_gaze.pickle").write_bytes(pickle.dumps(gaze))
+    report = convert(tmp_path / "old", tmp_path / "new")
+    assert report.counts["ok"] == 2 and "motion of the head left out: expected landmarks" in report.table()
+    assert not made(tmp_path / "new", "train/00001_video000001").facts("faces68")["head_motion"]
 
 
 # -- text trees --------------------------------------------------------------------------------------------------------

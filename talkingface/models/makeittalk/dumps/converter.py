@@ -64,7 +64,7 @@ class DumpConverter(Converter):
         self.canonical = canonical_face()
         self.about = about_dumps(self.tree.about(self.prefix)) if self.prefix else None
         self._texts: dict[str, TextClip] = {}
-        self._clips: Iterator[tuple[str, Dump, DumpedClip]] = iter(())
+        self._clips: Iterator[tuple[str, Dump, DumpedClip | DataError]] = iter(())
 
     def find(self) -> list[str]:
         """All clips, in the order of their files: dumps are read from front to back."""
@@ -111,7 +111,10 @@ class DumpConverter(Converter):
         found = next(((dump, clip) for name, dump, clip in self._clips if name == clip_id), None)
         if found is None:
             raise DataError("its dump was changed while it was read, or is damaged before this clip")
-        return self._convert_dumped(*found, target)
+        dump, clip = found
+        if isinstance(clip, DataError):
+            raise Rejected(str(clip))
+        return self._convert_dumped(dump, clip, target)
 
     def _files(self) -> Iterator[Path]:
         if not self.prefix:
@@ -122,7 +125,7 @@ class DumpConverter(Converter):
             yield from (dump.sound, dump.faces, dump.gaze)
         yield from (self.tree.about(self.prefix), self.tree.vectors)
 
-    def _dumped(self) -> Iterator[tuple[str, Dump, DumpedClip]]:
+    def _dumped(self) -> Iterator[tuple[str, Dump, DumpedClip | DataError]]:
         for dump in self.tree.dumps(self.prefix):
             for clip_id, clip in dumped_clips(dump, self.tree.vectors):
                 yield clip_id, dump, clip
@@ -146,11 +149,12 @@ class DumpConverter(Converter):
         # Those of ours are fit: nothing is touched.
         ours = bool(about.canonical)
         still, repairs = (as_faces(clip.faces[:rows]), []) if ours else fit_faces(clip.faces[:rows], self.canonical)
-        moving, moves = still, clip.head is not None and len(clip.head.anchored) >= rows
-        if clip.head is not None and moves:
+        moving, moves = still, False
+        if clip.head is not None:
             try:
-                moving = moving_faces(clip.head)[:rows]
-                moving = moving if ours else centred(moving, self.canonical)
+                found = moving_faces(clip.head)
+                if moves := len(found) >= rows:
+                    moving = found[:rows] if ours else centred(found[:rows], self.canonical)
             except DataError as error:
                 moving, moves = still, False
                 repairs = [*repairs, f"motion of the head left out: {error}"]

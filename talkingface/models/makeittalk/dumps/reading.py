@@ -80,8 +80,8 @@ def looked_through(dump: Dump) -> Iterator[str]:
         yield ids.of(_names(dump.sound, position, item.value)[0], position)
 
 
-def dumped_clips(dump: Dump, vectors: Path) -> Iterator[tuple[str, DumpedClip]]:
-    """All clips of a dump with their names, in its order.
+def dumped_clips(dump: Dump, vectors: Path) -> Iterator[tuple[str, DumpedClip | DataError]]:
+    """All clips of a dump with their names, in its order; in place of one that is none comes what is wrong with it.
 
     Args:
         dump: its files.
@@ -97,11 +97,16 @@ def dumped_clips(dump: Dump, vectors: Path) -> Iterator[tuple[str, DumpedClip]]:
         if sound is None:
             return  # landmarks without sound: nobody asks for them by a name
         names, vector = _names(dump.sound, position, sound.value)
-        found = _names(dump.faces, position, face.value)[0] if face else None
         vector = _vector(known, names.name) if vector is None else vector
-        faces = face.value[0] if face else None
         clip_id = ids.of(names, position)
-        yield clip_id, DumpedClip(names, _sound(dump.sound, position, sound.value[0]), vector, faces, found, head)
+        clip: DumpedClip | DataError
+        try:
+            rows = _sound(dump.sound, position, sound.value[0])
+            found = _names(dump.faces, position, face.value)[0] if face else None
+            clip = DumpedClip(names, rows, vector, face.value[0] if face else None, found, head)
+        except DataError as error:  # raised from here it would end the clips behind it, too
+            clip = error
+        yield clip_id, clip
 
 
 def heads(path: Path) -> Iterator[HeadMotion]:
