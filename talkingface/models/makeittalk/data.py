@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SEGMENT = 512
 """Windows of a published segment."""
 
+_LEAST = 10  # windows of a segment, as published
+
 HEAD = "head_motion"
 """Fact of registered faces: whether they also tell how the head moves; those of a video do."""
 
@@ -135,7 +137,8 @@ class ContentOptions(DatasetOptions):
 
     Attributes:
         windows: windows in an item, all of one clip, each drawn by itself.
-        sampling: `mixed` draws them from anywhere in the clip; `published` takes consecutive ones, up to 512.
+        sampling: `mixed` draws them from anywhere in the clip; `published` takes consecutive ones, up to 512, as many
+            as there are: such items make no batches.
         faces: with `mixed`, the resting face of an item in training is the most closed of so many that are drawn; with
             a `content.resting` of its own for each that takes part.
     """
@@ -178,8 +181,8 @@ class ContentWindows(MotionDataset):
 
     def _consecutive(self, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         first = int(rng.integers(0, max(1, int(_DROPPED * len(valid))))) if self.training else 0
-        segments = max(1, (len(valid) - first) // SEGMENT)
-        start = first + SEGMENT * int(rng.integers(segments))
+        whole, rest = divmod(len(valid) - first, SEGMENT)
+        start = first + SEGMENT * int(rng.integers(max(1, whole + (rest >= _LEAST))))
         return valid[start : start + SEGMENT]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from talkingface.config.sections import Section
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
+    from talkingface.config.sections import StageConfig
     from talkingface.plugin.graphs import Graph
 
 PUBLISHED_LANDMARKS = {
@@ -219,11 +221,12 @@ class MakeItTalk(MakeItTalkNetworks):
         """Take the scale of the sound from the training data, and begin the translation with the moved portrait.
 
         Raises:
-            ConfigError: the motion term is asked for, and the rows of an item do not follow each other.
+            ConfigError: the motion term is asked for, and the rows of an item do not follow each other; or they are as
+                many as each clip has, and a batch has several.
             CheckpointError: the perceptual loss is chosen, and VGG19 was not loaded.
         """
-        if isinstance(dataset, ContentWindows) and self.config.loss.motion and dataset.options.sampling == "mixed":
-            raise ConfigError(f"stage '{ctx.stage.name}': model.loss.motion needs data.sampling published")
+        if isinstance(dataset, ContentWindows):
+            self._check_sampling(dataset.options.sampling, ctx.stage)
         if isinstance(dataset, MotionDataset) and self.config.scale == "own" and not ctx.stage.init_from:
             for branch in (self.content_branch, self.speaker_branch):
                 branch.set_scale(*map(torch.from_numpy, dataset.scale()))
@@ -235,6 +238,18 @@ class MakeItTalk(MakeItTalkNetworks):
             if self.config.translate.input == "warped":
                 last = self.translator.model.model[-1]
                 torch.nn.init.zeros_(last.weight)
+
+    def _check_sampling(self, sampling: str, stage: StageConfig) -> None:
+        if sampling == "mixed":
+            if self.config.loss.motion:
+                raise ConfigError(f"stage '{stage.name}': model.loss.motion needs data.sampling published")
+            return
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+        if stage.batch_size != processes:
+            raise ConfigError(
+                f"stage '{stage.name}': data.sampling published takes one clip of any length at a time; set batch_size"
+                f" to {processes}, 1 for each process, instead of {stage.batch_size}"
+            )
 
     def _check_vgg19(self) -> None:
         if self.plans["translate"].frozen and not self._has_vgg19:

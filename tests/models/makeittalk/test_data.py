@@ -59,6 +59,24 @@ def test_published_windows_follow_each_other(clips):
     assert 0.8 * 98 <= len(item["target"]) <= 98
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_published_windows_come_from_all_of_a_long_clip(tmp_path, split):
+    data = ContentWindows([make_clip(tmp_path, "long", 400)], split, {"sampling": "published"}, small_config())
+    motion, seen = data.motion(data.clips[0]), set()
+    places = {row.tobytes(): k for k, row in enumerate(motion.still)}
+    for seed in range(20):
+        item = data.sample(data.clips[0], np.random.default_rng(seed))
+        assert 10 <= len(item["target"]) <= 512
+        seen |= {places[row.tobytes()] for row in item["target"]}
+    assert {600, len(motion.still) - 1} <= seen and (split == "train" or len(seen) == len(motion.still) > 900)
+
+
+@pytest.mark.parametrize(("count", "starts"), [(512 + 9, {0}), (512 + 10, {0, 512}), (60, {0})])
+def test_a_published_segment_has_ten_windows_at_least(clips, count, starts):
+    data = ContentWindows(clips, "val", {"sampling": "published"}, small_config())
+    assert {int(data._consecutive(np.arange(count), np.random.default_rng(k))[0]) for k in range(20)} == starts
+
+
 def test_a_sequence_is_filled_up_and_says_what_is_there(clips):
     data = SpeakerSequences(clips, "train", {"rows": 128}, small_config())
     item = data.sample(clips[2], np.random.default_rng(0))

@@ -49,8 +49,8 @@ def build(**sections) -> MakeItTalk:
     return MakeItTalk(small_config(**sections))
 
 
-def context(kind: str, step: int = 0) -> StepContext:
-    return StepContext(SimpleNamespace(kind=kind, name=kind, init_from=()), step=step)
+def context(kind: str, step: int = 0, batch_size: int = 2) -> StepContext:
+    return StepContext(SimpleNamespace(kind=kind, name=kind, init_from=(), batch_size=batch_size), step=step)
 
 
 def batch_of(data, size: int = 2) -> dict[str, torch.Tensor]:
@@ -163,7 +163,9 @@ def test_the_motion_term_wants_rows_that_follow_each_other(clips):
     with pytest.raises(ConfigError, match="needs data.sampling published"):
         model.initialise(ContentWindows(clips, "train", {}, model.config), context("content"))
     data = ContentWindows(clips, "train", {"sampling": "published"}, model.config)
-    model.initialise(data, context("content"))
+    with pytest.raises(ConfigError, match="set batch_size to 1, 1 for each process, instead of 2"):
+        model.initialise(data, context("content"))
+    model.initialise(data, context("content", batch_size=1))
     assert updates(model, "content", batch_of(data, 1))["content_branch"] == {"l1", "laplacian", "motion"}
 
 
