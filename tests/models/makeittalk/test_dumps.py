@@ -11,12 +11,14 @@ import pytest
 
 from helpers.canonical_faces import faces_3d, make_clip, small_config
 from helpers.dumps import PREFIX, Runs, clip, mel_of, rows_of, write_dump, write_texts
+from talkingface import files
 from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.faces.ibug68 import eye_distances
 from talkingface.media import write_wav
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.data import read_motion
+from talkingface.models.makeittalk.dumps import export
 from talkingface.preprocess.convert import convert_legacy, export_clips
 from talkingface.sound.choice import FrontEndConfig
 
@@ -77,6 +79,33 @@ def test_other_programs_read_what_was_exported(exported):
 def test_nothing_is_exported_over_dumps_that_are_there(exported):
     with pytest.raises(DataError, match="holds dumps already"):
         export_clips("makeittalk", exported[0] / "prepared", exported[0] / "data", progress=False)
+
+
+@pytest.mark.parametrize("ended_by", ["_faces_item", "write_wav"])
+def test_an_export_that_ends_early_leaves_nothing(exported, tmp_path, monkeypatch, ended_by):
+    real, calls = getattr(export, ended_by), []
+
+    def ends(*arguments):
+        calls.append(1)
+        if len(calls) == 3:  # in the test dump, or at the last sound
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, ended_by, ends)
+        with pytest.raises(KeyboardInterrupt):
+            export_clips("makeittalk", exported[0] / "prepared", tmp_path, progress=False)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert export_clips("makeittalk", exported[0] / "prepared", tmp_path, progress=False).counts["ok"] == 3
+
+
+def test_what_is_noted_of_exported_dumps_has_its_name_before_they_have_theirs(exported, tmp_path, monkeypatch):
+    replace, order = files.os.replace, []
+    monkeypatch.setattr(files.os, "replace", lambda old, new: order.append(new.name) or replace(old, new))
+    export_clips("makeittalk", exported[0] / "prepared", tmp_path, progress=False)
+    dumps = [name for name in order if name.endswith(".pickle")]
+    assert len(dumps) == 6 and order[-7:] == [f"{PREFIX}.json", *dumps]
+    assert all(name.endswith("_au.pickle") for name in dumps[-2:])
 
 
 def test_a_second_conversion_makes_nothing(exported, tmp_path):

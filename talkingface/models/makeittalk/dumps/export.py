@@ -6,7 +6,8 @@ import json
 import logging
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,7 +22,7 @@ from talkingface.clips.lists import read_lines
 from talkingface.clips.prepared import prepared_ids
 from talkingface.errors import DataError, OutputError, TalkingFaceError
 from talkingface.faces.rigid import register
-from talkingface.files import output_error, writable_folder, write_text
+from talkingface.files import atomic_output, writable_folder, writing
 from talkingface.media import SAMPLE_RATE, write_wav
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.config import CANONICALS, MakeItTalkConfig, faces_artefact
@@ -98,13 +99,9 @@ def export_dumps(prepared: Path, out: Path, progress: bool = True) -> Report:
     started, report = time.perf_counter(), Report(worked=sum(map(len, parts.values())))
     if lacking := len(ids) - report.worked:
         log.info("%d clips stand neither in the training nor in the test list, and are left out", lacking)
-    try:
-        about = _write_all(prepared, parts, folder, report, progress)
-    except OSError as error:
-        raise output_error(folder, error) from error
+    about, chosen = _choose(prepared, parts, report, progress)
     if about is not None:
-        note = json.dumps(about.model_dump(), indent=1) + "\n"
-        write_text(DumpTree(out).about(READ_BY_OTHERS), note)
+        _write(folder, about, chosen)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -125,26 +122,24 @@ def _parts(prepared: Path, ids: list[str]) -> dict[str, list[str]]:
     return {"train": [clip_id for clip_id in rest if clip_id in ids and clip_id not in test], "test": test}
 
 
-def _write_all(
-    prepared: Path, parts: Mapping[str, list[str]], folder: Path, report: Report, progress: bool
-) -> AboutDumps | None:
-    """Write the dumps of all parts; returns what is noted beside them, None where no clip could be written."""
+def _choose(
+    prepared: Path, parts: Mapping[str, list[str]], report: Report, progress: bool
+) -> tuple[AboutDumps | None, dict[str, list[_Chosen]]]:
+    """The clips of all parts that can be exported, and what is noted beside them; None where there are none."""
     about: AboutDumps | None = None
+    chosen: dict[str, list[_Chosen]] = {}
     number = 0
     for status, ids in parts.items():
-        chosen = []
         for clip_id in tqdm(ids, desc=f"export {status}", unit="clip", disable=not progress):
             clip = ClipFolder(Path(prepared) / clip_id, clip_id=clip_id)
             outcome, told = _look(clip, about)
             if told is not None:
                 about = told
                 config = MakeItTalkConfig(sound=told.front_end, canonical=told.canonical or "own")
-                chosen.append(_Chosen(clip, number, config))
+                chosen.setdefault(status, []).append(_Chosen(clip, number, config))
                 number += 1
             report.add(outcome)
-        if chosen:
-            _write_part(folder, f"{READ_BY_OTHERS}_{status}", chosen)
-    return about
+    return about, chosen
 
 
 def _look(clip: ClipFolder, known: AboutDumps | None) -> tuple[Outcome, AboutDumps | None]:
@@ -186,17 +181,48 @@ def _made_with(clip: ClipFolder) -> AboutDumps:
     return AboutDumps(front_end=recorded_choice(heard, clip.record(heard)), canonical=canonical)
 
 
-def _write_part(folder: Path, base: str, chosen: list[_Chosen]) -> None:
-    """The files of one dump; each is written clip by clip."""
-    for kind, make in (("au", _sound_item), ("fl", _faces_item)):
-        with (folder / f"{base}_{kind}.pickle").open("wb") as file:
-            _write_list(file, map(make, chosen))
-            file.write(pickle.STOP)
-    if all(each.clip.facts(each.config.faces_artefact).get(HEAD, True) for each in chosen):
-        with (folder / f"{base}_gaze.pickle").open("wb") as file:
-            _write_gaze(file, chosen)
-    for each in chosen:
-        _write_sound(folder.parent / "raw_wav", each)
+def _write(folder: Path, about: AboutDumps, parts: Mapping[str, Sequence[_Chosen]]) -> None:
+    """Write the files of all parts; each is written clip by clip, and none has its name before all are written.
+
+    They get their names in the reverse of the order in which they are begun here: sounds of clips, then the note,
+    without which dumps would be taken for published ones, and at last the dumps' own sound, by which they are found.
+
+    Raises:
+        OutputError: one of them cannot be written.
+    """
+    with ExitStack() as named:
+
+        def begun(path: Path) -> Path:
+            return named.enter_context(atomic_output(path))
+
+        for kind, write in (("au", _write_rows), ("fl", _write_faces), ("gaze", _write_gaze)):
+            for status, chosen in parts.items():
+                if kind == "gaze" and not all(map(_moves, chosen)):
+                    continue
+                path = folder / f"{READ_BY_OTHERS}_{status}_{kind}.pickle"
+                with writing(path), begun(path).open("wb") as file:
+                    write(file, chosen)
+        note = DumpTree(folder).about(READ_BY_OTHERS)
+        with writing(note):
+            begun(note).write_text(json.dumps(about.model_dump(), indent=1) + "\n", encoding="utf-8")
+        for each in (each for chosen in parts.values() for each in chosen if each.clip.has("audio")):
+            path = DumpTree(folder.parent).sound(each.number, each.name)
+            write_wav(begun(path), _sound(each))
+
+
+def _moves(chosen: _Chosen) -> bool:
+    """Whether it is known how the head of a clip moves."""
+    return bool(chosen.clip.facts(chosen.config.faces_artefact).get(HEAD, True))
+
+
+def _write_rows(file: BinaryIO, chosen: Sequence[_Chosen]) -> None:
+    _write_list(file, map(_sound_item, chosen))
+    file.write(pickle.STOP)
+
+
+def _write_faces(file: BinaryIO, chosen: Sequence[_Chosen]) -> None:
+    _write_list(file, map(_faces_item, chosen))
+    file.write(pickle.STOP)
 
 
 def _sound_item(chosen: _Chosen) -> tuple[Any, ...]:
@@ -210,7 +236,7 @@ def _faces_item(chosen: _Chosen) -> tuple[Any, ...]:
     return motion.still[run], (chosen.number, f"{chosen.name}.mp4")
 
 
-def _write_gaze(file: BinaryIO, chosen: list[_Chosen]) -> None:
+def _write_gaze(file: BinaryIO, chosen: Sequence[_Chosen]) -> None:
     """A mapping of three lists: turns and shifts, the turns as quaternions x, y, z, w, and the registered faces."""
 
     def anchored(each: _Chosen) -> tuple[np.ndarray, np.ndarray]:
@@ -243,12 +269,8 @@ def _body(value: Any) -> bytes:
     return whole.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
 
 
-def _write_sound(folder: Path, chosen: _Chosen) -> None:
-    """The sound of the rows that were exported, where the clip has it."""
-    if not chosen.clip.has("audio"):
-        return
+def _sound(chosen: _Chosen) -> np.ndarray:
+    """The sound (n,) of the rows that are exported."""
     _, run = chosen.motion()
-    folder.mkdir(parents=True, exist_ok=True)
     first, stop = (round(row / ROWS_PER_SECOND * SAMPLE_RATE) for row in (run.start, run.stop))
-    path = DumpTree(folder.parent).sound(chosen.number, chosen.name)
-    write_wav(path, chosen.clip.audio()[first:stop])
+    return chosen.clip.audio()[first:stop]
