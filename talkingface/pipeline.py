@@ -17,6 +17,7 @@ from talkingface.clips.backing import Backing
 from talkingface.clips.openers import open_source
 from talkingface.clips.source import Audio, Source
 from talkingface.config.sections import LandmarkConfig, OutputConfig
+from talkingface.config.stages import until
 from talkingface.devices import keep_freed_memory, resolve_device
 from talkingface.errors import CheckpointError, ConfigError, DataError, OutputError, printable
 from talkingface.export.manifest import folder_beside
@@ -343,7 +344,8 @@ class Pipeline:
 
 def _check_complete(model: TalkingFaceModel, config: Config, content: CheckpointContent, path: Path) -> None:
     """Refuse weights that nothing has trained rather than generate with them."""
-    lacking = lacking_to_speak(type(model), config.model, model.given.union(content.ready))
+    ready, stages = model.given.union(content.ready), until(config.stages, content.stage)
+    lacking = lacking_to_speak(type(model), config.model, ready, stages)
     if lacking:
         absent = "".join(f"; {config.experts[name]} is not there" for name in lacking if config.experts.get(name))
         raise CheckpointError(

@@ -51,12 +51,14 @@ def check_training(config: Config, afterwards: bool, prepares: bool) -> None:
         prepares: whether clips may have to be prepared first.
 
     Raises:
-        ConfigError: the name of the run is taken, or the run that is resumed is of another model.
+        ConfigError: the name of the run is taken, the run that is resumed is of another model, or a stage does not go
+            with the model's settings.
         CheckpointError: weights that a stage needs are missing or do not fit, or there is no run to resume.
         DataError: a metric cannot be computed here, and `evaluation.strict` is on.
         OutputError: a folder cannot be written.
     """
     check_monitors(config)
+    get_spec(config.model_name).model.check_stages(config.model, config.stages)
     run = RunFolder.open(config)
     changed_settings(run, config)
     check_can_be_made(run.path)

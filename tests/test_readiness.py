@@ -80,6 +80,12 @@ def test_what_cannot_end_well_is_refused_before_any_work(lrs2, tmp_path, capsys,
     assert sorted(tmp_path.rglob("*")) == before, "a start that fails leaves nothing"
 
 
+def test_stages_that_contradict_the_settings_of_their_model_are_refused_before_any_work(lrs2, capsys):
+    memory = ["--model.generator.temporal=True", "--model.inference.fps=25", "--stages.base.data.frames=1"]
+    assert main(["run", "--model=HyperLipsBase", *lrs2, *memory]) == 2
+    assert "stages.base.data.frames is 1: with model.generator.temporal" in capsys.readouterr().err
+
+
 def test_a_place_for_prepared_clips_must_be_writable_unless_there_are_some(lrs2, tmp_path, capsys, monkeypatch):
     options = [option for option in lrs2 if not option.startswith("--preprocessed_root")]
     (tmp_path / "file").touch()

@@ -29,6 +29,12 @@ class Origin(NamedTuple):
         return self.place if self.network is None else f"{self.place}:{self.network}"
 
 
+def until(stages: Sequence[StageConfig], name: str) -> Sequence[StageConfig]:
+    """The stages up to the one of this name, which is the last of them; none where there is no such stage."""
+    names = [stage.name for stage in stages]
+    return stages[: names.index(name) + 1] if name in names else ()
+
+
 def ready_after(
     stage: StageConfig, stages: Sequence[StageConfig], plans: Mapping[str, Any], experts: Mapping[str, str | None]
 ) -> set[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from talkingface.weights.hub import is_on_hub
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from talkingface.config.sections import Config, Section
+    from talkingface.config.sections import Config, Section, StageConfig
     from talkingface.plugin.contract import TalkingFaceModel
 
 MOST_ELEMENTS = 2**28
@@ -149,16 +149,21 @@ def _place_of(file: str, weights_dir: str) -> Path | None:
     return next((path for path in (Path(file), Path(weights_dir) / file) if path.exists()), None)
 
 
-def lacking_to_speak(model: type[TalkingFaceModel], config: Section, ready: Collection[str]) -> list[str] | None:
-    """Networks that making videos needs and that are not ready; None for a model that makes none.
+def lacking_to_speak(
+    model: type[TalkingFaceModel], config: Section, ready: Collection[str], stages: Sequence[StageConfig]
+) -> list[str] | None:
+    """Networks, or parts of them, that making videos needs and that are not ready; None for a model that makes none.
 
     Args:
         model: class of the model.
         config: its settings.
         ready: names of the networks with trained or given weights.
+        stages: those that trained, see `TalkingFaceModel.left_untrained`.
     """
     needed = model.needed_to_speak(config)
-    return None if needed is None else [name for name in needed if name not in ready]
+    if needed is None:
+        return None
+    return [*(name for name in needed if name not in ready), *model.left_untrained(config, stages)]
 
 
 def hash_in_use(model: TalkingFaceModel) -> str:

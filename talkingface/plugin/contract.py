@@ -261,6 +261,31 @@ class TalkingFaceModel(nn.Module):
         names = (name for plan in cls.plans.values() for name in (*plan.trains, *plan.uses))
         return tuple(dict.fromkeys(names))
 
+    @classmethod
+    def left_untrained(cls, config: Section, stages: Sequence[StageConfig]) -> tuple[str, ...]:
+        """What `generate` needs inside of trained networks and these stages have not trained, in words; default: none.
+
+        For example the memory of a network that has seen single frames alone. A checkpoint is then refused, as one
+        without a network is.
+
+        Args:
+            config: the model's settings.
+            stages: those that made a checkpoint, the last one is its own; none of imported weights.
+        """
+        return ()
+
+    @classmethod
+    def check_stages(cls, config: Section, stages: Sequence[StageConfig]) -> None:
+        """Called before a training, and before clips are prepared for it, to refuse stages that contradict settings.
+
+        Args:
+            config: the model's settings.
+            stages: all stages, with their `data` and `options`.
+
+        Raises:
+            ConfigError: with the key.
+        """
+
     def bind(self, weights_dir: str | Path, device: str) -> None:
         """Learn where weight files lie and where to compute, and build the front end there.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from talkingface.config.layers import to_plain
+from talkingface.config.stages import until
 from talkingface.errors import CheckpointError, OutputError
 from talkingface.evaluation.report.stored import read_result
 from talkingface.files import writable_folder, write_text
@@ -62,7 +63,8 @@ def write_folder(trained: Trained, folder: Path, stated: Statement) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         raise OutputError(f"{folder}: is not empty; publish to a new folder")
     ready = {name: state for name, state in trained.content.networks.items() if name in trained.content.ready}
-    lacking = lacking_to_speak(type(trained.model), trained.config.model, set(ready))
+    stages = until(trained.config.stages, trained.content.stage)
+    lacking = lacking_to_speak(type(trained.model), trained.config.model, set(ready), stages)
     if lacking or not ready:
         raise CheckpointError(f"{trained.path}: holds no trained {', '.join(lacking or ('network',))}; train it first")
     config = shared_settings(to_plain(trained.config))

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
+from talkingface.config.stages import until
 from talkingface.devices import begin_compiled_step, compiled, resolve_device, resolve_precision, take_threads_of
 from talkingface.errors import CheckpointError, ConfigError, first_line
 from talkingface.networks.synced_norm import common_statistics, synced
@@ -247,7 +248,8 @@ class StageLoop:
 
     def _speaks(self) -> bool:
         """Whether videos can be made with what this stage trains and was handed."""
-        lacking = lacking_to_speak(type(self.model), self.config.model, self.ready)
+        stages = until(self.config.stages, self.stage.name)
+        lacking = lacking_to_speak(type(self.model), self.config.model, self.ready, stages)
         if lacking and self.stage.monitor.startswith("eval/"):
             raise ConfigError(
                 f"stage '{self.stage.name}': monitor '{self.stage.monitor}': no videos can be made, for want of"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from talkingface.clips.openers import open_source
 from talkingface.clips.source import Audio
+from talkingface.config.stages import until
 from talkingface.devices import allow_tf32, limit_threads
 from talkingface.errors import DataError, TalkingFaceError
 from talkingface.evaluation.evaluator import Evaluator
@@ -74,7 +75,8 @@ def _makes_videos(config: Config, run_folder: RunFolder) -> bool:
         return True
     content = checkpoint.load(checkpoint.find_checkpoint(run_folder.stage(config.stage)))
     given = {name for name, file in config.experts.items() if file}
-    if lacking_to_speak(get_spec(config.model_name).model, config.model, given.union(content.ready)) == []:
+    ready, stages = given.union(content.ready), until(config.stages, content.stage)
+    if lacking_to_speak(get_spec(config.model_name).model, config.model, ready, stages) == []:
         return True
     log.info("stage %s alone makes no videos, so nothing is evaluated; --resume=auto goes on", config.stage)
     return False

@@ -23,9 +23,9 @@ class GeneratorConfig(Section):
         width: multiplier of the generator's channels.
         least_channels: no layer of the generator gets fewer.
         discriminator_width: multiplier of the discriminator's channels.
-        temporal: the recurrent decoder remembers the frames before, in training over the windows of a stage (give it
-            `data.frames` of 5 to 25) and in generation over the whole video. Published: off, and what the memory needs
-            has no trained weights in published files.
+        temporal: the recurrent decoder remembers the frames before, in training over the windows of a stage (the last
+            one wants `data.frames` of 5 to 25) and in generation over the whole video. Published: off, and what the
+            memory needs has no trained weights in published files.
     """
 
     width: float = Field(1.0, gt=0)

@@ -6,7 +6,8 @@ arXiv:2310.05720. Deviations and kept quirks are listed in docs/hyperlips.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -34,7 +35,12 @@ from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
+    from talkingface.config.sections import StageConfig
     from talkingface.plugin.graphs import Graph
+
+log = logging.getLogger("talkingface")
+
+LONGEST = 25  # frames of the windows that a memory trains on
 
 PUBLISHED_SETTINGS = {
     "crop.size": 128,
@@ -90,6 +96,32 @@ class HyperLipsBase(JudgedHalfFace):
                 "model.generator.temporal: the memory of these weights was never trained; train a stage with"
                 " --model.generator.temporal=True that begins from them (init_from)"
             )
+
+    @classmethod
+    def check_stages(cls, config: Section, stages: Sequence[StageConfig]) -> None:
+        """See that the last stage trains the memory as it is used; tell of those before that do not.
+
+        Raises:
+            ConfigError: its windows are too short, or too long.
+        """
+        drawing = [stage for stage in stages if stage.kind == "base"] if config.generator.temporal else []
+        for stage in drawing:
+            frames = stage.data.frames
+            if FRAMES <= frames <= LONGEST:
+                continue
+            if stage is drawing[-1]:
+                raise ConfigError(
+                    f"stages.{stage.name}.data.frames is {frames}: with model.generator.temporal the last stage that"
+                    f" draws trains the memory on windows of {FRAMES} to {LONGEST} frames"
+                )
+            log.info("stage %s: windows of %d; %s trains the memory that is used", stage.name, frames, drawing[-1].name)
+
+    @classmethod
+    def left_untrained(cls, config: Section, stages: Sequence[StageConfig]) -> tuple[str, ...]:
+        """The memory, where all stages have seen single frames."""
+        lengths = [stage.data.frames for stage in stages if stage.kind == "base"]
+        alone = config.generator.temporal and lengths and max(lengths) == 1
+        return ("memory (model.generator.temporal)",) if alone else ()
 
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """See `JudgedHalfFace.initialise`.

@@ -7,14 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from talkingface.config.layers import to_plain
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError
+from talkingface.lipsync.expert.data import SyncWindowOptions
+from talkingface.lipsync.half_face.data import FaceWindowOptions
 from talkingface.lipsync.half_face.pixels import network_faces
 from talkingface.models.hyperlips_base.config import BaseStageOptions, HyperLipsBaseConfig
 from talkingface.models.hyperlips_base.model import HyperLipsBase
 from talkingface.networks.sync_expert import sync_loss
+from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
 
 NARROW = {"generator": {"width": 0.125, "discriminator_width": 0.125}, "expert": {"width": 0.0625, "side": 48}}
 
@@ -143,6 +149,50 @@ def test_a_memory_that_nothing_has_trained_is_refused():
         HyperLipsBase.check_overrides(plain, temporal)
     HyperLipsBase.check_overrides(temporal, temporal)
     HyperLipsBase.check_overrides(temporal, plain)
+
+
+@pytest.mark.parametrize("lengths", [(1,), (4,), (5, 1), (1, 26)])
+def test_the_last_stage_trains_the_memory_as_it_is_used(lengths):
+    plain, temporal = build().config, build(generator={"temporal": True}, inference={"fps": 25}).config
+    HyperLipsBase.check_stages(plain, stages(*lengths))
+    told = rf"stages\.s{len(lengths)}\.data\.frames is {lengths[-1]}: .* windows of 5 to 25 frames"
+    with pytest.raises(ConfigError, match=told):
+        HyperLipsBase.check_stages(temporal, stages(*lengths))
+
+
+def test_stages_before_that_do_not_train_the_memory_are_told(caplog):
+    caplog.set_level("INFO", logger="talkingface")
+    temporal = build(generator={"temporal": True}, inference={"fps": 25}).config
+    HyperLipsBase.check_stages(temporal, stages(1, 25))
+    assert caplog.messages == ["stage s1: windows of 1; s2 trains the memory that is used"]
+
+
+def stages(*lengths: int) -> list[StageConfig]:
+    """The expert's, and one of kind `base` for each length of windows."""
+    windows = [FaceWindowOptions(frames=length) for length in lengths]
+    drawn = [StageConfig(name=f"s{k}", kind="base", max_steps=1, data=data) for k, data in enumerate(windows, 1)]
+    return [StageConfig(name="expert", kind="expert", max_steps=1, data=SyncWindowOptions()), *drawn]
+
+
+def test_a_checkpoint_of_single_frames_alone_does_not_speak_with_a_memory(tmp_path):
+    temporal = {"model.generator.temporal": True, "model.inference.fps": 25, "profile": "demo"}
+    config = load_config("HyperLipsBase", "folder", (), temporal).config
+    model = HyperLipsBase(config.model)
+    for stage in ("frames", "base"):
+        made = CheckpointContent(
+            model="HyperLipsBase",
+            config=to_plain(config),
+            networks={"generator": model.generator.state_dict()},
+            stage=stage,
+            ready=["generator"],
+        )
+        checkpoint.save(tmp_path / f"{stage}.pt", made)
+    from talkingface.pipeline import Pipeline
+
+    with pytest.raises(CheckpointError, match=r"holds no trained memory \(model.generator.temporal\).*stage 'frames'"):
+        Pipeline.from_checkpoint("HyperLipsBase", tmp_path / "frames.pt", "cpu")
+    Pipeline.from_checkpoint("HyperLipsBase", tmp_path / "frames.pt", "cpu", {"model.generator.temporal": False})
+    Pipeline.from_checkpoint("HyperLipsBase", tmp_path / "base.pt", "cpu")
 
 
 # -- published files ---------------------------------------------------------------------------------------------------
