@@ -18,7 +18,7 @@ from torch import Tensor
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Section
-from talkingface.errors import CheckpointError
+from talkingface.errors import CheckpointError, ConfigError
 from talkingface.evaluation.metrics.image import ssim
 from talkingface.lipsync.expert.inputs import PUBLISHED_SETTINGS as CROP_SETTINGS
 from talkingface.lipsync.expert.inputs import expert_artefacts, expert_steps
@@ -37,6 +37,7 @@ from talkingface.plugin.registry import get_spec, register
 if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
+    from talkingface.config.sections import StageConfig
 
 BASE_SETTINGS = {
     "base.crop.size": 128,
@@ -112,6 +113,20 @@ class HyperLipsHR(HyperLipsHRNetworks):
     def check_overrides(cls, trained: Section, asked: Section) -> None:
         """What Base refuses of its own settings."""
         get_spec(LENDER).model.check_overrides(trained.base, asked.base)
+
+    @classmethod
+    def check_stages(cls, config: Section, stages: Sequence[StageConfig]) -> None:
+        """Refuse faces for the sound of the next frame that are not made.
+
+        Raises:
+            ConfigError: a stage asks for them.
+        """
+        for stage in stages:
+            if stage.data.degrade.neighbour and not config.hyper.neighbour:
+                raise ConfigError(
+                    f"stages.{stage.name}.data.degrade.neighbour takes Base's faces for the sound of the next frame,"
+                    " which are not made; add --model.hyper.neighbour=True"
+                )
 
     @classmethod
     def artefacts_for(cls, config: Section) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from helpers.drawn_clips import DrawnSource, Speech
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.models.hyperlips_hr.data import HRFrames
+from talkingface.models.hyperlips_hr.data import HRFrameOptions, HRFrames
 from talkingface.models.hyperlips_hr.draw import EnlargedDrawer, HRDrawer
 from talkingface.models.hyperlips_hr.features import Features
 from talkingface.models.hyperlips_hr.losses import lip_l1, relativistic
@@ -86,6 +86,14 @@ def test_weights_that_leave_nothing_to_compare_are_refused():
     with pytest.raises(ValueError, match="at least one weight beside adversarial"):
         hr_config(loss={"reconstruction": "l1_gradient", **nothing})
     hr_config(loss={"reconstruction": "perceptual", **nothing})  # VGG19 and LPIPS still do
+
+
+def test_faces_for_the_sound_of_the_next_frame_must_be_made():
+    stages = [StageConfig(name="hr", kind="hr", max_steps=1, data=HRFrameOptions(degrade={"neighbour": 0.2}))]
+    with pytest.raises(ConfigError, match=r"stages\.hr\.data\.degrade\.neighbour .* add --model.hyper.neighbour=True"):
+        HyperLipsHR.check_stages(hr_config(), stages)
+    HyperLipsHR.check_stages(hr_config(hyper={"neighbour": True}), stages)
+    HyperLipsHR.check_stages(hr_config(), [StageConfig(name="hr", kind="hr", max_steps=1, data=HRFrameOptions())])
 
 
 def test_validation_measures_what_people_compare(batch):
