@@ -200,6 +200,14 @@ class MakeItTalk(MakeItTalkNetworks):
     def bind(self, weights_dir: str | Path, device: str) -> None:
         """Build the front end, and take the imported scale of the sound where the weights are published ones."""
         super().bind(weights_dir, device)
+        self._take_published_scale()
+
+    def _take_published_scale(self) -> None:
+        """Mean and deviation of the imported constants, where the settings want these; weights do not bring them.
+
+        Raises:
+            DataError: the file is missing, or something else.
+        """
         if self.config.scale == "published":
             scale = read_mel_scale(self.weights_dir / FOLDER / MEL_FILE)
             for branch in (self.content_branch, self.speaker_branch):
@@ -218,7 +226,9 @@ class MakeItTalk(MakeItTalkNetworks):
         self._has_vgg19 = True
 
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
-        """Take the scale of the sound from the training data, and begin the translation with the moved portrait.
+        """Take the scale of the sound from the imported constants, or where no weights brought one from the data.
+
+        The translation begins with the moved portrait.
 
         Raises:
             ConfigError: the motion term is asked for, and the rows of an item do not follow each other; or they are as
@@ -227,9 +237,13 @@ class MakeItTalk(MakeItTalkNetworks):
         """
         if isinstance(dataset, ContentWindows):
             self._check_sampling(dataset.options.sampling, ctx.stage)
-        if isinstance(dataset, MotionDataset) and self.config.scale == "own" and not ctx.stage.init_from:
-            for branch in (self.content_branch, self.speaker_branch):
-                branch.set_scale(*map(torch.from_numpy, dataset.scale()))
+        # Imported weights, which a stage or `experts:` may bring, hold none, and have replaced what `bind` took.
+        self._take_published_scale()
+        if isinstance(dataset, MotionDataset) and self.config.scale == "own":
+            unscaled = [branch for branch in (self.content_branch, self.speaker_branch) if not branch.has_scale]
+            scale = [torch.from_numpy(part) for part in dataset.scale()] if unscaled else []
+            for branch in unscaled:
+                branch.set_scale(*scale)
         if ctx.stage.kind == "speaker" and self.config.scale == "own":
             # What content hears is what this branch hears.
             self.speaker_branch.set_scale(self.content_branch.sound_mean, self.content_branch.sound_deviation)

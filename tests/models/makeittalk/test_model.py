@@ -139,6 +139,18 @@ def test_what_the_branches_hear_is_scaled_by_the_training_data(clips):
     torch.testing.assert_close(model.speaker_branch.sound_mean, model.content_branch.sound_mean)
 
 
+def test_weights_that_come_without_a_scale_take_that_of_the_data_and_others_keep_theirs(clips):
+    model = build()
+    data = ContentWindows(clips, "train", {}, model.config)
+    going_on = StepContext(SimpleNamespace(kind="content", name="content", init_from=("imported.pt:content_branch",)))
+    model.content_branch.sound_mean += 1
+    model.initialise(data, going_on)
+    assert (model.content_branch.sound_mean == 1).all(), "the scale of a run that was trained"
+    model.content_branch.set_scale(torch.zeros(80), torch.ones(80))  # as a published file leaves them
+    model.initialise(data, going_on)
+    torch.testing.assert_close(model.content_branch.sound_mean, torch.from_numpy(data.scale()[0]))
+
+
 def test_the_branch_learns_to_open_the_mouth_with_the_sound(clips):
     model = build(content={"hidden": 32})
     data = ContentWindows(clips, "train", {"windows": 64}, model.config)
@@ -451,6 +463,9 @@ def test_imported_constants_scale_the_sound(tmp_path):
     np.savetxt(folder / "MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt", np.concatenate([np.full(80, 0.5), np.full(80, 2.0)]))
     model = MakeItTalk(small_config().model_copy(update={"scale": "published"}))
     model.bind(tmp_path, "cpu")
+    assert model.content_branch.scaled(torch.full((1, 80), 1.5)).eq(0.5).all()
+    model.content_branch.set_scale(torch.zeros(80), torch.ones(80))  # as weights of a published file do
+    model.initialise(SimpleNamespace(), context("content"))
     assert model.content_branch.scaled(torch.full((1, 80), 1.5)).eq(0.5).all()
     assert model.licence.startswith("non-commercial") and build().licence == ""
     about = EvaluationSetup.from_config(load_config("MakeItTalk", "folder").config, SimpleNamespace(model=model))

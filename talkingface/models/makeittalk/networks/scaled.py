@@ -25,6 +25,11 @@ class Scaled(nn.Module):
         self.register_buffer("sound_mean", torch.zeros(bands))
         self.register_buffer("sound_deviation", torch.ones(bands))
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether mean and deviation were set; published weights come without."""
+        return bool(self.sound_mean.ne(0).any() or self.sound_deviation.ne(1).any())
+
     @torch.no_grad()
     def set_scale(self, mean: Tensor, deviation: Tensor) -> None:
         """Take mean and deviation (bands,) of the sound."""
