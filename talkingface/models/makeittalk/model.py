@@ -228,8 +228,6 @@ class MakeItTalk(MakeItTalkNetworks):
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """Take the scale of the sound from the imported constants, or where no weights brought one from the data.
 
-        The translation begins with the moved portrait.
-
         Raises:
             ConfigError: the motion term is asked for, and the rows of an item do not follow each other; or they are as
                 many as each clip has, and a batch has several.
@@ -249,9 +247,6 @@ class MakeItTalk(MakeItTalkNetworks):
             self.speaker_branch.set_scale(self.content_branch.sound_mean, self.content_branch.sound_deviation)
         if ctx.stage.kind == "translate":
             self._check_vgg19()
-            if self.config.translate.input == "warped":
-                last = self.translator.model.model[-1]
-                torch.nn.init.zeros_(last.weight)
 
     def _check_sampling(self, sampling: str, stage: StageConfig) -> None:
         if sampling == "mixed":

@@ -60,6 +60,8 @@ class MakeItTalkNetworks(TalkingFaceModel):
         if who.frame_discriminator:
             self.frame_discriminator = FrameDiscriminator()
         self.translator = TranslationUNet(num_downs=draw.num_downs, width=draw.width)
+        if draw.input == "warped":
+            self.translator.add_nothing_at_start()
 
     def canonical(self) -> np.ndarray:
         """The face (68, 3) that all are registered to.

@@ -277,7 +277,6 @@ def test_the_spread_of_a_head_is_that_of_its_motion(clips):
 def test_the_translation_begins_with_the_moved_portrait_and_leaves_the_mouth_to_the_network(clips):
     model = build()
     data = TranslatePairs(clips, "train", {}, model.config)
-    model.initialise(data, context("translate"))
     batch = batch_of(data)
     drawn = translated(model.translator, batch, "warped")
     outside = batch["inside"][:, None].expand(-1, 3, -1, -1) == 0
@@ -285,6 +284,17 @@ def test_the_translation_begins_with_the_moved_portrait_and_leaves_the_mouth_to_
     other = {**batch, "moved": batch["moved"].clone()}
     other["moved"][batch["inside"] == 255] = 0
     torch.testing.assert_close(translated(model.translator, other, "warped"), drawn)
+
+
+def test_a_translation_that_was_trained_before_goes_on_as_it_was(clips):
+    model = build()
+    torch.nn.init.ones_(model.translator.model.model[-1].weight)
+    before = {key: value.clone() for key, value in model.translator.state_dict().items()}
+    init_from = ("speaker", "translate/best.pt:translator")
+    stage = SimpleNamespace(kind="translate", name="translate", init_from=init_from)
+    model.initialise(TranslatePairs(clips, "train", {}, model.config), StepContext(stage))
+    for key, value in model.translator.state_dict().items():
+        assert torch.equal(value, before[key]), key
 
 
 def psnr(drawn: torch.Tensor, target: torch.Tensor) -> float:

@@ -33,6 +33,11 @@ class TranslationUNet(nn.Module):
             block = _Level.middle(outer, inner, block)
         self.model = _Level.outermost(inputs, channels[0], block, outputs)
 
+    @torch.no_grad()
+    def add_nothing_at_start(self) -> None:
+        """Zero the last layer, so that training begins with the picture that the output is added to."""
+        self.model.model[-1].weight.zero_()
+
     def forward(self, x: Tensor) -> Tensor:
         """Drawing and portrait (B, 6, H, W), BGR in [0, 1] -> (B, 3, H, W) before `picture`.
 
