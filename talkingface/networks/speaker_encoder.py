@@ -96,7 +96,7 @@ class Resemblyzer(SpeakerVector):
         self, weights_dir: str | Path = "checkpoints", device: str = "cpu", detector: Detector | None = None
     ) -> None:
         super().__init__(weights_dir, device)
-        self.detector = detector or default_detector()
+        self.detector = self.one_of(Detector, "detector", detector or default_detector())
 
     def settings(self) -> dict[str, Any]:
         """Who says what is voice: each cuts other silences."""

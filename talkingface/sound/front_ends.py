@@ -10,11 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import numpy as np
 
-from talkingface.errors import DataError, RegistryError, unknown
+from talkingface.errors import ConfigError, DataError, RegistryError, unknown
 from talkingface.files import file_sha256
 from talkingface.sound.mel import COLUMNS_PER_SECOND, MelConfig, melspectrogram
 from talkingface.sound.pitch import Tracker, default_tracker
@@ -22,6 +22,8 @@ from talkingface.sound.recogniser import ROWS_PER_SECOND as RECOGNISED_PER_SECON
 from talkingface.sound.recogniser import WIDTH, logmel
 from talkingface.sound.speaker import SPEAKER, voice_statistics
 from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, voice_mel
+
+T = TypeVar("T")
 
 
 class Part:
@@ -57,6 +59,17 @@ class Part:
     def settings(self) -> dict[str, Any]:
         """Plain values that change what it gives."""
         return {}
+
+    def one_of(self, known: Any, option: str, given: T) -> T:
+        """The value of an option, once it is one of those of a `Literal`.
+
+        Raises:
+            ConfigError: it is another.
+        """
+        values = get_args(known)
+        if given not in values:
+            raise ConfigError(f"{self.name}: {unknown(option, str(given), values)}")
+        return given
 
     def missing(self) -> list[Path]:
         """Weight files that are not there, its own and those of its parts."""
@@ -309,7 +322,7 @@ class VoiceStatistics(SpeakerVector):
         self, weights_dir: str | Path = "checkpoints", device: str = "cpu", tracker: Tracker | None = None
     ) -> None:
         super().__init__(weights_dir, device)
-        self.tracker = tracker or default_tracker()
+        self.tracker = self.one_of(Tracker, "tracker", tracker or default_tracker())
 
     def settings(self) -> dict[str, Any]:
         """The tracker: each finds a pitch of its own."""

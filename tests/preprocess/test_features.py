@@ -105,6 +105,10 @@ def test_unknown_names_and_options_are_refused():
         FrontEndConfig(speaker="nobody").build()
     with pytest.raises(ConfigError, match="loudness"):
         FrontEndConfig(settings={"loudness": 3}).build()
+    with pytest.raises(ConfigError, match=r"statistics: unknown tracker 'pyin' \(known: correlation, rapt\)"):
+        FrontEndConfig(speaker="statistics", speaker_settings={"tracker": "pyin"}).build()
+    with pytest.raises(ConfigError, match=r"resemblyzer: unknown detector 'foo' \(known: energy, webrtc\)"):
+        FrontEndConfig(speaker="resemblyzer", speaker_settings={"detector": "foo"}).build()
 
 
 def test_rows_without_their_rate_are_refused(videos, tmp_path):

@@ -55,7 +55,9 @@ class ConvertedMel(FrontEnd):
         detector: Detector | None = None,
     ) -> None:
         super().__init__(weights_dir, device)
-        self.search, self.tracker, self.segmenting = search, tracker or default_tracker(), segmenting
+        self.search = self.one_of(Range, "search", search)
+        self.tracker = self.one_of(Tracker, "tracker", tracker or default_tracker())
+        self.segmenting = self.one_of(Segmenting, "segmenting", segmenting)
         self.speaker = Resemblyzer(weights_dir, device, detector)
         self.parts = (self.speaker,)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from talkingface.errors import CheckpointError, DataError
+from talkingface.errors import CheckpointError, ConfigError, DataError
 from talkingface.models.makeittalk import front_end as module
 from talkingface.models.makeittalk.conversion import converted_mel
 from talkingface.models.makeittalk.front_end import ConvertedMel
@@ -66,6 +66,20 @@ def test_it_is_known_by_its_name_and_its_files(front_end, folder):
     assert text.startswith("autovc (search F, tracker correlation, segmenting overlap, ckpt_autovc.pth ")
     assert "resemblyzer (silence energy, pretrained.pt " in text
     assert ConvertedMel(folder, search="M", tracker="correlation", detector="energy").fingerprint() != stored
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("search", "m", "autovc: unknown search 'm', did you mean 'M'"),
+        ("tracker", "pyin", "autovc: unknown tracker 'pyin'"),
+        ("segmenting", ["overlap"], "autovc: unknown segmenting "),
+        ("detector", "foo", "resemblyzer: unknown detector 'foo'"),
+    ],
+)
+def test_an_option_of_another_value_is_refused_before_anything_is_heard(tmp_path, option, value, told):
+    with pytest.raises(ConfigError, match=told):
+        ConvertedMel(tmp_path, **{option: value})
 
 
 def test_a_file_that_is_absent_or_something_else_is_named(front_end, tmp_path):
