@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from talkingface.clips.folder import META_FILE
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.config.yaml_files import read_yaml
-from talkingface.errors import ConfigError, DataError, Unavailable, closest
+from talkingface.errors import CheckpointError, ConfigError, DataError, Unavailable, closest
 from talkingface.evaluation.evaluator import Evaluator
 from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.files import check_can_be_made
@@ -67,6 +67,7 @@ def check_training(config: Config, afterwards: bool, prepares: bool) -> None:
         check_can_be_made(config.preprocessed_root)
     model = get_spec(config.model_name).model(config.model)
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
+    check_resumed(config, model, run)
     check_origins(config, model, run)
     check_metrics(config, afterwards)
 
@@ -154,6 +155,31 @@ def _differs(key: str, before: Mapping[str, Any], value: Any) -> bool:
     if key in _PLACES and isinstance(old, str) and isinstance(value, str):
         return os.path.abspath(old) != os.path.abspath(value)
     return old != value
+
+
+def check_resumed(config: Config, model: TalkingFaceModel, run: RunFolder) -> None:
+    """See that the networks which a run has saved are those that it would go on with.
+
+    Args:
+        config: the configuration.
+        model: built from it.
+        run: the run that is begun or resumed.
+
+    Raises:
+        CheckpointError: a checkpoint is unreadable, or an earlier version built a network otherwise.
+    """
+    for stage in config.stages:
+        path = run.stage(stage.name) / "last.pt"
+        if not path.is_file():
+            continue
+        content = checkpoint.load(path, config.model_name)
+        try:
+            checkpoint.check_networks(model, content.networks, path)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; an earlier version built it otherwise, so this run cannot go on: train a new one"
+                " (--resume=none)"
+            ) from None
 
 
 def check_origins(config: Config, model: TalkingFaceModel, run: RunFolder) -> None:

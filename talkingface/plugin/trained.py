@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +18,8 @@ from talkingface.weights.checkpoint import CheckpointContent
 
 if TYPE_CHECKING:
     from talkingface.config.sections import Config
+
+log = logging.getLogger("talkingface")
 
 
 class Trained(NamedTuple):
@@ -60,13 +64,28 @@ def read_trained(
     config = from_plain(content.config, overrides, str(path))
     if any(key.split(".")[0] == "model" for key in overrides):
         spec.model.check_overrides(from_plain(content.config, {}, str(path)).model, config.model)
-    model = build_for(spec.model, config.model, content.networks, path)
+    needed = spec.model.needed_to_speak(config.model)
+    speaking = {name: content.networks[name] for name in content.networks if needed is None or name in needed}
+    model = build_for(spec.model, config.model, speaking, path)
+    content = _without_misfits(content, model, path)
     load_experts(model, config, held=content.ready)
     # What `experts:` gives now replaces what was only saved along as it was initialised.
     held = {network: state for network, state in content.networks.items() if network not in model.given}
     files.load_networks(model, held, path)
     model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
     return Trained(spec.name, model, config, content, path)
+
+
+def _without_misfits(content: CheckpointContent, model: TalkingFaceModel, path: Path) -> CheckpointContent:
+    """The content without networks that only train and are of another make, as earlier versions built some."""
+    networks = {}
+    for name, state in content.networks.items():
+        try:
+            files.check_networks(model, {name: state}, path)
+            networks[name] = state
+        except CheckpointError as error:  # `build_for` has seen what videos are made with
+            log.info("%s; it is left out, for videos are made without it", error)
+    return replace(content, networks=networks, ready=[name for name in content.ready if name in networks])
 
 
 def _refuse_other_lender(

@@ -79,7 +79,7 @@ class HyperLipsBase(JudgedHalfFace):
         self.expert_config = config.expert
         sizes = config.generator
         self.generator = HyperLipsGenerator(sizes.width, sizes.least_channels, sizes.temporal)
-        self.discriminator = HalfFaceDiscriminator(sizes.discriminator_width)
+        self.discriminator = HalfFaceDiscriminator(config.crop.size, sizes.discriminator_width)
         self.sync_expert = build_expert(config.expert, config.expert_side)
         for network in (self.generator, self.discriminator):  # same numbers, faster
             network.to(memory_format=torch.channels_last)

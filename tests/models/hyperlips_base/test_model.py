@@ -15,12 +15,19 @@ from talkingface.lipsync.half_face.data import FaceWindowOptions
 from talkingface.lipsync.half_face.pixels import network_faces
 from talkingface.models.hyperlips_base.config import BaseStageOptions, HyperLipsBaseConfig
 from talkingface.models.hyperlips_base.model import HyperLipsBase
+from talkingface.models.hyperlips_base.networks.discriminator import HalfFaceDiscriminator
 from talkingface.networks.sync_expert import sync_loss
+from talkingface.plugin.assembly import load_experts
+from talkingface.plugin.borrowed import with_borrowed
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
+from talkingface.plugin.registry import get_spec
+from talkingface.plugin.trained import read_trained
+from talkingface.readiness import check_training
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.runs import RunFolder
 
 NARROW = {"generator": {"width": 0.125, "discriminator_width": 0.125}, "expert": {"width": 0.0625, "side": 48}}
 
@@ -196,6 +203,66 @@ def test_a_checkpoint_of_single_frames_alone_does_not_speak_with_a_memory(tmp_pa
 
 
 # -- published files ---------------------------------------------------------------------------------------------------
+
+
+def discriminator_of(**overrides) -> int:
+    """Number of parameters of the discriminator that a configuration builds."""
+    settings = {f"model.{key}": value for key, value in overrides.items()}
+    with torch.device("meta"):
+        model = HyperLipsBase(load_config("HyperLipsBase", "lrs2", (), settings).config.model)
+    return sum(p.numel() for p in model.discriminator.parameters())
+
+
+def test_the_discriminator_has_the_width_and_the_side_of_the_settings():
+    published = discriminator_of()
+    assert published == 14_113_793
+    assert discriminator_of(**{"generator.discriminator_width": 0.5}) < 0.3 * published
+    assert discriminator_of(**{"crop.size": 64}) < published, "one halving less"
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """A run of a version whose discriminator had neither: its checkpoint file."""
+    given = {"saved_dir": str(tmp_path), "run_name": "earlier", "profile": "tiny"}
+    config = load_config("HyperLipsBase", "demo", (), given).config
+    torch.manual_seed(4)
+    model = HyperLipsBase(config.model)
+    model.discriminator = HalfFaceDiscriminator(1)
+    names = ("generator", "discriminator", "sync_expert")
+    content = CheckpointContent(
+        model="HyperLipsBase",
+        config=to_plain(config),
+        networks={name: getattr(model, name).state_dict() for name in names},
+        stage="base",
+        trained=list(names[:2]),
+        ready=list(names),
+        finished=False,
+    )
+    run = RunFolder(tmp_path / "HyperLipsBase-demo" / "earlier")
+    (run.path / "base").mkdir(parents=True)
+    run.set_status("running")
+    checkpoint.save(run.stage("base") / "last.pt", content)
+    return run.stage("base") / "last.pt"
+
+
+def test_runs_with_the_earlier_discriminator_make_videos_and_lend(earlier, tmp_path):
+    trained = read_trained("HyperLipsBase", earlier)
+    assert trained.content.ready == ["generator", "sync_expert"] == list(trained.content.networks)
+    stored = checkpoint.load(earlier).networks["generator"]
+    assert all(torch.equal(value, stored[key]) for key, value in trained.model.generator.state_dict().items())
+    given = {"saved_dir": str(tmp_path), "profile": "tiny", "experts.generator": str(earlier)}
+    borrower = with_borrowed(load_config("HyperLipsHR", "demo", (), given)).config
+    model = get_spec("HyperLipsHR").model(borrower.model)
+    load_experts(model, borrower, kinds=["hr"])
+    assert all(torch.equal(value, stored[key]) for key, value in model.generator.state_dict().items())
+
+
+def test_runs_with_the_earlier_discriminator_do_not_train_on(earlier, tmp_path):
+    given = {"saved_dir": str(tmp_path), "profile": "tiny", "resume": str(earlier.parent.parent)}
+    config = load_config("HyperLipsBase", "demo", (), given).config
+    with pytest.raises(CheckpointError, match=r"last\.pt: discriminator does not fit: .*\(--resume=none\)$") as caught:
+        check_training(config, afterwards=False, prepares=False)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
