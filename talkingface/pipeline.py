@@ -308,11 +308,9 @@ class Pipeline:
             ConfigError: the model plans the whole sound beforehand.
         """
         picture = source if isinstance(source, Source) else self.prepare(source)
-        if self.model.head_follows(picture.is_image) == "predicted":
-            raise ConfigError(
-                f"{self.name} plans how the head moves over the whole sound, so it cannot speak while that arrives;"
-                " --model.inference.head=none keeps the head still"
-            )
+        if needed := self.model.needs_whole_sound(picture.is_image):
+            what, option = needed
+            raise ConfigError(f"{self.name} {what}, so it cannot speak while that arrives; {option}")
         return self._streamed(picture, resampled(audio_chunks, sample_rate))
 
     def _streamed(self, picture: Source, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

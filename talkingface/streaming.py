@@ -76,9 +76,10 @@ class _Voice:
     def next_window(self) -> tuple[int, Audio]:
         held = np.concatenate(self._parts)
         stop = min(self._done + self.step, frame_count(self._heard / SAMPLE_RATE, self.fps))
-        heard_to = samples_of(self._done + self.step + self.after, self.fps) - samples_of(self._begin, self.fps)
-        begin = self._begin
-        audio = Audio(held[:heard_to], wanted=(self._done - begin, stop - begin), memory=self._memory)
+        begin, before = self._begin, samples_of(self._begin, self.fps)
+        heard_to = samples_of(self._done + self.step + self.after, self.fps) - before
+        wanted = self._done - begin, stop - begin
+        audio = Audio(held[:heard_to], wanted=wanted, before=before, memory=self._memory)
         self._done = stop
         self._forget(held)
         return begin, audio

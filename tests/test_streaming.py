@@ -32,6 +32,7 @@ def test_windows_hold_every_frame_once_in_order_and_the_sound_around_it(fps, sec
     for begin, audio in spoken_windows(cut(samples, size), fps):
         first = round(begin * 16000 / fps)
         np.testing.assert_array_equal(audio.samples, samples[first : first + len(audio.samples)])
+        assert audio.before == first
         assert len(audio.samples) <= 16000 * 3.5 and audio.n_frames(fps) >= audio.wanted[1]
         rows += (audio.rows(fps) + begin).tolist()
     assert rows == list(range(Audio(samples * 0).n_frames(fps)))

@@ -53,6 +53,7 @@ class Audio:
         path: Where it came from, None for samples made in memory.
         wanted: Of a window out of a longer voice: the frames that are to be drawn, first and one past the last; what
             lies beside them is there to be heard. None: all.
+        before: Samples of the longer voice before those of the window.
         memory: What a model takes along from one window of a voice to the next, see `going_on`; None: there is one.
 
     Raises:
@@ -63,6 +64,7 @@ class Audio:
     sample_rate: int = SAMPLE_RATE
     path: Path | None = None
     wanted: tuple[int, int] | None = None
+    before: int = 0
     memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

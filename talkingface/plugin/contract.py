@@ -407,6 +407,16 @@ class TalkingFaceModel(nn.Module):
         """
         return "source"
 
+    def needs_whole_sound(self, picture: bool) -> tuple[str, str] | None:
+        """Why it cannot speak while a voice is still arriving, and which option lets it; None: it can.
+
+        Args:
+            picture: see `head_follows`.
+        """
+        if self.head_follows(picture) == "predicted":
+            return "plans how the head moves over the whole sound", "--model.inference.head=none keeps the head still"
+        return None
+
     @property
     def licence(self) -> str:
         """What limits the use of whatever is made with these settings, for logs and reports; empty: nothing known."""

@@ -21,7 +21,7 @@ from talkingface.sound.pitch import Tracker, default_tracker
 from talkingface.sound.recogniser import ROWS_PER_SECOND as RECOGNISED_PER_SECOND
 from talkingface.sound.recogniser import WIDTH, logmel
 from talkingface.sound.speaker import SPEAKER, voice_statistics
-from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, voice_mel
+from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, Level, as_pcm, voice_mel
 
 T = TypeVar("T")
 
@@ -114,6 +114,18 @@ class FrontEnd(Part, ABC):
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """Mono samples (n,) in [-1, 1] at 16 kHz -> rows (T, width) float32, finite whatever the sound."""
 
+    def extract_window(self, samples: np.ndarray, before: int, memory: dict[str, Any]) -> np.ndarray:
+        """What `extract` gives, for a window out of a voice that is still arriving; windows overlap.
+
+        A front end that measures the whole sound, its loudness say, measures what was heard of it until now.
+
+        Args:
+            samples: (n,) of the window.
+            before: samples of the voice before them.
+            memory: what goes on from window to window of the voice, empty in the first one.
+        """
+        return self.extract(samples)
+
     def vector(self, samples: np.ndarray) -> np.ndarray | None:
         """The vector (vector_width,) float32 of a clip; None for a front end without one."""
         return None
@@ -154,6 +166,10 @@ class WithSpeaker(FrontEnd):
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""
         return self.parts[0].extract(samples)
+
+    def extract_window(self, samples: np.ndarray, before: int, memory: dict[str, Any]) -> np.ndarray:
+        """See `FrontEnd.extract_window`."""
+        return self.parts[0].extract_window(samples, before, memory)
 
     def vector(self, samples: np.ndarray) -> np.ndarray:
         """See `SpeakerVector.vector`."""
@@ -289,6 +305,10 @@ class VoiceMelFrontEnd(FrontEnd):
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""
         return voice_mel(samples)
+
+    def extract_window(self, samples: np.ndarray, before: int, memory: dict[str, Any]) -> np.ndarray:
+        """See `FrontEnd.extract_window`."""
+        return voice_mel(samples, memory.setdefault("level", Level()).hear(as_pcm(samples), before))
 
 
 @register_front_end

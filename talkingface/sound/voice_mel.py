@@ -48,15 +48,39 @@ def level_db(pcm: np.ndarray) -> float:
 
     Kept: the root of the mean square is cut to a whole number first, which counts for quiet sound.
     """
-    # Squares of 16-bit numbers add up without rounding, in whatever order.
-    total = sum(int(np.square(pcm[part].astype(np.int64)).sum()) for part in _blocks(len(pcm)))
-    rms = np.floor(np.sqrt(total / len(pcm))) if len(pcm) else 0.0
-    return float(20 * np.log10(rms / 32768)) if rms else -np.inf
+    return Level().hear(pcm)
 
 
-def levelled(pcm: np.ndarray, level: float = LEVEL_DB) -> np.ndarray:
-    """16-bit samples brought to a loudness by one gain, rounded down; silence stays as it is."""
-    now = level_db(pcm)
+class Level:
+    """How loud a voice is that arrives in windows: all of it until now, so that a pause is not taken for a voice."""
+
+    def __init__(self) -> None:
+        self._squares = self._heard = 0
+
+    def hear(self, pcm: np.ndarray, before: int = 0) -> float:
+        """Loudness of the voice up to the end of a window, see `level_db`.
+
+        Args:
+            pcm: (n,) 16-bit samples of the window.
+            before: samples of the voice before them; those that an earlier window had, too, count once.
+        """
+        new = pcm[max(0, self._heard - before) :]
+        # Squares of 16-bit numbers add up without rounding, in whatever order.
+        self._squares += sum(int(np.square(new[part].astype(np.int64)).sum()) for part in _blocks(len(new)))
+        self._heard += len(new)
+        rms = np.floor(np.sqrt(self._squares / self._heard)) if self._heard else 0.0
+        return float(20 * np.log10(rms / 32768)) if rms else -np.inf
+
+
+def levelled(pcm: np.ndarray, level: float = LEVEL_DB, now: float | None = None) -> np.ndarray:
+    """16-bit samples brought to a loudness by one gain, rounded down; silence stays as it is.
+
+    Args:
+        pcm: (n,).
+        level: the loudness in dB.
+        now: how loud they are; None: see `level_db`.
+    """
+    now = level_db(pcm) if now is None else now
     if not np.isfinite(now):
         return pcm
     gain, loud = 10.0 ** ((level - now) / 20), np.empty_like(pcm)
@@ -119,8 +143,12 @@ def scaled_mel(filtered: np.ndarray) -> np.ndarray:
     return np.concatenate(blocks)[: row_count(len(filtered))]
 
 
-def voice_signal(audio: np.ndarray) -> np.ndarray:
+def voice_signal(audio: np.ndarray, now: float | None = None) -> np.ndarray:
     """Mono samples (n,) in [-1, 1] at 16 kHz -> float64, levelled and filtered: what mel and pitch are taken from.
+
+    Args:
+        audio: the samples.
+        now: loudness in dB of the voice that they are of; None: their own.
 
     Raises:
         ValueError: there are none, or they are not mono.
@@ -128,13 +156,17 @@ def voice_signal(audio: np.ndarray) -> np.ndarray:
     audio = np.asarray(audio)
     if audio.ndim != 1 or not len(audio):
         raise ValueError(f"a voice needs a non-empty mono waveform (n,), got shape {audio.shape}")
-    return high_passed(levelled(as_pcm(audio)) / 32768)
+    return high_passed(levelled(as_pcm(audio), now=now) / 32768)
 
 
-def voice_mel(audio: np.ndarray) -> np.ndarray:
+def voice_mel(audio: np.ndarray, now: float | None = None) -> np.ndarray:
     """Mono samples (n,) in [-1, 1] at 16 kHz -> rows (T, 80) float32, `SILENCE` where nothing is heard.
+
+    Args:
+        audio: the samples.
+        now: loudness in dB of the voice that they are of; None: their own.
 
     Returns:
         T = n // 256 + 1 rows; row k is centred at sample 256 k.
     """
-    return scaled_mel(voice_signal(audio))
+    return scaled_mel(voice_signal(audio, now))

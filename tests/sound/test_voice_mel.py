@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import butter, filtfilt
 
 from talkingface.sound import voice_mel
-from talkingface.sound.voice_mel import as_pcm, level_db, levelled, row_count
+from talkingface.sound.voice_mel import Level, as_pcm, level_db, levelled, row_count
 from talkingface.sound.voice_mel import voice_mel as rows_of
 
 
@@ -77,6 +77,13 @@ def test_samples_become_whole_numbers_towards_zero_and_gain_rounds_down():
     ]  # fmt: skip
     loud = levelled(np.array([3000, -3000, 1, -1] * 10, np.int16))
     assert level_db(loud) == pytest.approx(-20, abs=0.01) and loud[3] == np.floor(-loud[0] / 3000)
+
+
+def test_a_voice_in_windows_is_as_loud_as_all_of_it_that_was_heard():
+    pcm = as_pcm(np.repeat([0.3, 0.01], 800) * np.sin(np.arange(1600)))
+    level = Level()
+    for first, stop in ((0, 700), (400, 1000), (400, 1000), (900, 1600)):
+        assert level.hear(pcm[first:stop], first) == level_db(pcm[:stop])
 
 
 def test_silence_keeps_its_level():

@@ -18,7 +18,7 @@ from talkingface.networks.speaker_encoder import Resemblyzer
 from talkingface.sound.front_ends import FrontEnd, register_front_end
 from talkingface.sound.pitch import Range, Tracker, default_tracker, pitch_bins, pitch_rows, relative_pitch, track_pitch
 from talkingface.sound.speaker import Detector
-from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, as_pcm, levelled, scaled_mel, voice_signal
+from talkingface.sound.voice_mel import BANDS, ROWS_PER_SECOND, Level, as_pcm, levelled, scaled_mel, voice_signal
 from talkingface.weights.checkpoint import load_state, read
 
 FOLDER = "MakeItTalk"
@@ -88,8 +88,16 @@ class ConvertedMel(FrontEnd):
 
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""
-        signal = voice_signal(samples)
+        return self._converted(samples)
+
+    def extract_window(self, samples: np.ndarray, before: int, memory: dict[str, Any]) -> np.ndarray:
+        """See `FrontEnd.extract_window`; pitch and speaker are those of the window."""
+        return self._converted(samples, memory.setdefault("level", Level()).hear(as_pcm(samples), before))
+
+    def _converted(self, samples: np.ndarray, now: float | None = None) -> np.ndarray:
+        """Rows of samples that are as loud as `now` says in dB; None: as they are."""
+        signal = voice_signal(samples, now)
         pitch = pitch_rows(pitch_bins(relative_pitch(track_pitch(signal, self.search, self.tracker))))
         # The speaker is told by the levelled sound, as published.
-        source = self.speaker.vector(levelled(as_pcm(samples)).astype(np.float32) / 32768)
+        source = self.speaker.vector(levelled(as_pcm(samples), now=now).astype(np.float32) / 32768)
         return converted_mel(self.network, scaled_mel(signal), pitch, source, self.target, self.segmenting)

@@ -14,7 +14,7 @@ from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.source import report_missing
 from talkingface.faces.ibug68 import JAW, LIPS
 from talkingface.models.makeittalk.clip_faces import face_height, head_box
-from talkingface.models.makeittalk.motion import ROWS_PER_SECOND, blink_centres, blinking, smoothed
+from talkingface.models.makeittalk.motion import ROWS_PER_SECOND, blink_centres, blinking, rows_before, smoothed
 from talkingface.models.makeittalk.mouth import Features, close_portrait, with_features
 from talkingface.models.makeittalk.portraits import Group, Portrait, choose_portraits
 from talkingface.models.makeittalk.pose import LinearPose, portrait_pose
@@ -85,13 +85,20 @@ def spoken_points(model: MakeItTalkNetworks, audio: Audio, points: np.ndarray, h
         points: (68, 2) of the portrait.
         head: whether the speaker branch moves it.
     """
-    return portrait_points(model, points, lambda face: model.faces_of(audio, face, head))
+    return portrait_points(model, points, lambda face: model.faces_of(audio, face, head), rows_before(audio))
 
 
 def portrait_points(
-    model: MakeItTalkNetworks, points: np.ndarray, speak: Callable[[np.ndarray], np.ndarray]
+    model: MakeItTalkNetworks, points: np.ndarray, speak: Callable[[np.ndarray], np.ndarray], before: float = 0.0
 ) -> np.ndarray:
-    """The same for a portrait whose faces over time (T, 68, 3) follow from the one at rest (68, 3) by `speak`."""
+    """The same for a portrait whose faces over time (T, 68, 3) follow from the one at rest (68, 3) by `speak`.
+
+    Args:
+        model: with a front end.
+        points: (68, 2) of the portrait.
+        speak: gives the faces.
+        before: rows of a longer voice before these.
+    """
     settings, canonical = model.config.inference, model.canonical()
     upper, lower = settings.lip_thickness
     features = Features(upper, lower, settings.eyes, settings.lip_width).in_units(face_height(points))
@@ -101,7 +108,7 @@ def portrait_points(
     face = pose.normalise(resting, settings.depth * canonical[:, 2])
     faces = pose.denormalise(speak(face))
     if settings.blinks:
-        faces = blinking(faces, blink_centres(len(faces), settings.blink_seed, settings.blinks))
+        faces = blinking(faces, blink_centres(len(faces), settings.blink_seed, settings.blinks, before))
     return smoothed(faces.reshape(len(faces), -1)).reshape(faces.shape)[..., :2]
 
 

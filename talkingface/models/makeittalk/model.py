@@ -189,6 +189,13 @@ class MakeItTalk(MakeItTalkNetworks):
         """See `InferenceConfig.head`."""
         return head_of(self.config.inference.head, picture)
 
+    def needs_whole_sound(self, picture: bool) -> tuple[str, str] | None:
+        """A head that is predicted, and the bias of the displacements, which is a mean over all of them."""
+        if (needed := super().needs_whole_sound(picture)) or not self.config.inference.calibrate:
+            return needed
+        what = "takes a mean over the whole sound off its displacements"
+        return what, "--model.inference.calibrate=false leaves them as they are"
+
     @property
     def licence(self) -> str:
         """That of the imported constants, where they take part."""

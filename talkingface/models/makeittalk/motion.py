@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
@@ -10,6 +10,9 @@ from scipy.ndimage import maximum_filter1d
 from talkingface.faces.ibug68 import LID_PAIRS, LIPS
 from talkingface.faces.smoothing import smooth_rows
 from talkingface.models.makeittalk.mouth import close_lips
+
+if TYPE_CHECKING:
+    from talkingface.clips.source import Audio
 
 ROWS_PER_SECOND = 62.5
 HEAD_WINDOW = 31
@@ -23,6 +26,11 @@ _BLINK_BEFORE, _BLINK_AFTER = 10, 15  # rows that a blink takes
 _FIRST_BLINK, _BLINK_GAP, _BLINK_RANGE = 30, 60, (30, 90)  # rows
 _NARROWED = 0.05  # share of the way that lids come together in every frame
 _SHUT = 0.75  # where lids meet, on the way from the upper to the lower one
+
+
+def rows_before(audio: Audio) -> float:
+    """Rows of the voice before those of a window out of it; they need not begin where a row of the whole does."""
+    return audio.before / audio.sample_rate * ROWS_PER_SECOND
 
 
 class Amplitudes(NamedTuple):
@@ -99,17 +107,19 @@ def smoothed(rows: np.ndarray, windows: tuple[int, int] = PORTRAIT_WINDOWS) -> n
     return np.concatenate([smooth_rows(rows[:, :lips], windows[0]), smooth_rows(rows[:, lips:], windows[1])], axis=1)
 
 
-def blink_centres(length: int, seed: int = 0, rate: float = 1.0) -> list[int]:
-    """Rows of `length` in which the eyes are shut, none whose blink would not end.
+def blink_centres(length: int, seed: int = 0, rate: float = 1.0, before: float = 0.0) -> list[int]:
+    """Rows of `length` in which the eyes are shut, none whose blink would not begin and end there.
 
     Args:
         length: rows.
         seed: published: 0.
         rate: blinks in the time that the published rule takes for one; 0: none.
+        before: rows of a longer voice before these; its blinks are counted from its beginning.
     """
     random, centres, now = np.random.RandomState(seed), [], _FIRST_BLINK
-    while rate and now < length - _BLINK_AFTER - 1:
-        centres.append(now)
+    while rate and now < before + length - _BLINK_AFTER - 1:
+        if now >= before + _BLINK_BEFORE:
+            centres.append(round(now - before))
         gap = _BLINK_GAP + random.randint(*_BLINK_RANGE)
         # Two blinks never run into each other.
         now += max(round(gap / rate), _BLINK_BEFORE + _BLINK_AFTER)

@@ -115,7 +115,7 @@ class MakeItTalkNetworks(TalkingFaceModel):
             head: whether the speaker branch moves it, too.
         """
         assert self.front_end is not None, "bind() comes first"
-        rows = self.front_end.extract(audio.samples)
+        rows = self.front_end.extract_window(audio.samples, audio.before, audio.going_on("heard", dict))
         faces = self.faces_from(rows, self._style(audio) if head else None, face)
         return closed_in_silence(faces, audio) if self.config.inference.silence == "close" else faces
 

@@ -14,7 +14,7 @@ from talkingface.models.makeittalk.networks.autovc import AutoVC
 from talkingface.networks.speaker_encoder import SpeakerEncoder
 from talkingface.sound.front_ends import described, front_end_kind
 from talkingface.sound.pitch import PITCH_BINS
-from talkingface.sound.voice_mel import voice_mel
+from talkingface.sound.voice_mel import as_pcm, level_db, voice_mel
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,16 @@ def test_it_is_the_mel_through_the_network_with_the_target_voice(front_end):
     source = front_end.speaker.vector(np.floor(0.1 * sound / sound.std() * 32768) / 32768)
     wanted = converted_mel(front_end.network, voice_mel(sound), unvoiced, source, front_end.target)
     np.testing.assert_allclose(front_end.extract(sound), wanted, atol=1e-3)
+
+
+def test_a_window_of_a_voice_is_as_loud_as_the_voice_was(front_end):
+    whole = np.repeat([0.2, 0.002], 16000) * np.random.default_rng(0).standard_normal(32000)
+    memory = {}
+    for before in (0, 8000):
+        rows = front_end.extract_window(whole[before : before + 24000], before, memory)
+    loud = front_end._converted(whole[8000:], level_db(as_pcm(whole)))
+    np.testing.assert_array_equal(rows, loud)
+    assert np.abs(rows - front_end.extract(whole[8000:])).max() > 0.01
 
 
 def test_it_is_known_by_its_name_and_its_files(front_end, folder):

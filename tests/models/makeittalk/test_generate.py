@@ -9,8 +9,9 @@ import pytest
 
 from helpers.canonical_faces import CanonicalSource, sound_of, speaking_model, voice
 from helpers.drawn_clips import speech_then_noise
-from talkingface.clips.source import Audio
-from talkingface.errors import NoFaceError
+from talkingface.clips.source import Audio, Source
+from talkingface.errors import ConfigError, NoFaceError
+from talkingface.media import write_image
 from talkingface.models.makeittalk import parts
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
 from talkingface.models.makeittalk.generate import spoken_points
@@ -18,6 +19,7 @@ from talkingface.models.makeittalk.head_mesh import REACH
 from talkingface.models.makeittalk.portraits import choose_portraits
 from talkingface.models.makeittalk.segments import spans
 from talkingface.models.makeittalk.silence import silent_share
+from talkingface.pipeline import Pipeline
 from talkingface.sound.rows import held_at
 from talkingface.streaming import spoken_windows
 
@@ -152,6 +154,31 @@ def test_lips_are_closed_in_a_pause_that_is_longer_than_a_window_of_a_stream():
     assert len(live) == len(whole) == 150
     for found in (whole, live):
         assert found[60:].max() < 0.1 * found[:45].min()
+
+
+@pytest.mark.parametrize("blinks", [1.0, 3.0])
+def test_a_stream_knows_how_loud_the_voice_was_and_when_its_last_blink(blinks):
+    samples, points = speech_then_noise(), CanonicalSource(1).track.ibug68()[0].astype(np.float64)
+    model = speaking_model(blinks=blinks)
+
+    def drawn(audio: Audio) -> np.ndarray:
+        return held_at(spoken_points(model, audio, points, head=False), audio.rows() * 2.5)
+
+    whole, live = drawn(Audio(samples)), np.concatenate([drawn(window) for _, window in spoken_windows([samples])])
+    noise, speech = whole[60:, 48:], whole[:45, 48:]
+    assert np.abs(live[60:, 48:] - noise).mean() < 0.05 * np.abs(noise - speech.mean(axis=0)).mean()
+    gaps = [(each[:, [41, 40, 47, 46], 1] - each[:, [37, 38, 43, 44], 1]).mean(axis=1) for each in (whole, live)]
+    # Every other window begins between two rows of the whole voice, which is a twentieth of a blink's way.
+    assert np.abs(gaps[1] - gaps[0]).max() < 0.1 * np.ptp(gaps[0])
+    assert (gaps[0] < 0.5 * gaps[0].max()).sum() > 4
+
+
+def test_what_takes_a_mean_over_the_whole_sound_does_not_stream(tmp_path):
+    write_image(tmp_path / "still.png", CanonicalSource(1).pictures[0])
+    still, model = Source.from_path(tmp_path / "still.png"), speaking_model(calibrate=True, head="none")
+    with pytest.raises(ConfigError, match=r"cannot speak while that arrives; --model.inference.calibrate=false"):
+        Pipeline(model, "MakeItTalk").stream(still, [])
+    assert speaking_model(head="none").needs_whole_sound(picture=True) is None
 
 
 def test_blinks_can_be_left_out():

@@ -171,6 +171,8 @@ def test_blinks_follow_seed_and_rate_and_never_meet():
     assert blink_centres(6000, seed=1) != usual and blink_centres(6000) == usual
     assert len(often) == pytest.approx(2 * len(usual), rel=0.1) and blink_centres(6000, rate=0) == []
     assert min(np.diff(blink_centres(6000, rate=100.0))) == 25
+    window = blink_centres(300, before=1000.5)
+    assert window == [round(now - 1000.5) for now in usual if 1010.5 <= now < 1284.5] and len(window) > 1
 
 
 def test_eyes_shut_in_the_named_rows_and_open_again(face):

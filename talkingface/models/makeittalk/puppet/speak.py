@@ -16,6 +16,7 @@ from talkingface.models.makeittalk.motion import (
     ROWS_PER_SECOND,
     blink_centres,
     blinking,
+    rows_before,
     smoothed,
 )
 from talkingface.models.makeittalk.pose import LinearPose, Pose
@@ -91,5 +92,6 @@ def puppet_points(model: MakeItTalkNetworks, audio: Audio, puppet: Puppet) -> np
     face = pose.normalise(closed, PUPPET_DEPTH * canonical[:, 2])
     faces = pose.denormalise(model.faces_of(audio, face, settings.head != "none"))
     if settings.puppet.blinks:
-        faces = blinking(faces, blink_centres(len(faces), settings.blink_seed, settings.puppet.blinks))
+        centres = blink_centres(len(faces), settings.blink_seed, settings.puppet.blinks, rows_before(audio))
+        faces = blinking(faces, centres)
     return smoothed(faces.reshape(len(faces), -1), PUPPET_WINDOWS).reshape(faces.shape)[..., :2]
