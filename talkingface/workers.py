@@ -29,6 +29,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _GRACE_SECONDS = 3.0  # to clean up in, before a worker is ended for good
+_KILL_SECONDS = 1.0  # until the system has ended one that was killed
 _LOOK_SECONDS = 0.5
 
 
@@ -245,3 +246,5 @@ def end_processes(processes: Sequence[BaseProcess], seconds: float = _GRACE_SECO
         process.join(timeout=max(0.0, deadline - time.monotonic()))
     for process in processes:
         process.kill()
+    for process in processes:  # until then it counts as alive
+        process.join(timeout=_KILL_SECONDS)

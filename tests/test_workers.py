@@ -18,7 +18,7 @@ from helpers.threads import threads_here, threads_to_decode, threads_to_hear
 from talkingface.devices import own_cores
 from talkingface.networks.deepspeech.front_ends import DeepSpeechOnnxFrontEnd
 from talkingface.networks.deepspeech.onnx_file import convert_deepspeech
-from talkingface.workers import TookTooLong, WorkerDied, call_in_process, map_in_processes
+from talkingface.workers import TookTooLong, WorkerDied, call_in_process, end_processes, map_in_processes
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc"),
@@ -113,6 +113,26 @@ def test_a_call_in_a_process_of_its_own_gives_its_answer_or_is_ended_in_time():
     with pytest.raises(TookTooLong, match="took more than 2 s"):
         call_in_process(time.sleep, 600, 2, lambda: looks.append(""))
     assert looks and time.monotonic() - began < 60
+
+
+def test_a_process_that_had_to_be_killed_is_waited_for():
+    """As one in native code, in which no handler runs; until the system has ended it, it counts as alive."""
+
+    class Deaf:
+        killed = gone = False
+
+        def terminate(self):
+            pass
+
+        def kill(self):
+            self.killed = True
+
+        def join(self, timeout):
+            self.gone = self.killed
+
+    deaf = Deaf()
+    end_processes([deaf], 0.0)
+    assert deaf.gone
 
 
 def test_workers_that_share_a_machine_compute_with_one_thread_each(monkeypatch):

@@ -118,6 +118,8 @@ def _answered(answer: Answer, question: Any, line: Line) -> dict[str, Any]:
 class Child:
     """The server's side: starts the process when it is needed, asks it, ends it.
 
+    `restarts` counts the processes after the first one, `faults` how often they failed or died since the last answer.
+
     Args:
         name: for messages.
         maker: `module:function` of the function that makes what answers; the server itself does not import the module,
@@ -128,6 +130,7 @@ class Child:
     def __init__(self, name: str, maker: str, *args: Any) -> None:
         self.name, self._maker, self._args = name, maker, args
         self.restarts = 0
+        self.faults = 0
         self._process: BaseProcess | None = None
         self._line: Line | None = None
         self._one_at_a_time = threading.Lock()
@@ -166,15 +169,23 @@ class Child:
             line = self._started()
             try:
                 line.send(question)
-                return self._wait(line, seconds, told or _ignore, wanted, also or _ignore, look_seconds)
+                answer = self._wait(line, seconds, told or _ignore, wanted, also or _ignore, look_seconds)
             except (EOFError, OSError) as error:
+                self.faults += 1
                 self._end()
                 raise WorkerDied(f"the {self.name} process ended without an answer") from error
-            except (TimeLimit, Stopped, Refused):
+            except Refused as error:
+                if error.ours:  # it may be one that lasts as long as the process, as most errors of CUDA do
+                    self.faults += 1
+                    self._end()
+                raise
+            except (TimeLimit, Stopped):
                 raise
             except BaseException:  # what it still says would be taken for the answer to the next question
                 self._end()
                 raise
+            self.faults = 0
+            return answer
 
     def _wait(
         self,
@@ -219,6 +230,7 @@ class Child:
     def _end(self) -> None:
         if self._process is not None:
             end_processes([self._process])
+            self._line = None  # nothing is said any more to one that the system has not ended yet
 
     def close(self) -> None:
         """End the process."""

@@ -25,6 +25,9 @@ log = logging.getLogger("talkingface")
 MOST_DEATHS = 2
 """From so many on a job is given up: one may be the fault of whoever killed the process."""
 
+MOST_FAULTS = 5
+"""From so many on without an answer a worker is ill: one input that ends its process, sent again, makes four."""
+
 T = TypeVar("T")
 _LOOK_SECONDS = 1.0  # between two looks at the queue when nobody calls
 _STREAM_SECONDS = 0.01  # between two looks for sound that has arrived
@@ -86,8 +89,9 @@ class Dispatcher:
 
     @property
     def healthy(self) -> bool:
-        """Whether every thread is at its work."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Whether every thread is at its work, and no worker process fails at whatever it is given."""
+        threads, children = self._threads, self.children
+        return all(thread.is_alive() for thread in threads) and all(child.faults < MOST_FAULTS for child in children)
 
     def call(self) -> None:
         """Say that there is something to do."""

@@ -59,6 +59,15 @@ def test_after_an_input_that_is_no_good_the_next_question_is_answered(child, wha
     assert ask(child, "answer")["args"] == [1, "two"]
 
 
+def test_a_fault_ends_the_process_whose_fault_it_may_be_and_is_counted_until_the_next_answer(child):
+    before = ask(child, "answer")["process"]
+    for what, faults in (("refuse", 0), ("fail", 1), ("refuse", 1), ("fail", 2)):
+        with pytest.raises(Refused):
+            ask(child, what)
+        assert child.faults == faults
+    assert ask(child, "answer")["process"] != before and child.faults == 0
+
+
 def test_one_that_hangs_is_ended_at_the_limit_and_started_anew(child):
     before, restarts = ask(child, "answer")["process"], child.restarts
     with pytest.raises(TimeLimit, match=r"more than 0 s"):

@@ -132,6 +132,14 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(server, face, voice):
     assert failed["error"] == "the server has failed at this input; its log says where"
 
 
+def test_a_worker_that_fails_at_whatever_it_is_given_is_told_until_it_makes_something(server, face, voice, monkeypatch):
+    monkeypatch.setattr("talkingface.serving.dispatch.MOST_FAULTS", 2)
+    for order, code in (("", 200), ("fail", 200), ("fail", 503), ("", 200)):
+        server.order(order)
+        server.ended(server.post(face, voice).json()["id"])
+        assert server.client.get("/healthz").status_code == code
+
+
 def test_a_fault_of_the_server_itself_fails_the_job_and_the_next_one_is_made(server, face, voice, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a secret of ours")
