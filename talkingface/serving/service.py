@@ -25,7 +25,7 @@ log = logging.getLogger("talkingface")
 GENERATOR, LOOKER = "talkingface.serving.work:make_generator", "talkingface.serving.look:make_looker"
 """What the two kinds of processes run."""
 
-_START_SECONDS = 600.0  # for the first model to be loaded, from a slow disk
+_START_SECONDS = 600.0  # for the models to be loaded, from a slow disk
 
 
 class Served(NamedTuple):
@@ -112,7 +112,7 @@ class Service:
         self._closed = self._started = False
 
     def start(self) -> None:
-        """Load the first model, take up what a server before has left, and begin.
+        """Load the first model, look at the others, take up what a server before has left, and begin.
 
         Raises:
             Refused: a checkpoint cannot be used; the message says why.

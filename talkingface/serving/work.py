@@ -16,13 +16,12 @@ from talkingface.errors import ConfigError, TalkingFaceError
 from talkingface.media import draw_mark, resampled, synthetic_comment
 from talkingface.media.fragments import fragments
 from talkingface.pipeline import Pipeline
-from talkingface.plugin.registry import get_spec
 from talkingface.serving.child import Answer, Line, Stopped
 from talkingface.serving.service import Served
-from talkingface.weights import checkpoint as files
 
 _FACES_KEPT = 8  # of streams; a few kB per frame, and decoded frames within the `video_cache_mb` of the model
 _TELL_SECONDS = 0.2  # between two words about the progress
+_OF_ONE_KIND = ("model", "experts")  # sections of keys that mean something for one kind of model
 
 
 def make_generator(
@@ -33,7 +32,7 @@ def make_generator(
     Args:
         served: the fields of `Served` of each model.
         device: where it computes.
-        overrides: configuration keys that differ from training.
+        overrides: configuration keys that differ from training; those of a model itself are for the first one.
         models_kept: how many models stay in memory.
         sharing: processes that share the device: cores of a CPU, of which each takes its part.
     """
@@ -70,12 +69,28 @@ class Models:
                 gone, _ = self._loaded.popitem(last=False)
                 for key in [key for key in self._faces if key[0] == gone]:
                     del self._faces[key]
-            wanted = self._served[name]
-            self._loaded[name] = Pipeline.from_checkpoint(
-                wanted.model, wanted.checkpoint, self._device, self._overrides
-            )
+            self._loaded[name] = self._load(self._served[name], self._device)
         self._loaded.move_to_end(name)
         return self._loaded[name]
+
+    def _load(self, served: Served, device: str) -> Pipeline:
+        """A model that makes videos.
+
+        Raises:
+            ConfigError, CheckpointError: it does not; of another than the first one its name is told.
+        """
+        first = served.name == next(iter(self._served))
+        shared = {key: value for key, value in self._overrides.items() if key.partition(".")[0] not in _OF_ONE_KIND}
+        overrides = self._overrides if first else shared
+        try:
+            pipeline = Pipeline.from_checkpoint(served.model, served.checkpoint, device, overrides)
+            if pipeline.model.needed_to_speak(pipeline.model.config) is None:
+                raise ConfigError(f"{pipeline.name} makes no videos, so it cannot be served")
+        except TalkingFaceError as error:
+            if first:
+                raise
+            raise type(error)(f"model {served.name}: {error}") from None
+        return pipeline
 
     def face(self, name: str, source: str) -> Source:
         """A face for streams with what its model has found out about it; kept, for the sentences that follow.
@@ -92,23 +107,25 @@ class Models:
         return self._faces[key]
 
     def describe(self, question: dict[str, Any], line: Line) -> dict[str, Any]:
-        """What clients may know of the models; the first one is loaded, of the others the weights are looked at."""
-        first = next(iter(self._served))
-        licence = self[first].model.licence
-        return {
-            "models": [self._described(each, licence if each.name == first else "") for each in self._served.values()]
-        }
+        """What clients may know of the models. The first one stays; the others are only loaded to see that they can be.
 
-    def _described(self, served: Served, licence: str) -> dict[str, Any]:
-        if served.name in self._loaded:
-            pipeline = self._loaded[served.name]
-            model, stage = pipeline.name, pipeline.model.stage
-            stage_name = stage.name if stage is not None else ""
-        else:
-            content = files.load(files.find_checkpoint(served.checkpoint), served.model)
-            model, stage_name = content.model, content.stage
-        accepts = list(get_spec(model).model.accepts)
-        return {"name": served.name, "model": model, "stage": stage_name, "accepts": accepts, "licence": licence}
+        Raises:
+            ConfigError, CheckpointError: one of them cannot be served.
+        """
+        self[next(iter(self._served))]
+        return {"models": [self._described(each) for each in self._served.values()]}
+
+    def _described(self, served: Served) -> dict[str, Any]:
+        # Another model would take the place of the first one on the device.
+        pipeline = self._loaded.get(served.name) or self._load(served, "cpu")
+        stage = pipeline.model.stage
+        return {
+            "name": served.name,
+            "model": pipeline.name,
+            "stage": stage.name if stage is not None else "",
+            "accepts": list(pipeline.model.accepts),
+            "licence": pipeline.model.licence,
+        }
 
 
 def generate(models: Models, question: dict[str, Any], line: Line) -> dict[str, Any]:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from helpers.serving import random_checkpoint, write_voice
-from talkingface.errors import ConfigError, NoFaceError
+from talkingface.errors import CheckpointError, ConfigError, NoFaceError
 from talkingface.media import count_frames, write_image
 from talkingface.serving.child import Stopped
 from talkingface.serving.service import Served
 from talkingface.serving.work import Models, generate
+from talkingface.weights import checkpoint
 
 
 class Wire:
@@ -42,9 +43,40 @@ def asked(face, voice, tmp_path, **changes) -> dict:
 def test_models_are_loaded_by_name_when_they_are_asked_for_and_the_last_one_used_stays(models):
     told = models.describe({}, Wire())["models"]
     assert [(each["name"], each["model"]) for each in told] == [("first", "Wav2Lip"), ("second", "Wav2Lip")]
-    assert list(models._loaded) == ["first"], "of the others only the weights were looked at"
+    assert list(models._loaded) == ["first"], "the others were only looked at"
     second = models["second"]
     assert list(models._loaded) == ["second"] and models["second"] is second
+
+
+def test_of_every_model_is_told_what_limits_its_use(models, monkeypatch):
+    monkeypatch.setattr(type(models["first"].model), "licence", property(lambda self: "not for sale"))
+    assert [each["licence"] for each in models.describe({}, Wire())["models"]] == ["not for sale"] * 2
+
+
+def beside_the_first(models, file, overrides=None) -> Models:
+    return Models([models._served["first"], Served("other", None, str(file))], "cpu", overrides or {}, 1)
+
+
+def test_keys_of_a_model_are_those_of_the_first_one_alone(models, tmp_path):
+    other = random_checkpoint(tmp_path / "tiny.pt", "IPLAP")
+    both = beside_the_first(models, other, {"model.inference.reference": "typical", "video_cache_mb": 3})
+    assert [each["model"] for each in both.describe({}, Wire())["models"]] == ["Wav2Lip", "IPLAP"]
+    assert both["first"].model.config.inference.reference == "typical"
+    assert both["first"].video_cache_mb == both["other"].video_cache_mb == 3
+
+
+def test_a_model_that_cannot_make_videos_is_refused_at_the_start(models, tmp_path):
+    judge = random_checkpoint(tmp_path / "judge.pt", "SyncNet")
+    with pytest.raises(ConfigError, match="^model other: SyncNet makes no videos, so it cannot be served"):
+        beside_the_first(models, judge).describe({}, Wire())
+    half = tmp_path / "half.pt"
+    content = checkpoint.load(checkpoint.find_checkpoint(models._served["first"].checkpoint))
+    content.ready = content.trained = []
+    checkpoint.save(half, content)
+    with pytest.raises(CheckpointError, match="^model other: .*half.pt: holds no trained generator"):
+        beside_the_first(models, half).describe({}, Wire())
+    with pytest.raises(ConfigError, match="^model other: .*video_cach"):
+        beside_the_first(models, judge, {"video_cach_mb": 3})["other"]
 
 
 def test_a_job_for_a_model_that_an_earlier_server_had_is_refused(models, face, voice, tmp_path):
