@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
+from talkingface.files import writing
 from talkingface.serving.folder import remove
 from talkingface.serving.guard import refusal
 from talkingface.serving.job import Job
@@ -36,7 +38,7 @@ def rest_routes(service: Service, metrics: Metrics) -> APIRouter:
         status_code=202,
         response_model=JobAnswer,
         tags=["jobs"],
-        responses=problems(401, 408, 413, 422, 429),
+        responses=problems(401, 408, 413, 422, 429, 503),
     )
     async def post_job(
         request: Request,
@@ -169,11 +171,9 @@ class Intake:
         """
         path = self._service.folder.new_upload()
         try:
-            if isinstance(upload, Path):
-                shutil.copyfile(upload, path)
-            else:
-                with path.open("wb") as file:
-                    shutil.copyfileobj(upload.file, file, 2**20)
+            given = upload.open("rb") if isinstance(upload, Path) else nullcontext(upload.file)
+            with given as source, writing(path), path.open("wb") as file:
+                shutil.copyfileobj(source, file, 2**20)
         except BaseException:
             remove(path)
             raise

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from talkingface.errors import OutputError
+from talkingface.files import is_unwritable
 from talkingface.serving import api, lawdnet, live
 from talkingface.serving.guard import PAGE, Guard, busy_answer, refusal
 from talkingface.serving.metrics import Metrics
@@ -93,6 +94,9 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
+        # FastAPI calls it the client's fault when its upload cannot be stored while it arrives.
+        if isinstance(error.__cause__, OSError) and is_unwritable(error.__cause__):
+            return await of_disk(request, error)
         return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
@@ -109,7 +113,7 @@ def answer_errors(app: FastAPI) -> None:
         return busy_answer(error)
 
     @app.exception_handler(OutputError)
-    async def of_disk(request: Request, error: OutputError) -> Response:
+    async def of_disk(request: Request, error: Exception) -> Response:
         return refusal(503, "the server cannot store anything now", {"Retry-After": "60"})
 
     @app.exception_handler(Exception)

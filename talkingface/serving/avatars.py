@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from talkingface.errors import DataError
-from talkingface.files import write_text
+from talkingface.errors import DataError, OutputError
+from talkingface.files import write_text, writing
 from talkingface.serving.folder import remove
 from talkingface.serving.job import new_id
 from talkingface.stored.jsons import read_json
@@ -50,9 +50,14 @@ class Avatars:
             OutputError: the disk is full.
         """
         avatar = Avatar(new_id(), model, kind)
-        write_text(self._told(avatar.id), json.dumps(asdict(avatar)))
-        os.replace(upload, self.file(avatar))
-        os.utime(self.file(avatar))
+        try:
+            write_text(self._told(avatar.id), json.dumps(asdict(avatar)))
+            with writing(self.file(avatar)):
+                os.replace(upload, self.file(avatar))
+                os.utime(self.file(avatar))
+        except OutputError:
+            self._forget(avatar.id)
+            raise
         for name in self._by_use()[: -self._most]:
             self._forget(name)
         return avatar

@@ -31,7 +31,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/mp4": {}}, "description": "the video"},
     400: {"description": "there is no file"},
     500: {"description": "the video could not be made; the text says why"},
-    **problems(404, 413, 422, 429),
+    **problems(404, 413, 422, 429, 503),
 }
 
 Template = Annotated[

@@ -29,7 +29,9 @@ def live_routes(service: Service) -> APIRouter:
     """The routes below `/v1/avatars`."""
     router, intake = APIRouter(tags=["streams"]), Intake(service)
 
-    @router.post("/v1/avatars", status_code=201, response_model=AvatarAnswer, responses=problems(401, 408, 413, 422))
+    @router.post(
+        "/v1/avatars", status_code=201, response_model=AvatarAnswer, responses=problems(401, 408, 413, 422, 503)
+    )
     async def post_avatar(
         request: Request,
         source: Annotated[UploadFile, File(description="video or picture of a face")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -99,6 +100,23 @@ def test_files_that_are_no_good_get_422_with_the_name_of_the_field(server, face,
     answer = server.post(**{"source": face, "audio": voice, field: bad(tmp_path, kind)})
     assert answer.status_code == 422 and text in answer.json()["error"], answer.text
     assert str(server.folder) not in answer.text and not list((server.folder / "uploads").iterdir())
+
+
+@pytest.mark.parametrize(
+    "place", ["talkingface.serving.api.shutil.copyfileobj", "tempfile.SpooledTemporaryFile.rollover"]
+)
+def test_an_upload_that_finds_no_room_gets_503(server, face, voice, monkeypatch, place):
+    """Neither while it arrives nor afterwards is that the client's fault, nor one to look for in the log."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(place, full)
+    monkeypatch.setattr("starlette.formparsers.MultiPartParser.spool_max_size", 1)
+    answer = server.post(face, voice)
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "60", answer.text
+    assert answer.json()["error"] == "the server cannot store anything now"
+    assert not list((server.folder / "uploads").iterdir())
 
 
 def test_what_is_missing_or_unknown_gets_422(server, face, voice):

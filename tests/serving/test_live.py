@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import sys
 import time
@@ -40,6 +42,19 @@ def test_files_that_are_no_good_do_not_become_faces(server, voice):
     bad = server.client.post("/v1/avatars", files={"source": voice.read_bytes()})
     assert bad.status_code == 422 and "source: has sound but no picture" in bad.json()["error"]
     assert not list((server.folder / "uploads").iterdir())
+
+
+def test_a_face_that_finds_no_room_gets_503_and_leaves_nothing(server, face, monkeypatch):
+    before, replace = sorted((server.folder / "avatars").iterdir()), os.replace
+
+    def full(source, target):
+        if os.path.basename(target).isalnum():  # the face, not what is told of it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", full)
+    assert server.client.post("/v1/avatars", files={"source": face.read_bytes()}).status_code == 503
+    assert sorted((server.folder / "avatars").iterdir()) == before
 
 
 def test_a_face_whose_client_has_gone_meanwhile_is_not_kept(server, face, monkeypatch):
