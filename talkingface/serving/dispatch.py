@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +29,7 @@ MOST_FAULTS = 5
 
 T = TypeVar("T")
 _LOOK_SECONDS = 1.0  # between two looks at the queue when nobody calls
+_HOME_SECONDS = 0.5  # for which a stream waits for the worker that knows its face: to end a sentence, not a video
 _STREAM_SECONDS = 0.01  # between two looks for sound that has arrived
 
 
@@ -63,7 +63,8 @@ class Dispatcher:
         self.store, self.folder, self.children, self.settings = store, folder, children, settings
         self.pace = Pace()
         self.running: dict[str, Progress] = {}
-        self._sessions: deque[Session] = deque()
+        self._sessions: list[Session] = []
+        self._homes: dict[str, Child] = {}  # of faces: the worker that spoke last with each, and so has it prepared
         self._ended = ended
         self._cancelled: set[str] = set()
         self._news = threading.Condition()
@@ -108,17 +109,21 @@ class Dispatcher:
             self._ended(job, "cancelled", 0.0)
 
     def speak(self, session: Session) -> None:
-        """Let a stream have the next worker process that is free, before all jobs that wait."""
-        self._sessions.append(session)
+        """Let a stream have the next worker process that is free, before all jobs that wait.
+
+        That which has spoken with its face before has it first.
+        """
+        with self._news:
+            self._sessions.append(session)
         self.call()
 
     def withdraw(self, session: Session) -> bool:
         """Take back a stream that has not begun; False where it has."""
-        try:
+        with self._news:
+            if session not in self._sessions:
+                return False
             self._sessions.remove(session)
-        except ValueError:
-            return False
-        return True
+            return True
 
     def seconds_left(self, job: Job) -> float | None:
         """Seconds until a job is done, as far as can be told: None as long as nothing was made with its model."""
@@ -143,8 +148,11 @@ class Dispatcher:
     def _run(self, child: Child) -> None:
         while not self._closing:
             try:
-                if (session := self._next_session()) is not None:
+                if (session := self._next_session(child)) is not None:
                     self._speak(child, session)
+                    continue
+                if self._sessions:  # for another worker; but soon for this one, if no job keeps it
+                    time.sleep(_STREAM_SECONDS)
                     continue
                 job = self.store.claim()
                 if job is not None:
@@ -158,11 +166,23 @@ class Dispatcher:
                 if not self._closing:
                     self._news.wait(_LOOK_SECONDS)
 
-    def _next_session(self) -> Session | None:
-        try:
-            return self._sessions.popleft()
-        except IndexError:
-            return None
+    def _next_session(self, child: Child) -> Session | None:
+        """The first stream but for those that still wait for another worker, which knows their face."""
+        latest = time.monotonic() - _HOME_SECONDS
+        with self._news:
+            for session in self._sessions:
+                if self._homes.get(session.face, child) is child or session.since < latest:
+                    self._sessions.remove(session)
+                    self._note_home(session.face, child)
+                    return session
+        return None
+
+    def _note_home(self, face: str, child: Child) -> None:
+        """Remember which worker knows a face, of as many as it does."""
+        self._homes.pop(face, None)
+        self._homes[face] = child
+        if len(self._homes) > self.settings.avatars:
+            del self._homes[next(iter(self._homes))]
 
     def _speak(self, child: Child, session: Session) -> None:
         """See a stream to its end."""

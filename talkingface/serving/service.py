@@ -97,11 +97,10 @@ class Service:
             self.folder.release()
             raise
         plain, changes = [tuple(each) for each in served], dict(overrides or {})
+        kept = settings.models_kept, settings.avatars
         self._looker = Child("upload check", LOOKER, to_plain(settings))
         self.workers = [
-            Child(
-                f"generation {number}", generator, plain, device, changes, settings.models_kept, devices.count(device)
-            )
+            Child(f"generation {number}", generator, plain, device, changes, *kept, devices.count(device))
             for number, device in enumerate(devices)
         ]
         self.avatars = Avatars(self.folder.avatars, settings.avatars)

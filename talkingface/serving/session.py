@@ -48,10 +48,11 @@ class Session:
         most_seconds: float,
         stall_seconds: float,
     ) -> None:
+        self.face, self.since = str(source.absolute()), time.monotonic()
         self.question: dict[str, Any] = {
             "do": "speak",
             "model": model,
-            "source": str(source.absolute()),
+            "source": self.face,
             "sample_rate": sample_rate,
             "visible_mark": visible_mark,
         }

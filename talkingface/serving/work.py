@@ -19,13 +19,17 @@ from talkingface.pipeline import Pipeline
 from talkingface.serving.child import Answer, Line, Stopped
 from talkingface.serving.service import Served
 
-_FACES_KEPT = 8  # of streams; a few kB per frame, and decoded frames within the `video_cache_mb` of the model
 _TELL_SECONDS = 0.2  # between two words about the progress
 _OF_ONE_KIND = ("model", "experts")  # sections of keys that mean something for one kind of model
 
 
 def make_generator(
-    served: Sequence[Sequence[str | None]], device: str, overrides: dict[str, Any], models_kept: int, sharing: int
+    served: Sequence[Sequence[str | None]],
+    device: str,
+    overrides: dict[str, Any],
+    models_kept: int,
+    faces_kept: int,
+    sharing: int,
 ) -> Answer:
     """What the child answers with.
 
@@ -34,12 +38,14 @@ def make_generator(
         device: where it computes.
         overrides: configuration keys that differ from training; those of a model itself are for the first one.
         models_kept: how many models stay in memory.
+        faces_kept: how many faces of streams do: a few kB per frame, and decoded frames within the `video_cache_mb` of
+            the model.
         sharing: processes that share the device: cores of a CPU, of which each takes its part.
     """
     threads = overrides.get("threads")
     limit_threads(threads if threads or sharing < 2 else max(1, len(own_cores()) // sharing))
     allow_tf32(overrides.get("tf32"))
-    models = Models([Served(*each) for each in served], device, overrides, models_kept)
+    models = Models([Served(*each) for each in served], device, overrides, models_kept, faces_kept)
     tasks = {
         "describe": models.describe,
         "generate": lambda question, line: generate(models, question, line),
@@ -55,9 +61,11 @@ def make_generator(
 class Models:
     """The pipelines of the served models, loaded when they are first asked for; the least recently used one goes."""
 
-    def __init__(self, served: Sequence[Served], device: str, overrides: dict[str, Any], kept: int) -> None:
+    def __init__(
+        self, served: Sequence[Served], device: str, overrides: dict[str, Any], kept: int, faces_kept: int
+    ) -> None:
         self._served = {each.name: each for each in served}
-        self._device, self._overrides, self._kept = device, overrides, kept
+        self._device, self._overrides, self._kept, self._faces_kept = device, overrides, kept, faces_kept
         self._loaded: OrderedDict[str, Pipeline] = OrderedDict()
         self._faces: OrderedDict[tuple[str, str], Source] = OrderedDict()
 
@@ -101,7 +109,7 @@ class Models:
         key = name, source
         if key not in self._faces:
             self._faces[key] = self[name].prepare(source)
-            while len(self._faces) > _FACES_KEPT:
+            while len(self._faces) > self._faces_kept:
                 self._faces.popitem(last=False)
         self._faces.move_to_end(key)
         return self._faces[key]

@@ -242,7 +242,7 @@ def test_a_real_model_sends_a_film_with_sound_and_mark_while_it_listens(face, tm
     from talkingface.serving.service import Served
     from talkingface.serving.work import Models, speak
 
-    models = Models([Served("W", "Wav2Lip", str(random_checkpoint(tmp_path / "tiny.pt")))], "cpu", {}, 1)
+    models = Models([Served("W", "Wav2Lip", str(random_checkpoint(tmp_path / "tiny.pt")))], "cpu", {}, 1, 4)
     pcm = (tone(1.5) * 32767).astype("<i2").tobytes()
     for number in range(2):
         wire = Wire([pcm[start : start + 1001] for start in range(0, len(pcm), 1001)])  # cuts samples in two

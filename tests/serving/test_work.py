@@ -32,7 +32,7 @@ class Wire:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     file = str(random_checkpoint(tmp_path_factory.mktemp("models") / "tiny.pt"))
-    return Models([Served("first", "Wav2Lip", file), Served("second", None, file)], "cpu", {}, 1)
+    return Models([Served("first", "Wav2Lip", file), Served("second", None, file)], "cpu", {}, 1, 4)
 
 
 def asked(face, voice, tmp_path, **changes) -> dict:
@@ -54,7 +54,7 @@ def test_of_every_model_is_told_what_limits_its_use(models, monkeypatch):
 
 
 def beside_the_first(models, file, overrides=None) -> Models:
-    return Models([models._served["first"], Served("other", None, str(file))], "cpu", overrides or {}, 1)
+    return Models([models._served["first"], Served("other", None, str(file))], "cpu", overrides or {}, 1, 4)
 
 
 def test_keys_of_a_model_are_those_of_the_first_one_alone(models, tmp_path):
