@@ -19,7 +19,7 @@ from talkingface.serving.guard import refusal
 from talkingface.serving.job import Job
 from talkingface.serving.metrics import Metrics
 from talkingface.serving.schemas import Health, JobAnswer, Links, ModelAnswer, problems
-from talkingface.serving.service import Service
+from talkingface.serving.service import Service, Template
 
 UPLOADS = "/v1/jobs"
 """Where jobs are posted."""
@@ -123,12 +123,12 @@ class Intake:
         self,
         request: Request,
         model: str | None,
-        source: UploadFile | Path,
-        audio: UploadFile | Path,
+        source: UploadFile | Template,
+        audio: UploadFile,
         visible_mark: bool = False,
         mute: bool = False,
     ) -> Job:
-        """Make a job of what was uploaded, or of a file of the server itself.
+        """Make a job of what was uploaded, or of a template and a voice.
 
         Raises:
             Unfit, Busy: it is not taken.
@@ -153,18 +153,19 @@ class Intake:
             return await to_thread.run_sync(work, *given)
 
     def _submit(
-        self, model: str | None, source: UploadFile | Path, audio: UploadFile | Path, visible_mark: bool, mute: bool
+        self, model: str | None, source: UploadFile | Template, audio: UploadFile, visible_mark: bool, mute: bool
     ) -> Job:
-        kept = [self.keep(source)]
+        given, kind = source if isinstance(source, Template) else (source, None)
+        kept = [self.keep(given)]
         try:
             kept.append(self.keep(audio))
         except BaseException:
             remove(kept[0])
             raise
-        return self._service.submit(model, *kept, visible_mark=visible_mark, mute=mute)
+        return self._service.submit(model, *kept, visible_mark=visible_mark, mute=mute, kind=kind)
 
     def keep(self, upload: UploadFile | Path) -> Path:
-        """Copy an upload into a file whose name is ours.
+        """Copy an upload, or a file of the server itself, into a file whose name is ours.
 
         Raises:
             OutputError: the disk is full.

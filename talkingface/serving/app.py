@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +34,6 @@ def make_app(
     service: Service,
     token: str | None = None,
     root_path: str = "",
-    templates: Mapping[str, Path] | None = None,
     page: Page | None = None,
     loopback: bool = False,
 ) -> FastAPI:
@@ -45,7 +43,6 @@ def make_app(
         service: what does the work.
         token: that clients must show; None: nobody is asked.
         root_path: prefix of all paths, where a proxy stands in front.
-        templates: videos that the adapter for the LawDNet server makes speak, by name.
         page: what the page shows beside the service; None: there is no page.
         loopback: whether only this machine reaches the server.
     """
@@ -60,7 +57,7 @@ def make_app(
     )
     app.include_router(api.rest_routes(service, metrics))
     app.include_router(live.live_routes(service))
-    app.include_router(lawdnet.lawdnet_routes(service, templates or {}))
+    app.include_router(lawdnet.lawdnet_routes(service))
     if page is not None:
         app = _with_page(app, service, page, token, root_path)
     answer_errors(app)

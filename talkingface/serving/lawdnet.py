@@ -7,8 +7,6 @@ the server, every request is a job in the bounded queue, errors are JSON, and th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -41,12 +39,11 @@ Model = Annotated[str | None, Form(description="name of a model, see /v1/models"
 Mute = Annotated[bool, Query(description="a video without sound")]
 
 
-def lawdnet_routes(service: Service, templates: Mapping[str, Path]) -> APIRouter:
+def lawdnet_routes(service: Service) -> APIRouter:
     """`/upload-audio` of its first server, `/generate_video` and `/generate-video` of the later ones, `/health`.
 
     Args:
-        service: what does the work.
-        templates: the videos that are made to speak, by name; the first one is that of a client who names none.
+        service: what does the work; its templates are made to speak, the first one for a client who names none.
     """
     router, intake = APIRouter(tags=["LawDNet"]), Intake(service)
 
@@ -57,10 +54,11 @@ def lawdnet_routes(service: Service, templates: Mapping[str, Path]) -> APIRouter
             return refusal(400, "No file part")
         if not sound.filename:
             return refusal(400, "No selected file")
-        video = templates.get(template) if template else next(iter(templates.values()), None)
-        if video is None:
+        templates = service.templates
+        source = templates.get(template) if template else next(iter(templates.values()), None)
+        if source is None:
             return refusal(404, "Video not found")
-        job = await intake.take(request, model, video, sound, mute=mute)
+        job = await intake.take(request, model, source, sound, mute=mute)
         return await _answer(request, service, job)
 
     @router.post("/upload-audio", response_class=FileResponse, responses=_ANSWERS)

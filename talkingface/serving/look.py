@@ -5,6 +5,7 @@ Somebody's file meets native code here for the first time; if that ends the proc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ except ImportError:  # Windows
 _MOST_MEMORY = 3 * 2**30
 """Bytes that decoding may take: hours of sound fit into a small file, and decoded they would not fit here."""
 
+_ANY_SOURCE = {"least_pixels": 0, "most_pixels": math.inf, "most_source_seconds": math.inf}
+
 
 def make_looker(limits: dict[str, Any]) -> Answer:
     """What the child answers with; `limits` are the keys of `ServeConfig`."""
@@ -31,12 +34,11 @@ def make_looker(limits: dict[str, Any]) -> Answer:
             resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
 
     def answer(question: dict[str, Any], line: Line) -> dict[str, Any]:
-        """Look at the `source`, the `audio`, or both."""
+        """Look at the `source`, the `audio`, or both; a source that is not `limited` is the server's own."""
         found: dict[str, Any] = {}
         if "source" in question:
-            found |= _named(
-                "source", question["source"], lambda path: look_at_source(path, limits, question["accepts"])
-            )
+            own = limits if question.get("limited", True) else _ANY_SOURCE
+            found |= _named("source", question["source"], lambda path: look_at_source(path, own, question["accepts"]))
         if "audio" in question:
             found |= _named("audio", question["audio"], lambda path: look_at_audio(path, limits))
         return found

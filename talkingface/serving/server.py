@@ -55,10 +55,10 @@ def serve(
         ready: called with the address once clients may come.
 
     Raises:
-        ConfigError: the address is taken, or a model cannot be served.
+        ConfigError: the address is taken, a model cannot be served, or a template is no good.
     """
     door = listen(host, port)
-    service = Service(settings, served, devices, overrides)
+    service = Service(settings, served, devices, overrides, templates=templates)
     # Where uploads lie while they arrive: beside the others, not in a folder that may be memory.
     examples = Examples(service.folder.path / "examples")
     before, tempfile.tempdir = tempfile.tempdir, str(service.folder.uploads.absolute())
@@ -66,7 +66,7 @@ def serve(
         start(service)
         if token is None and not is_loopback(host):
             log.warning("anybody who reaches %s may use this server; --token_file=FILE asks for a token", host)
-        app = make_app(service, token, root_path, templates, Page(examples, saved), is_loopback(host))
+        app = make_app(service, token, root_path, Page(examples, saved), is_loopback(host))
         examples.start()
         # It writes a line about every request that is no multipart; the client is told, and that is enough.
         logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -89,10 +89,10 @@ def serve(
 
 
 def start(service: Service) -> None:
-    """Start a service; what is wrong with its models is an error of whoever named them.
+    """Start a service; what is wrong with its models and templates is an error of whoever named them.
 
     Raises:
-        ConfigError: a model cannot be served.
+        ConfigError: a model cannot be served, or a template is no good.
     """
     try:
         service.start()

@@ -36,6 +36,13 @@ class Served(NamedTuple):
     checkpoint: str | None
 
 
+class Template(NamedTuple):
+    """A source of the server's own, which clients name instead of sending one: the file, and `video` or `picture`."""
+
+    path: Path
+    kind: str
+
+
 class Unfit(Exception):
     """An upload that cannot be taken; the message is for the client."""
 
@@ -76,6 +83,7 @@ class Service:
         devices: one worker process for each.
         overrides: configuration keys that differ from training.
         generator: `module:function` of what makes the answers of a worker process.
+        templates: sources of the server's own, by the names that clients call them.
 
     Raises:
         ConfigError, OutputError: the folder is taken, or cannot be written.
@@ -88,6 +96,7 @@ class Service:
         devices: Sequence[str] = ("auto",),
         overrides: Mapping[str, Any] | None = None,
         generator: str = GENERATOR,
+        templates: Mapping[str, Path] | None = None,
     ) -> None:
         self.settings = settings
         self.folder = ServingFolder(settings.folder)
@@ -107,6 +116,8 @@ class Service:
         self.listeners: list[Callable[[Job, str, float], None]] = []
         self.dispatcher = Dispatcher(self.store, self.folder, self.workers, settings, self._tell)
         self.models: dict[str, ServedModel] = {}
+        self._template_files = dict(templates or {})
+        self.templates: dict[str, Template] = {}
         self.broom = Broom(self.store, self.folder, self.avatars, settings)
         self._closed = self._started = False
 
@@ -114,10 +125,11 @@ class Service:
         """Load the first model, look at the others, take up what a server before has left, and begin.
 
         Raises:
-            Refused: a checkpoint cannot be used; the message says why.
+            Refused: a checkpoint or template cannot be used; the message says why.
         """
         told = self.workers[0].ask({"do": "describe"}, _START_SECONDS)["models"]
         self.models = {each["name"]: ServedModel(**{**each, "accepts": tuple(each["accepts"])}) for each in told}
+        self.templates = {name: self._template(name, path) for name, path in self._template_files.items()}
         if again := self.store.recover():
             log.info("%d jobs that were at work when the server ended wait again", again)
         alive = self.store.in_state("queued")
@@ -183,9 +195,23 @@ class Service:
             raise Unfit("these files cannot be read: looking at them ended the process") from None
 
     def submit(
-        self, model: str | None, source: Path, audio: Path, visible_mark: bool = False, mute: bool = False
+        self,
+        model: str | None,
+        source: Path,
+        audio: Path,
+        visible_mark: bool = False,
+        mute: bool = False,
+        kind: str | None = None,
     ) -> Job:
         """Take a job; the files lie in `folder.uploads` and are removed where it is not taken.
+
+        Args:
+            model: served name.
+            source: the face.
+            audio: the voice.
+            visible_mark: whether the frames say that they are synthetic.
+            mute: whether the video has no sound.
+            kind: of a source that is a copy of a template, which was looked at before; None: a client has sent it.
 
         Raises:
             Unfit: a file is no good, or the model unknown.
@@ -194,8 +220,12 @@ class Service:
         taken = False
         try:
             wanted = self.model(model)
-            paths = {"source": str(source.absolute()), "audio": str(audio.absolute())}
-            found = self.look(**paths, accepts=list(wanted.accepts))
+            unseen: dict[str, Any] = {"audio": str(audio.absolute())}
+            if kind is None:
+                unseen |= {"source": str(source.absolute()), "accepts": list(wanted.accepts)}
+            elif kind not in wanted.accepts:
+                raise Unfit(f"template: is a {kind}; this model takes a {' or a '.join(wanted.accepts)}")
+            found = self.look(**unseen)
             job = Job(wanted.name, source.name, audio.name, found["frames"], visible_mark=visible_mark, mute=mute)
             try:
                 self.store.add(job, self.settings.queue)
@@ -222,6 +252,19 @@ class Service:
         self.dispatcher.cancel(job)
         self.store.expire(job.id)
         remove(self.result(job))
+
+    def _template(self, name: str, path: Path) -> Template:
+        """Look at a template; the limits are for what clients send.
+
+        Raises:
+            Refused: it cannot serve.
+        """
+        kinds = sorted({kind for model in self.models.values() for kind in model.accepts})
+        question = {"source": str(path.absolute()), "accepts": kinds, "limited": False}
+        try:
+            return Template(path, self._looker.ask(question, _START_SECONDS)["kind"])
+        except (Refused, TimeLimit, WorkerDied) as error:
+            raise Refused(f"template {name}: {path}: {str(error).removeprefix('source: ')}") from None
 
     def _full(self) -> Busy:
         first = next(iter(self.store.in_state("running")), None)

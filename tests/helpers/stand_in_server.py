@@ -20,7 +20,7 @@ if __name__ == "__main__":
     folder, port, *page = sys.argv[1:]
     server.Service = functools.partial(Service, generator=MAKER)
     if not page:
-        server.make_app = lambda service, *given: make_app(service, *given[:3])
+        server.make_app = lambda service, *given: make_app(service, *given[:2])
         server.Examples.start = lambda self: None
     saved, token = page or ("saved", None)
     given = {"folder": folder, "most_upload_mb": 1, "most_audio_seconds": 3, "stall_seconds": 4}

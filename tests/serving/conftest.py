@@ -38,9 +38,14 @@ class Server:
             [Served("StandIn", "StandIn", None), Served("Other", None, "run")],
             ["cpu"] * workers,
             generator=MAKER,
+            templates=templates,
         )
-        self.service.start()
-        app = make_app(self.service, token, root_path, templates, loopback=loopback)
+        try:
+            self.service.start()
+        except BaseException:
+            self.service.close()
+            raise
+        app = make_app(self.service, token, root_path, loopback=loopback)
         self.client = TestClient(app, raise_server_exceptions=False)
 
     def order(self, what: str) -> None:

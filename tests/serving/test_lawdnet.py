@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from helpers.stand_in import SIZE
+from talkingface.serving.child import Refused
 
 for package in ("fastapi", "multipart", "prometheus_client", "httpx"):
     pytest.importorskip(package)
@@ -50,3 +53,21 @@ def test_what_cannot_be_made_is_an_error_of_the_server(server, voice):
         assert answer.status_code == 500 and "has failed" in answer.json()["error"]
     finally:
         server.order("")
+
+
+def test_limits_of_sources_are_for_those_of_clients_and_the_server_has_looked_at_its_own(serving, face, voice):
+    server = serving(templates={"anchor": face}, most_pixels=5000)
+    assert server.post(face, voice).status_code == 422
+    answer = server.client.post("/generate_video", files={"audio": ("a.wav", voice.read_bytes())})
+    assert answer.status_code == 200, answer.text
+    other = server.service.models["Other"]
+    server.service.models["Other"] = replace(other, accepts=("video",))
+    given = {"files": {"audio": ("a.wav", voice.read_bytes())}, "data": {"model": "Other"}}
+    refused = server.client.post("/generate_video", **given)
+    assert (refused.status_code, refused.json()["error"]) == (422, "template: is a picture; this model takes a video")
+    assert not list((server.folder / "uploads").iterdir())
+
+
+def test_a_template_that_cannot_serve_is_refused_at_the_start(serving, voice):
+    with pytest.raises(Refused, match=r"^template anchor: .*voice\.wav: has sound but no picture"):
+        serving(templates={"anchor": voice})
