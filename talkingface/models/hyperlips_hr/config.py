@@ -113,7 +113,7 @@ class LossConfig(Section):
 
 
 class InferenceConfig(HalfFaceInference):
-    """How videos are made; see `HalfFaceInference`. Sound offset and reference are those that Base has."""
+    """How videos are made; see `HalfFaceInference`. Sound offset and reference come along from Base."""
 
     reference: Literal["same", "typical", "first"] = "typical"
     paste: Literal["auto", "parsing", "contour", "lower", "box"] = "auto"

@@ -6,6 +6,7 @@ arXiv:2310.05720. Deviations and kept quirks are listed in docs/hyperlips.md.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.config.sections import StageConfig
+
+log = logging.getLogger("talkingface")
 
 BASE_SETTINGS = {
     "base.crop.size": 128,
@@ -78,7 +81,9 @@ class HyperLipsHR(HyperLipsHRNetworks):
     }
     borrows: ClassVar[dict[str, Borrowed]] = {
         "generator": Borrowed(
-            LENDER, settings={"base": "", "inference.mel_offset": "inference.mel_offset"}, weights_key="base_weights"
+            LENDER,
+            settings={"base": "", **{f"inference.{name}": f"inference.{name}" for name in ("mel_offset", "reference")}},
+            weights_key="base_weights",
         )
     }
     own_figures = ("base_l1_train", "base_l1")
@@ -111,8 +116,11 @@ class HyperLipsHR(HyperLipsHRNetworks):
 
     @classmethod
     def check_overrides(cls, trained: Section, asked: Section) -> None:
-        """What Base refuses of its own settings."""
+        """What Base refuses of its own settings; a warning where it is shown another reference than in training."""
         get_spec(LENDER).model.check_overrides(trained.base, asked.base)
+        shown, learnt = asked.inference.reference, asked.base.inference.reference
+        if shown != learnt:
+            log.warning("model.inference.reference is %s; faces to learn from were drawn with %s", shown, learnt)
 
     @classmethod
     def check_stages(cls, config: Section, stages: Sequence[StageConfig]) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from helpers.drawn_clips import DrawnSource, Speech
+from talkingface.config.layers import to_plain
 from talkingface.config.sections import StageConfig
 from talkingface.errors import CheckpointError, ConfigError
 from talkingface.models.hyperlips_hr.data import HRFrameOptions, HRFrames
@@ -15,8 +16,13 @@ from talkingface.models.hyperlips_hr.features import Features
 from talkingface.models.hyperlips_hr.losses import lip_l1, relativistic
 from talkingface.models.hyperlips_hr.model import HyperLipsHR
 from talkingface.networks.losses import weighted_pyramid_l1
+from talkingface.plugin.borrowed import with_borrowed
+from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
+from talkingface.plugin.registry import get_spec
+from talkingface.weights import checkpoint
+from talkingface.weights.checkpoint import CheckpointContent
 
 from .conftest import BASE, hr_config
 
@@ -205,6 +211,25 @@ def test_a_base_that_remembers_has_its_rate_and_is_not_switched_on_afterwards():
     with pytest.raises(ConfigError, match="never trained"):
         HyperLipsHR.check_overrides(hr_config(), asked)
     HyperLipsHR.check_overrides(asked, asked)
+
+
+def test_the_reference_comes_along_from_base_and_generation_may_change_it_with_a_warning(tmp_path, caplog):
+    first = {"profile": "tiny", "model.inference.reference": "first"}
+    lender = load_config("HyperLipsBase", "folder", (), first).config
+    state = get_spec("HyperLipsBase").model(lender.model).generator.state_dict()
+    content = CheckpointContent(
+        model="HyperLipsBase", config=to_plain(lender), networks={"generator": state}, ready=["generator"]
+    )
+    checkpoint.save(tmp_path / "base.pt", content)
+    asked = {"profile": "tiny", "experts.generator": str(tmp_path / "base.pt")}
+    trained = with_borrowed(load_config("HyperLipsHR", "folder", (), asked)).config.model
+    assert trained.inference.reference == trained.base.inference.reference == "first"
+    with pytest.raises(ConfigError, match="inference.reference is 'typical', its network was trained with 'first'"):
+        with_borrowed(load_config("HyperLipsHR", "folder", (), {**asked, "model.inference.reference": "typical"}))
+    typical = trained.inference.model_copy(update={"reference": "typical"})
+    for inference, told in ((trained.inference, 0), (typical, 1)):
+        HyperLipsHR.check_overrides(trained, trained.model_copy(update={"inference": inference}))
+        assert caplog.text.count("reference is typical; faces to learn from were drawn with first") == told
 
 
 # -- published files ---------------------------------------------------------------------------------------------------
