@@ -34,7 +34,7 @@ log = logging.getLogger("talkingface")
 
 _LOOK_SECONDS = 2.0  # between looks at which machines there are
 _PATIENCE_SECONDS = 30.0  # without any process at work, until that is said
-_MOST_STILLBORN = 3  # processes that end before they answer at all: then none will
+_MOST_STILLBORN = 3  # processes that end before any has answered: then none will
 _DIED = "the worker process died on this clip (crash in native code, or out of memory)"
 
 
@@ -62,7 +62,7 @@ def map_on_ray(
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
-        DataError: a machine does not see the folders, or no process starts.
+        DataError: a machine does not see the folders, or no process has ever started.
     """
     with _connected(address) as ray, _mark(root) as mark:
         paths = [str(mark), *(str(item.video) for item in items[:1] if os.path.exists(item.video))]
@@ -133,7 +133,9 @@ class _Crew:
         running: answers awaited, each with its actor and clip; no clip: it has not begun yet.
         machines: where each actor lives.
         deaths: machines on which a clip's process has died.
-        stillborn: processes that ended before any has answered.
+        begun: whether any has ever answered, so that one which ends before it does may have lost its machine.
+        stillborn: processes that ended before they answered.
+        why: how the last of these ended.
         worked: when a clip was at work last, as `time.monotonic` counts.
     """
 
@@ -143,7 +145,9 @@ class _Crew:
     running: dict[Any, tuple[Any, ClipItem | None]] = field(default_factory=dict)
     machines: dict[Any, str] = field(default_factory=dict)
     deaths: dict[ClipItem, list[str]] = field(default_factory=dict)
+    begun: bool = False
     stillborn: int = 0
+    why: str = ""
     worked: float = 0.0
 
     def work_through(self, waiting: deque[ClipItem], most: int) -> Iterator[tuple[ClipItem, Any]]:
@@ -167,7 +171,8 @@ class _Crew:
         if count:
             self.worked = time.monotonic()
         elif time.monotonic() - self.worked > _PATIENCE_SECONDS:
-            log.warning("no machine of the Ray cluster has had a free core for %.0f s; waiting", _PATIENCE_SECONDS)
+            why = f"a process that was started has ended: {self.why}" if self.why else "no machine had a free core"
+            log.warning("the Ray cluster has not worked for %.0f s (%s); waiting", _PATIENCE_SECONDS, why)
             self.worked = math.inf
         return count
 
@@ -209,7 +214,7 @@ class _Crew:
                 " folders that all machines share under the same name"
             )
         self.machines[actor] = machine
-        self.stillborn = 0
+        self.begun, self.why = True, ""
 
     def _mourn(
         self, actor: Any, item: ClipItem | None, error: Exception, waiting: deque[ClipItem]
@@ -218,9 +223,9 @@ class _Crew:
         machine = self.machines.pop(actor, "")
         self.ray.kill(actor)  # it may only be out of reach
         if item is None:
-            self.stillborn += 1
-            if self.stillborn >= _MOST_STILLBORN:
-                raise DataError(f"no process starts on the Ray cluster: {first_line(error)}") from error
+            self.stillborn, self.why = self.stillborn + 1, first_line(error)
+            if self.stillborn >= _MOST_STILLBORN and not self.begun:
+                raise DataError(f"no process starts on the Ray cluster: {self.why}") from error
             return
         died = self.deaths.setdefault(item, [])
         died.append(machine)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 
 from helpers.preparing import item, run
 from talkingface.cli import main
 from talkingface.config.sections import PreprocessConfig
-from talkingface.errors import ConfigError
+from talkingface.errors import ConfigError, DataError
 from talkingface.preprocess.at_work import NOTE
+from talkingface.preprocess.cluster import _Crew
 from talkingface.preprocess.manifest import FILE as MANIFEST
 from talkingface.preprocess.rejections import FILE as REJECTIONS
 
@@ -68,6 +71,61 @@ def test_a_cluster_that_loses_a_machine_gives_the_manifest_of_a_local_run(videos
     for name in (MANIFEST, REJECTIONS):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
     assert not list((tmp_path / "ray").glob(".ray-*")) and not list((tmp_path / "ray").rglob(NOTE))
+
+
+class StandIn:
+    """As much of Ray as a crew asks for; `fates` tells of each process that is started whether it ever answers."""
+
+    exceptions = SimpleNamespace(RayTaskError=type("RayTaskError", (Exception,), {}), RayError=OSError)
+
+    def __init__(self, *fates: bool) -> None:
+        self.fates, self.started = iter(fates), len(fates)
+
+    def remote(self, **_):
+        return lambda _: SimpleNamespace(remote=lambda _: self._process(next(self.fates)))
+
+    def _process(self, lives: bool):
+        def called(answer):
+            return SimpleNamespace(
+                remote=lambda *given: Answer(answer(*given) if lives else OSError("its node has died"))
+            )
+
+        return Handle(begin=called(lambda: ("machine", "")), work=called(lambda clip: f"made {clip}"))
+
+    def cluster_resources(self):
+        return {"CPU": self.started}
+
+    def wait(self, answers, timeout):
+        return answers, []
+
+    def get(self, answer):
+        if isinstance(answer.value, Exception):
+            raise answer.value
+        return answer.value
+
+    def kill(self, actor):
+        pass
+
+
+class Handle(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+class Answer:
+    def __init__(self, value):
+        self.value = value
+
+
+def test_processes_that_end_while_they_start_leave_the_work_to_those_that_have_begun():
+    crew = _Crew(StandIn(True, False, False, False), None, forgive=None)
+    clips = [f"s/{number}" for number in range(6)]
+    assert list(crew.work_through(deque(clips), 4)) == [(clip, f"made {clip}") for clip in clips]
+
+
+def test_a_cluster_on_which_no_process_starts_is_refused_with_the_reason():
+    crew = _Crew(StandIn(False, False, False), None, forgive=None)
+    with pytest.raises(DataError, match="no process starts on the Ray cluster: its node has died"):
+        list(crew.work_through(deque(["a", "b", "c"]), 3))
 
 
 def test_a_cluster_that_is_not_there_is_named_with_what_to_do(videos, tmp_path, monkeypatch):
