@@ -193,12 +193,13 @@ def preprocessing(config: Config, clips: Clips) -> dict[str, float]:
 
 
 def stage_speed(config: Config, clips: Clips, name: str, scratch: Path, seconds: float) -> dict[str, Any]:
-    """Items per second of the data set alone, and steps per second of the shared loop, of one stage."""
+    """Items per second of the data set alone, and steps per second of the shared loop, of one stage under way."""
     stage = next(s for s in config.stages if s.name == name)
     stage = stage.model_copy(update={"init_from": ()})
     model = get_spec(config.model_name).model(config.model)
     load_experts(model, config, kinds=[stage.kind])
     loop = StageLoop(Trainer(config, model, clips, RunFolder(scratch / name)), stage, None)
+    loop.skip_warm_up()
     loop.data.batches.set_position(0)
     keys = iter(loop.data.batches)
     dataset = loop.data.train

@@ -354,6 +354,15 @@ class TalkingFaceModel(nn.Module):
         next stages from beginning.
         """
 
+    def under_way(self, dataset: ClipDataset, ctx: StepContext) -> StepContext:
+        """Where every term and every update of a stage takes part, behind its warm-up: there `benchmark` measures it.
+
+        Args:
+            dataset: the stage's training data.
+            ctx: the beginning of the stage; of what is returned `epoch`, `step` and `best` count.
+        """
+        return ctx
+
     def preview(self, batch: Batch, ctx: StepContext, dataset: ClipDataset) -> dict[str, Tensor]:
         """Pictures for TensorBoard: (3, H, W) images or (T, 3, H, W) videos, RGB in [0, 1].
 

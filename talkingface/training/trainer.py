@@ -314,6 +314,11 @@ class StageLoop:
             if self.finished or self.step >= self.data.total_steps:
                 return
 
+    def skip_warm_up(self) -> None:
+        """Stand where the model says that all of the stage takes part, for the benchmark."""
+        ctx = self.model.under_way(self.data.train, self._context())
+        self.epoch, self.step, self.best.values = ctx.epoch, ctx.step, dict(ctx.best)
+
     def time_step(self, batch: Batch) -> int:
         """Train on one batch without logging or saving, for the benchmark; returns 1."""
         self._train_batch(batch, self._context())

@@ -14,6 +14,7 @@ from talkingface.benchmark.timing import best
 from talkingface.cli.commands import main
 from talkingface.errors import ConfigError, DataError
 from talkingface.plugin.configuration import load_config
+from talkingface.training.trainer import StageLoop
 
 
 def test_every_figure_is_measured(tiny_dataset, tmp_path, capsys):
@@ -44,6 +45,23 @@ def test_one_part_alone(tiny_dataset, tmp_path):
         *["hardware", "data loading items/s", "training steps/s", "batch size", "peak memory MiB"],
     ]
     assert figures["training steps/s"].keys() == {"landmark"}
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "terms"),
+    [
+        ("IPLAP", "render", {"renderer/generation", "renderer/adversarial", "discriminator/realness"}),
+        ("MakeItTalk", "speaker", {"speaker_branch/adversarial", "temporal_discriminator/made"}),
+        ("Wav2Lip", "generator", {"generator/l1", "generator/sync"}),
+    ],
+)
+def test_training_is_measured_with_all_that_begins_later(tiny_dataset, monkeypatch, model, stage, terms):
+    steps = []
+    train = StageLoop._train_batch
+    monkeypatch.setattr(StageLoop, "_train_batch", lambda *given: steps.append(train(*given)) or steps[-1])
+    loaded = load_config(model, "demo", (), {**tiny_dataset, "stage": stage})
+    speed.measure(loaded, 0.01, ("training",))
+    assert len(steps) >= 2 and all(terms <= step.keys() for step in steps)
 
 
 @pytest.mark.parametrize(

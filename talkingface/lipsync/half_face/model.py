@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,12 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
         """
         asked = self.config.loss.sync_start is None or ctx.best.get("val/sync", math.inf) < self.config.loss.sync_start
         return weight if asked else 0.0
+
+    def under_way(self, dataset: ClipDataset, ctx: StepContext) -> StepContext:
+        """Where a validation has switched the expert on; in stages of single frames none ever does."""
+        if ctx.stage.kind == "expert" or dataset.options.frames < FRAMES:
+            return ctx
+        return replace(ctx, best={**ctx.best, "val/sync": 0.0})
 
     def sync_loss(self, drawn: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of the cosine of drawn mouths (B, 3, T, S, S), BGR, and their sound, taken as a probability.

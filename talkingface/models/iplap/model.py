@@ -185,6 +185,11 @@ class IPLAP(IPLAPNetworks):
         """A warning for the published size; trial runs with a narrow network are told in passing."""
         log.log(logging.WARNING if self.config.landmark.width >= 1 else logging.INFO, message, *values)
 
+    def under_way(self, dataset: ClipDataset, ctx: StepContext) -> StepContext:
+        """Behind the epochs that train the alignment alone."""
+        epoch = self.config.loss.warmup_epochs if ctx.stage.kind == "render" else ctx.epoch
+        return replace(ctx, epoch=epoch, step=epoch * ctx.epoch_length)
+
     def landmark_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:
         """L1 distance and velocity term of the predicted lips and jaws."""
         yield Update("landmark_generator", self._landmark_losses(self.predict(batch), batch))

@@ -271,6 +271,11 @@ class MakeItTalk(MakeItTalkNetworks):
         if self.plans["translate"].frozen and not self._has_vgg19:
             raise CheckpointError(f"no weights of 'vgg19' are loaded{self.expert_hint('vgg19')}")
 
+    def under_way(self, dataset: ClipDataset, ctx: StepContext) -> StepContext:
+        """Behind the steps of stage `speaker` without judges."""
+        step = self.config.loss.gan_start if ctx.stage.kind == "speaker" else ctx.step
+        return replace(ctx, epoch=step // ctx.epoch_length, step=step)
+
     # -- content -------------------------------------------------------------------------------------------------------
 
     def content_step(self, batch: Batch, ctx: StepContext) -> Iterator[Update]:

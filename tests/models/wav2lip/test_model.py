@@ -75,6 +75,15 @@ def test_the_sync_term_is_on_once_a_validation_was_below_the_threshold():
     assert set(next(later).losses) == {"l1"}
 
 
+def test_a_stage_under_way_asks_the_expert_where_it_draws_windows_of_five_frames():
+    model = build().eval()
+    windows, single = (SimpleNamespace(options=SimpleNamespace(frames=frames)) for frames in (5, 1))
+    for kind, step in (("generator", model.generator_step), ("gan", model.gan_step)):
+        assert "sync" in next(step(fake_batch(), model.under_way(windows, context(kind)))).losses
+        alone = next(step(fake_batch(frames=1), model.under_way(single, context(kind))))
+        assert "sync" not in alone.losses
+
+
 def test_the_weight_of_the_mouth_moves_weight_from_the_upper_half():
     model, batch = build(loss={"mouth": 3.0}).eval(), fake_batch()
     (update,) = model.generator_step(batch, context())
