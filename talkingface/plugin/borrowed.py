@@ -19,7 +19,7 @@ import torch
 from talkingface.config.layers import dotted, leaves, to_plain
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.plugin.configuration import LoadedConfig
+from talkingface.plugin.configuration import LoadedConfig, profiles_of
 from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
@@ -53,7 +53,7 @@ class LenderMissing(CheckpointError):
     def __init__(self, loan: Borrowed, loaded: LoadedConfig) -> None:
         self.loan = loan
         config = loaded.config
-        options = "".join(f" {_option(key, value)}" for key, value in carried_over(loaded).items())
+        options = "".join(f" {_option(key, value)}" for key, value in carried_over(loaded, loan).items())
         super().__init__(
             f"{config.model_name} needs a trained {loan.model}, and there is no finished run of it on {config.dataset}"
             f" in {config.saved_dir}: first `python run_talkingface.py --model={loan.model} --dataset={config.dataset}"
@@ -67,14 +67,19 @@ def _option(key: str, value: Any) -> str:
     return shlex.quote(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
 
 
-def carried_over(loaded: LoadedConfig) -> dict[str, Any]:
+def carried_over(loaded: LoadedConfig, loan: Borrowed) -> dict[str, Any]:
     """What the user has set that a lender's run is to be made with, too: data, places, seed, device, profile.
+
+    A profile that the lender does not know concerns the borrower alone.
 
     Returns:
         Dotted keys and values.
     """
     sections = {path[0] for path in loaded.origins if isinstance(path[0], str)} - _OF_THE_BORROWER
-    return {key: value for section in sorted(sections) for key, value in loaded.asked(section).items()}
+    asked = {key: value for section in sorted(sections) for key, value in loaded.asked(section).items()}
+    if asked.get("profile") is not None and asked["profile"] not in profiles_of(loan.model):
+        del asked["profile"]
+    return asked
 
 
 def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:

@@ -20,6 +20,7 @@ from talkingface.config.checks import check_model_parts, check_without_model, va
 from talkingface.config.former_keys import COMMAND_LINE, is_former_overall, take_defaults, take_table, translate
 from talkingface.config.layers import KeyPath, Layer, Merged, dotted, leaves, named_list, nest, properties_dir, to_plain
 from talkingface.config.sections import Config
+from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import ConfigError, closest, first_line, unknown
 from talkingface.plugin.metrics import METRICS, default_metrics
 from talkingface.plugin.registry import dataset_file, get_spec, load_plugins, model_file
@@ -139,6 +140,11 @@ def load_config(
     problems += _name_problems(merged)
     _raise_all(problems)
     return LoadedConfig(config, merged.origins, frozenset(layer.name for layer in upper[1:]))
+
+
+def profiles_of(model: str) -> list[str]:
+    """Names of the profiles that the YAML of a registered model defines."""
+    return list(read_yaml(model_file(model)[1])[0].get("profiles") or {})
 
 
 def load_settings(

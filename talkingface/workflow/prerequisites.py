@@ -48,7 +48,7 @@ def with_prerequisites(loaded: LoadedConfig, run_first: Callable[[LoadedConfig],
             log.info("%s needs a trained %s, which comes first, in a run of its own", loaded.config.model_name, name)
             # A training that was killed in the lender's run goes on there.
             own = {"evaluate": False, "resume": "auto" if loaded.config.resume == "auto" else "none"}
-            run_first(load_config(name, loaded.config.dataset, (), {**carried_over(loaded), **own}))
+            run_first(load_config(name, loaded.config.dataset, (), {**carried_over(loaded, missing.loan), **own}))
             log.info("now %s", loaded.config.model_name)
 
 

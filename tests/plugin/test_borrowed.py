@@ -108,8 +108,9 @@ def test_a_run_of_another_model_or_without_the_network_is_refused(tmp_path):
 def test_a_missing_prerequisite_names_the_command_with_what_concerns_it(tmp_path):
     own = {"seed": 3, "model.width": 6, "run_name": "mine", "max_steps": 4}
     loaded = toy_config(tmp_path, "ToyBorrower", **own)
-    assert carried_over(loaded)["seed"] == 3
-    assert not {"model.width", "run_name", "max_steps"} & carried_over(loaded).keys()
+    carried = carried_over(loaded, get_spec("ToyBorrower").model.borrows["ear"])
+    assert carried["seed"] == 3
+    assert not {"model.width", "run_name", "max_steps"} & carried.keys()
     with pytest.raises(LenderMissing, match=r"needs a trained ToyEar.*--model=ToyEar --dataset=folder.*--seed=3"):
         with_borrowed(loaded)
 
