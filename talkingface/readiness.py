@@ -6,7 +6,7 @@ Nothing here is kept: the work itself looks again, and these are the same looks.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +42,14 @@ _SETTINGS = ("layout", "fps", "demo", "preprocess")
 _OF_THE_MACHINE = ("preprocess.workers", "preprocess.force")
 
 
-def check_training(config: Config, afterwards: bool, prepares: bool) -> None:
+def check_training(config: Config, afterwards: bool, prepares: bool, coming: Collection[str] = ()) -> None:
     """Refuse a training that could not begin, or whose end is sure to fail.
 
     Args:
         config: the configuration.
         afterwards: whether the trained model is evaluated; otherwise metrics may still be asked for while it trains.
         prepares: whether clips may have to be prepared first.
+        coming: networks whose lender is still to be trained; its settings will come along with them.
 
     Raises:
         ConfigError: the name of the run is taken, the run that is resumed is of another model, or a stage does not go
@@ -60,14 +61,16 @@ def check_training(config: Config, afterwards: bool, prepares: bool) -> None:
     check_monitors(config)
     get_spec(config.model_name).model.check_stages(config.model, config.stages)
     run = RunFolder.open(config)
-    changed_settings(run, config)
+    if not coming:
+        changed_settings(run, config)
     check_can_be_made(run.path)
     if prepares and next(Path(config.preprocessed_root).rglob(META_FILE), None) is None:
         # Where clips lie already there may be nothing to make: prepared data are often shared, and read-only.
         check_can_be_made(config.preprocessed_root)
     model = get_spec(config.model_name).model(config.model)
-    load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)])
-    check_resumed(config, model, run)
+    load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)], held=coming)
+    if not coming:
+        check_resumed(config, model, run)
     check_origins(config, model, run)
     check_metrics(config, afterwards)
 

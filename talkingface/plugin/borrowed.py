@@ -70,16 +70,39 @@ def _option(key: str, value: Any) -> str:
 def carried_over(loaded: LoadedConfig, loan: Borrowed) -> dict[str, Any]:
     """What the user has set that a lender's run is to be made with, too: data, places, seed, device, profile.
 
-    A profile that the lender does not know concerns the borrower alone.
+    Also settings of the network that is lent, by the lender's keys. A profile that the lender does not know concerns
+    the borrower alone.
 
     Returns:
         Dotted keys and values.
+
+    Raises:
+        ConfigError: two keys of the borrower give one setting of the lender different values.
     """
     sections = {path[0] for path in loaded.origins if isinstance(path[0], str)} - _OF_THE_BORROWER
     asked = {key: value for section in sorted(sections) for key, value in loaded.asked(section).items()}
     if asked.get("profile") is not None and asked["profile"] not in profiles_of(loan.model):
         del asked["profile"]
-    return asked
+    return asked | _lenders(loaded.asked("model"), loan)
+
+
+def _lenders(asked: Mapping[str, Any], loan: Borrowed) -> dict[str, Any]:
+    """Settings of the borrower that come along with the network, by the lender's keys."""
+    found: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key, value in asked.items():
+        for ours, theirs in loan.settings.items():
+            rest = f"{key}.".removeprefix(f"model.{ours}.")
+            if rest == f"{key}.":
+                continue
+            name = ".".join(part for part in ("model", theirs, rest[:-1]) if part)
+            if found.get(name, value) != value:
+                raise ConfigError(
+                    f"{sources[name]} is {found[name]!r} and {key} is {value!r}: both are {name} of {loan.model};"
+                    " give them one value, or leave one out"
+                )
+            found[name], sources[name] = value, key
+    return found
 
 
 def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:

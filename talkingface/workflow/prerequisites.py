@@ -10,7 +10,9 @@ from talkingface.errors import CheckpointError
 from talkingface.plugin.borrowed import LenderMissing, carried_over, with_borrowed
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.hearing import with_front_end
+from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.by_converter import with_converted
+from talkingface.readiness import check_training
 from talkingface.training.launchers import is_child_process
 from talkingface.training.processes import in_several
 
@@ -29,7 +31,7 @@ def with_prerequisites(loaded: LoadedConfig, run_first: Callable[[LoadedConfig],
 
     Raises:
         LenderMissing: it is missing, and not to be made, or its training has not made it.
-        CheckpointError: it is missing, and several processes train.
+        CheckpointError: it is missing, and several processes train; or weights that this model itself needs are.
     """
     if is_child_process():
         return loaded  # the first process will say
@@ -44,6 +46,9 @@ def with_prerequisites(loaded: LoadedConfig, run_first: Callable[[LoadedConfig],
             if in_several(loaded.config):
                 # The others would begin with this model while the first process trains the lender.
                 raise CheckpointError(f"{missing}; where several processes train, that run is not made first") from None
+            # What this model itself lacks is told before the lender's training, not days later.
+            borrowed = get_spec(loaded.config.model_name).model.borrows
+            check_training(loaded.config, loaded.config.evaluate, loaded.config.need_preprocess, coming=borrowed)
             trained.add(name)
             log.info("%s needs a trained %s, which comes first, in a run of its own", loaded.config.model_name, name)
             # A training that was killed in the lender's run goes on there.

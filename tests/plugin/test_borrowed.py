@@ -106,11 +106,11 @@ def test_a_run_of_another_model_or_without_the_network_is_refused(tmp_path):
 
 
 def test_a_missing_prerequisite_names_the_command_with_what_concerns_it(tmp_path):
-    own = {"seed": 3, "model.width": 6, "run_name": "mine", "max_steps": 4}
+    own = {"seed": 3, "model.width": 6, "model.listens": True, "run_name": "mine", "max_steps": 4}
     loaded = toy_config(tmp_path, "ToyBorrower", **own)
     carried = carried_over(loaded, get_spec("ToyBorrower").model.borrows["ear"])
-    assert carried["seed"] == 3
-    assert not {"model.width", "run_name", "max_steps"} & carried.keys()
+    assert carried["seed"] == 3 and carried["model.width"] == 6, "what comes along with the network is asked of its run"
+    assert not {"model.listens", "run_name", "max_steps"} & carried.keys()
     with pytest.raises(LenderMissing, match=r"needs a trained ToyEar.*--model=ToyEar --dataset=folder.*--seed=3"):
         with_borrowed(loaded)
 
@@ -199,6 +199,17 @@ def test_run_trains_what_is_missing_first_only_where_it_may(tmp_path, monkeypatc
     content = checkpoint.load(checkpoint.find_checkpoint(run))
     assert content.config["experts"]["ear"] == str(lender)
     assert checkpoint.load(checkpoint.find_checkpoint(lender)).config["seed"] == 5
+
+
+def test_what_the_borrower_lacks_is_told_before_the_lender_trains(tmp_path):
+    asked = {"prerequisites": "train", "model.listens": True}
+    for more, told in (
+        ({"eval_step": 1, "stages.coarse.monitor": "eval/none"}, "monitor 'eval/none' is a figure of none of the"),
+        ({"stages.coarse.init_from": ["gone.pt"]}, "stage 'coarse' starts from stage 'gone.pt', but "),
+    ):
+        with pytest.raises((CheckpointError, ConfigError), match=told):
+            with_prerequisites(toy_config(tmp_path, "ToyBorrower", **asked, **more), pytest.fail)
+    assert not (tmp_path / "saved").exists()
 
 
 def test_where_several_processes_train_nothing_is_trained_first(tmp_path):
