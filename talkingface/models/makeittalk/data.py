@@ -56,6 +56,11 @@ def padded(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], WINDOW - 1, axis=0)])
 
 
+def from_row(first: Any, count: int, rows: int) -> np.ndarray:
+    """Places (..., count) of rows from `first` (...) on, of so many; the last one goes on behind them."""
+    return np.minimum(np.asarray(first)[..., None] + np.arange(count), rows - 1)
+
+
 def places_of(sound: Rows, fps: float, frames: int) -> np.ndarray:
     """Places (T,) among so many faces, `fps` a second, of the rows of sound that count: as many as both last."""
     places = sound.times() * fps
@@ -164,7 +169,7 @@ class ContentWindows(MotionDataset):
             starts = self._consecutive(np.flatnonzero(motion.valid), rng)
         else:
             starts = np.sort(rng.choice(np.flatnonzero(motion.valid), self.options.windows))
-        windows = padded(motion.sound)[starts[:, None] + np.arange(WINDOW)]
+        windows = motion.sound[from_row(starts, WINDOW, len(motion.sound))]
         mixed = self.training and self.options.sampling == "mixed"
         rest = self._some_rest(motion, rng) if mixed else motion.rest
         return {"windows": windows, "face": rest, "target": motion.still[starts]}
@@ -219,11 +224,10 @@ class SpeakerSequences(MotionDataset):
         length, motion = self.options.rows, self.motion(clip)
         start = self._start(motion.valid, rng)
         part = slice(start, start + length)
-        sound = padded(motion.sound)[start : start + length + WINDOW - 1]
         target, mask = motion.moving[part], motion.valid[part]
         missing = length - len(mask)
         return {
-            "rows": np.pad(sound, ((0, length + WINDOW - 1 - len(sound)), (0, 0)), mode="edge"),
+            "rows": motion.sound[from_row(start, length + WINDOW - 1, len(motion.sound))],
             "speaker": motion.speaker,
             "face": motion.rest,
             "target": np.pad(target, ((0, missing), (0, 0))),

@@ -102,32 +102,30 @@ def inside_mask(points: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def darkened(picture: np.ndarray, portrait: np.ndarray, resting: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A picture whose mouth is dark where it opens wider than the portrait's.
+def darken(picture: np.ndarray, points: np.ndarray, resting: np.ndarray, lips: np.ndarray) -> None:
+    """Darken the mouth of a moved portrait, in place, where it opens wider than the portrait's.
 
     Args:
-        picture: (H, W, 3) uint8, the moved portrait.
-        portrait: (H, W, 3) uint8.
+        picture: (H, W, 3) uint8.
+        points: (68, 2) its landmarks.
         resting: (68, 2) landmarks of the portrait: what is between its lips is known, the more the wider they are open.
-        points: (68, 2) landmarks of `picture`.
+        lips: (3,) their colour, see `lip_colour`.
     """
     opened, known = (float(mouth_openings(face)) for face in (points, resting))
     share = 1 - min(1.0, known / max(opened, 1e-9))
     if share <= 0:
-        return picture
+        return
     window = _around_lips(points, picture.shape[:2])
     corner = np.array([window[1].start, window[0].start])
     part = picture[window]
     if not part.size:
-        return picture
+        return
     mask = inside_mask(np.asarray(points)[:, :2] - corner, part.shape[:2])
     if not mask.any():
-        return picture
+        return
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.3, 0.01 * face_height(points))).astype(np.float32)[..., None] / 255
     weight = share * np.minimum(soft, mask[..., None] / 255)
-    result = picture.copy()
-    result[window] = np.rint(part * (1 - weight) + _DARK * _lip_colour(portrait, resting) * weight).astype(np.uint8)
-    return result
+    picture[window] = np.rint(part * (1 - weight) + _DARK * lips * weight).astype(np.uint8)
 
 
 def _around_lips(points: np.ndarray, size_hw: tuple[int, int]) -> tuple[slice, slice]:
@@ -139,8 +137,8 @@ def _around_lips(points: np.ndarray, size_hw: tuple[int, int]) -> tuple[slice, s
     return slice(low[1], high[1]), slice(low[0], high[0])
 
 
-def _lip_colour(portrait: np.ndarray, resting: np.ndarray) -> np.ndarray:
-    """Mean colour (3,) of the lips."""
+def lip_colour(portrait: np.ndarray, resting: np.ndarray) -> np.ndarray:
+    """Mean colour (3,) of the lips of a portrait (H, W, 3) uint8 with landmarks (68, 2)."""
     outline = np.zeros(portrait.shape[:2], np.uint8)
     cv2.fillPoly(outline, [np.round(resting[OUTER_LIPS]).astype(np.int32)], 255)
     return np.array(cv2.mean(portrait, outline)[:3])

@@ -315,10 +315,11 @@ class MakeItTalk(MakeItTalkNetworks):
         return said + motion.displacement + batch["face"][:, None], motion.code
 
     def _moved_losses(self, predicted: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        losses = {"l1": (predicted - target)[mask].abs().mean()}
+        difference = (predicted - target).float()
+        losses = {"l1": _mean_of_rows(difference.abs(), mask)}
         if weight := self.config.loss.laplacian:
-            difference = (predicted - target)[mask].float().unflatten(-1, (-1, 3))
-            losses["laplacian"] = weight * laplacian(difference).abs().mean()
+            shape = laplacian(difference.unflatten(-1, (-1, 3))).flatten(-2)
+            losses["laplacian"] = weight * _mean_of_rows(shape.abs(), mask)
         return losses
 
     def _judged(self, rest: Tensor, *faces: Tensor) -> list[Tensor]:
@@ -449,6 +450,11 @@ class MakeItTalk(MakeItTalkNetworks):
 
 def _told_apart(real: Tensor, made: Tensor, judged: Tensor) -> dict[str, Tensor]:
     return {"real": least_squares(real, True, judged), "made": least_squares(made, False, judged)}
+
+
+def _mean_of_rows(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the rows (B, L, n) that are there, mask (B, L); to pick them a GPU would tell their number first."""
+    return (values * mask[..., None]).sum() / (mask.sum() * values.shape[-1])
 
 
 def _over_items(losses: Callable[..., dict[str, Tensor]], *parts: Tensor) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -13,7 +14,7 @@ from talkingface.faces.affine import mapped, paste_by_matrix
 from talkingface.faces.crop import composite
 from talkingface.models.makeittalk.clip_faces import crop_head, face_height, head_box, to_crop
 from talkingface.models.makeittalk.drawing import SIDE, draw_landmarks
-from talkingface.models.makeittalk.head_mesh import HeadMesh, darkened
+from talkingface.models.makeittalk.head_mesh import HeadMesh, darken, lip_colour
 from talkingface.models.makeittalk.pairs import drawn_input
 from talkingface.models.makeittalk.translation import as_pictures, translated
 
@@ -110,9 +111,14 @@ class Painter:
         return self._interior(self.mesh.onto(self.portrait.picture, frame, own.source), target)
 
     def _interior(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-        if self.settings.interior == "warp":
-            return picture
-        return darkened(picture, self.portrait.picture, self.portrait.points, points)
+        """A moved picture (H, W, 3), which is changed, with what is seen between its lips."""
+        if self.settings.interior == "dark":
+            darken(picture, points, self.portrait.points, self._lips)
+        return picture
+
+    @cached_property
+    def _lips(self) -> np.ndarray:
+        return lip_colour(self.portrait.picture, self.portrait.points)
 
     @torch.no_grad()
     def _heads(self, moved: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -77,6 +78,19 @@ def test_a_published_segment_has_ten_windows_at_least(clips, count, starts):
     assert {int(data._consecutive(np.arange(count), np.random.default_rng(k))[0]) for k in range(20)} == starts
 
 
+@pytest.mark.parametrize(("kind", "options"), [(ContentWindows, {"windows": 8}), (SpeakerSequences, {"rows": 128})])
+def test_an_item_reads_its_own_rows_of_a_long_sound_alone(clips, monkeypatch, kind, options):
+    data = kind(clips, "train", options, small_config())
+    motion = data.motion(clips[0])
+    sound = np.broadcast_to(motion.sound[:1], (10**6, 80))  # 320 MB, if it were copied
+    monkeypatch.setattr(data, "motion", lambda clip: motion._replace(sound=sound))
+    tracemalloc.start()
+    data.sample(clips[0], np.random.default_rng(0))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**7
+
+
 def test_a_sequence_is_filled_up_and_says_what_is_there(clips):
     data = SpeakerSequences(clips, "train", {"rows": 128}, small_config())
     item = data.sample(clips[2], np.random.default_rng(0))
@@ -84,6 +98,8 @@ def test_a_sequence_is_filled_up_and_says_what_is_there(clips):
     assert item["rows"].shape == (128 + 17, 80) and item["target"].shape == (128, 204)
     np.testing.assert_array_equal(item["mask"][: len(motion.valid)], motion.valid)
     assert not item["mask"][len(motion.valid) :].any() and item["speaker"].shape == (256,)
+    sound = padded(motion.sound)
+    np.testing.assert_array_equal(item["rows"], np.pad(sound, ((0, 145 - len(sound)), (0, 0)), mode="edge"))
 
 
 def test_a_sequence_shows_a_face_also_where_most_of_its_clip_has_none(tmp_path):

@@ -12,10 +12,10 @@ from helpers.drawn_clips import speech_then_noise
 from talkingface.clips.source import Audio, Source
 from talkingface.errors import ConfigError, NoFaceError
 from talkingface.media import write_image
-from talkingface.models.makeittalk import parts
+from talkingface.models.makeittalk import parts, render
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
 from talkingface.models.makeittalk.generate import spoken_points
-from talkingface.models.makeittalk.head_mesh import REACH
+from talkingface.models.makeittalk.head_mesh import REACH, lip_colour
 from talkingface.models.makeittalk.portraits import choose_portraits
 from talkingface.models.makeittalk.segments import spans
 from talkingface.models.makeittalk.silence import silent_share
@@ -35,6 +35,12 @@ def test_a_picture_speaks_for_as_many_frames_as_the_sound_lasts(render, seconds,
     found = made(speaking_model(render=render), source, seconds)
     assert found.shape == (frames, *source.size, 3) and found.dtype == np.uint8
     assert np.abs(np.diff(found.astype(int), axis=0)).max() > 0
+
+
+def test_the_colour_of_the_lips_is_looked_up_once_for_all_frames(monkeypatch):
+    looks = []
+    monkeypatch.setattr(render, "lip_colour", lambda *seen: looks.append(seen) or lip_colour(*seen))
+    assert len(made(speaking_model(render="warp"), CanonicalSource(1), 1.0)) == 25 and len(looks) == 1
 
 
 def test_a_picture_answers_at_its_own_rate():

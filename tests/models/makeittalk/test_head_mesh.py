@@ -8,7 +8,7 @@ import pytest
 from helpers.canonical_faces import CENTRE, LOWER, SCALE, faces_3d, picture, turn
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.clip_faces import face_centre, face_height
-from talkingface.models.makeittalk.head_mesh import REACH, HeadMesh, darkened, inside_mask
+from talkingface.models.makeittalk.head_mesh import REACH, HeadMesh, darken, inside_mask, lip_colour
 from talkingface.models.makeittalk.pose import LinearPose, portrait_pose
 
 
@@ -73,6 +73,8 @@ def test_a_mouth_that_opens_is_dark_and_one_that_was_open_shows_what_it_had(face
     opened[LOWER, 1] += 8
     shown = np.full_like(picture(face), 200)
     inside = inside_mask(opened, shown.shape[:2]) == 255
-    dark = darkened(shown, shown, face[:, :2], opened[:, :2])
+    colour, dark, same = lip_colour(shown, face[:, :2]), shown.copy(), shown.copy()
+    darken(dark, opened[:, :2], face[:, :2], colour)
     assert dark[inside].mean() < 120 and (dark[~(inside_mask(opened, shown.shape[:2]) > 0)] == 200).all()
-    np.testing.assert_array_equal(darkened(shown, shown, opened[:, :2], opened[:, :2]), shown)
+    darken(same, opened[:, :2], opened[:, :2], colour)
+    np.testing.assert_array_equal(same, shown)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.canonical_faces import SMALL, faces_3d, make_clip, picture, small_config, turn
 from helpers.dumps import Runs
@@ -24,6 +25,7 @@ from talkingface.models.makeittalk import scores
 from talkingface.models.makeittalk.canonical import canonical_face
 from talkingface.models.makeittalk.clip_faces import crop_head, head_box, to_crop
 from talkingface.models.makeittalk.data import ContentWindows, SpeakerSequences, read_motion
+from talkingface.models.makeittalk.losses import laplacian
 from talkingface.models.makeittalk.model import MakeItTalk
 from talkingface.models.makeittalk.networks.translation import TranslationUNet
 from talkingface.models.makeittalk.pairs import TranslatePairs, drawn_input
@@ -179,6 +181,25 @@ def test_the_motion_term_wants_rows_that_follow_each_other(clips):
         model.initialise(data, context("content"))
     model.initialise(data, context("content", batch_size=1))
     assert updates(model, "content", batch_of(data, 1))["content_branch"] == {"l1", "laplacian", "motion"}
+
+
+def test_rows_that_are_there_count_alone_and_are_not_picked_out_for_that():
+    model, mask = build(), torch.rand(3, 20, generator=torch.Generator().manual_seed(0)) < 0.6
+    predicted, target = torch.randn(2, 3, 20, 204, dtype=torch.float32).unbind()
+    operations = []
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            operations.append((func, args))
+            return func(*args, **(kwargs or {}))
+
+    with Noted():
+        losses = model._moved_losses(predicted, target, mask)
+    picked = [args for func, args in operations if func is torch.ops.aten.index.Tensor]
+    assert not any(each is not None and each.dtype == torch.bool for _, places in picked for each in places)
+    there = (predicted - target)[mask]
+    torch.testing.assert_close(losses["l1"], there.abs().mean())
+    torch.testing.assert_close(losses["laplacian"], laplacian(there.unflatten(-1, (-1, 3))).abs().mean())
 
 
 def test_the_judges_take_part_from_their_step_on_and_only_where_they_are_wanted(clips):

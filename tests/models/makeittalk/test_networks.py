@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from talkingface.models.makeittalk.networks import discriminators
 from talkingface.models.makeittalk.networks.attention import RowEncoder
 from talkingface.models.makeittalk.networks.autovc import AutoVC
 from talkingface.models.makeittalk.networks.content import ContentBranch
@@ -150,6 +151,17 @@ def test_only_windows_that_are_wholly_there_are_judged():
     mask[1, 14:] = False
     scores, judged = network(torch.randn(2, 24, 204), torch.randn(2, 4)), network.judged(mask)
     assert scores.shape == (2, 4, 1) and judged.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+def test_rows_of_windows_are_found_once_for_all_steps(monkeypatch):
+    made = []
+    discriminators._rows_on.cache_clear()
+    monkeypatch.setattr(discriminators, "window_rows", lambda *sizes: made.append(sizes) or window_rows(*sizes))
+    network = TemporalDiscriminator(code=4, width=4, layers=1, window=8, stride=4)
+    for length in (24, 24, 30, 24):
+        network(torch.randn(2, length, 204), torch.randn(2, 4))
+        assert network.judged(torch.ones(2, length, dtype=torch.bool)).all()
+    assert [sizes[0] for sizes in made] == [24, 30]
 
 
 def test_a_window_of_one_row_has_no_motion():

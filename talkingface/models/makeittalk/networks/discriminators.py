@@ -6,6 +6,8 @@ are for least squares: 1 real, 0 made, no sigmoid.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +58,7 @@ class TemporalDiscriminator(nn.Module):
         Returns:
             (B, n, 1).
         """
-        rows = window_rows(landmarks.shape[1], self.window, self.stride, self.inside_step).to(landmarks.device)
+        rows = self._rows(landmarks.shape[1], landmarks.device)
         told = code[:, None].expand(-1, landmarks.shape[1], -1)
         seen = torch.cat([landmarks, told], dim=-1)[:, rows]  # (B, n, rows, ...)
         # The strongest sign of each kind, wherever in the window it is.
@@ -65,7 +67,10 @@ class TemporalDiscriminator(nn.Module):
 
     def judged(self, mask: Tensor) -> Tensor:
         """Which windows lie wholly on rows that are there: mask (B, T) bool -> (B, n) bool."""
-        return mask[:, window_rows(mask.shape[1], self.window, self.stride, self.inside_step)].all(dim=-1)
+        return mask[:, self._rows(mask.shape[1], mask.device)].all(dim=-1)
+
+    def _rows(self, length: int, device: torch.device) -> Tensor:
+        return _rows_on(length, self.window, self.stride, self.inside_step, device)
 
 
 def window_rows(length: int, window: int, stride: int = 1, inside_step: int = 1) -> Tensor:
@@ -82,6 +87,12 @@ def window_rows(length: int, window: int, stride: int = 1, inside_step: int = 1)
     window = min(window, length - 1)
     starts = torch.arange(0, length - window, stride)
     return starts[:, None] + torch.arange(0, window, inside_step)
+
+
+@lru_cache(maxsize=8)
+def _rows_on(length: int, window: int, stride: int, inside_step: int, device: torch.device) -> Tensor:
+    """The same on a device, once: each step would wait until they are there."""
+    return window_rows(length, window, stride, inside_step).to(device)
 
 
 class FrameDiscriminator(nn.Module):

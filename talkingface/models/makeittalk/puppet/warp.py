@@ -7,7 +7,7 @@ import numpy as np
 
 from talkingface.faces.warp import TriangleWarp
 from talkingface.models.makeittalk.config import Anchor, Interior
-from talkingface.models.makeittalk.head_mesh import darkened
+from talkingface.models.makeittalk.head_mesh import darken, lip_colour
 from talkingface.models.makeittalk.puppet.mesh import mouth_gap, vertices
 from talkingface.models.makeittalk.puppet.puppet import Puppet
 
@@ -32,6 +32,7 @@ class PuppetWarp:
         self.dark = interior == "dark" or (interior == "auto" and mouth_gap(puppet.points) < OPEN)
         source = vertices(puppet.points, puppet.size, puppet.layout, anchor)
         self._warp = TriangleWarp(source, puppet.triangles, puppet.size, both_sides=True)
+        self._lips = lip_colour(puppet.shown, puppet.points)
         # What is seen on white mixes like premultiplied colour: nothing that is hidden bleeds into the edges.
         self._texture = np.ascontiguousarray(np.dstack([puppet.shown, puppet.opacity]))
 
@@ -41,5 +42,5 @@ class PuppetWarp:
         moved = self._warp(self._texture, vertices(points, puppet.size, puppet.layout, self.anchor))
         shown, opacity = cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), cv2.extractChannel(moved, 3)
         if self.dark:
-            shown = darkened(shown, puppet.shown, puppet.points, points)
+            darken(shown, points, puppet.points, self._lips)
         return shown, opacity
