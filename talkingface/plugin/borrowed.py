@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from talkingface.config.layers import dotted, leaves, to_plain
+from talkingface.config.stages import until
 from talkingface.config.yaml_files import read_yaml
 from talkingface.errors import CheckpointError, ConfigError
-from talkingface.plugin.configuration import LoadedConfig, profiles_of
+from talkingface.plugin.configuration import LoadedConfig, from_plain, profiles_of
 from talkingface.plugin.registry import get_spec
 from talkingface.weights import checkpoint
-from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.checkpoint import IMPORTED, CheckpointContent
 from talkingface.weights.hashes import weights_hash
 from talkingface.weights.runs import RunFolder, newest_first
 
@@ -194,10 +195,19 @@ def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan:
         raise CheckpointError(
             f"{path}: is a checkpoint of {content.model}; experts.{name} takes one of {loan.model}, or `auto`"
         )
-    if network not in content.ready:
-        raise CheckpointError(f"{path}: holds no trained '{network}' for experts.{name}; train its run to the end")
+    lacking = [] if network in content.ready else [f"'{network}'"]
+    if lacking := lacking or _left_untrained(content, path):
+        raise CheckpointError(f"{path}: holds no trained {lacking[0]} for experts.{name}; train its run to the end")
     judges = _judges(name, content) if own else _own_judges(content)
     return _Loan(path, _settings(loan, content, own), weights_hash(content.networks[network]), judges)
+
+
+def _left_untrained(content: CheckpointContent, path: Path) -> list[str]:
+    """What the stages of a checkpoint have not trained inside of its networks."""
+    if content.stage in ("", IMPORTED):
+        return []
+    trained = from_plain(content.config, {}, str(path))
+    return [*get_spec(content.model).model.left_untrained(trained.model, until(trained.stages, content.stage))]
 
 
 def _own_judges(content: CheckpointContent) -> dict[str, str]:

@@ -266,7 +266,7 @@ class TalkingFaceModel(nn.Module):
         """What `generate` needs inside of trained networks and these stages have not trained, in words; default: none.
 
         For example the memory of a network that has seen single frames alone. A checkpoint is then refused, as one
-        without a network is.
+        without a network is, and lends nothing.
 
         Args:
             config: the model's settings.

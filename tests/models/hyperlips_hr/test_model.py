@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -213,15 +215,25 @@ def test_a_base_that_remembers_has_its_rate_and_is_not_switched_on_afterwards():
     HyperLipsHR.check_overrides(asked, asked)
 
 
+def lend(file: Path, stage: str = "base", **settings) -> dict[str, str]:
+    """Settings that borrow from a checkpoint of Base, which is written for it."""
+    lender = load_config("HyperLipsBase", "folder", (), {"profile": "tiny", **settings}).config
+    networks = {"generator": get_spec("HyperLipsBase").model(lender.model).generator.state_dict()}
+    content = CheckpointContent("HyperLipsBase", to_plain(lender), networks, stage, ready=["generator"])
+    checkpoint.save(file, content)
+    return {"profile": "tiny", "experts.generator": str(file)}
+
+
+def test_a_base_whose_memory_nothing_has_trained_lends_nothing(tmp_path):
+    temporal = {"profile": "demo", "model.generator.temporal": True, "model.inference.fps": 25}
+    asked = lend(tmp_path / "base.pt", "frames", **temporal) | {"model.inference.fps": 25}
+    with pytest.raises(CheckpointError, match=r"base.pt: holds no trained memory .* for experts.generator"):
+        with_borrowed(load_config("HyperLipsHR", "folder", (), asked))
+    with_borrowed(load_config("HyperLipsHR", "folder", (), lend(tmp_path / "base.pt", **temporal) | asked))
+
+
 def test_the_reference_comes_along_from_base_and_generation_may_change_it_with_a_warning(tmp_path, caplog):
-    first = {"profile": "tiny", "model.inference.reference": "first"}
-    lender = load_config("HyperLipsBase", "folder", (), first).config
-    state = get_spec("HyperLipsBase").model(lender.model).generator.state_dict()
-    content = CheckpointContent(
-        model="HyperLipsBase", config=to_plain(lender), networks={"generator": state}, ready=["generator"]
-    )
-    checkpoint.save(tmp_path / "base.pt", content)
-    asked = {"profile": "tiny", "experts.generator": str(tmp_path / "base.pt")}
+    asked = lend(tmp_path / "base.pt", **{"model.inference.reference": "first"})
     trained = with_borrowed(load_config("HyperLipsHR", "folder", (), asked)).config.model
     assert trained.inference.reference == trained.base.inference.reference == "first"
     with pytest.raises(ConfigError, match="inference.reference is 'typical', its network was trained with 'first'"):
