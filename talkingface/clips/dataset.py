@@ -9,7 +9,7 @@ import os
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
@@ -237,13 +237,21 @@ class ClipDataset(ABC):
         needed, place = np.unique(frames, return_inverse=True)
         return faces.read(needed)[place.reshape(frames.shape)]
 
+    def each_crop(self, clip: ClipFolder, faces: FaceStore) -> Iterable[np.ndarray]:
+        """Face crops (S, S, 3) uint8 RGB of all frames of a clip, black where there is no face; not to be written to.
+
+        Where the crops of all clips do not fit into `cache_mb`, no more than one is held.
+        """
+        return self.whole_crops(clip, faces) if self._keeps_crops(faces.size) else faces.each()
+
     def whole_crops(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
-        """Face crops (F, S, S, 3) uint8 RGB of a whole clip, black where there is no face; not to be written to."""
+        """Face crops (F, S, S, 3) uint8 RGB of a whole clip, black where there is no face; not to be written to.
+
+        They are kept: for whoever has seen that those of all clips fit.
+        """
         if self._shared is not None and self._shared.holds(clip.clip_id, faces.key, faces.size, len(faces)):
             return self._shared.whole(clip.clip_id, faces.whole)
-        if self._keeps_crops(faces.size):
-            return self.cached(clip, f"crops {faces.key}", faces.whole)
-        return faces.whole()
+        return self.cached(clip, f"crops {faces.key}", faces.whole)
 
     def _keeps_crops(self, size: int) -> bool:
         """Whether crops of all clips are kept: once for all processes, else by each in its share of the memory."""

@@ -164,6 +164,13 @@ class FaceStore:
         crops[valid] = self.read(valid)
         return crops
 
+    def each(self, size: SizeHW | None = None) -> Iterator[np.ndarray]:
+        """The same one after the other, (H, W, 3) at the size of `read`: of a long clip no more than one is held."""
+        size = size or self.size_hw
+        crops, blank = self._each(np.flatnonzero(self.valid), size), np.zeros((*size, 3), np.uint8)
+        for valid in self.valid:
+            yield next(crops) if valid else blank
+
     def _decode(self, data: bytes, index: int, size: SizeHW) -> np.ndarray:
         try:
             return decode(data, "png" if self.storage == "png" else "jpeg", self.size_hw, size)

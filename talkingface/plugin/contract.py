@@ -322,7 +322,8 @@ class TalkingFaceModel(nn.Module):
     def before_training(self, train: ClipDataset, held_out: ClipDataset | None, ctx: StepContext) -> None:
         """Called once before the first step of a stage, e.g. to refuse an expert that is worth nothing.
 
-        All networks are where they compute, in eval mode, without gradients; every process calls it.
+        All networks are where they compute, in eval mode, without gradients. Of several processes the first one calls
+        it; what it raises ends all of them.
 
         Args:
             train: the stage's training data.

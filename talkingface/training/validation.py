@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from talkingface.config.sections import StageConfig
-from talkingface.errors import DataError, MediaError, NoFaceError
+from talkingface.errors import DataError, MediaError, NoFaceError, TalkingFaceError
 from talkingface.plugin.contract import Batch, StepContext, TalkingFaceModel
 from talkingface.training.data import StageData
 from talkingface.training.monitors import told_figures
@@ -78,9 +78,21 @@ class Validation:
 
     @torch.no_grad()
     def ask_model(self, ctx: StepContext) -> None:
-        """Let the model refuse a stage that has not begun; see `TalkingFaceModel.before_training`."""
-        with isolated_rng(self.seed), self._evaluating():
-            self.model.before_training(self.data.train, self.data.held_out, ctx)
+        """Let the model refuse a stage that has not begun; see `TalkingFaceModel.before_training`.
+
+        Raises:
+            TalkingFaceError: it does, in the first process, which alone is asked; all end with it.
+        """
+        refusal: TalkingFaceError | None = None
+        if self.fabric.is_global_zero:
+            try:
+                with isolated_rng(self.seed), self._evaluating():
+                    self.model.before_training(self.data.train, self.data.held_out, ctx)
+            except TalkingFaceError as error:
+                refusal = error
+        refusal = gather(self.fabric, refusal)[0]
+        if refusal is not None:
+            raise refusal
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -44,6 +44,8 @@ def test_crops_that_are_not_square_come_back_with_their_matrices(tmp_path, stora
     np.testing.assert_array_equal(faces.matrices, matrices())
     whole = faces.whole()
     assert whole.shape == (3, *SIZE, 3) and not whole[GAP].any()
+    np.testing.assert_array_equal(list(faces.each()), whole)
+    np.testing.assert_array_equal([*faces.each((52, 40))][2], faces.read([2], size=(52, 40))[0])
     with pytest.raises(DataError, match="160x208 and have no one side"):
         faces.size  # noqa: B018
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from talkingface.errors import NothingLearnt
 from talkingface.training.validation import Validation
 
 
@@ -26,3 +27,24 @@ def test_all_measure_with_the_running_statistics_of_the_first_and_train_on_with_
     assert norm.running_mean.tolist() == [3, 3] and norm.running_var.tolist() == [1, 1]
     with validation(norm, 1)._statistics_of_the_first():
         assert norm.running_mean.tolist() == [3, 3], "one process asks nobody"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_process_is_asked_before_a_stage_and_its_refusal_ends_all(monkeypatch, first):
+    refusal, asked = NothingLearnt("too little"), []
+
+    class Model(nn.Module):
+        def before_training(self, *arguments):
+            asked.append(arguments)
+            raise refusal
+
+    def gather(fabric, value):
+        assert value is (refusal if first else None)
+        return [refusal, None]
+
+    monkeypatch.setattr("talkingface.training.validation.gather", gather)
+    fabric, data = SimpleNamespace(is_global_zero=first), SimpleNamespace(train=None, held_out=None)
+    nothing = dict.fromkeys(("log", "folder"))
+    with pytest.raises(NothingLearnt, match="too little"):
+        Validation(model=Model(), networks={}, fabric=fabric, data=data, seed=1, **nothing).ask_model(None)
+    assert len(asked) == first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -152,9 +152,25 @@ def read_crops(dataset: ClipDataset, clip: ClipFolder, faces: FaceStore, frames:
     Where those of all clips fit into `cache_mb` a clip is decoded once; else every item decodes what it shows.
     """
     crop = MouthCrop(dataset.options.mouth)
-    if not dataset.keeps(crop.height * crop.width):
-        needed, place = np.unique(frames, return_inverse=True)
-        return faces.read(needed, size=(crop.height, crop.width))[place.reshape(frames.shape)]
+    if dataset.keeps(crop.height * crop.width):
+        return _kept(dataset, clip, faces, crop)[frames]
+    needed, place = np.unique(frames, return_inverse=True)
+    return faces.read(needed, size=(crop.height, crop.width))[place.reshape(frames.shape)]
+
+
+def each_crop(dataset: ClipDataset, clip: ClipFolder, faces: FaceStore) -> Iterable[np.ndarray]:
+    """Crops (H, W, 3) of all frames at the size of `data.mouth`, black where there is no face.
+
+    Where those of all clips do not fit into `cache_mb`, no more than one is held.
+    """
+    crop = MouthCrop(dataset.options.mouth)
+    if dataset.keeps(crop.height * crop.width):
+        return _kept(dataset, clip, faces, crop)
+    return faces.each((crop.height, crop.width))
+
+
+def _kept(dataset: ClipDataset, clip: ClipFolder, faces: FaceStore, crop: MouthCrop) -> np.ndarray:
+    """Crops (F, H, W, 3) of a whole clip, black where there is no face, for whoever asks next."""
 
     def whole() -> np.ndarray:
         held = np.zeros((len(faces), crop.height, crop.width, 3), np.uint8)
@@ -162,7 +178,7 @@ def read_crops(dataset: ClipDataset, clip: ClipFolder, faces: FaceStore, frames:
         held[valid] = faces.read(valid, size=(crop.height, crop.width))
         return held
 
-    return dataset.cached(clip, f"crops of {crop.mouth}", whole)[frames]
+    return dataset.cached(clip, f"crops of {crop.mouth}", whole)
 
 
 def lacking(clip: ClipFolder, crop: DubbingCropConfig, fronts: Sequence[FrontEndConfig]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from pydantic import Field
 
@@ -9,7 +11,7 @@ from talkingface.clips.face_store import FaceStore
 from talkingface.clips.folder import ClipFolder
 from talkingface.clips.windows import window_starts
 from talkingface.lipsync.dubbing.config import DubbingDataConfig
-from talkingface.lipsync.dubbing.data import lacking, read_crops
+from talkingface.lipsync.dubbing.data import each_crop, lacking, read_crops
 from talkingface.lipsync.dubbing.sound import heard_in, sounding_frames
 from talkingface.lipsync.expert.data import (
     ClipWindows,
@@ -50,14 +52,11 @@ class MouthWindows(SyncWindows):
         """See `SyncWindows.lacking`."""
         return lacking(clip, self.model_config.crop, [self.model_config.audio.sync])
 
-    def whole(self, clip: ClipFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Mouths (F, S, S, 3), black where there is no face, rows (F, width), first frames (n,), and frame rate."""
+    def whole(self, clip: ClipFolder) -> tuple[Iterator[np.ndarray], np.ndarray, np.ndarray, float]:
+        """See `SyncWindows.whole`; mouths are (S, S, 3), the sound is rows (F, width)."""
         faces, rows, starts = self.source(clip)
-        rows_of, columns = self._part
-        mouths = np.zeros((len(faces), self.options.mouth, self.options.mouth, 3), np.uint8)
-        valid = np.flatnonzero(faces.valid)
-        mouths[valid] = read_crops(self, clip, faces, valid)[:, rows_of, columns]
-        return mouths, rows, starts, clip.fps
+        part = self._part
+        return (crop[part] for crop in each_crop(self, clip, faces)), rows, starts, clip.fps
 
     def heard(self, clip: ClipFolder, range_db: float) -> np.ndarray:
         """See `SyncWindows.heard`; empty for a clip without its sound."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +61,10 @@ class Standing:
         return {**self.figures, "sweep_prominence": self.prominence}
 
 
-def measure(clips: Sequence[ClipEmbeddings]) -> Standing:
-    """Figures and offset curves from the embeddings of some clips."""
-    return Standing(mean_figures([clip_figures(clip) for clip in clips]), [sweep_of(clip) for clip in clips])
+def measure(clips: Iterable[ClipEmbeddings]) -> Standing:
+    """Figures and offset curves from the embeddings of some clips, which are asked for one by one."""
+    each = [(clip_figures(clip), sweep_of(clip)) for clip in clips]
+    return Standing(mean_figures([figures for figures, _ in each]), [sweep for _, sweep in each])
 
 
 def windows_seen(ctx: StepContext, dataset: SyncWindows) -> int:

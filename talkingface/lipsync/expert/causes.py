@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,13 +106,18 @@ def find_causes(
 
 def check_pictures(train: SyncWindows, clips: Sequence[ClipFolder]) -> Finding:
     """Whether the mouths move at all."""
-    changes = [float(np.abs(np.diff(train.whole(clip)[0].astype(np.int16), axis=0)).mean()) for clip in clips]
+    changes = [_change(train.whole(clip)[0]) for clip in clips]
     text = f"consecutive crops differ by {np.median(changes):.1f} grey levels"
     if np.median(changes) >= STILL:
         return Finding("pictures", text)
     return Finding(
         "pictures", text, "the crops stand still", "look at the face crops; preprocess again with preprocess.force=true"
     )
+
+
+def _change(mouths: Iterable[np.ndarray]) -> float:
+    """Mean difference between consecutive mouths (h, w, 3), in grey levels."""
+    return float(np.mean([np.abs(later.astype(np.int16) - before).mean() for before, later in pairwise(mouths)]))
 
 
 def check_silence(train: SyncWindows, clips: Sequence[ClipFolder]) -> Finding:
@@ -227,14 +233,18 @@ def check_rate(optim: OptimConfig, fit: Fit | None = None, stuck: Fit | None = N
 
 def check_embeddings(network: SyncExpert, train: SyncWindows, clips: Sequence[ClipFolder]) -> Finding:
     """Whether all mouths, or all sounds, get the same embedding."""
-    embedded = embed_clips(network, train, clips)
+    names = ("mouths", "sounds")
+    count, sums, squares = 0, dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for clip in embed_clips(network, train, clips):
+        count += len(clip.starts)
+        for name in names:
+            vectors = getattr(clip, name)
+            vectors = vectors if network.cosine else unit_vectors(vectors)
+            sums[name] = sums[name] + vectors.sum(axis=0)
+            squares[name] += float(np.square(vectors).sum())
     likeness, dead = {}, []
-    for name in ("mouths", "sounds"):
-        vectors = np.concatenate([getattr(clip, name) for clip in embedded])
-        if not network.cosine:
-            vectors = unit_vectors(vectors)
-        own, count = float(np.square(vectors).sum()), len(vectors)
-        likeness[name] = (float(np.square(vectors.sum(axis=0)).sum()) - own) / (count * (count - 1))
+    for name, own in squares.items():
+        likeness[name] = (float(np.square(sums[name]).sum()) - own) / (count * (count - 1))
         dead += [name] if own / count < 0.5 else []
     text = ", ".join(f"mean cosine between different {name} {value:.3f}" for name, value in likeness.items())
     same = [name for name, value in likeness.items() if value > COLLAPSED]

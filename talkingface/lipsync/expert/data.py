@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
@@ -142,11 +142,14 @@ class SyncWindows(ClipDataset):
         """An item of the windows that begin at given frames, as they are."""
         return self._item(clip, np.asarray(starts), np.asarray(starts), None)
 
-    def whole(self, clip: ClipFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Lower halves (F, S/2, S, 3), mel (80, L), first frames of all windows (n,), and frame rate of a clip."""
+    def whole(self, clip: ClipFolder) -> tuple[Iterator[np.ndarray], np.ndarray, np.ndarray, float]:
+        """What `embed_clip` embeds of a clip: its mouths, its sound, first frames of all windows (n,), and frame rate.
+
+        Mouths are those of all frames, (S/2, S, 3) each, black where there is no face; they are read while they are
+        asked for, and damage inside a file shows then. The sound is the mel (80, L).
+        """
         faces, mel, starts = self.source(clip)
-        crops = self.whole_crops(clip, faces)
-        return crops[:, crops.shape[1] // 2 :], mel, starts, clip.fps
+        return (crop[len(crop) // 2 :] for crop in self.each_crop(clip, faces)), mel, starts, clip.fps
 
     def heard(self, clip: ClipFolder, range_db: float) -> np.ndarray:
         """(n,) bool of all windows of a clip: something in them is less than `range_db` below its loudest sound."""

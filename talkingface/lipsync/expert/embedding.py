@@ -152,9 +152,12 @@ def _face_windows(faces: Iterable[np.ndarray], starts: np.ndarray, batch: int) -
         yield np.stack(held)
 
 
-def embed_clips(network: nn.Module, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> list[ClipEmbeddings]:
-    """Embed all windows of some clips of a data set that can be read, the network being in eval mode."""
-    return [embed_clip(network, *whole) for whole in dataset.each_readable(dataset.whole, clips)]
+def embed_clips(network: nn.Module, dataset: SyncWindows, clips: Sequence[ClipFolder]) -> Iterator[ClipEmbeddings]:
+    """Embed all windows of some clips of a data set that can be read, the network being in eval mode.
+
+    One clip after the other, when it is asked for: features of all of them need not be held.
+    """
+    return dataset.each_readable(lambda clip: embed_clip(network, *dataset.whole(clip)), clips)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from talkingface.evaluation.report.write import write_report
 from talkingface.evaluation.setup import is_synthetic
 from talkingface.lipsync.dubbing.windows import MouthWindows
 from talkingface.lipsync.expert.data import sync_starts
-from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip, embed_clips
+from talkingface.lipsync.expert.embedding import ClipEmbeddings, embed_clip
 from talkingface.lipsync.expert.inputs import MEL, MEL_CONFIG
 from talkingface.lipsync.expert.judge import Judge, inner_judge, weights_hash
 from talkingface.lipsync.expert.plots import plot_clips, plot_sweeps
@@ -191,18 +191,18 @@ class SyncEvaluator:
         """
         mel = clip.mel(MEL) if clip.has(MEL) else melspectrogram(clip.audio(), MEL_CONFIG)
         halves, valid = self._faces(clip)
-        starts = sync_starts(valid[: len(halves)], known_columns(clip, mel.shape[1]), clip.fps)
-        return embed_clip(self.network, halves, mel, _enough(starts), clip.fps)
+        starts = sync_starts(valid, known_columns(clip, mel.shape[1]), clip.fps)
+        return _enough(embed_clip(self.network, halves, mel, starts, clip.fps))
 
-    def _faces(self, clip: ClipFolder) -> tuple[np.ndarray, np.ndarray]:
+    def _faces(self, clip: ClipFolder) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """Lower halves, and which frames have a face: from stored crops, or from the video where those are others."""
         judge = self.judge
         if clip.has(judge.crop.artefact):
             faces = clip.faces(judge.crop.artefact)
             if not judge.crop.differs_from(faces.meta):
-                return faces.whole()[:, faces.size // 2 :], faces.valid
+                return (crop[faces.size // 2 :] for crop in faces.each()), faces.valid
         track = clip.track()
-        return judge.lower_halves(VideoReader(clip.video, fps=clip.fps), track), track.valid
+        return judge.cut(VideoReader(clip.video, fps=clip.fps), track), track.valid
 
     def _summary(self, result: SyncResult, row: str) -> RowResult:
         summary = RowResult(clips=len(result.sweeps[row]))
@@ -258,9 +258,9 @@ class MouthSyncEvaluator(SyncEvaluator):
 
     def embedded(self, clip: ClipFolder) -> ClipEmbeddings:
         """See `SyncEvaluator.embedded`."""
-        options = {"mouth": self.model.config.expert.side, "windows": 2, "augment": None}
+        options = {"mouth": self.model.config.expert.side, "windows": 2, "augment": None, "cache_mb": 0}
         windows = MouthWindows([clip], "test", options, self.model.config)
-        return embed_clips(self.network, windows, [clip])[0]
+        return embed_clip(self.network, *windows.whole(clip))
 
     def form(self) -> dict[str, Any]:
         """See `SyncEvaluator.form`."""
@@ -268,12 +268,12 @@ class MouthSyncEvaluator(SyncEvaluator):
         return {"mouth": config.expert.side, "crop": config.crop.artefact, "hears": config.audio.sync.name}
 
 
-def _enough(starts: np.ndarray) -> np.ndarray:
-    """First frames of windows.
+def _enough(clip: ClipEmbeddings) -> ClipEmbeddings:
+    """The windows of a clip.
 
     Raises:
         DataError: there are fewer than two.
     """
-    if len(starts) < 2:
+    if len(clip.starts) < 2:
         raise DataError(f"fewer than two windows of {FRAMES} frames with a face and sound")
-    return starts
+    return clip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -67,13 +69,41 @@ def test_augmented_mouths_are_cut_from_the_changed_crop(clips):
 
 def test_whole_clips_give_the_same_windows_as_items(dataset, expert):
     clip = dataset.clips[0]
-    embedded = embed_clips(expert, dataset, [clip])[0]
+    embedded = next(embed_clips(expert, dataset, [clip]))
     item = dataset.windows(clip, embedded.starts[[3, 9]])
     with torch.no_grad():
         mouths = expert.embed_faces(expert_input(torch.from_numpy(item["faces"]), bgr=False))
         sounds = expert.embed_audio(torch.from_numpy(item["rows"]))
     np.testing.assert_allclose(embedded.mouths[[3, 9]], mouths, atol=1e-5)
     np.testing.assert_allclose(embedded.sounds[[3, 9]], sounds, atol=1e-5)
+
+
+def test_memory_does_not_grow_with_the_mouths_of_a_clip(tmp_path, expert):
+    most = {}
+    for count in (200, 800):
+        clip = make_clip(tmp_path, f"s/{count}", count, signal=np.zeros(count))
+        data = MouthWindows([clip], "val", {**PLAIN, "cache_mb": 0}, CONFIG)
+        tracemalloc.start()
+        assert [len(embedded.starts) for embedded in embed_clips(expert, data, data.clips)] == [count - 8]
+        most[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most[800] - most[200] < 600 * 32 * 32 * 3 / 4, "of the mouths of 600 frames more"
+
+
+@pytest.mark.parametrize("cache", [0, 64])
+def test_whole_clips_are_black_where_there_is_no_face(tmp_path, cache):
+    data = MouthWindows([make_clip(tmp_path, gone=(0, 20))], "val", {**PLAIN, "cache_mb": cache}, CONFIG)
+    mouths = np.stack([*data.whole(data.clips[0])[0]])
+    assert mouths.shape == (60, 32, 32, 3)
+    np.testing.assert_array_equal(mouths[:, 9, 9, 0], np.where(np.isin(np.arange(60), (0, 20)), 0, np.arange(60)))
+
+
+def test_a_clip_whose_pictures_are_damaged_inside_is_passed_over(tmp_path, expert, caplog):
+    clips = [make_clip(tmp_path, f"s/{n}") for n in range(2)]
+    data = MouthWindows(clips, "val", {**PLAIN, "cache_mb": 0}, CONFIG)
+    (clips[0].path / f"{CONFIG.crop.artefact}.npy").unlink()
+    assert len(list(embed_clips(expert, data, data.clips))) == 1
+    assert "s/0 is passed over" in caplog.text
 
 
 def test_all_pairs_in_training_are_the_scores_of_use_but_for_their_bounds(dataset, expert):

@@ -109,8 +109,7 @@ def test_pairs_stand_in_rows_of_mouths_and_columns_of_sounds(expert, dataset):
 
 
 def test_embeddings_do_not_depend_on_the_batch(expert, dataset):
-    whole = dataset.whole(dataset.clips[0])
-    parts = [embed_clip(expert, *whole, batch=size) for size in (1, 7, 64)]
+    parts = [embed_clip(expert, *dataset.whole(dataset.clips[0]), batch=size) for size in (1, 7, 64)]
     for other in parts[1:]:
         np.testing.assert_allclose(parts[0].mouths, other.mouths, atol=1e-6)
         np.testing.assert_allclose(parts[0].sounds, other.sounds, atol=1e-6)
@@ -307,7 +306,7 @@ def test_validation_judges_all_windows_of_the_clips(expert, dataset, tmp_path):
         batch = {name: torch.from_numpy(value)[None] for name, value in dataset[0].items()}
         assert set(model.validation_step(batch, ctx)) == {"loss"}
         values = model.after_validation({}, ctx, dataset, dataset, tmp_path)
-    chosen = embed_clips(expert, dataset, [dataset.clips[0], dataset.clips[2]])
+    chosen = list(embed_clips(expert, dataset, [dataset.clips[0], dataset.clips[2]]))
     expected = mean_figures([clip_figures(clip) for clip in chosen])
     assert {name: values[name] for name in expected} == expected and len(chosen[0].starts) > 30
 

@@ -109,6 +109,7 @@ def test_where_other_crops_are_stored_the_faces_are_cut_from_the_video(model, tm
     frames[:, 16:112, 16:112] = faces
     write_clip(tmp_path / "large.mp4", list(frames))
     halves, valid = SyncEvaluator(model)._faces(ClipFolder(clip.path, tmp_path / "large.mp4"))
+    halves = np.stack([*halves])
     boxes = face_boxes(clip.track().points_px, (128, 128), model.config.crop)
     expected = [crop_face(frame, box, 48)[24:] for frame, box in zip(frames, boxes, strict=True)]
     assert halves.shape == (60, 24, 48, 3) and valid.all()
