@@ -131,6 +131,7 @@ class DeepSpeech2FrontEnd(FrontEnd):
     name = "deepspeech2"
     rows_per_second = float(ROWS_PER_SECOND)
     width = WIDTH
+    of_frames = True
     files = ("DeepSpeech/LibriSpeech_Pretrained_v3.ckpt",)
 
     @cached_property

@@ -81,6 +81,7 @@ class HubertFrontEnd(FrontEnd):
     rows_per_second = float(ROWS_PER_SECOND)
     first_row = 0.0125  # the middle of the 25 ms that a row hears
     width = WIDTH
+    of_frames = True
     files = ("HuBERT/hubert_fairseq_large_ll60k_asr_ls960.pth", "DeepSpeech/wav2vecDS.pt")
 
     @cached_property

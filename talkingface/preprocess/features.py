@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talkingface.clips.folder import default_file
+from talkingface.clips.folder import ClipFolder, default_file
 from talkingface.config.sections import Config, PreprocessConfig
+from talkingface.errors import DataError
 from talkingface.preprocess.step import Step, process_resource, register_step
+from talkingface.sound import SAMPLE_RATE
 from talkingface.sound.choice import FrontEndConfig, short_hash
+from talkingface.sound.recogniser import fitted
 
 if TYPE_CHECKING:
     from talkingface.preprocess.step import ClipContext
@@ -22,7 +26,8 @@ class FeaturesStep(Step):
     """Rows of a front end, and the vector of the clip where it gives one.
 
     Its record names the front end down to the hashes of its files (`params.made_by`), and says when the rows are
-    (`facts`: rows per second, time of row 0).
+    (`facts`: rows per second, time of row 0) and, for rows `of_frames`, how many frames from the first on have sound of
+    the clip throughout (`heard_frames`): the rows of the others are those of silence that was put there.
     """
 
     needs = ("audio",)
@@ -31,6 +36,8 @@ class FeaturesStep(Step):
         super().__init__(artefact, overrides, settings)
         self.choice = FrontEndConfig(**{key: self.params[key] for key in FrontEndConfig.model_fields})
         self.front_end: FrontEnd = self.choice.build()
+        # Version 1 heard the sound as long as it is.
+        self.version = 2 if self.front_end.of_frames else 1  # type: ignore[misc]
 
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
@@ -55,12 +62,24 @@ class FeaturesStep(Step):
         self.runs_network = has_files(self.front_end)  # type: ignore[misc]
         self.on_cpu = not on_device(self.front_end)  # type: ignore[misc]
 
+    def former(self) -> list[tuple[int, dict[str, Any]]]:
+        """Version 1, of sound that ends with the video."""
+        return [(1, self.params)] if self.front_end.of_frames else []
+
+    def still_right(self, clip: ClipFolder) -> bool:
+        """Whether there was nothing to cut and nothing to fill up."""
+        try:
+            sound = clip.audio()
+        except DataError:
+            return False
+        return len(sound) == len(fitted(sound, len(clip), clip.fps))
+
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write the rows (T, width) float32, and the vector (n,) float32."""
         # One per process: it keeps its networks.
         front_end = process_resource(("front end", self.params["weights"]), lambda: self.front_end)
         sound = ctx.clip.audio()
-        rows, vector = front_end.extract(sound), front_end.vector(sound)
+        rows, vector = front_end.extract(self._fitted(sound, ctx)), front_end.vector(sound)
         ctx.facts |= {"rows_per_second": front_end.rows_per_second, "first_row": front_end.first_row}
         names = [default_file(self.artefact)]
         np.save(ctx.scratch / names[0], rows.astype(np.float32))
@@ -68,6 +87,14 @@ class FeaturesStep(Step):
             names.append(f"{self.artefact}.vector.npy")
             np.save(ctx.scratch / names[1], vector.astype(np.float32))
         return names
+
+    def _fitted(self, sound: np.ndarray, ctx: ClipContext) -> np.ndarray:
+        """What the front end hears of the sound (n,) of a clip."""
+        if not self.front_end.of_frames:
+            return sound
+        frames = len(ctx.clip) or sum(1 for _ in ctx.frames())  # a clip none of whose steps has decoded the video yet
+        ctx.facts["heard_frames"] = min(frames, math.floor(len(sound) * ctx.fps / SAMPLE_RATE))
+        return fitted(sound, frames, ctx.fps)
 
 
 def has_files(part: Part) -> bool:

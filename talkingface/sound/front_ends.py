@@ -103,12 +103,15 @@ class FrontEnd(Part, ABC):
         first_row: seconds.
         width: values in a row.
         vector_width: values in the vector of a clip; 0: it gives none.
+        of_frames: whether its rows are those of the frames of a video: of a clip it hears the sound cut, or filled up
+            with silence, to the end of the last frame (`recogniser.fitted`), as whoever generates lets it hear.
     """
 
     rows_per_second: ClassVar[float]
     first_row: ClassVar[float] = 0.0
     width: ClassVar[int]
     vector_width: ClassVar[int] = 0
+    of_frames: ClassVar[bool] = False
 
     @abstractmethod
     def extract(self, samples: np.ndarray) -> np.ndarray:
@@ -161,7 +164,7 @@ class WithSpeaker(FrontEnd):
         super().__init__(rows.weights_dir, rows.device)
         self.parts = (rows, speaker)
         self.name, self.rows_per_second, self.first_row = rows.name, rows.rows_per_second, rows.first_row
-        self.width, self.vector_width = rows.width, speaker.width
+        self.width, self.vector_width, self.of_frames = rows.width, speaker.width, rows.of_frames
 
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""
@@ -319,6 +322,7 @@ class LogMelFrontEnd(FrontEnd):
     rows_per_second = float(RECOGNISED_PER_SECOND)
     first_row = 0.5 / RECOGNISED_PER_SECOND
     width = WIDTH
+    of_frames = True
 
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """See `FrontEnd.extract`."""

@@ -27,13 +27,18 @@ _LOGMEL = MelConfig(n_fft=2 * _ROW_SAMPLES, win=2 * _ROW_SAMPLES, hop=_ROW_SAMPL
 PerFrame = Literal["every_second", "mean"]
 
 
-def fitted(audio: np.ndarray, frames: int) -> np.ndarray:
-    """Samples (n,) at 16 kHz cut or filled up with silence to 640 per video frame; the array given is not written to.
+def fitted(audio: np.ndarray, frames: int, fps: float = 25.0) -> np.ndarray:
+    """Samples (n,) at 16 kHz cut or filled up with silence to the end of a video; the array given is not written to.
 
     Files hold more sound than pictures: encoders fill up their last block. Cut before the features are made, the rows
     equal the frames.
+
+    Args:
+        audio: the samples.
+        frames: of the video.
+        fps: its rate; at 25 fps a frame has 640 samples.
     """
-    wanted = frames * FRAME_SAMPLES
+    wanted = round(frames * SAMPLE_RATE / fps)
     return np.pad(audio[:wanted], (0, max(0, wanted - len(audio))))
 
 

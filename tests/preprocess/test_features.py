@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from helpers.clips import face_frames, write_clip
 from helpers.preparing import item, run
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
 from talkingface.errors import ConfigError, DataError, RegistryError
+from talkingface.media import write_wav
 from talkingface.networks.deepspeech.front_ends import DeepSpeechOnnxFrontEnd, DeepSpeechTensorFlowFrontEnd
 from talkingface.preprocess.features import FeaturesStep
 from talkingface.preprocess.plan import plan_steps
 from talkingface.preprocess.prepare import Preprocessor, phases
 from talkingface.sound.choice import FrontEndConfig
-from talkingface.sound.front_ends import FrontEnd, VoiceMelFrontEnd, VoiceStatistics, register_front_end
+from talkingface.sound.front_ends import FrontEnd, LogMelFrontEnd, VoiceMelFrontEnd, VoiceStatistics, register_front_end
+from talkingface.sound.recogniser import fitted
 
 SOUND = FrontEndConfig(name="vc_mel", speaker="statistics")
 
@@ -58,6 +62,33 @@ def test_rows_and_vector_are_those_of_the_front_end_and_the_record_says_when_the
     assert record["facts"] == {"rows_per_second": 62.5, "first_row": 0.0}
     assert record["params"]["made_by"] == json.loads(json.dumps(SOUND.build().fingerprint()))
     assert prepare(SOUND, videos, tmp_path)[0].made == 0
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.48, 0.9])
+def test_rows_of_frames_are_those_of_sound_that_ends_with_the_video(tmp_path, seconds):
+    sound = np.random.default_rng(0).normal(0, 0.1, round(16000 * seconds)).astype(np.float32)
+    video = {"good": write_clip(tmp_path / "12.mp4", face_frames(12))}
+    write_wav(tmp_path / "12.wav", sound)
+    choice = FrontEndConfig(name="logmel")
+
+    def prepared():
+        settings = PreprocessConfig(workers=0, min_seconds=0.0)
+        steps = plan_steps([choice.artefact], {choice.artefact: choice.choice}, settings)
+        steps[-1].bind(config(tmp_path))
+        source = dataclasses.replace(item(video["good"]), audio=tmp_path / "12.wav")
+        report = Preprocessor(steps, settings, tmp_path / "clips", progress=False).run([source])
+        return report.made, ClipFolder(tmp_path / "clips/s/1")
+
+    clip = prepared()[1]
+    rows = clip.features(choice.artefact).values
+    np.testing.assert_array_equal(rows, LogMelFrontEnd().extract(fitted(clip.audio(), 12)))
+    assert len(rows) == 24 and clip.facts(choice.artefact)["heard_frames"] == min(12, round(25 * seconds))
+    # Rows that were made of the sound as it is serve on where it ends with the video.
+    step = FeaturesStep(choice.artefact, choice.choice, PreprocessConfig())
+    assert step.version == 2 and step.former() == [(1, step.params)]
+    assert step.still_right(clip) == (seconds == 0.48) and prepared()[0] == 0
+    other = FeaturesStep("features@mel", {}, PreprocessConfig())
+    assert other.version == 1 and other.former() == []
 
 
 def test_other_weights_make_the_rows_anew_and_are_named_by_their_hash(videos, tmp_path):

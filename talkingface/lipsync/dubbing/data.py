@@ -127,7 +127,7 @@ class DubbingFrames(ClipDataset):
         return self.cached(clip, "source", lambda: self._read(clip))
 
     def _read(self, clip: ClipFolder) -> _Clip:
-        faces, sounding = clip.faces(self.model_config.crop.artefact), sounding_frames(clip)
+        faces, sounding = clip.faces(self.model_config.crop.artefact), sounding_frames(clip, self.fronts)
         heard = tuple(heard_in(clip, front) for front in self.fronts)
         options = self.options
         if options.sampling == "published":

@@ -6,6 +6,7 @@ Frames are those of videos at 25 fps, rows come 50 per second.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,13 +77,15 @@ def heard_in(clip: ClipFolder, choice: FrontEndConfig) -> Heard:
     return Heard(clip.features(choice.artefact), len(clip), choice.name)
 
 
-def sounding_frames(clip: ClipFolder) -> range:
-    """Frames whose rows, `BESIDE` them on both sides, hold nothing but sound of the clip.
+def sounding_frames(clip: ClipFolder, choices: Iterable[FrontEndConfig]) -> range:
+    """Frames whose rows of some front ends, `BESIDE` them on both sides, hold nothing but sound of the clip.
 
-    See `clips.windows.known_columns`: where filter `sync` has moved the sound, one end is silence that is none.
+    See `clips.windows.known_columns`: where filter `sync` has moved the sound, one end is silence that is none. So is
+    what sound lacks that ends before its video.
     """
+    last = min(int(clip.number(choice.artefact, "heard_frames", len(clip))) for choice in choices)
     moved = clip.number("audio", "moved_frames", 0)
     rate = max(clip.number("sync", "fps", clip.fps), 1.0)
     filled = math.ceil(FPS * abs(moved) / rate)
     before, after = (filled, 0) if moved > 0 else (0, filled)
-    return range(before + BESIDE, max(before + BESIDE, len(clip) - after - BESIDE))
+    return range(before + BESIDE, max(before + BESIDE, last - after - BESIDE))

@@ -79,7 +79,8 @@ class MouthWindows(SyncWindows):
         return crop.rows, crop.columns
 
     def _possible_starts(self, clip: ClipFolder, faces: FaceStore) -> np.ndarray:
-        starts, known = window_starts(faces.valid, FRAMES), sounding_frames(clip)
+        starts = window_starts(faces.valid, FRAMES)
+        known = sounding_frames(clip, [self.model_config.audio.sync])
         return starts[(starts >= known.start) & (starts + FRAMES <= known.stop)]
 
     def _read_source(self, clip: ClipFolder) -> ClipWindows:

@@ -29,6 +29,7 @@ class _DeepSpeechFrontEnd(FrontEnd):
     rows_per_second = float(ROWS_PER_SECOND)
     first_row = 0.0125  # the middle of the 25 ms that a row of cepstra is made of
     width = WIDTH
+    of_frames = True
     on_cpu = True
 
     @cached_property

@@ -11,6 +11,7 @@ from talkingface.errors import DataError
 from talkingface.lipsync.dubbing.config import DubbingAudioConfig, DubbingCropConfig
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
 from talkingface.lipsync.dubbing.sound import heard_in
+from talkingface.lipsync.dubbing.windows import MouthWindows
 
 
 def frames_of(pictures: np.ndarray) -> np.ndarray:
@@ -124,6 +125,15 @@ def test_silence_that_took_the_place_of_moved_sound_is_not_heard(tmp_path):
     clip.meta["steps"] |= {"audio": {"facts": {"moved_frames": -4}}, "sync": {"facts": {"fps": 25.0}}}
     seen = {int(frames_of(item["faces"])[0]) for item in items(DubbingFrames, clip, 200)}
     assert (min(seen), max(seen)) == (2, 53)
+
+
+def test_frames_behind_the_end_of_the_sound_are_not_drawn(tmp_path):
+    clip = make_clip(tmp_path)
+    clip.meta["steps"][CONFIG.audio.sync.artefact]["facts"]["heard_frames"] = 50
+    seen = {int(frames_of(item["faces"])[0]) for item in items(DubbingFrames, clip, 200)}
+    assert (min(seen), max(seen)) == (2, 47)
+    windows = MouthWindows([clip], "val", {"mouth": 32, "windows": 4, "augment": None}, CONFIG)
+    assert windows.source(clip).starts.tolist() == list(range(2, 44))
 
 
 def test_crops_that_are_not_square_are_not_shared_by_loader_processes(tmp_path):
