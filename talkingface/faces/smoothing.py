@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -30,20 +31,41 @@ def smooth_rows(rows: np.ndarray, window: int, order: int = 3) -> np.ndarray:
     return savgol_filter(rows, window, min(order, window - 1), axis=0, mode="interp").astype(rows.dtype, copy=False)
 
 
-def smooth_runs(rows: np.ndarray, valid: np.ndarray, sigma: float) -> np.ndarray:
+JUMP = 0.25
+"""Share of its size by which no head moves, or grows, from one frame to the next."""
+
+
+def jumps(points: np.ndarray) -> np.ndarray:
+    """Frames (T,) bool whose face is elsewhere, or of another size, than that of the frame before: it is after a cut.
+
+    Args:
+        points: (T, K, 2) of a face; NaN where there is none.
+    """
+    low, high = points.min(axis=1), points.max(axis=1)
+    middle, size = (low + high) / 2, (high - low).max(axis=1)
+    smaller, larger = np.minimum(size[1:], size[:-1]), np.maximum(size[1:], size[:-1])
+    moved = np.abs(np.diff(middle, axis=0)).max(axis=1)
+    # Compared with NaN nothing is larger: a face that begins after a frame without one has not jumped.
+    return np.concatenate([[False], (moved > JUMP * smaller) | (larger - smaller > JUMP * smaller)])
+
+
+def smooth_runs(rows: np.ndarray, valid: np.ndarray, sigma: float, begins: np.ndarray | None = None) -> np.ndarray:
     """Gaussian over axis 0 within every unbroken run of valid rows, the ends held.
 
     Args:
         rows: (T, ...) floats.
         valid: (T,) bool; other rows stay as they are.
         sigma: deviation in rows; 0 changes nothing.
+        begins: (T,) bool, rows with which a run begins even where the row before is valid.
 
     Returns:
         The same shape and dtype.
     """
     smooth = rows.copy()
     for start, stop in runs(valid) if sigma else ():
-        smooth[start:stop] = gaussian_filter1d(rows[start:stop], sigma, axis=0, mode="nearest")
+        inner = [] if begins is None else (start + 1 + np.flatnonzero(begins[start + 1 : stop])).tolist()
+        for first, last in pairwise([start, *inner, stop]):
+            smooth[first:last] = gaussian_filter1d(rows[first:last], sigma, axis=0, mode="nearest")
     return smooth
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from talkingface.clips.face_store import FaceWriter
+from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
+from talkingface.errors import DataError
 from talkingface.lipsync.dubbing.config import DubbingCropConfig
 from talkingface.preprocess.step import Rejected, Step, register_step
 from talkingface.preprocess.steps import add_crops
@@ -23,6 +25,7 @@ class AlignedStep(Step):
 
     needs = ("landmarks",)
     reads_video = True
+    version = 2
 
     @classmethod
     def defaults(cls, settings: PreprocessConfig) -> dict[str, Any]:
@@ -33,6 +36,17 @@ class AlignedStep(Step):
     def __init__(self, artefact: str, overrides: Mapping[str, Any], settings: PreprocessConfig) -> None:
         super().__init__(artefact, overrides, settings)
         self.crop = DubbingCropConfig(**{key: self.params[key] for key in DubbingCropConfig.model_fields})
+
+    def former(self) -> list[tuple[int, dict[str, Any]]]:
+        """Version 1 smoothed landmarks over cuts."""
+        return [(1, self.params)]
+
+    def still_right(self, clip: ClipFolder) -> bool:
+        """Whether there was no cut at which the face jumps, or nothing was smoothed."""
+        try:
+            return not self.crop.smooths_over_cuts(clip.track())
+        except DataError:
+            return False
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write the crops, their boxes and matrices."""

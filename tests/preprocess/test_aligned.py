@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.clips import face_frames
-from helpers.preparing import item, run
+from helpers.preparing import item, run, steps_with
+from helpers.toy_tracks import face, track
 from talkingface.clips.folder import ClipFolder
 from talkingface.config.sections import PreprocessConfig
 from talkingface.faces.affine import mapped, paste_by_matrix
@@ -26,12 +27,12 @@ def test_frontal_crops_show_the_face_where_the_template_has_it_and_paste_back(vi
     crop = DubbingCropConfig(width=160)
     report, clip = prepared(videos, tmp_path, crop)
     assert report.ok_ids == ["s/1"] and crop.artefact == "aligned@160-frontal-1.6-1" and crop.mouth == 128
-    faces, track = clip.faces(crop.artefact), clip.track()
+    faces, found = clip.faces(crop.artefact), clip.track()
     assert faces.size_hw == (208, 160) and crop.differs_from(faces.meta) is None
-    np.testing.assert_array_equal(faces.valid, track.valid)
-    np.testing.assert_array_equal(faces.found, track.found)
-    k = int(np.flatnonzero(track.found)[0])
-    points = mapped(track.ibug68()[k].astype(np.float64), faces.matrices[k])[list(FITTED)]
+    np.testing.assert_array_equal(faces.valid, found.valid)
+    np.testing.assert_array_equal(faces.found, found.found)
+    k = int(np.flatnonzero(found.found)[0])
+    points = mapped(found.ibug68()[k].astype(np.float64), faces.matrices[k])[list(FITTED)]
     wanted = frontal_template() * 80 + [80, 104]
     assert np.linalg.norm(points - wanted, axis=1).mean() < 8
     frame = face_frames(12)[k]
@@ -67,6 +68,38 @@ def test_landmarks_are_smoothed_within_runs_alone(videos, tmp_path):
     np.testing.assert_array_equal(smooth[10:], alone)
     assert np.abs(np.diff(smooth[:9], axis=0)).mean() < np.abs(np.diff(rows[:9], axis=0)).mean()
     np.testing.assert_array_equal(smooth_runs(rows, valid, 0.0), rows)
+
+
+def two_shots(shift, grown=1.0):
+    """A track of a face that trembles, and is elsewhere or of another size from frame 10 on."""
+    rng = np.random.default_rng(0)
+    faces = [face() + rng.normal(0, 0.5, 2) for _ in range(10)]
+    return track([*faces, *(grown * each + shift for each in faces)], size=(300, 300))
+
+
+@pytest.mark.parametrize("other", [two_shots([0, 25]), two_shots([-40, 0]), two_shots([0, 0], grown=1.4)])
+@pytest.mark.parametrize("smooth", [1.0, 0.0])
+def test_landmarks_are_not_smoothed_over_a_cut(other, smooth):
+    crop = DubbingCropConfig(width=80, smooth=smooth)
+    shots = [track(other.points_px[part], size=other.size) for part in (slice(10), slice(10, 20))]
+    np.testing.assert_allclose(crop.matrices(other), np.concatenate([crop.matrices(shot) for shot in shots]))
+    assert crop.smooths_over_cuts(other) == bool(smooth)
+    assert not crop.smooths_over_cuts(shots[0])
+
+
+def test_a_face_that_moves_fast_or_is_gone_for_a_while_is_smoothed_as_before():
+    moving = track([face(opening=k % 10, shift=(10 * k, 0)) for k in range(20)], found=np.arange(20) != 9)
+    assert not DubbingCropConfig().smooths_over_cuts(moving)
+
+
+def test_crops_of_before_serve_where_the_face_does_not_jump(videos, tmp_path):
+    crop = DubbingCropConfig(width=80)
+    clip = prepared(videos, tmp_path, crop)[1]
+    step = steps_with((crop.artefact,), SETTINGS, **{crop.artefact: crop.model_dump()})[-1]
+    assert step.version == 2 and step.former() == [(1, step.params)] and step.still_right(clip)
+    two_shots([0, 25]).save(clip.path / "landmarks.npz")
+    clip.meta["frames"] = 20
+    assert not step.still_right(clip)
 
 
 def test_frames_of_published_blocks_without_room_have_no_crop(videos, tmp_path, monkeypatch):

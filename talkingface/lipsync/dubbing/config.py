@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from talkingface.config.sections import DrawingPrecision, Section
 from talkingface.faces.crop import cut_otherwise
 from talkingface.faces.dubbing_crop import RATIO, block_matrices, crop_hw, frontal_matrices, upright_matrices
-from talkingface.faces.smoothing import smooth_runs
+from talkingface.faces.smoothing import jumps, smooth_runs
 from talkingface.faces.track import LandmarkTrack
 from talkingface.sound.choice import FrontEndConfig
 
@@ -30,7 +30,8 @@ class DubbingCropConfig(Section):
         width: of the stored crops in pixels; a mouth has 0.8 of it. Smaller mouths are read from the same crops.
         ratio: of `frontal`; see `RATIO`.
         scale: of the box of `upright`.
-        smooth: deviation in frames of the Gaussian that keeps landmarks from trembling; 0: as they were found.
+        smooth: deviation in frames of the Gaussian that keeps landmarks from trembling, between cuts; 0: as they were
+            found.
         half_pixel: beside their places, as LawDNet's published crops; see `faces.affine.crop_by_matrix`.
         blocks: of `upright`, for training: as published, boxes of another size every 9 frames (`block_matrices`).
     """
@@ -72,13 +73,17 @@ class DubbingCropConfig(Section):
         Args:
             track: with the points of a face, not its box alone, and a face somewhere.
         """
-        points = np.where(track.valid[:, None, None], track.ibug68().astype(np.float64), np.nan)
-        points = smooth_runs(points, track.valid, self.smooth)
+        points = _points(track)
+        points = smooth_runs(points, track.valid, self.smooth, jumps(points))
         if self.kind == "frontal":
             return frontal_matrices(points, self.width, self.ratio)
         if self.blocks:
             return block_matrices(points, self.width, track.size)
         return upright_matrices(points, self.width, self.scale)
+
+    def smooths_over_cuts(self, track: LandmarkTrack) -> bool:
+        """Whether landmarks smoothed without an eye to cuts would be others: the face jumps somewhere."""
+        return bool(self.smooth and jumps(_points(track)).any())
 
     def steady(self) -> DubbingCropConfig:
         """The same with boxes of one size, for videos that are made: in these, mouths may not change size."""
@@ -87,6 +92,11 @@ class DubbingCropConfig(Section):
     def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
         """Why crops made with the parameters `recorded` are not these, or None; unknown parameters do not count."""
         return cut_otherwise(self.model_dump(), recorded)
+
+
+def _points(track: LandmarkTrack) -> np.ndarray:
+    """(F, 68, 2) float64 pixels; NaN where there is no face."""
+    return np.where(track.valid[:, None, None], track.ibug68().astype(np.float64), np.nan)
 
 
 class DubbingAudioConfig(Section):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talkingface.faces.affine import paste_by_matrix, paste_scattered
+from talkingface.lipsync.continuity import Continuity
 
 if TYPE_CHECKING:
     from talkingface.lipsync.dubbing.config import DubbingInference, Pasting
     from talkingface.networks.dubbing.geometry import MouthCrop
 
 FOLLOWED = 0.2
-"""Share of a change of tone that passes from frame to frame, or faces would flicker."""
+"""Share of a change of tone that passes from frame to frame of a shot, or faces would flicker."""
 
 
 class MouthPaster:
@@ -33,8 +34,8 @@ class MouthPaster:
         self.rounds = settings.paste_rounds
         self.scatters = pasting == "scatter"
         self.matches = settings.colour == "match"
-        self._tone: np.ndarray | None = None  # shift of the colours (3,) in the frame before
-        self._shown = 0
+        self._tone = np.zeros(3)  # shift of the colours in the frame before
+        self._continuity = Continuity()
 
     def paste(
         self, picture: np.ndarray, drawn: np.ndarray, true: np.ndarray, matrix: np.ndarray, shown: int
@@ -50,17 +51,16 @@ class MouthPaster:
         """
         face = drawn.astype(np.float32)
         if self.matches:
-            face = np.clip(face + self._shift(face, true, shown), 0, 255)
+            follows = self._continuity.follow([picture], np.array([shown]), np.array([0]))[0]
+            face = np.clip(face + self._shift(face, true, follows), 0, 255)
         if self.scatters:
             return paste_scattered(picture, np.rint(face).astype(np.uint8), matrix)
         return paste_by_matrix(picture, face, matrix, self.weights, self.rounds)
 
-    def _shift(self, drawn: np.ndarray, true: np.ndarray, shown: int) -> np.ndarray:
-        """What the colours lack around the mouth, (3,); followed over time."""
+    def _shift(self, drawn: np.ndarray, true: np.ndarray, follows: bool) -> np.ndarray:
+        """What the colours lack around the mouth, (3,); followed over time within a shot."""
         lack = np.median(true[self.ring].astype(np.float32) - drawn[self.ring], axis=0)
-        follows = self._tone is not None and abs(shown - self._shown) <= 1
         self._tone = self._tone + FOLLOWED * (lack - self._tone) if follows else lack
-        self._shown = shown
         return self._tone
 
 

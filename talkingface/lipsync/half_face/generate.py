@@ -15,7 +15,7 @@ from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.source import report_missing
 from talkingface.devices import OnTheWay, in_flight
 from talkingface.faces.crop import crop_faces
-from talkingface.lipsync.half_face.continuity import Continuity
+from talkingface.lipsync.continuity import Continuity
 from talkingface.lipsync.half_face.draw import Drawer
 from talkingface.lipsync.half_face.paste import Paster
 from talkingface.lipsync.half_face.scene import Reference, Scene, choose_references, with_references

@@ -13,7 +13,7 @@ from talkingface.errors import DataError
 from talkingface.faces.blend import blend_weights
 from talkingface.faces.crop import box_pixels, contour_mask, enlarged_face, paste_weighted
 from talkingface.faces.parsing import BLUR, BLUR_OF, WEIGHTS, FaceParser, parsed_weights
-from talkingface.lipsync.half_face.continuity import Continuity
+from talkingface.lipsync.continuity import Continuity
 from talkingface.media.info import FPS
 from talkingface.weights.published import locate
 

@@ -12,7 +12,7 @@ from talkingface.clips.redraw import FrameBatch, frame_batches
 from talkingface.clips.source import Source
 from talkingface.faces.crop import crop_faces
 from talkingface.faces.regions import region_boxes
-from talkingface.lipsync.half_face.continuity import Continuity
+from talkingface.lipsync.continuity import Continuity
 from talkingface.lipsync.half_face.draw import Drawer
 from talkingface.lipsync.half_face.generate import CPU_BATCH, chunk_starts, spectrogram
 from talkingface.lipsync.half_face.scene import Scene, choose_references, with_references

@@ -23,8 +23,8 @@ from talkingface.faces.crop import crop_face, relative_landmarks
 from talkingface.faces.detectors import DEFAULT_PLACE, Place, make_provider
 from talkingface.faces.mesh import HYPERLIPS_LIPS
 from talkingface.faces.parsing import WEIGHTS
+from talkingface.lipsync.continuity import Continuity
 from talkingface.lipsync.expert.inputs import MEL
-from talkingface.lipsync.half_face.continuity import Continuity
 from talkingface.lipsync.half_face.generate import CPU_BATCH, GPU_BATCH, chunk_starts, generate
 from talkingface.lipsync.half_face.scene import Reference, Scene, with_references
 from talkingface.media import VideoReader, VideoWriter

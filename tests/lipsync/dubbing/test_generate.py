@@ -145,6 +145,8 @@ def test_colours_are_matched_around_the_box_and_followed_over_time():
     np.testing.assert_allclose(paster.paste(true, drawn, true, matrix, 0), true, atol=1)
     later = paster.paste(true, true, true, matrix, 1)
     assert later[60, 40].tolist() == [136, 120, 128], "four fifths of the shift remain"
+    light = true + np.uint8(90)
+    np.testing.assert_array_equal(paster.paste(light, light, light, matrix, 2), light, "another shot")
     kept = MouthPaster(crop, DubbingInference()).paste(true, drawn, true, matrix, 0)
     assert kept[60, 40].tolist() == [100, 120, 110]
 

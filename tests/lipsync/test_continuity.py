@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.lipsync.half_face.continuity import Continuity
+from talkingface.lipsync.continuity import Continuity
 
 DARK, LIGHT = (np.full((40, 40, 3), level, np.uint8) for level in (20, 200))
 
