@@ -223,9 +223,8 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
         return Weights(loss.perception, loss.image, frame, clip, sync, loss.mouth)
 
     def _frame_terms(self, fake: Tensor, real: Tensor, weights: Weights) -> dict[str, Tensor]:
-        hole = self.hole(crop_of(real)).to(real.device)
         with frozen(self.discriminator):
-            return frame_terms(self.vgg19, self.discriminator, fake, real, weights, hole)
+            return frame_terms(self.vgg19, self.discriminator, fake, real, weights, self.hole_in(real))
 
     # -- held-out values and pictures ----------------------------------------------------------------------------------
 
@@ -245,7 +244,7 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
         self.check_size(ctx)
         fake, real = self.draw(batch)
         weights, crop = self.weights(ctx, ramped=False), crop_of(real)
-        values = reconstruction_terms(self.vgg19, fake, real, weights, self.hole(crop).to(real.device))
+        values = reconstruction_terms(self.vgg19, fake, real, weights, self.hole_in(real))
         if ctx.stage.kind == "clip" and weights.sync:
             values["sync"] = weights.sync * sync_loss(self.sync_expert, fake, self.clips(batch))
         loss = sum(values.values())

@@ -32,9 +32,22 @@ class DubbingNetworks(TalkingFaceModel):
     config: DubbingConfig
     generator: DubbingGenerator
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._holes: dict[tuple[MouthCrop, torch.device], Tensor] = {}
+
     @abstractmethod
     def hole(self, crop: MouthCrop) -> Tensor:
         """What is hidden of a crop, (1, 1, H, W) float32 in [0, 1]."""
+
+    def hole_in(self, crops: Tensor) -> Tensor:
+        """`hole` of crops (..., H, W), on their device; made and copied once for each size and device."""
+        key = crop_of(crops), crops.device
+        if key not in self._holes:
+            # Made while a video is generated, it must serve in training, too.
+            with torch.inference_mode(False):
+                self._holes[key] = self.hole(key[0]).to(crops.device)
+        return self._holes[key]
 
     @property
     def drawn(self) -> MouthCrop:
@@ -52,7 +65,7 @@ class DubbingNetworks(TalkingFaceModel):
             batch[name].transpose(0, 1).flatten(0, 1) for name in ("faces", "references", "audio")
         )
         real = network_pictures(faces)
-        hidden = hide(real, self.hole(crop_of(real)).to(real.device))
+        hidden = hide(real, self.hole_in(real))
         return self.generator(hidden, network_pictures(references).flatten(1, 2), audio).float(), real
 
     def precision(self) -> AbstractContextManager:
@@ -80,7 +93,7 @@ class DubbingNetworks(TalkingFaceModel):
             (m, H, W, 3) uint8 RGB on the device.
         """
         real = network_pictures(to_device(faces, self.device))
-        source = hide(real, self.hole(crop_of(real)).to(self.device))
+        source = hide(real, self.hole_in(real))
         with self.precision():
             drawn = self.generator(source, known, to_device(audio, self.device))
         return (drawn.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)

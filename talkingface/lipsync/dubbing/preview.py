@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from talkingface.lipsync.dubbing.networks import crop_of, network_pictures
+from talkingface.lipsync.dubbing.networks import network_pictures
 from talkingface.networks.dubbing.geometry import hide
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def sheet(model: DubbingNetworks, batch: Batch) -> Tensor:
     few = {name: values[:ITEMS] for name, values in batch.items()}
     count = len(few["faces"])
     fake, real = (crops[:count].float().cpu() for crops in model.draw(few))  # the first frames stand first
-    hidden = hide(real, model.hole(crop_of(real)))
+    hidden = hide(real, model.hole_in(real))
     reference = network_pictures(few["references"][:, 0, 0]).float().cpu()
     rows = torch.cat([hidden, reference, fake, real], dim=-1)
     return rows.transpose(0, 1).flatten(1, 2)

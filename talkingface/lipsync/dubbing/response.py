@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from talkingface.devices import to_device
-from talkingface.lipsync.dubbing.networks import crop_of, network_pictures
+from talkingface.lipsync.dubbing.networks import network_pictures
 from talkingface.networks.dubbing.geometry import MouthCrop, hide
 
 if TYPE_CHECKING:
@@ -45,6 +45,6 @@ def audio_response(model: DubbingNetworks, held_out: DubbingFrames) -> float:
 def _drawn(model: DubbingNetworks, shown: Shown, audio: np.ndarray) -> torch.Tensor:
     """Crops (n, 3, H, W) of some frames, to rows (n, width, 5)."""
     real = network_pictures(to_device(shown.faces, model.device))
-    hidden = hide(real, model.hole(crop_of(real)).to(real.device))
+    hidden = hide(real, model.hole_in(real))
     references = network_pictures(to_device(shown.references, model.device)).flatten(1, 2)
     return model.generator(hidden, references, to_device(audio, model.device)).float()

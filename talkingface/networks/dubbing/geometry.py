@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from talkingface.networks.blocks import full_precision
+
 STEP = 32
 """What divides the side of the mouth, so that the sides of the crop divide by 4, as generators need."""
 
@@ -86,7 +88,8 @@ def _blurred_canvas() -> Tensor:
     places = torch.arange(_BLUR) - _BLUR // 2
     line = torch.exp(-places.square() / (2 * _SIGMA**2))
     kernel = line[:, None] * line
-    return F.conv2d(canvas, (kernel / kernel.sum())[None, None])
+    with full_precision(canvas):  # whoever asks first, say a validation in bf16: it is kept
+        return F.conv2d(canvas, (kernel / kernel.sum())[None, None])
 
 
 def hide(faces: Tensor, hole: Tensor) -> Tensor:

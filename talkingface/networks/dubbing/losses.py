@@ -6,6 +6,7 @@ weights belong to the models.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -43,8 +44,16 @@ def perceptual(network: VGG19Features, fake: Tensor, real: Tensor) -> Tensor:
 
 
 def _normalised(pictures: Tensor) -> Tensor:
-    mean, std = (pictures.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = _imagenet(pictures.device)
     return (pictures - mean) / std
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3, 1, 1) float32, copied to a device once: each copy would wait for it."""
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def discriminator_loss(

@@ -137,6 +137,17 @@ def test_the_way_back_follows_compat_unless_it_is_chosen(name, compat, paste, pa
     assert load_config(name, "folder", (), changes).config.model.pasting == pasting
 
 
+def test_a_hole_is_made_once_for_each_size_and_serves_in_training_after_generation(monkeypatch):
+    model, made = Dubber(), []
+    monkeypatch.setattr(model, "hole", lambda crop: made.append(crop) or hard_hole(crop))
+    for mouth in (32, 64, 32):
+        crop = MouthCrop(mouth)
+        with torch.inference_mode():
+            hole = model.hole_in(torch.zeros(2, 3, crop.height, crop.width))
+        assert torch.equal(hole, hard_hole(crop)) and not hole.is_inference()
+    assert made == [MouthCrop(32), MouthCrop(64)]
+
+
 def test_colours_are_matched_around_the_box_and_followed_over_time():
     crop = MouthCrop(64)
     true = np.full((crop.height, crop.width, 3), 120, np.uint8)

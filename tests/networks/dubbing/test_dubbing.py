@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from talkingface.networks.dubbing import geometry
 from talkingface.networks.dubbing.discriminator import DubbingDiscriminator, clip_channels, least_side
 from talkingface.networks.dubbing.geometry import feather, hard_hole, hide, mouth_crop, soft_hole
 from talkingface.networks.dubbing.losses import Clips, discriminator_loss, fooling_loss, perceptual, sync_loss
@@ -40,6 +41,9 @@ def test_a_soft_hole_is_larger_than_the_mouth_as_published():
     inside = soft_hole(416, 320)[0, 0] >= 0.5
     rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (126, 394, 25, 294)
+    geometry._blurred_canvas.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(soft_hole(416, 320)[0, 0] >= 0.5, inside) and soft_hole(416, 320).dtype == torch.float32
     assert feather(soft_hole(416, 320)).aminmax() == pytest.approx((0.2, 1.0))
 
 
