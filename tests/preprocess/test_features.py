@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+import talkingface.networks.speaker_encoder  # noqa: F401  (registers itself)
 from helpers.clips import face_frames, write_clip
 from helpers.preparing import item, run
 from talkingface.clips.folder import ClipFolder
