@@ -378,6 +378,22 @@ class TalkingFaceModel(nn.Module):
     def check_overrides(cls, trained: Section, asked: Section) -> None:
         """Called when a checkpoint is used with other `model:` settings than it was trained with, e.g. to warn."""
 
+    @classmethod
+    def trained_otherwise(
+        cls, kind: str, networks: Collection[str], trained: Mapping[str, Any], here: Section
+    ) -> str | None:
+        """Why networks of a checkpoint would be others with these settings, with what to set, or None.
+
+        Asked where a stage starts from a checkpoint (`init_from`), for what neither names nor shapes of weights tell.
+
+        Args:
+            kind: of the stage.
+            networks: names of those that it takes.
+            trained: plain `model:` of the checkpoint.
+            here: the settings of the run.
+        """
+        return None
+
     @property
     def keeps_frame_rate(self) -> bool:
         """Whether `generate` wants its source at the source's own frame rate instead of 25 fps."""

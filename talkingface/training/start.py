@@ -7,14 +7,16 @@ between two stages, or whose stages are trained one `--stage` at a time, goes on
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from talkingface.config.layers import to_plain
 from talkingface.config.sections import Config, StageConfig
 from talkingface.config.stages import Origin
 from talkingface.devices import take_threads_of
-from talkingface.errors import CheckpointError
+from talkingface.errors import CheckpointError, ConfigError, first_line
 from talkingface.plugin.contract import Plan, TalkingFaceModel
 from talkingface.plugin.hearing import noted, refuse_other_weights
 from talkingface.training.rng import isolated_rng, restore_rng, seed_of
@@ -66,6 +68,7 @@ class StageStart:
 
         Raises:
             CheckpointError: a source is missing, lacks the network that is asked for, or does not fit.
+            ConfigError: its networks were trained with settings without which they are others.
         """
         if before is not None:
             self._go_on_after(before)
@@ -82,7 +85,7 @@ class StageStart:
             coming: names of stages that are trained before this one.
 
         Raises:
-            CheckpointError: see `fill`.
+            CheckpointError, ConfigError: see `fill`.
         """
         for origin in map(Origin.parse, self.stage.init_from):
             if origin.place not in (*self.skipped, *coming):
@@ -116,8 +119,23 @@ class StageStart:
                 f"stage '{self.stage.name}': init_from '{origin}': {path} holds no trained {', '.join(lacking)}; it has"
                 f" {', '.join(content.ready) or 'none'}"
             )
+        self._refuse_other_settings(origin, path, content, names)
         checkpoint.load_networks(self.model, {name: content.networks[name] for name in sorted(names)}, path)
         self.ready |= names
+
+    def _refuse_other_settings(self, origin: Origin, path: Path, content: CheckpointContent, names: set[str]) -> None:
+        """Refuse networks that would be others here, though their weights fit."""
+        trained, model = content.config.get("model"), type(self.model)
+        if not isinstance(trained, Mapping):
+            return  # nothing is known of them
+        try:
+            reason = model.trained_otherwise(self.stage.kind, names, trained, self.config.model)
+        except ValidationError as error:
+            raise CheckpointError(
+                f"{path}: its settings are none of {self.config.model_name} ({first_line(error)})"
+            ) from None
+        if reason:
+            raise ConfigError(f"stage '{self.stage.name}': init_from '{origin}': {path}: {reason}")
 
     def _file(self, origin: Origin) -> Path:
         """Best, else last checkpoint of a stage of this run, or the file that is named."""

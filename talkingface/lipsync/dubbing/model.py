@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,13 @@ from talkingface.config.sections import Section
 from talkingface.config.stages import Origin
 from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
-from talkingface.lipsync.dubbing.expert import build_mouth_expert, load_mouth_expert, refuse_poor_expert
+from talkingface.lipsync.dubbing.expert import (
+    build_mouth_expert,
+    how_to_train,
+    learnt_otherwise,
+    load_mouth_expert,
+    refuse_poor_expert,
+)
 from talkingface.lipsync.dubbing.generate import generate
 from talkingface.lipsync.dubbing.graphs import generator_graphs, mouth_expert_graph
 from talkingface.lipsync.dubbing.networks import DubbingNetworks, crop_of, running_statistics
@@ -116,6 +122,20 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
     def step_settings(cls, config: Section) -> dict[str, dict[str, Any]]:
         """How crops are cut, and the front ends."""
         return config.steps
+
+    @classmethod
+    def trained_otherwise(
+        cls, kind: str, networks: Collection[str], trained: Mapping[str, Any], here: TrainedDubbingConfig
+    ) -> str | None:
+        """Quirks and crops that a generator's weights were made for, and what an expert learnt on that is only used."""
+        before = cls.Config.model_validate(trained)
+        if "generator" in networks and (lacking := here.lacks_for(before)):
+            options = " ".join(f"--model.{key}={_written(value)}" for key, value in lacking.items())
+            return f"its generator was trained with other settings and draws something else with these; give {options}"
+        if "sync_expert" in networks and "sync_expert" in cls.plans[kind].uses:
+            reason = learnt_otherwise(trained, here)
+            return f"{reason}; {how_to_train(here)}" if reason else None
+        return None
 
     def expert_hint(self, name: str) -> str:
         """How to do without VGG19."""
@@ -295,3 +315,8 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
 
 def _options(ctx: StepContext) -> DubbingStageOptions:
     return ctx.stage.options if isinstance(ctx.stage.options, DubbingStageOptions) else DubbingStageOptions()
+
+
+def _written(value: Any) -> str:
+    """A plain value as it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,6 +123,22 @@ class TrainedDubbingConfig(DubbingConfig):
     expert: MouthExpertConfig = MouthExpertConfig()
     loss: DubbingLossConfig = DubbingLossConfig()
     least_response: float | None = Field(LEAST_RESPONSE, ge=0)
+
+    @property
+    def trained_for(self) -> dict[str, Any]:
+        """What the generator's weights were made for and their names and shapes do not tell, by dotted key.
+
+        What `compat` decides stands here as it was decided.
+        """
+        return {"crop.kind": self.crop.kind, "crop.half_pixel": self.crop.half_pixel}
+
+    def lacks_for(self, trained: TrainedDubbingConfig) -> dict[str, Any]:
+        """What must be set, by dotted key, for weights that were trained with other settings; empty: nothing."""
+        if self.trained_for == trained.trained_for:
+            return {}
+        asked = {} if self.compat == trained.compat else {"compat": trained.compat}
+        here = self.model_copy(update=asked).trained_for
+        return asked | {key: value for key, value in trained.trained_for.items() if here[key] != value}
 
     @model_validator(mode="after")
     def _expert_sees_no_more_than_there_is(self) -> TrainedDubbingConfig:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from talkingface.config.sections import Section
 from talkingface.lipsync.dubbing.config import DubbingCropConfig
 from talkingface.lipsync.dubbing.settings import TrainedDubbingConfig
+from talkingface.models.dinet.networks.generator import is_blended
 from talkingface.networks.dubbing.blocks import Norm
 
 CROP = DubbingCropConfig(kind="upright", width=320)
@@ -35,3 +38,8 @@ class DINetConfig(TrainedDubbingConfig):
 
     crop: DubbingCropConfig = CROP
     generator: GeneratorConfig = GeneratorConfig()
+
+    @property
+    def trained_for(self) -> dict[str, Any]:
+        """See `TrainedDubbingConfig.trained_for`."""
+        return super().trained_for | {"generator.blended": is_blended(self.compat, self.generator.blended)}

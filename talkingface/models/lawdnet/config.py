@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from talkingface.config.sections import Section
 from talkingface.lipsync.dubbing.config import Pasting
 from talkingface.lipsync.dubbing.settings import DubbingLossConfig, TrainedDubbingConfig
-from talkingface.models.lawdnet.networks.generator import Condition
+from talkingface.models.lawdnet.networks.generator import NORMS, Condition
+from talkingface.models.lawdnet.networks.quirks import Quirks
 from talkingface.models.lawdnet.networks.warp import GRID
 from talkingface.networks.dubbing.blocks import Norm
 
@@ -59,3 +62,10 @@ class LawDNetConfig(TrainedDubbingConfig):
     def pasting(self) -> Pasting:
         """See `DubbingConfig.pasting`; `compat: published` scatters, as its code does."""
         return self.inference.paste or ("scatter" if self.compat == "published" else "warp")
+
+    @property
+    def trained_for(self) -> dict[str, Any]:
+        """See `TrainedDubbingConfig.trained_for`."""
+        quirks = Quirks.of(self.compat, **self.generator.quirks.model_dump())._asdict()
+        decided = {f"generator.quirks.{name}": kept for name, kept in quirks.items()}
+        return super().trained_for | {"generator.norm": self.generator.norm or NORMS[self.compat]} | decided

@@ -22,8 +22,10 @@ from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
 from talkingface.plugin.registry import get_spec
+from talkingface.training.start import StageStart
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
+from talkingface.weights.runs import RunFolder
 
 
 def configured(name="DINet", **overrides):
@@ -285,3 +287,60 @@ def test_the_kind_of_lawdnet_is_read_from_the_keys_and_its_front_end_is_asked_fo
     settings = checkpoint.load(imported.path).config["model"]
     assert settings["generator"]["condition"] == condition and settings["generator"]["warps"] == 2
     assert settings["crop"]["half_pixel"] and settings["generator"]["width"] == 1 / 16
+
+
+# -- going on from a file ----------------------------------------------------------------------------------------------
+
+
+def kept(tmp_path, name="DINet", **overrides):
+    """A file of a trained model with these settings."""
+    config = configured(name, **overrides)
+    model = get_spec(name).model(config.model)
+    networks = {each: getattr(model, each).state_dict() for each in ("generator", "sync_expert")}
+    file, names = tmp_path / f"{name}.pt", list(networks)
+    checkpoint.save(file, CheckpointContent(name, to_plain(config), networks, "clip", names, names))
+    return file
+
+
+def begin(tmp_path, file, stage="coarse", networks=("generator",), name="DINet", **overrides):
+    """What the model of a run would begin with, where a stage goes on from a file."""
+    origins = [f"{file}:{each}" for each in networks]
+    model, ctx = built(name, stage, **{f"stages__{stage}__init_from": origins, **overrides})
+    config = configured(name, **{f"stages__{stage}__init_from": origins, **overrides})
+    StageStart(config, model, ctx.stage, RunFolder(tmp_path / "run"), ()).check(())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "told"),
+    [
+        ("DINet", {"model__compat": "published"}, ["compat=published"]),
+        ("DINet", {"model__generator__blended": True}, ["generator.blended=true"]),
+        ("DINet", {"model__crop__kind": "frontal"}, ["crop.kind=frontal"]),
+        ("LawDNet", {"model__compat": "published", "model__crop__half_pixel": True},
+         ["compat=published", "crop.half_pixel=true"]),
+        ("LawDNet", {"model__generator__quirks__dead_layers": True}, ["generator.quirks.dead_layers=true"]),
+    ],
+)  # fmt: skip
+def test_a_generator_is_not_trained_on_as_another_and_what_to_set_is_named(tmp_path, name, made, told):
+    file = kept(tmp_path, name, **made)
+    with pytest.raises(ConfigError) as error:
+        begin(tmp_path, file, name=name)
+    assert f"init_from '{file}:generator'" in str(error.value)
+    assert str(error.value).endswith("give " + " ".join(f"--model.{each}" for each in told))
+    model = begin(tmp_path, file, name=name, **made)
+    state = checkpoint.load(file).networks["generator"]
+    assert all(torch.equal(value, state[key]) for key, value in model.generator.state_dict().items())
+
+
+def test_a_switch_may_be_set_in_place_of_compat_and_loss_and_sizes_of_crops_are_free(tmp_path):
+    file = kept(tmp_path, model__compat="published")
+    begin(tmp_path, file, model__generator__blended=True, model__crop__width=80, model__loss__mouth=3.0)
+
+
+def test_an_expert_of_other_crops_does_not_come_in_through_init_from_but_may_learn_new_ones(tmp_path):
+    file = kept(tmp_path, model__crop__smooth=0.0)
+    with pytest.raises(ConfigError, match="learnt on crops with smooth 0.0, the model's have smooth 1.0; train one"):
+        begin(tmp_path, file, "clip", ["sync_expert"])
+    begin(tmp_path, file, "clip", ["generator"])
+    begin(tmp_path, file, "expert", ["sync_expert"])

@@ -15,6 +15,11 @@ from talkingface.networks.dubbing.encoders import AUDIO_WIDTH, REFERENCES, Style
 from talkingface.networks.dubbing.generator import Compat, DubbingGenerator, check_compat
 
 
+def is_blended(compat: Compat, blended: bool | None) -> bool:
+    """Whether channels are mixed with their neighbours, see `AdaAT`; None: as `compat` says."""
+    return compat == "published" if blended is None else blended
+
+
 class DINetGenerator(DubbingGenerator):
     """See `DubbingGenerator`; the code is the means of faces and sound.
 
@@ -40,9 +45,8 @@ class DINetGenerator(DubbingGenerator):
         style = Style(width, norm)
         super().__init__(style, audio_width, references)
         self.appearance_conv_list = nn.ModuleList(appearance_layers(4, style) for _ in range(2))
-        blended = compat == "published" if blended is None else blended
         rest = compat == "corrected"
-        self.adaAT = AdaAT(2 * style.channels(128), style.channels(256), blended, rest)
+        self.adaAT = AdaAT(2 * style.channels(128), style.channels(256), is_blended(compat, blended), rest)
         self.out_conv = decoder(style)
 
     def appearance(self, maps: Tensor) -> Tensor:
