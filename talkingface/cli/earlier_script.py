@@ -103,6 +103,7 @@ def export(arguments: Arguments, config: Config) -> Report | None:
     """Write the published layout of the prepared clips, where it is asked for."""
     if not arguments[_JSON]:
         return None
+    from talkingface.lipsync.dubbing.config import DubbingDataConfig
     from talkingface.preprocess.export_dubbing import LIST, export_dubbing
 
     places = {what: Path(arguments[name]) for name, what in _WRITTEN.items() if arguments[name]}
@@ -110,4 +111,6 @@ def export(arguments: Arguments, config: Config) -> Report | None:
         places[LIST] = places.pop("json")
     if "deepspeech" in places:  # as the published scripts call the folder of the second recogniser
         places["deepspeech_2"] = places["deepspeech"].with_name(f"{places['deepspeech'].name}_2")
-    return export_dubbing(config.preprocessed_root, _OUT, places=places)
+    # Of a model that has no such crops, those of the model that these options stand for, LawDNet.
+    crop = config.model.crop.artefact if isinstance(config.model, DubbingDataConfig) else "frontal"
+    return export_dubbing(config.preprocessed_root, _OUT, crop, places=places)

@@ -33,20 +33,37 @@ LIST = "training_json.json"
 
 
 @register_exporter("lawdnet")
+def export_lawdnet(prepared: Path, out: Path, progress: bool = True) -> Report:
+    """Write frontal crops, as LawDNet reads them; see `export_dubbing`."""
+    return export_dubbing(prepared, out, "frontal", progress)
+
+
 @register_exporter("dinet")
+def export_dinet(prepared: Path, out: Path, progress: bool = True) -> Report:
+    """Write upright crops, as DINet reads them; see `export_dubbing`."""
+    return export_dubbing(prepared, out, "upright", progress)
+
+
 def export_dubbing(
-    prepared: str | Path, out: str | Path, progress: bool = True, *, places: Mapping[str, Path] | None = None
+    prepared: str | Path,
+    out: str | Path,
+    crop: str,
+    progress: bool = True,
+    *,
+    places: Mapping[str, Path] | None = None,
 ) -> Report:
     """Write crops, features as text, sound and the training JSON of all prepared clips.
 
     Args:
         prepared: the `preprocessed_root`.
         out: folder for the tree; it must hold none yet. Paths in the JSON begin with it, as it is given.
+        crop: which crops: an artefact, or a kind, of which a clip's widest are taken.
         progress: show a progress bar.
         places: other places of `crop_face`, `audio`, `deepspeech`, `deepspeech_2` and `training_json.json`.
 
     Returns:
-        One outcome per clip. Clips of fewer than six whole blocks of nine frames are of no use there, and rejected.
+        One outcome per clip. Clips of fewer than six whole blocks of nine frames are of no use there, and rejected; so
+        are those without such crops.
 
     Raises:
         DataError: there are no clips, or a tree lies in `out` already.
@@ -64,7 +81,7 @@ def export_dubbing(
     with atomic_output(tree[LIST]) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("{")
         for clip_id in tqdm(ids, desc="export", unit="clip", disable=not progress):
-            outcome, listed = _export(ClipFolder(Path(prepared) / clip_id, clip_id=clip_id), tree)
+            outcome, listed = _export(ClipFolder(Path(prepared) / clip_id, clip_id=clip_id), crop, tree)
             report.add(outcome)
             if listed:
                 # One by one: all lists of a large data set together do not fit into memory.
@@ -82,14 +99,14 @@ def _name(clip_id: str) -> str:
     return clip_id.replace("/", "_")
 
 
-def _export(clip: ClipFolder, tree: Mapping[str, Path]) -> tuple[Outcome, dict[str, Any]]:
+def _export(clip: ClipFolder, crop: str, tree: Mapping[str, Path]) -> tuple[Outcome, dict[str, Any]]:
     """Write a clip; returns what became of it, and its entry in the JSON."""
     try:
         if clip.status != "ok":
             raise Rejected(f"{clip.status or 'not prepared'}: {clip.reason}")
         if (tree[CROPS] / _name(clip.clip_id)).exists():
             raise Rejected(f"another clip is called {_name(clip.clip_id)} there")
-        listed = _write(clip, tree)
+        listed = _write(clip, _crops(clip, crop), tree)
     except Rejected as reason:
         return Outcome(clip.clip_id, REJECTED, str(reason)), {}
     except OSError as error:
@@ -101,13 +118,21 @@ def _export(clip: ClipFolder, tree: Mapping[str, Path]) -> tuple[Outcome, dict[s
     return Outcome(clip.clip_id, OK, frames=len(clip)), listed
 
 
-def _write(clip: ClipFolder, tree: Mapping[str, Path]) -> dict[str, Any]:
-    name, steps = _name(clip.clip_id), clip.meta.get("steps", {})
-    crops = [artefact for artefact in steps if artefact.startswith(ARTEFACT) and clip.has(artefact)]
-    heard = _heard(clip)
-    if not crops or not heard:
-        raise Rejected(f"has no {ARTEFACT}... crops" if not crops else f"has no features of {WIDTH} numbers")
-    faces = clip.faces(crops[0])
+def _crops(clip: ClipFolder, crop: str) -> str:
+    """Name of the crops that are meant, see `export_dubbing`; models that share clips leave several kinds there."""
+    there = [name for name in clip.meta.get("steps", {}) if name.startswith(ARTEFACT) and clip.has(name)]
+    # aligned@<width>-<kind>-..., see `DubbingCropConfig.artefact`
+    sizes = {name: int(name.removeprefix(ARTEFACT).split("-")[0]) for name in there if f"-{crop}-" in name}
+    if crop in there or sizes:
+        return crop if crop in there else max(sizes, key=sizes.__getitem__)
+    raise Rejected(f"has no {crop} crops, but {', '.join(there) or 'none at all'}")
+
+
+def _write(clip: ClipFolder, crop: str, tree: Mapping[str, Path]) -> dict[str, Any]:
+    name, heard = _name(clip.clip_id), _heard(clip)
+    if not heard:
+        raise Rejected(f"has no features of {WIDTH} numbers")
+    faces = clip.faces(crop)
     count = len(clip) // BLOCK
     blocks = np.flatnonzero(faces.valid[: count * BLOCK].reshape(count, BLOCK).all(axis=1))
     if len(blocks) < FEWEST:

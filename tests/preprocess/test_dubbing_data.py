@@ -12,13 +12,15 @@ import pytest
 from helpers.clips import face_frames, write_clip
 from helpers.old_dubbing import BASE, OLD, content, listed, old_video, row, shade, write_list
 from talkingface.cli import main
+from talkingface.clips.face_store import FaceWriter
 from talkingface.clips.folder import ClipFolder
 from talkingface.errors import DataError
 from talkingface.lipsync.dubbing.config import DubbingCropConfig, DubbingDataConfig
 from talkingface.lipsync.dubbing.data import DubbingClips, DubbingFrames
 from talkingface.lipsync.dubbing.sound import heard_in
-from talkingface.preprocess.convert import convert_legacy
+from talkingface.preprocess.convert import convert_legacy, export_clips
 from talkingface.preprocess.converters import dubbing_forest
+from talkingface.preprocess.converters.base import EXPORTERS
 from talkingface.preprocess.converters.dubbing_forest import DubbingForest
 from talkingface.preprocess.export_dubbing import export_dubbing
 
@@ -356,8 +358,36 @@ def test_an_export_is_what_the_published_code_reads_and_converts_to_the_same_cli
     np.testing.assert_array_equal(first.faces(FRONTAL).valid, second.faces(FRONTAL).valid)
     assert np.abs(first.faces(FRONTAL)[50].astype(int) - second.faces(FRONTAL)[50]).max() <= 3
     with pytest.raises(DataError, match="is there already, and is left as it is"):
-        export_dubbing(tmp_path / "clips", out, progress=False)
+        export_dubbing(tmp_path / "clips", out, "frontal", progress=False)
     old_video(tmp_path / "few", clips=range(5), rows=45)
     convert(tmp_path / "few", out=tmp_path / "few_clips")
-    report = export_dubbing(tmp_path / "few_clips", tmp_path / "none", progress=False)
+    report = export_dubbing(tmp_path / "few_clips", tmp_path / "none", "frontal", progress=False)
     assert report.rejected["clip"].startswith("has 5 whole blocks of 9 frames with a face, 6 are needed")
+
+
+def test_an_export_has_the_crops_of_its_kind_or_of_the_model_whichever_were_made_first(tmp_path):
+    old_video(tmp_path / "old")
+    for kind in ("lawdnet", "dinet"):
+        convert(tmp_path / "old", out=tmp_path / kind, kind=kind)
+    both, other = (ClipFolder(tmp_path / kind / "clip") for kind in ("lawdnet", "dinet"))
+    upright = settings("upright").crop.artefact
+    # As where LawDNet prepares a data set and DINet after it, its crops told apart by their black.
+    writer = FaceWriter(both.path, upright, "npy")
+    for _ in range(len(both)):
+        writer.add(np.zeros((104, 80, 3), np.uint8))
+    faces = other.faces(upright)
+    files = writer.close(faces.boxes, {"size_hw": [104, 80], "frame_hw": [104, 80]}, faces.valid)
+    meta = both.meta
+    meta["steps"][upright] = {"files": list(files)}
+    (both.path / "clip.json").write_text(json.dumps(meta))
+    for name, shown in (("dinet", 0), (upright, 0), ("lawdnet", shade(20)), (FRONTAL, shade(20))):
+        out = tmp_path / f"out {name}"
+        if name in EXPORTERS:
+            report = export_clips(name, tmp_path / "lawdnet", out, progress=False)
+        else:
+            report = export_dubbing(tmp_path / "lawdnet", out, name, progress=False)
+        assert report.ok_ids == ["clip"]
+        picture = cv2.imread(str(out / f"{OLD}_crop_face/clip/000002/000020.jpg"))
+        assert abs(int(picture[50, 40, 0]) - shown) < 4, name
+    report = export_clips("lawdnet", tmp_path / "dinet", tmp_path / "none", progress=False)
+    assert report.rejected["clip"] == f"has no frontal crops, but {upright}"
