@@ -197,6 +197,7 @@ class TalkingFaceModel(nn.Module):
         stage: the stage that trains now, or whose weights the model holds, with its `data` and `options`; None for a
             model that is freshly built or imported.
         given: networks whose weights came from `experts:`.
+        ready: networks with trained or given weights, as the checkpoint says, or the stage that trains now.
         backend: what runs the networks that `graphs` declares, `torch` or `onnx`.
     """
 
@@ -219,6 +220,7 @@ class TalkingFaceModel(nn.Module):
     weights_dir: Path = Path("checkpoints")
     stage: StageConfig | None = None
     given: frozenset[str] = frozenset()
+    ready: frozenset[str] = frozenset()
     backend: str = "torch"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -72,6 +72,7 @@ def read_trained(
     # What `experts:` gives now replaces what was only saved along as it was initialised.
     held = {network: state for network, state in content.networks.items() if network not in model.given}
     files.load_networks(model, held, path)
+    model.ready = model.given.union(content.ready)
     model.stage = next((stage for stage in config.stages if stage.name == content.stage), None)
     return Trained(spec.name, model, config, content, path)
 

@@ -178,6 +178,7 @@ class StageLoop:
         self.data = StageData(self.config, stage, self.plan, trainer.clips, self.fabric)
         self.model.stage = stage
         self.ready = (self._start(before) if state is None else self._load(state)) | set(self.plan.trains)
+        self.model.ready = frozenset(self.ready)
         self._set_up_networks()
         if state is not None:
             self._restore(state)

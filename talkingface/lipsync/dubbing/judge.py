@@ -23,6 +23,7 @@ from talkingface.lipsync.expert.judge import (
     Judge,
     check_size,
     is_no_cosine,
+    is_trained,
     load_judge,
     loss_judge,
     weights_hash,
@@ -154,10 +155,12 @@ def load_any_judge(path: str | Path, weights_dir: str | Path = "checkpoints", de
 
 
 def own_judge(model: TalkingFaceModel | None, weights_dir: str | Path = "checkpoints") -> Judge | None:
-    """The expert that a loss of `model` asks, of whatever kind, as a judge; None where there is no such loss."""
+    """The expert that a loss of `model` asks, of whatever kind, as a judge; None without one that learnt anything."""
     network = getattr(model, EXPERT, None)
     if not isinstance(network, MouthSyncExpert) or EXPERT not in getattr(model, "loss_experts", ()):
         return loss_judge(model)
+    if not is_trained(model, EXPERT):
+        return None
     config = model.config
     return MouthJudge(
         network=network,

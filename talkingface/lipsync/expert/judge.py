@@ -144,13 +144,12 @@ def find_judge(
 
     Args:
         setting: `none`, the path of a run, checkpoint or published file, or `auto`: the latest finished run on this
-            data set that ended with a trained expert (one of cosines before others), else `own` unless nothing ever
-            trained it.
+            data set that ended with a trained expert (one of cosines before others), else `own`.
         saved_dir: folder of runs.
         dataset: name of the data set; empty: any.
         weights_dir: where a path is also looked for.
         device: where it computes.
-        own: the expert that the evaluated model was trained with.
+        own: the expert that the evaluated model was trained with; None without one that learnt anything.
         load: makes a judge of a path, of either kind; None: only those of cosines, see `load_judge`.
 
     Raises:
@@ -167,7 +166,7 @@ def find_judge(
     run = next(filter(None, (latest_expert_run(saved_dir, dataset, cosine) for cosine in kinds)), None)
     if run is not None:
         return load(run)
-    if own is not None and is_trained(own.network):
+    if own is not None:
         return own
     raise Unavailable(
         f"no trained lip-sync expert in {saved_dir}; train one with `python run_talkingface.py --model=SyncNet"
@@ -270,9 +269,9 @@ def load_judge(path: str | Path, device: str = "cpu") -> Judge:
 
 
 def loss_judge(model: TalkingFaceModel | None) -> Judge | None:
-    """The expert that a loss of `model` asks, as a judge; None where there is no such loss."""
+    """The expert that a loss of `model` asks, as a judge; None without one that learnt anything."""
     names = [name for name in getattr(model, "loss_experts", ()) if isinstance(getattr(model, name, None), SyncExpert)]
-    return inner_judge(model, names[0]) if names else None
+    return inner_judge(model, names[0]) if names and is_trained(model, names[0]) else None
 
 
 def inner_judge(model: TalkingFaceModel, name: str = EXPERT) -> Judge:
@@ -288,9 +287,15 @@ def loss_experts(model: TalkingFaceModel | None) -> list[nn.Module]:
     return [network for network in found if hasattr(network, "embed_faces")]
 
 
-def is_trained(network: nn.Module) -> bool:
-    """Whether a network has ever seen data: its batch norms keep averages of them, which begin at zero."""
-    averages = [value for name, value in network.state_dict().items() if name.endswith("running_mean")]
+def is_trained(model: TalkingFaceModel, name: str) -> bool:
+    """Whether a network of a model has learnt: it is ready, or its batch norms have averages, which begin at zero.
+
+    Stages that need it no longer save it along without calling it ready.
+    """
+    if name in getattr(model, "ready", ()):
+        return True
+    state = getattr(model, name).state_dict()
+    averages = [value for key, value in state.items() if key.endswith("running_mean")]
     return any(bool(value.any()) for value in averages)
 
 

@@ -26,6 +26,7 @@ from talkingface.lipsync.expert.judge import find_judge, latest_expert_run, load
 from talkingface.networks.dubbing.sync_expert import MouthSyncExpert
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.registry import get_spec
+from talkingface.plugin.trained import read_trained
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
 from talkingface.weights.runs import RunFolder
@@ -141,6 +142,21 @@ def test_an_expert_that_was_the_loss_is_marked(run, sample, tmp_path):
     other = get_spec("DINet").model(configured("DINet").model)
     assert not trained_against(load_any_judge(run), other, None, tmp_path)
     assert own_judge(None) is None
+
+
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_an_expert_without_averages_judges_where_the_checkpoint_calls_it_ready(norm, tmp_path):
+    config = configured("DINet", **{"model.expert.norm": norm})
+    state = {each: getattr(get_spec("DINet").model(config.model), each).state_dict() for each in ("sync_expert",)}
+    for name, ready in (("taught", ["sync_expert"]), ("fresh", [])):
+        checkpoint.save(tmp_path / f"{name}.pt", CheckpointContent("DINet", to_plain(config), state, "clip", [], ready))
+        judge = metric("auto", read_trained("DINet", tmp_path / f"{name}.pt").model, tmp_path)
+        if ready:
+            judge.prepare()
+            assert judge.definition()["expert"]["judge"]["run"] == "DINet.sync_expert"
+            continue
+        with pytest.raises(Unavailable, match="no trained lip-sync expert"):
+            judge.prepare()
 
 
 # -- check-expert ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,9 +215,8 @@ def test_without_a_run_the_models_own_expert_judges_else_a_message_says_what_to_
         find_judge("auto", runs, "other", runs, "cpu")
     with pytest.raises(Unavailable, match="switched off by evaluation.judge=none"):
         find_judge("none", runs, "drawn", runs, "cpu", own)
-    fresh = replace(own, network=SyncExpert((24, 48), 0.0625).eval())
-    with pytest.raises(Unavailable, match="train one with"):  # nothing ever trained it
-        find_judge("auto", runs, "other", runs, "cpu", fresh)
+    assert loss_judge(Evaluated(own.network)).network is own.network
+    assert loss_judge(Evaluated(SyncExpert((24, 48), 0.0625).eval())) is None, "nothing ever trained it"
 
 
 def test_a_path_wins_and_is_also_looked_for_among_the_weights(runs, tmp_path):
