@@ -128,6 +128,8 @@ class Official:
         lacks: endings of our entries that the file does not have; they stay as the model was built.
         objects: the file holds objects beside the weights, an optimiser say: they are read past, no code runs.
         asks: dotted model keys that whoever imports the file must give, for nothing in it tells them.
+        asks_of_others: likewise of a file of another name, which is no published one: what `settings` says of that may
+            not hold for it.
     """
 
     file: str
@@ -140,6 +142,7 @@ class Official:
     lacks: tuple[str, ...] = ()
     objects: bool = False
     asks: tuple[str, ...] = ()
+    asks_of_others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _ask(files: Sequence[PublishedFile], overrides: Mapping[str, Any]) -> None:
     """
     given = _given(overrides)
     for file in files:
-        for key in file.official.asks:
+        for key in file.asks:
             if not any(f"{path}.".startswith(f"model.{key}.") for path in given):
                 raise ConfigError(f"{file.path}: nothing in this file tells model.{key}; say --model.{key}=...")
 

@@ -32,6 +32,12 @@ class PublishedFile:
     official: Official
     path: Path
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Dotted model keys that whoever imports it must give."""
+        own = self.path.name == self.official.file
+        return self.official.asks if own else (*self.official.asks, *self.official.asks_of_others)
+
     def state(self) -> dict[str, Tensor]:
         """The entries that our network takes, under our names.
 

@@ -55,6 +55,7 @@ class LawDNet(DubbingModel):
             key=("state_dict", "net_g"),
             settings=_published_settings,
             asks=("audio.generator_features",),
+            asks_of_others=("crop.width",),  # of any stage, and the entries of all stages are the same
         ),
         PUBLISHED,
     )

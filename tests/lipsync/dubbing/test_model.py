@@ -283,7 +283,10 @@ def test_the_kind_of_lawdnet_is_read_from_the_keys_and_its_front_end_is_asked_fo
     use, given = {"generator": str(tmp_path / "own.pth")}, {"weights_dir": str(tmp_path)}
     with pytest.raises(ConfigError, match="nothing in this file tells model.audio.generator_features; say"):
         import_checkpoints("LawDNet", None, None, given, use)
-    imported = import_checkpoints("LawDNet", None, None, {**given, "model.audio.generator_features": "logmel"}, use)
+    heard = {"model.audio.generator_features": "logmel"}
+    with pytest.raises(ConfigError, match="own.pth: nothing in this file tells model.crop.width; say --model.crop.w"):
+        import_checkpoints("LawDNet", None, None, {**given, **heard}, use)
+    imported = import_checkpoints("LawDNet", None, None, {**given, **heard, "model.crop.width": 160}, use)
     settings = checkpoint.load(imported.path).config["model"]
     assert settings["generator"]["condition"] == condition and settings["generator"]["warps"] == 2
     assert settings["crop"]["half_pixel"] and settings["generator"]["width"] == 1 / 16
