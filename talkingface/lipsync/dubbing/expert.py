@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("talkingface")
 
 NETWORK = "sync_expert"
+_FORM = {"expert.norm": "none", "expert.side": 256}
+_CROPS, _HEARS = "upright", "deepspeech_onnx"
+
 PUBLISHED = Official(
     "syncnet_256mouth.pth",
     NETWORK,
     key=("state_dict", "net"),
-    settings={"expert.norm": "none", "expert.side": 256, "crop.kind": "upright"},
+    # Keys of its own: the generator beside it may have other crops, as LawDNet's has, and hear something else.
+    settings={**_FORM, "expert.crop.kind": _CROPS, "audio.sync_features": _HEARS},
+    asks_of_others=("audio.sync_features",),
 )
-"""DINet's expert, as its authors published it."""
+"""DINet's expert, as its authors published it: it learnt on upright crops, and hears DeepSpeech 0.1."""
+
+PUBLISHED_ALONE = replace(
+    PUBLISHED,
+    settings={**_FORM, "crop.kind": _CROPS, "audio.generator_features": _HEARS},
+    asks_of_others=("audio.generator_features",),
+)
+"""The same for a model that is nothing but the expert."""
 
 
 def how_to_train(config: DubbingDataConfig) -> str:
@@ -89,7 +102,8 @@ def learnt_otherwise(recorded: Any, config: DubbingDataConfig) -> str | None:
         config: of the model.
     """
     recorded = recorded if isinstance(recorded, dict) else {}
-    crop, audio = recorded.get("crop"), recorded.get("audio")
+    expert, audio = recorded.get("expert"), recorded.get("audio")
+    crop = (expert.get("crop") if isinstance(expert, dict) else None) or recorded.get("crop")
     if isinstance(crop, dict):
         # The width is that of the stored crops; mouths are resized for the expert.
         own = {name: value for name, value in config.crop.model_dump().items() if name != "width"}

@@ -164,7 +164,7 @@ def own_judge(model: TalkingFaceModel | None, weights_dir: str | Path = "checkpo
     config = model.config
     return MouthJudge(
         network=network,
-        crop=_at(config.crop, config.expert.side),
+        crop=_at(config.expert.crop or config.crop, config.expert.side),
         run=f"{type(model).__name__}.{EXPERT}",
         accuracy=None,
         sha256=weights_hash(network),
@@ -191,7 +191,8 @@ def _recorded(file: ExpertFile) -> tuple[DubbingCropConfig, FrontEndConfig, int]
     settings = file.content.config.get("model")
     settings = settings if isinstance(settings, dict) else {}
     try:
-        crop = DubbingCropConfig.model_validate(settings.get("crop") or {})
+        expert = settings.get("expert") or {}
+        crop = DubbingCropConfig.model_validate(expert.get("crop") or settings.get("crop") or {})
         audio = DubbingAudioConfig.model_validate(settings.get("audio") or {})
         side = int((settings.get("expert") or {}).get("side", SIDE))
         return crop, audio.sync, _at(crop, side).mouth

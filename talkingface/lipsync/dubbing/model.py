@@ -159,10 +159,14 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
         """See that sizes fit, that VGG19 has learnt what it judges by, and that fine-tuning has enough to learn from.
 
         Raises:
-            ConfigError: see `check_size`.
+            ConfigError: see `check_size`; or the expert is said to have learnt on other crops.
             CheckpointError: VGG19 has random weights.
         """
         self.check_size(ctx)
+        if self.config.expert.crop is not None:
+            raise ConfigError(
+                "model.expert.crop tells of imported experts; leave it null in training: model.crop counts"
+            )
         if VGG in self.plans[ctx.stage.kind].frozen and not self._has_vgg:
             raise CheckpointError(f"no weights of '{VGG}' are loaded{self.expert_hint(VGG)}")
         from_file = any(Origin.parse(entry).place.endswith(".pt") for entry in ctx.stage.init_from)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from talkingface.config.sections import Section
-from talkingface.lipsync.dubbing.config import DubbingConfig, DubbingDataConfig
+from talkingface.lipsync.dubbing.config import DubbingConfig, DubbingCropConfig, DubbingDataConfig
 from talkingface.lipsync.expert.config import SyncExpertConfig
 from talkingface.networks.dubbing.blocks import Norm
 from talkingface.networks.dubbing.generator import Compat
@@ -37,6 +37,17 @@ class MouthExpertConfig(SyncExpertConfig):
     agreement: float = Field(1.0, ge=0)
     side: int = Field(256, ge=STEP, multiple_of=STEP)
     least: float | None = Field(LEAST_TOLD_APART, ge=0, le=1)
+
+
+class LentExpertConfig(MouthExpertConfig):
+    """The sync expert of a model.
+
+    Attributes:
+        crop: how mouths were cut where it learnt; None: as the model cuts them. Noted where an expert is imported; no
+            setting of a training.
+    """
+
+    crop: DubbingCropConfig | None = None
 
 
 class MouthSyncConfig(DubbingDataConfig):
@@ -120,7 +131,7 @@ class TrainedDubbingConfig(DubbingConfig):
 
     compat: Compat = "corrected"
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    expert: MouthExpertConfig = MouthExpertConfig()
+    expert: LentExpertConfig = LentExpertConfig()
     loss: DubbingLossConfig = DubbingLossConfig()
     least_response: float | None = Field(LEAST_RESPONSE, ge=0)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from talkingface.config.sections import Section
-from talkingface.lipsync.dubbing.expert import PUBLISHED, build_mouth_expert
+from talkingface.lipsync.dubbing.expert import PUBLISHED_ALONE, build_mouth_expert
 from talkingface.lipsync.dubbing.graphs import mouth_expert_graph
 from talkingface.lipsync.dubbing.settings import MouthSyncConfig
 from talkingface.lipsync.dubbing.windows import MouthWindows
@@ -35,7 +35,7 @@ class SyncNetDINet(TrainsSyncExpert, TalkingFaceModel):
     hears = "audio.generator_features"
     trains_without = ("audio", "landmarks")
     plans: ClassVar[dict[str, Plan]] = {"expert": Plan(MouthWindows, trains=("sync_expert",))}
-    official = (PUBLISHED,)
+    official = (PUBLISHED_ALONE,)
 
     def __init__(self, config: MouthSyncConfig) -> None:
         super().__init__()

@@ -12,8 +12,10 @@ from helpers.dubbing_clips import make_clip
 from talkingface.config.layers import to_plain
 from talkingface.errors import CheckpointError, ConfigError, NothingLearnt
 from talkingface.lipsync.dubbing.expert import learnt_otherwise, load_mouth_expert
+from talkingface.lipsync.dubbing.judge import StoredExpert
 from talkingface.lipsync.dubbing.response import audio_response
 from talkingface.lipsync.dubbing.settings import DubbingStageOptions
+from talkingface.lipsync.expert.judge import ExpertFile
 from talkingface.models.dinet.networks.generator import DINetGenerator
 from talkingface.models.lawdnet.networks.generator import LawDNetGenerator
 from talkingface.networks.dubbing.discriminator import DubbingDiscriminator
@@ -289,7 +291,36 @@ def test_the_kind_of_lawdnet_is_read_from_the_keys_and_its_front_end_is_asked_fo
     imported = import_checkpoints("LawDNet", None, None, {**given, **heard, "model.crop.width": 160}, use)
     settings = checkpoint.load(imported.path).config["model"]
     assert settings["generator"]["condition"] == condition and settings["generator"]["warps"] == 2
-    assert settings["crop"]["half_pixel"] and settings["generator"]["width"] == 1 / 16
+    assert settings["crop"]["half_pixel"] and settings["crop"]["width"] == 160
+    assert settings["generator"]["width"] == 1 / 16
+
+
+def test_an_imported_expert_keeps_its_own_crops_and_front_end_beside_any_generator(tmp_path):
+    saved(LawDNetGenerator(1 / 16, "published"), tmp_path / "checkpoint_epoch_170.pth")
+    expert = {"net": MouthSyncExpert(1 / 16).state_dict()}
+    for name in ("syncnet_256mouth.pth", "mine.pth"):
+        torch.save({"state_dict": expert}, tmp_path / name)
+    given = {"weights_dir": str(tmp_path), "model.expert.width": 1 / 16}
+    hears = {"model__audio__generator_features": "deepspeech_onnx"}
+    own, upright = configured("LawDNet", **hears).model, configured("DINet", **hears).model
+    for name, more in (("LawDNet", {"model.audio.generator_features": "logmel"}), ("SyncNetDINet", {})):
+        file = ExpertFile.read(import_checkpoints(name, str(tmp_path), None, {**given, **more}).path)
+        stored, settings = StoredExpert.of(file), file.content.config["model"]
+        assert (stored.crop.kind, stored.crop.mouth, stored.hears.name) == ("upright", 256, "deepspeech_onnx")
+        assert "crops with kind upright, the model's have kind frontal" in learnt_otherwise(settings, own)
+        assert learnt_otherwise(settings, upright) is None
+        assert "hears deepspeech_onnx, model.audio gives it logmel" in learnt_otherwise(settings, configured().model)
+    settings = checkpoint.load(tmp_path / "LawDNet" / "imported.pt").config["model"]
+    assert settings["crop"]["kind"] == "frontal" and settings["audio"]["generator_features"]["name"] == "logmel"
+    for name, key in (("DINet", "sync_features"), ("SyncNetDINet", "generator_features")):
+        with pytest.raises(ConfigError, match=f"mine.pth: nothing in this file tells model.audio.{key}; say"):
+            import_checkpoints(name, None, None, given, {"sync_expert": str(tmp_path / "mine.pth")})
+
+
+def test_crops_of_an_imported_expert_are_no_setting_of_a_training(clips):
+    model, ctx = built(stage="coarse", model__expert__crop__kind="frontal")
+    with pytest.raises(ConfigError, match="leave it null in training: model.crop counts"):
+        model.initialise(data_of(model, clips), ctx)
 
 
 # -- going on from a file ----------------------------------------------------------------------------------------------
