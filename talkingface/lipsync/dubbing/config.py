@@ -13,7 +13,9 @@ from talkingface.faces.crop import cut_otherwise
 from talkingface.faces.dubbing_crop import RATIO, block_matrices, crop_hw, frontal_matrices, upright_matrices
 from talkingface.faces.smoothing import jumps, smooth_runs
 from talkingface.faces.track import LandmarkTrack
+from talkingface.lipsync.dubbing.sound import RATES
 from talkingface.sound.choice import FrontEndConfig
+from talkingface.sound.front_ends import front_end_kind, front_end_names
 
 ARTEFACT = "aligned@"
 """What the names of such crops begin with."""
@@ -114,6 +116,20 @@ class DubbingAudioConfig(Section):
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("generator_features", "sync_features")
+    @classmethod
+    def _at_the_rate_of_frames(cls, value: FrontEndConfig | None) -> FrontEndConfig | None:
+        """Refuse another rate before anything is prepared; who has no such name is told where it is built."""
+        if value is not None and value.name in front_end_names():
+            rate = front_end_kind(value.name).rows_per_second
+            if rate not in RATES:
+                fitting = [name for name in front_end_names() if front_end_kind(name).rows_per_second in RATES]
+                raise ValueError(
+                    f"front end {value.name} gives {rate:g} rows per second, where {RATES[0]} are needed; choose one"
+                    f" of {', '.join(fitting)}"
+                )
+        return value
 
     @property
     def sync(self) -> FrontEndConfig:

@@ -30,6 +30,7 @@ from talkingface.lipsync.expert.judge import (
 )
 from talkingface.networks import deepspeech2, hubert_ds  # noqa: F401, front ends that register themselves
 from talkingface.networks.deepspeech import front_ends  # noqa: F401, the same
+from talkingface.networks.dubbing.encoders import AUDIO_WIDTH
 from talkingface.networks.dubbing.geometry import MouthCrop
 from talkingface.networks.dubbing.sync_expert import SIDE, MouthSyncExpert
 from talkingface.networks.sync_expert import FRAMES
@@ -194,7 +195,7 @@ def _recorded(file: ExpertFile) -> tuple[DubbingCropConfig, FrontEndConfig, int]
         expert = settings.get("expert") or {}
         crop = DubbingCropConfig.model_validate(expert.get("crop") or settings.get("crop") or {})
         audio = DubbingAudioConfig.model_validate(settings.get("audio") or {})
-        side = int((settings.get("expert") or {}).get("side", SIDE))
+        side = int(expert.get("side", SIDE))
         return crop, audio.sync, _at(crop, side).mouth
     except (ValidationError, ValueError, TypeError, AttributeError, TalkingFaceError) as error:
         raise CheckpointError(f"{file.path}: its settings are none of an expert ({first_line(error)})") from None
@@ -208,4 +209,6 @@ def _shaped_like(state: Mapping[str, Tensor], path: Path) -> MouthSyncExpert:
         raise CheckpointError(f"{path}: not a lip-sync expert of DINet's kind")
     if f"{first}.norm.weight" in state:
         norm = "batch" if f"{first}.norm.running_mean" in state else "group"
-    return MouthSyncExpert(sound.shape[0] / _FULL_CHANNELS, sound.shape[1], norm=norm)
+    linear = state.get("audio_linear.weight")
+    heard = linear.shape[-1] if isinstance(linear, torch.Tensor) and linear.ndim == 2 else AUDIO_WIDTH
+    return MouthSyncExpert(sound.shape[0] / _FULL_CHANNELS, heard, norm=norm)

@@ -23,6 +23,9 @@ BESIDE = 2
 """Rows that a frame hears before and after its own."""
 
 FPS = 25
+RATES = (ROWS_PER_SECOND, FPS)
+"""Rows per second that serve: two of a frame, or one each, as older code has prepared them."""
+
 MOST_FILLED = 3
 """Frames at the end of a clip that may have no sound of their own; the last row is held."""
 
@@ -45,7 +48,7 @@ class Heard:
     """
 
     def __init__(self, rows: Rows, frames: int, front_end: str) -> None:
-        if rows.per_second not in (ROWS_PER_SECOND, FPS):
+        if rows.per_second not in RATES:
             raise DataError(f"{rows.per_second:g} rows of {front_end} per second, where {ROWS_PER_SECOND} are needed")
         self._rows, self._front_end = rows.values, front_end
         self._one_each = rows.per_second == FPS  # what older code has prepared

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from talkingface.networks.blocks import scaled
 from talkingface.networks.dubbing.blocks import Down, Norm, Residual, Same, Up
@@ -58,6 +58,22 @@ def alignment_encoder(style: Style) -> nn.Sequential:
     rows += [(Down, 3), (Same, 3), (Down, 3), (Same, 3), (Down, 3)]
     inputs = [2 * style.channels(256)] + [inner] * (len(rows) - 1)
     return nn.Sequential(*(kind(2, c, inner, kernel, style.norm) for c, (kind, kernel) in zip(inputs, rows)))
+
+
+class RowLinear(nn.Linear):
+    """Rows (B, width, n) of another front end -> rows (B, 29, n) of the width that the encoders of sound have."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, AUDIO_WIDTH)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, width, n) -> (B, 29, n)."""
+        return super().forward(rows.mT).mT
+
+
+def row_linear(width: int) -> nn.Module:
+    """What stands before an encoder of sound: nothing, without any weights, where rows have its width."""
+    return nn.Identity() if width == AUDIO_WIDTH else RowLinear(width)
 
 
 def audio_encoder(style: Style, width: int = AUDIO_WIDTH) -> nn.Sequential:

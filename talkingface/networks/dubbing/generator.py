@@ -20,6 +20,7 @@ from talkingface.networks.dubbing.encoders import (
     alignment_encoder,
     audio_encoder,
     face_encoder,
+    row_linear,
 )
 
 Compat = Literal["published", "corrected"]
@@ -40,7 +41,7 @@ class DubbingGenerator(nn.Module):
 
     Args:
         style: how blocks are built.
-        audio_width: numbers in a row of audio features.
+        audio_width: numbers in a row of audio features; others than 29 go through a linear layer.
         references: reference crops.
     """
 
@@ -51,7 +52,8 @@ class DubbingGenerator(nn.Module):
         self.source_in_conv = face_encoder(3, style)
         self.ref_in_conv = face_encoder(3 * references, style)
         self.trans_conv = alignment_encoder(style)
-        self.audio_encoder = audio_encoder(style, audio_width)
+        self.audio_linear = row_linear(audio_width)
+        self.audio_encoder = audio_encoder(style)
 
     def forward(self, source: Tensor, references: Tensor | References, audio: Tensor) -> Tensor:
         """Draw face crops.
@@ -59,7 +61,7 @@ class DubbingGenerator(nn.Module):
         Args:
             source: (B, 3, H, W), the mouth hidden.
             references: (B, 15, H, W), frame after frame on the channels; or what `encode` made of them, with B or 1.
-            audio: (B, 29, 5) rows of audio features, the frame's own in the middle.
+            audio: (B, width, 5) rows of audio features, the frame's own in the middle.
 
         Returns:
             (B, 3, H, W).
@@ -80,9 +82,9 @@ class DubbingGenerator(nn.Module):
         return References(maps, self.appearance(maps))
 
     def code(self, face: Tensor, references: Tensor, audio: Tensor) -> Tensor:
-        """Maps of source and references (B, 256, h, w) and audio (B, 29, 5) -> the code (B, 256) that steers `move`."""
+        """Maps of source and references (B, 256, h, w), audio (B, width, 5) -> the code (B, 256) that steers `move`."""
         alignment = self.trans_conv(torch.cat([face, references], dim=1))
-        return self.condition(alignment, self.audio_encoder(audio))
+        return self.condition(alignment, self.audio_encoder(self.audio_linear(audio)))
 
     def condition(self, alignment: Tensor, sound: Tensor) -> Tensor:
         """How faces lie to each other (B, 128, h, w) and sound (B, 128, 2) -> one code, here their means (B, 256)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from talkingface.networks.blocks import full_precision, scaled
 from talkingface.networks.dubbing.blocks import Down, Norm, Residual, Same, norm_layer
-from talkingface.networks.dubbing.encoders import AUDIO_WIDTH
+from talkingface.networks.dubbing.encoders import AUDIO_WIDTH, row_linear
 
 FRAMES, ROWS = 5, 9
 """Mouths in a window, and rows of audio features: all that the generator heard for these frames."""
@@ -56,15 +56,15 @@ class _FaceEncoder(nn.Module):
 class _AudioEncoder(nn.Module):
     """Key: `audio_conv`."""
 
-    def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
+    def __init__(self, outputs: int, norm: Norm) -> None:
         super().__init__()
-        layers: list[nn.Module] = [Same(1, inputs, outputs, 7, norm)]
+        layers: list[nn.Module] = [Same(1, AUDIO_WIDTH, outputs, 7, norm)]
         for _ in range(3):
             layers += [Residual(1, outputs, norm), Down(1, outputs, outputs, 3, norm)]
         self.audio_conv = nn.Sequential(*layers, Same(1, outputs, outputs, 3, norm))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, width, 9) -> (B, C)."""
+        """(B, 29, 9) -> (B, C)."""
         return self.audio_conv(rows).mean(-1)
 
 
@@ -73,7 +73,7 @@ class MouthSyncExpert(nn.Module):
 
     Args:
         width: multiplier of all channels; 1 is published.
-        audio_width: numbers in a row of audio features.
+        audio_width: numbers in a row of audio features; others than 29 go through a linear layer.
         frames: mouths in a window.
         norm: in every block of both encoders; published: none.
         agreement: see the attribute.
@@ -101,7 +101,8 @@ class MouthSyncExpert(nn.Module):
         inner, outputs = scaled(64, width), scaled(128, width)
         self.frames = frames
         self.face_encoder = _FaceEncoder(3 * frames, inner, outputs, norm)
-        self.audio_encoder = _AudioEncoder(audio_width, outputs, norm)
+        self.audio_linear = row_linear(audio_width)
+        self.audio_encoder = _AudioEncoder(outputs, norm)
         self.merge_encoder = nn.Sequential(
             nn.Conv2d(2 * outputs, outputs, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(outputs, 1, 3, padding=1)
         )
@@ -119,7 +120,7 @@ class MouthSyncExpert(nn.Module):
 
     def embed_audio(self, rows: Tensor) -> Tensor:
         """(B, width, 9) rows of audio features -> features (B, C)."""
-        return self.audio_encoder(rows)
+        return self.audio_encoder(self.audio_linear(rows))
 
     def forward(self, mouths: Tensor, rows: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Score maps (B, 1, S/32, S/32) of mouths and sounds, pair by pair; about 0 to 1, but not bounded.

@@ -79,12 +79,12 @@ def test_smaller_mouths_are_read_from_the_same_crops(tmp_path):
 
 
 def test_an_expert_may_hear_another_front_end(tmp_path):
-    audio = DubbingAudioConfig(generator_features="logmel", sync_features="mel")
-    assert audio.artefacts == ("features@logmel", "features@mel")
+    audio = DubbingAudioConfig(generator_features="logmel", sync_features="deepspeech2")
+    assert audio.artefacts == ("features@logmel", "features@deepspeech2")
     config = CONFIG.model_copy(update={"audio": audio})
     clip = make_clip(tmp_path)
     assert len(items(DubbingFrames, clip, 1, config)) == 1
-    with pytest.raises(DataError, match="has no features@mel; run preprocess"):
+    with pytest.raises(DataError, match="has no features@deepspeech2; run preprocess"):
         items(DubbingClips, clip, 1, config)
 
 

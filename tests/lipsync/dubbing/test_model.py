@@ -24,6 +24,7 @@ from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
 from talkingface.plugin.registry import get_spec
+from talkingface.sound.front_ends import FrontEnd, register_front_end
 from talkingface.training.start import StageStart
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
@@ -169,6 +170,41 @@ def test_fine_tuning_with_little_video_is_warned_of(clips, caplog):
     stage = ctx.stage.model_copy(update={"init_from": ("saved/run/clip/best.pt:generator",)})
     model.initialise(data_of(model, clips), replace(ctx, stage=stage))
     assert "stage coarse goes on from a file with 5 s of video; below 300 s" in caplog.text
+
+
+class Wide(FrontEnd):
+    name, rows_per_second, width = "wide", 50.0, 40
+
+    def extract(self, samples):
+        return np.zeros((len(samples) // 320, self.width), np.float32)
+
+
+def test_rows_of_another_width_go_through_a_linear_layer_and_those_of_29_know_none(tmp_path):
+    register_front_end(Wide)
+    torch.manual_seed(0)
+    for name in ("DINet", "LawDNet"):
+        usual, wide = (built(name, model__audio__generator_features=front)[0] for front in ("logmel", "wide"))
+        for network in ("generator", "sync_expert"):
+            entries, more = (
+                {key: value.shape for key, value in getattr(model, network).state_dict().items()}
+                for model in (usual, wide)
+            )
+            assert set(more) - set(entries) == {"audio_linear.weight", "audio_linear.bias"}
+            assert all(more[key] == shape for key, shape in entries.items())
+        rows = torch.randn(2, 40, 9, requires_grad=True)
+        drawn = wide.generator(torch.rand(2, 3, 52, 40), torch.rand(2, 15, 52, 40), rows[..., 2:7])
+        score = wide.sync_expert(torch.rand(2, 15, 32, 32), rows)
+        (drawn.square().mean() + score.square().mean()).backward()
+        assert drawn.shape == (2, 3, 52, 40) and rows.grad[..., 2:7].abs().sum(1).all()
+    file = ExpertFile.read(kept(tmp_path, model__audio__generator_features="wide"))
+    stored = StoredExpert.of(file).network.state_dict()
+    assert all(torch.equal(value, file.state[key]) for key, value in stored.items())
+
+
+@pytest.mark.parametrize("key", ["generator_features", "sync_features"])
+def test_rows_of_another_rate_are_refused_with_the_configuration(key):
+    with pytest.raises(ConfigError, match=rf"{key}.*vc_mel gives 62.5 rows per second, where 50 are needed"):
+        configured(**{f"model__audio__{key}": "vc_mel"})
 
 
 class Knowing(MouthSyncExpert):
