@@ -174,6 +174,16 @@ class MakeItTalk(MakeItTalkNetworks):
             config.heads_artefact: {"size": config.translate.size},
         }
 
+    @classmethod
+    def trained_otherwise(
+        cls, kind: str, networks: Collection[str], trained: Mapping[str, Any], here: Section
+    ) -> str | None:
+        """What the translation gives: a whole picture, or the correction of one."""
+        before = cls.Config.model_validate(trained).translate.input
+        if "translator" not in networks or before == here.translate.input:
+            return None
+        return f"its translation was trained for another input; give --model.translate.input={before}"
+
     def output_rate(self, source: Any) -> float:
         """25 frames per second for videos, `inference.fps` for pictures."""
         return self.config.inference.fps if source.is_image else super().output_rate(source)

@@ -318,6 +318,15 @@ def test_a_translation_that_was_trained_before_goes_on_as_it_was(clips):
         assert torch.equal(value, before[key]), key
 
 
+def test_a_translation_of_another_input_is_refused_with_what_to_set():
+    trained = small_config(translate={"input": "portrait"}).model_dump()
+    told = MakeItTalk.trained_otherwise("translate", {"translator"}, trained, small_config())
+    assert told.endswith("give --model.translate.input=portrait")
+    assert MakeItTalk.trained_otherwise("content", {"content_branch"}, trained, small_config()) is None
+    same = small_config(translate={"input": "portrait"})
+    assert MakeItTalk.trained_otherwise("translate", {"translator"}, trained, same) is None
+
+
 def psnr(drawn: torch.Tensor, target: torch.Tensor) -> float:
     return float(-10 * (drawn - as_bgr(target)).square().mean().log10())
 
