@@ -47,14 +47,13 @@ class ExpertSync(Metric):
             return
         context = self.context
         try:
-            own = own_judge(context.model, self.weights_dir)
             judge = find_judge(
                 self.settings.judge,
                 saved_dir=context.saved_dir,
                 dataset=context.dataset,
                 weights_dir=self.weights_dir,
                 device=self.device,
-                own=own,
+                own=lambda: own_judge(context.model, self.weights_dir),
                 load=lambda path: load_any_judge(path, self.weights_dir, self.device),
             )
             self._in_loss = trained_against(judge, context.model, context.checkpoint, self.weights_dir)

@@ -137,7 +137,7 @@ def find_judge(
     dataset: str,
     weights_dir: str | Path,
     device: str,
-    own: Judge | None = None,
+    own: Callable[[], Judge | None] = lambda: None,
     load: Callable[[str | Path], Judge] | None = None,
 ) -> Judge:
     """The judge that `evaluation.judge` means.
@@ -149,11 +149,12 @@ def find_judge(
         dataset: name of the data set; empty: any.
         weights_dir: where a path is also looked for.
         device: where it computes.
-        own: the expert that the evaluated model was trained with; None without one that learnt anything.
+        own: gives the expert that the evaluated model was trained with, None without one that learnt anything; asked
+            where no other serves, for what it hears with may be missing.
         load: makes a judge of a path, of either kind; None: only those of cosines, see `load_judge`.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: there is none, or `own` cannot hear.
         CheckpointError: the path names nothing usable.
     """
     if setting == "none":
@@ -166,8 +167,8 @@ def find_judge(
     run = next(filter(None, (latest_expert_run(saved_dir, dataset, cosine) for cosine in kinds)), None)
     if run is not None:
         return load(run)
-    if own is not None:
-        return own
+    if (judge := own()) is not None:
+        return judge
     raise Unavailable(
         f"no trained lip-sync expert in {saved_dir}; train one with `python run_talkingface.py --model=SyncNet"
         f" --dataset={dataset or 'NAME'}`, or name one with --evaluation.judge=PATH"

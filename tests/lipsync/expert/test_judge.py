@@ -210,13 +210,24 @@ def test_auto_goes_by_what_a_run_trained_last_and_not_by_the_name_of_its_model(r
 
 def test_without_a_run_the_models_own_expert_judges_else_a_message_says_what_to_do(runs):
     own = small_judge()
-    assert find_judge("auto", runs, "other", runs, "cpu", own) is own
+    assert find_judge("auto", runs, "other", runs, "cpu", lambda: own) is own
     with pytest.raises(Unavailable, match="train one with `python run_talkingface.py --model=SyncNet --dataset=other`"):
         find_judge("auto", runs, "other", runs, "cpu")
     with pytest.raises(Unavailable, match="switched off by evaluation.judge=none"):
-        find_judge("none", runs, "drawn", runs, "cpu", own)
+        find_judge("none", runs, "drawn", runs, "cpu", lambda: own)
     assert loss_judge(Evaluated(own.network)).network is own.network
     assert loss_judge(Evaluated(SyncExpert((24, 48), 0.0625).eval())) is None, "nothing ever trained it"
+
+
+def test_an_own_expert_that_cannot_hear_here_does_not_keep_another_from_judging(runs):
+    def deaf():
+        raise Unavailable("the expert hears with deepspeech_onnx, whose file is not there")
+
+    path = runs / "SyncNet-drawn" / "old"
+    assert find_judge(str(path), runs, "drawn", runs, "cpu", deaf).run.endswith("old")
+    assert find_judge("auto", runs, "drawn", runs, "cpu", deaf).run
+    with pytest.raises(Unavailable, match="deepspeech_onnx"):
+        find_judge("auto", runs, "other", runs, "cpu", deaf)
 
 
 def test_a_path_wins_and_is_also_looked_for_among_the_weights(runs, tmp_path):
