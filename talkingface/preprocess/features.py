@@ -14,11 +14,14 @@ from talkingface.errors import DataError
 from talkingface.preprocess.step import Step, process_resource, register_step
 from talkingface.sound import SAMPLE_RATE
 from talkingface.sound.choice import FrontEndConfig, short_hash
-from talkingface.sound.recogniser import fitted
+from talkingface.sound.recogniser import FRAME_SAMPLES, fitted
 
 if TYPE_CHECKING:
     from talkingface.preprocess.step import ClipContext
     from talkingface.sound.front_ends import FrontEnd, Part
+
+_FILLED_UP = 2 * FRAME_SAMPLES
+"""Samples behind the end of a video that encoders add to fill up their last block: of its rows they change the last."""
 
 
 @register_step("features")
@@ -67,12 +70,12 @@ class FeaturesStep(Step):
         return [(1, self.params)] if self.front_end.of_frames else []
 
     def still_right(self, clip: ClipFolder) -> bool:
-        """Whether there was nothing to cut and nothing to fill up."""
+        """Whether there was nothing to fill up, and no more to cut than what encoders add to their last block."""
         try:
             sound = clip.audio()
         except DataError:
             return False
-        return len(sound) == len(fitted(sound, len(clip), clip.fps))
+        return 0 <= len(sound) - len(fitted(sound, len(clip), clip.fps)) < _FILLED_UP
 
     def run(self, ctx: ClipContext) -> Iterable[str]:
         """Write the rows (T, width) float32, and the vector (n,) float32."""
