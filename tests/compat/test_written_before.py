@@ -95,8 +95,10 @@ def test_an_interrupted_run_goes_on_with_the_same_losses(model):
     log = Path("saved") / f"{model}-demo" / "r" / "log.jsonl"
     found, before = make.losses(log, make.MODELS[model]), expected(model)["losses"]
     assert len(found) == len(before) == make.MORE_STEPS
-    for mine, theirs in zip(found, before, strict=True):
-        assert_like(mine, theirs, 1e-4)
+    # The first loss is of the stored weights. Then kernels that round differently have moved the weights, too: Adam's
+    # steps are as large for a gradient of 1e-7 as for one of 1.
+    for step, (mine, theirs) in enumerate(zip(found, before, strict=True)):
+        assert_like(mine, theirs, 1e-3 if step else 1e-4)
 
 
 def test_a_converted_folder_is_trained_on():
