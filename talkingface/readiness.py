@@ -69,6 +69,7 @@ def check_training(config: Config, afterwards: bool, prepares: bool, coming: Col
         check_can_be_made(config.preprocessed_root)
     model = get_spec(config.model_name).model(config.model)
     load_experts(model, config, kinds=[s.kind for s in config.stages if config.stage in (None, s.name)], held=coming)
+    model.given |= frozenset(coming)  # of a size that is not known yet; no stage fills it
     if not coming:
         check_resumed(config, model, run)
     check_origins(config, model, run)

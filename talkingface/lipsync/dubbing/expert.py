@@ -35,19 +35,21 @@ NETWORK = "sync_expert"
 _FORM = {"expert.norm": "none", "expert.side": 256}
 _CROPS, _HEARS = "upright", "deepspeech_onnx"
 
+_OF_NO_ACCOUNT = ("width", "smooth", "blocks")  # settings of crops, for an expert
+
 PUBLISHED = Official(
     "syncnet_256mouth.pth",
     NETWORK,
     key=("state_dict", "net"),
     # Keys of its own: the generator beside it may have other crops, as LawDNet's has, and hear something else.
-    settings={**_FORM, "expert.crop.kind": _CROPS, "audio.sync_features": _HEARS},
+    settings={**_FORM, "expert.crop.kind": _CROPS, "expert.crop.smooth": 0.0, "audio.sync_features": _HEARS},
     asks_of_others=("audio.sync_features",),
 )
 """DINet's expert, as its authors published it: it learnt on upright crops, and hears DeepSpeech 0.1."""
 
 PUBLISHED_ALONE = replace(
     PUBLISHED,
-    settings={**_FORM, "crop.kind": _CROPS, "audio.generator_features": _HEARS},
+    settings={**_FORM, "crop.kind": _CROPS, "crop.smooth": 0.0, "audio.generator_features": _HEARS},
     asks_of_others=("audio.generator_features",),
 )
 """The same for a model that is nothing but the expert."""
@@ -105,8 +107,9 @@ def learnt_otherwise(recorded: Any, config: DubbingDataConfig) -> str | None:
     expert, audio = recorded.get("expert"), recorded.get("audio")
     crop = (expert.get("crop") if isinstance(expert, dict) else None) or recorded.get("crop")
     if isinstance(crop, dict):
-        # The width is that of the stored crops; mouths are resized for the expert.
-        own = {name: value for name, value in config.crop.model_dump().items() if name != "width"}
+        # The width is that of the stored crops; mouths are resized for the expert. How steady boxes are from frame to
+        # frame does not change what a mouth looks like.
+        own = {name: value for name, value in config.crop.model_dump().items() if name not in _OF_NO_ACCOUNT}
         other = [name for name, value in own.items() if name in crop and crop[name] != value]
         if other:
             theirs, ours = (", ".join(f"{name} {values[name]}" for name in other) for values in (crop, own))

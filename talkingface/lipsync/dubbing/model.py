@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from talkingface.clips.dataset import ClipDataset
     from talkingface.clips.folder import ClipFolder
     from talkingface.clips.source import Audio, Source
+    from talkingface.config.sections import StageConfig
     from talkingface.plugin.graphs import Graph
 
 log = logging.getLogger("talkingface")
@@ -155,18 +156,26 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
         else:
             super().load_expert(name, path)
 
+    @classmethod
+    def check_stages(cls, config: Section, stages: Sequence[StageConfig]) -> None:
+        """See that the expert is not said to have learnt on other crops than those that it is trained on.
+
+        Raises:
+            ConfigError: it is.
+        """
+        if config.expert.crop is not None:
+            raise ConfigError(
+                "model.expert.crop tells of imported experts; leave it null in training: model.crop counts"
+            )
+
     def initialise(self, dataset: ClipDataset, ctx: StepContext) -> None:
         """See that sizes fit, that VGG19 has learnt what it judges by, and that fine-tuning has enough to learn from.
 
         Raises:
-            ConfigError: see `check_size`; or the expert is said to have learnt on other crops.
+            ConfigError: see `check_size`.
             CheckpointError: VGG19 has random weights.
         """
         self.check_size(ctx)
-        if self.config.expert.crop is not None:
-            raise ConfigError(
-                "model.expert.crop tells of imported experts; leave it null in training: model.crop counts"
-            )
         if VGG in self.plans[ctx.stage.kind].frozen and not self._has_vgg:
             raise CheckpointError(f"no weights of '{VGG}' are loaded{self.expert_hint(VGG)}")
         from_file = any(Origin.parse(entry).place.endswith(".pt") for entry in ctx.stage.init_from)
@@ -303,7 +312,8 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
     def graphs(self) -> tuple[Graph, ...]:
         """The generator in two parts, and the expert."""
         config = self.config
-        expert = mouth_expert_graph(self.sync_expert, config.expert.side, config.audio.sync, config.crop)
+        crop = config.expert.crop or config.crop
+        expert = mouth_expert_graph(self.sync_expert, config.expert.side, config.audio.sync, crop)
         return (*generator_graphs(self), expert)
 
     # -- generation ----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from talkingface.plugin.configuration import load_config
 from talkingface.plugin.contract import StepContext
 from talkingface.plugin.importing import import_checkpoints
 from talkingface.plugin.registry import get_spec
+from talkingface.sound import front_ends
 from talkingface.sound.front_ends import FrontEnd, register_front_end
 from talkingface.training.start import StageStart
 from talkingface.weights import checkpoint
@@ -179,7 +180,8 @@ class Wide(FrontEnd):
         return np.zeros((len(samples) // 320, self.width), np.float32)
 
 
-def test_rows_of_another_width_go_through_a_linear_layer_and_those_of_29_know_none(tmp_path):
+def test_rows_of_another_width_go_through_a_linear_layer_and_those_of_29_know_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(front_ends, "_FRONT_ENDS", dict(front_ends._FRONT_ENDS))
     register_front_end(Wide)
     torch.manual_seed(0)
     for name in ("DINet", "LawDNet"):
@@ -353,10 +355,11 @@ def test_an_imported_expert_keeps_its_own_crops_and_front_end_beside_any_generat
             import_checkpoints(name, None, None, given, {"sync_expert": str(tmp_path / "mine.pth")})
 
 
-def test_crops_of_an_imported_expert_are_no_setting_of_a_training(clips):
+def test_crops_of_an_imported_expert_stand_on_its_graph_and_are_no_setting_of_a_training():
     model, ctx = built(stage="coarse", model__expert__crop__kind="frontal")
+    assert model.graphs()[-1].crop["kind"] == "frontal" and model.config.crop.kind == "upright"
     with pytest.raises(ConfigError, match="leave it null in training: model.crop counts"):
-        model.initialise(data_of(model, clips), ctx)
+        model.check_stages(model.config, [ctx.stage])
 
 
 # -- going on from a file ----------------------------------------------------------------------------------------------
@@ -409,8 +412,10 @@ def test_a_switch_may_be_set_in_place_of_compat_and_loss_and_sizes_of_crops_are_
 
 
 def test_an_expert_of_other_crops_does_not_come_in_through_init_from_but_may_learn_new_ones(tmp_path):
-    file = kept(tmp_path, model__crop__smooth=0.0)
-    with pytest.raises(ConfigError, match="learnt on crops with smooth 0.0, the model's have smooth 1.0; train one"):
+    steady = kept(tmp_path, model__crop__smooth=0.0)
+    begin(tmp_path, steady, "clip", ["sync_expert"])
+    file = kept(tmp_path, model__crop__scale=1.2)
+    with pytest.raises(ConfigError, match="learnt on crops with scale 1.2, the model's have scale 1.05; train one"):
         begin(tmp_path, file, "clip", ["sync_expert"])
     begin(tmp_path, file, "clip", ["generator"])
     begin(tmp_path, file, "expert", ["sync_expert"])
