@@ -16,7 +16,7 @@ from talkingface.evaluation.metric import MetricContext, make_metric
 from talkingface.files import check_can_be_made
 from talkingface.media.probe import probe
 from talkingface.plugin.assembly import load_experts
-from talkingface.plugin.borrowed import LenderMissing, with_borrowed
+from talkingface.plugin.borrowed import AUTO, LenderMissing, with_borrowed
 from talkingface.plugin.registry import get_spec
 from talkingface.preprocess.by_converter import following_clips
 from talkingface.preprocess.prepare import worker_count
@@ -122,7 +122,8 @@ def _weights(config: Config) -> Iterator[Finding]:
     model = get_spec(config.model_name).model(config.model)
     if model.licence:
         yield Finding("ok", f"licence: what is made with these settings is {model.licence}")
-    unresolved = [name for name in model.borrows if name not in config.experts_weights]  # told of before
+    lent = {name for name, loan in model.borrows.items() if not loan.optional or config.experts.get(name) == AUTO}
+    unresolved = sorted(lent - config.experts_weights.keys())  # told of before
     for stage in config.stages:
         named = [name for name in (*model.plans[stage.kind].frozen, *model.plans[stage.kind].uses)]
         try:

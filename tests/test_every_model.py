@@ -150,7 +150,8 @@ def test_evaluate_model_file_works_on_the_command_line(trained, capsys):
 def lent(trained: Trained) -> dict[str, str]:
     """The runs that the model borrowed from, as settings."""
     experts = read_yaml(trained.run / "config.yaml")[0]["experts"]
-    return {f"experts.{name}": experts[name] for name in get_spec(trained.name).model.borrows}
+    borrows = get_spec(trained.name).model.borrows
+    return {f"experts.{name}": experts[name] for name, loan in borrows.items() if not loan.optional}
 
 
 def test_one_stage_can_be_trained_alone(trained, tmp_path):
@@ -178,7 +179,8 @@ def test_training_on_prepared_data_needs_no_media_or_face_library(tiny_dataset, 
         loaded = with_stand_ins(load_config(name, "demo", (), tiny_dataset), tmp_path)
         prepare(loaded)
         model = Trained(name, tiny_dataset, tmp_path / f"{name}-demo" / "bare")
-        lenders = {f"experts.{network}": loaded.config.experts[network] for network in get_spec(name).model.borrows}
+        borrowed = [network for network, loan in get_spec(name).model.borrows.items() if not loan.optional]
+        lenders = {f"experts.{network}": loaded.config.experts[network] for network in borrowed}
         commands.append(["train", *arguments(model, max_steps=2, saved_dir=str(tmp_path), run_name="bare", **lenders)])
         stages[name] = {stage.name for stage in loaded.config.stages}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -47,13 +47,20 @@ class LenderMissing(CheckpointError):
     """There is no run of a model to borrow from.
 
     Args:
+        name: what the borrower calls the network.
         loan: what is borrowed.
         loaded: the borrower's configuration.
     """
 
-    def __init__(self, loan: Borrowed, loaded: LoadedConfig) -> None:
+    def __init__(self, name: str, loan: Borrowed, loaded: LoadedConfig) -> None:
         self.loan = loan
         config = loaded.config
+        if loan.optional:
+            super().__init__(
+                f"experts.{name}: there is no finished run of {loan.model} on {config.dataset} in {config.saved_dir}:"
+                f" leave the option out, and {config.model_name} trains its own, or name a run or a file"
+            )
+            return
         options = "".join(f" {_option(key, value)}" for key, value in carried_over(loaded, loan).items())
         super().__init__(
             f"{config.model_name} needs a trained {loan.model}, and there is no finished run of it on {config.dataset}"
@@ -116,10 +123,11 @@ def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:
         CheckpointError: the one that is named is unreadable, of another model, or lacks the network.
         ConfigError: a setting that the user gave contradicts the network.
     """
-    model = get_spec(loaded.config.model_name).model
     overrides: dict[str, Any] = {}
-    for name, loan in model.borrows.items():
+    for name, loan in _wanted(loaded.config).items():
         found = _find(name, loan, loaded)
+        if found is None:
+            continue
         _refuse_contradictions(found, loaded)
         overrides |= {f"model.{key}": value for key, value in found.settings.items()}
         overrides |= {f"experts.{name}": str(found.path), f"experts_weights.{name}": found.hash}
@@ -130,6 +138,12 @@ def with_borrowed(loaded: LoadedConfig) -> LoadedConfig:
     if not overrides:
         return loaded
     return loaded.settled(overrides, "the run that lends it")
+
+
+def _wanted(config: Config) -> dict[str, Borrowed]:
+    """What the model borrows with this configuration, by its own names."""
+    borrows = get_spec(config.model_name).model.borrows
+    return {name: loan for name, loan in borrows.items() if not loan.optional or config.experts.get(name)}
 
 
 def with_stand_ins(loaded: LoadedConfig, folder: Path) -> LoadedConfig:
@@ -143,9 +157,8 @@ def with_stand_ins(loaded: LoadedConfig, folder: Path) -> LoadedConfig:
         return with_borrowed(loaded)
     except LenderMissing:
         pass
-    model = get_spec(loaded.config.model_name).model
     section, files = to_plain(loaded.config)["model"], {}
-    for name, loan in model.borrows.items():
+    for name, loan in _wanted(loaded.config).items():
         lender = get_spec(loan.model).model
         settings: dict[str, Any] = {}
         for ours, theirs in loan.settings.items():
@@ -185,21 +198,35 @@ class _Loan:
     judges: Mapping[str, str]
 
 
-def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan:
+def _find(name: str, loan: Borrowed, loaded: LoadedConfig) -> _Loan | None:
+    """The network that is meant; None for an optional one in a file that is no checkpoint, which tells no settings."""
     path = next(_candidates(name, loan, loaded), None)
     if path is None:
-        raise LenderMissing(loan, loaded)
+        raise LenderMissing(name, loan, loaded)
+    if loan.optional and not _is_checkpoint(path):
+        return None
     content = checkpoint.load(checkpoint.find_checkpoint(path))
     own, network = content.model == loaded.config.model_name, _name_in(content, name, loan, loaded.config)
-    if not own and content.model != loan.model:
+    known = own or content.model == loan.model
+    if not known and not loan.optional:
         raise CheckpointError(
             f"{path}: is a checkpoint of {content.model}; experts.{name} takes one of {loan.model}, or `auto`"
         )
     lacking = [] if network in content.ready else [f"'{network}'"]
-    if lacking := lacking or _left_untrained(content, path):
+    if not loan.optional:  # an expert is whole, whatever else of its model has not learnt
+        lacking = lacking or _left_untrained(content, path)
+    if lacking:
         raise CheckpointError(f"{path}: holds no trained {lacking[0]} for experts.{name}; train its run to the end")
-    judges = _judges(name, content) if own else _own_judges(content)
-    return _Loan(path, _settings(loan, content, own), weights_hash(content.networks[network]), judges)
+    judges = _judges(name, content) if own else _own_judges(content) if known else {}
+    return _Loan(path, _settings(loan, content, own) if known else {}, weights_hash(content.networks[network]), judges)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a path leads to a checkpoint of ours; of other files, and of none, whoever loads them tells more."""
+    try:
+        return CheckpointContent.recognise(checkpoint.read(checkpoint.find_checkpoint(path), mapped=True)) is not None
+    except CheckpointError:
+        return False
 
 
 def _left_untrained(content: CheckpointContent, path: Path) -> list[str]:
@@ -278,9 +305,10 @@ def _holds(path: Path, network: str) -> bool:
 
 
 def _settings(loan: Borrowed, content: CheckpointContent, own: bool) -> dict[str, Any]:
-    """What the network needs, by dotted keys of the borrower."""
+    """What the network needs, by dotted keys of the borrower, as far as the checkpoint tells."""
     section = content.config.get("model") or {}
-    return {ours: _value(section, ours if own else theirs) for ours, theirs in loan.settings.items()}
+    found = {ours: _value(section, ours if own else theirs) for ours, theirs in loan.settings.items()}
+    return {ours: value for ours, value in found.items() if value is not None}
 
 
 def _value(section: Any, key: str) -> Any:

@@ -158,12 +158,16 @@ class Borrowed:
         settings: what the network needs of the lender's settings: our dotted key below `model:` -> the lender's, where
             an empty key is the whole section. They come along with the weights; whoever sets them otherwise is told.
         weights_key: our dotted key for the hash of the weights, for data that the network makes; empty: none.
+        optional: a stage of our own may train it instead: it is borrowed only where `experts.NAME` is given. There a
+            published file, or a checkpoint of any model that has such a network, may stand, too; no settings come
+            along with these.
     """
 
     model: str
     network: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     weights_key: str = ""
+    optional: bool = False
 
 
 class TalkingFaceModel(nn.Module):
@@ -180,7 +184,7 @@ class TalkingFaceModel(nn.Module):
             all of its variants (`heads` for `heads@256`). Also those that only some stages read, whose data sets leave
             such clips out.
         official: published checkpoints.
-        borrows: our network -> whose it is; that other model is a prerequisite of this one.
+        borrows: our network -> whose it is; that other model is a prerequisite of this one, unless it is optional.
         loss_experts: sync experts that a loss of this model asks: reports mark them when they also judge.
         evaluation_artefacts: per-clip files that scoring needs (with what `stage_scores` reads); evaluating makes only
             these, so that the crops a run was trained on stay as they are.

@@ -93,7 +93,7 @@ def _refuse_other_lender(
     model: type[TalkingFaceModel], content: CheckpointContent, overrides: Mapping[str, Any], path: Path
 ) -> None:
     """What was borrowed for the training is in the checkpoint, and what was trained goes with nothing else."""
-    for name in model.borrows:
+    for name in (name for name, loan in model.borrows.items() if not loan.optional):
         if overrides.get(f"experts.{name}") and name in content.ready:
             raise ConfigError(f"experts.{name}: {path} holds the network it was trained with; leave the option out")
 

@@ -41,7 +41,7 @@ def with_prerequisites(loaded: LoadedConfig, run_first: Callable[[LoadedConfig],
             return resolved(loaded)
         except LenderMissing as missing:
             name = missing.loan.model
-            if loaded.config.prerequisites == "refuse" or name in trained:
+            if loaded.config.prerequisites == "refuse" or missing.loan.optional or name in trained:
                 raise
             if in_several(loaded.config):
                 # The others would begin with this model while the first process trains the lender.

@@ -134,7 +134,8 @@ def score_checkpoint(loaded: LoadedConfig, clips: Clips, checkpoint: Path, out: 
         log.warning("%d of %d test clips: %s", len(clips["test"]) - len(test), len(clips["test"]), _WITHOUT_VIDEOS)
     # The checkpoint knows its own settings; what the user asks for now (say, more references) comes on top.
     asked = {**loaded.asked("model"), "output.preset": config.output.preset, "video_cache_mb": config.video_cache_mb}
-    lent = {f"experts.{name}" for name in get_spec(config.model_name).model.borrows}
+    borrows = get_spec(config.model_name).model.borrows
+    lent = {f"experts.{name}" for name, loan in borrows.items() if not loan.optional}
     asked |= {key: value for key, value in loaded.asked("experts").items() if key in lent}
     pipeline = Pipeline.from_checkpoint(config.model_name, checkpoint, config.device, asked)
     evaluator = make_evaluator(config, pipeline, clips)

@@ -38,7 +38,7 @@ from talkingface.networks.dubbing.geometry import MouthCrop
 from talkingface.networks.dubbing.losses import Clips, discriminator_loss, sync_loss
 from talkingface.networks.dubbing.objective import Weights, clip_terms, frame_terms, reconstruction_terms
 from talkingface.networks.vgg19 import VGG19Features
-from talkingface.plugin.contract import Batch, Drawn, Plan, StepContext, Update, frozen
+from talkingface.plugin.contract import Batch, Borrowed, Drawn, Plan, StepContext, Update, frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,13 @@ class DubbingModel(TrainsSyncExpert, DubbingNetworks):
     hears = "audio.generator_features"
     trains_without = ("audio", "landmarks")
     loss_experts = ("sync_expert",)
+    borrows: ClassVar[dict[str, Borrowed]] = {
+        "sync_expert": Borrowed(
+            "SyncNetDINet",
+            settings={f"expert.{name}": f"expert.{name}" for name in ("width", "norm", "side")},
+            optional=True,
+        )
+    }
     own_figures: ClassVar[tuple[str, ...] | None] = (*TrainsSyncExpert.own_figures, "audio_response")
     plans: ClassVar[dict[str, Plan]] = {
         "expert": Plan(MouthWindows, trains=("sync_expert",)),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from talkingface.lipsync.half_face.objective import sync_cosine
 from talkingface.lipsync.half_face.preview import face_preview
 from talkingface.lipsync.half_face.scores import face_scores
 from talkingface.networks.sync_expert import FRAMES
-from talkingface.plugin.contract import Batch, StepContext
+from talkingface.plugin.contract import Batch, Borrowed, StepContext
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +64,9 @@ class JudgedHalfFace(TrainsSyncExpert, HalfFaceModel):
 
     config: JudgedConfig
     loss_experts = ("sync_expert",)
+    borrows: ClassVar[dict[str, Borrowed]] = {
+        "sync_expert": Borrowed("SyncNet", settings={"expert.width": "expert.width"}, optional=True)
+    }
 
     @classmethod
     def needed_to_speak(cls, config: Section) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from talkingface.models.hyperlips_base.graphs import generator_graph
 from talkingface.models.hyperlips_base.networks.discriminator import HalfFaceDiscriminator
 from talkingface.models.hyperlips_base.networks.generator import HyperLipsGenerator
 from talkingface.networks.sync_expert import FRAMES, sync_loss
-from talkingface.plugin.contract import Batch, Official, Plan, StepContext, Update, frozen
+from talkingface.plugin.contract import Batch, Borrowed, Official, Plan, StepContext, Update, frozen
 from talkingface.plugin.registry import register
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class HyperLipsBase(JudgedHalfFace):
         "base": Plan(
             FaceWindows, trains=("generator", "discriminator"), uses=("sync_expert",), options=BaseStageOptions
         ),
+    }
+    borrows: ClassVar[dict[str, Borrowed]] = {
+        "sync_expert": Borrowed(
+            "SyncNet", settings={"expert.width": "expert.width", "expert.side": "crop.size"}, optional=True
+        )
     }
     # Several files for one network: the first that is in the folder counts.
     official = (
