@@ -118,7 +118,8 @@ def _answered(answer: Answer, question: Any, line: Line) -> dict[str, Any]:
 class Child:
     """The server's side: starts the process when it is needed, asks it, ends it.
 
-    `restarts` counts the processes after the first one, `faults` how often they failed or died since the last answer.
+    `restarts` counts the processes after the first one, `faults` how often they failed, died or took too long since the
+    last answer.
 
     Args:
         name: for messages.
@@ -179,7 +180,10 @@ class Child:
                     self.faults += 1
                     self._end()
                 raise
-            except (TimeLimit, Stopped):
+            except TimeLimit:  # a device that hangs ends every question like this
+                self.faults += 1
+                raise
+            except Stopped:
                 raise
             except BaseException:  # what it still says would be taken for the answer to the next question
                 self._end()

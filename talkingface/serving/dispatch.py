@@ -25,10 +25,11 @@ MOST_DEATHS = 2
 """From so many on a job is given up: one may be the fault of whoever killed the process."""
 
 MOST_FAULTS = 5
-"""From so many on without an answer a worker is ill: one input that ends its process, sent again, makes four."""
+"""From so many on without an answer a worker is ill until it has shown that it works: inputs may be at fault, too."""
 
 T = TypeVar("T")
 _LOOK_SECONDS = 1.0  # between two looks at the queue when nobody calls
+_TRY_SECONDS = 60.0  # between two tries of a worker that is ill
 _HOME_SECONDS = 0.5  # for which a stream waits for the worker that knows its face: to end a sentence, not a video
 _STREAM_SECONDS = 0.01  # between two looks for sound that has arrived
 
@@ -146,8 +147,12 @@ class Dispatcher:
     # -- the threads ---------------------------------------------------------------------------------------------------
 
     def _run(self, child: Child) -> None:
+        next_try = 0.0
         while not self._closing:
             try:
+                if child.faults >= MOST_FAULTS and time.monotonic() >= next_try:
+                    well = self._try_out(child)
+                    next_try = 0.0 if well else time.monotonic() + _TRY_SECONDS
                 if (session := self._next_session(child)) is not None:
                     self._speak(child, session)
                     continue
@@ -165,6 +170,20 @@ class Dispatcher:
             with self._news:
                 if not self._closing:
                     self._news.wait(_LOOK_SECONDS)
+
+    def _try_out(self, child: Child) -> bool:
+        """Whether a worker still works; if so its faults are forgotten, for they were those of its inputs.
+
+        Who watches may send nothing to a server that is ill, so it must not need a job to get well.
+        """
+        try:
+            child.ask({"do": "try"}, self.settings.job_seconds, wanted=lambda: not self._closing)
+        except Stopped:
+            return False
+        except (Refused, TimeLimit, WorkerDied) as error:
+            log.error("the %s process fails without an input of anybody, too: %s", child.name, error)
+            return False
+        return True
 
     def _next_session(self, child: Child) -> Session | None:
         """The first stream but for those that still wait for another worker, which knows their face."""

@@ -48,6 +48,7 @@ def make_generator(
     models = Models([Served(*each) for each in served], device, overrides, models_kept, faces_kept)
     tasks = {
         "describe": models.describe,
+        "try": models.try_out,
         "generate": lambda question, line: generate(models, question, line),
         "speak": lambda question, line: speak(models, question, line),
     }
@@ -122,6 +123,17 @@ class Models:
         """
         self[next(iter(self._served))]
         return {"models": [self._described(each) for each in self._served.values()]}
+
+    def try_out(self, question: dict[str, Any], line: Line) -> dict[str, Any]:
+        """Load the first model where it is not, and compute with all of its weights: an ill device fails, or hangs.
+
+        Raises:
+            ConfigError, CheckpointError: it cannot be loaded any more.
+        """
+        pipeline = self[next(iter(self._served))]
+        for weights in pipeline.model.parameters():
+            weights.detach().sum().item()  # waits for the device
+        return {}
 
     def _described(self, served: Served) -> dict[str, Any]:
         # Another model would take the place of the first one on the device.

@@ -10,15 +10,19 @@ MAKER = "helpers.stand_in:make_stand_in"
 SIZE = 204  # bytes of what it makes
 
 
-def make_stand_in(*_):
-    """What `Service` takes for a generator."""
-    return _answer
+def make_stand_in(served, device, overrides, *_):
+    """What `Service` takes for a generator; `overrides` may name the file of orders, for what comes without a job."""
+    return lambda question, line: _answer(question, line, Path(overrides.get("orders", "")))
 
 
-def _answer(question, line):
+def _answer(question, line, given_orders):
     if question["do"] == "describe":
         one = {"model": "StandIn", "stage": "", "accepts": ["video", "picture"], "licence": ""}
         return {"models": [{"name": "StandIn", **one}, {"name": "Other", **one}]}
+    if question["do"] == "try":
+        if _read(given_orders) == "be ill":
+            raise ZeroDivisionError
+        return {}
     if question["do"] == "speak":
         return _speak(question, line)
     output = Path(question["output"])
@@ -29,7 +33,7 @@ def _answer(question, line):
     if order == "die once":
         orders.write_text("")
         os.abort()
-    if order == "fail":
+    if order in ("fail", "be ill"):
         raise ZeroDivisionError
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (order := _read(orders)) in ("sleep", "hang"):

@@ -37,6 +37,7 @@ class Server:
             load_serving((), {f"serve.{key}": value for key, value in given.items()}),
             [Served("StandIn", "StandIn", None), Served("Other", None, "run")],
             ["cpu"] * workers,
+            {"orders": str(folder / "orders")},
             generator=MAKER,
             templates=templates,
         )

@@ -72,7 +72,8 @@ def test_one_that_hangs_is_ended_at_the_limit_and_started_anew(child):
     before, restarts = ask(child, "answer")["process"], child.restarts
     with pytest.raises(TimeLimit, match=r"more than 0 s"):
         ask(child, "hang", 0.2)
-    assert ask(child, "answer")["process"] != before and child.restarts == restarts + 1
+    assert child.faults == 1, "as of a device that hangs"
+    assert ask(child, "answer")["process"] != before and child.restarts == restarts + 1 and child.faults == 0
 
 
 def test_work_that_nobody_wants_is_stopped_without_losing_the_process(child):

@@ -15,6 +15,8 @@ from talkingface.serving.config import load_serving
 class Worker:
     """Notes the faces that it speaks with; it takes until `free` is set for each."""
 
+    faults = 0
+
     def __init__(self, name: str) -> None:
         self.name, self.faces, self.free = name, [], threading.Event()
         self.free.set()

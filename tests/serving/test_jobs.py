@@ -152,10 +152,32 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(server, face, voice):
 
 def test_a_worker_that_fails_at_whatever_it_is_given_is_told_until_it_makes_something(server, face, voice, monkeypatch):
     monkeypatch.setattr("talkingface.serving.dispatch.MOST_FAULTS", 2)
-    for order, code in (("", 200), ("fail", 200), ("fail", 503), ("", 200)):
+    for order, code in (("", 200), ("be ill", 200), ("be ill", 503), ("", 200)):
         server.order(order)
         server.ended(server.post(face, voice).json()["id"])
         assert server.client.get("/healthz").status_code == code
+
+
+def test_a_worker_that_is_well_again_needs_no_job_to_show_it(server, face, voice, monkeypatch):
+    """A balancer sends none to a server that says it is ill."""
+    monkeypatch.setattr("talkingface.serving.dispatch.MOST_FAULTS", 1)
+    monkeypatch.setattr("talkingface.serving.dispatch._TRY_SECONDS", 0.1)
+    server.order("be ill")
+    server.ended(server.post(face, voice).json()["id"])
+    tried = server.service.workers[0].faults + 2
+    wait_for(lambda: server.service.workers[0].faults >= tried)
+    assert server.client.get("/healthz").status_code == 503
+    server.order("")
+    wait_for(lambda: server.client.get("/healthz").status_code == 200)
+
+
+@pytest.mark.parametrize("order", ["die", "fail"])
+def test_inputs_that_fail_again_and_again_make_no_sound_worker_ill(server, face, voice, monkeypatch, order):
+    monkeypatch.setattr("talkingface.serving.dispatch.MOST_FAULTS", 2)
+    server.order(order)
+    for _ in range(3):
+        assert server.ended(server.post(face, voice).json()["id"])["state"] == "failed"
+    wait_for(lambda: server.client.get("/healthz").status_code == 200)
 
 
 def test_a_fault_of_the_server_itself_fails_the_job_and_the_next_one_is_made(server, face, voice, monkeypatch):

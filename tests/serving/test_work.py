@@ -48,6 +48,18 @@ def test_models_are_loaded_by_name_when_they_are_asked_for_and_the_last_one_used
     assert list(models._loaded) == ["second"] and models["second"] is second
 
 
+def test_to_be_tried_out_a_worker_loads_its_first_model_and_computes_with_it(models, monkeypatch):
+    models._loaded.clear()
+    assert models.try_out({}, Wire()) == {} and list(models._loaded) == ["first"]
+
+    def broken(self):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("torch.Tensor.item", broken)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        models.try_out({}, Wire())
+
+
 def test_of_every_model_is_told_what_limits_its_use(models, monkeypatch):
     monkeypatch.setattr(type(models["first"].model), "licence", property(lambda self: "not for sale"))
     assert [each["licence"] for each in models.describe({}, Wire())["models"]] == ["not for sale"] * 2
