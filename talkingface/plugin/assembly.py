@@ -169,10 +169,11 @@ def lacking_to_speak(
 def hash_in_use(model: TalkingFaceModel) -> str:
     """What the weights are that a model makes videos with, or judges with, in one word, whatever file they came in.
 
-    What else lies in a checkpoint, a discriminator say, does not count.
+    What else lies in a checkpoint, a discriminator say, does not count, nor what `bind` replaces.
     """
     names = model.needed_to_speak(model.config)
     if names is None:
         names = tuple(name for plan in model.plans.values() for name in plan.trains)
     states = {name: getattr(model, name).state_dict() for name in names}
-    return weights_hash({f"{name}.{key}": value for name, state in states.items() for key, value in state.items()})
+    entries = {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
+    return weights_hash({key: value for key, value in entries.items() if key not in model.replaced_by_bind})

@@ -295,6 +295,14 @@ class TalkingFaceModel(nn.Module):
             ConfigError: with the key.
         """
 
+    @property
+    def replaced_by_bind(self) -> tuple[str, ...]:
+        """Entries `<network>.<key>` that `bind` fills from other files, whatever a checkpoint holds there.
+
+        They are left out where weights are told apart (`hash_in_use`), as a model is read there without being bound.
+        """
+        return ()
+
     def bind(self, weights_dir: str | Path, device: str) -> None:
         """Learn where weight files lie and where to compute, and build the front end there.
 

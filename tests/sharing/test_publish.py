@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -121,10 +122,10 @@ def test_what_nobody_has_stated_is_said_to_be_so(run, tmp_path, capsys):
     assert not (tmp_path / "shared" / "metrics.json").exists()
 
 
-def evaluated(checkpoint_file, ssim, out):
+def evaluated(checkpoint_file, ssim, out, name="ToyGAN"):
     """A report of a checkpoint as `evaluate` writes it."""
-    loaded = load_config("ToyGAN", "folder").config
-    pipeline = Pipeline.from_checkpoint("ToyGAN", checkpoint_file, "cpu")
+    loaded = load_config(name, "folder").config
+    pipeline = Pipeline.from_checkpoint(name, checkpoint_file, "cpu")
     result = make_result({"generated": {"ssim": {"a": ssim, "b": ssim}}})
     result.provenance |= EvaluationSetup.from_config(loaded, pipeline).identity
     write_report(result, out)
@@ -160,6 +161,20 @@ def test_a_card_has_the_figures_of_its_own_weights_alone(run, tmp_path, capsys):
     checkpoint.save(last, replace(content, networks=other))  # the run has trained on
     evaluated(tmp_path / "whole.pt", 0.5, run / "eval")
     assert published_figure(run / "gan", tmp_path / "later") is None
+
+
+def test_figures_of_weights_whose_scale_is_imported_count_as_their_own(tmp_path):
+    constants = tmp_path / "weights" / "MakeItTalk" / "MEAN_STD_AUTOVC_RETRAIN_MEL_AU.txt"
+    constants.parent.mkdir(parents=True)
+    np.savetxt(constants, np.concatenate([np.full(80, 0.5), np.full(80, 2.0)]))
+    settings = {"profile": "tiny", "weights_dir": str(tmp_path / "weights"), "model.scale": "published"}
+    path = random_checkpoint("MakeItTalk", tmp_path / "run", **settings)  # brings no scale, as published files
+    evaluated(path, 0.5, tmp_path / "run" / "eval", "MakeItTalk")
+    assert published_figure(path, tmp_path / "shared") == 0.5
+    content = checkpoint.load(path)
+    content.networks["content_branch"]["network.fc.0.bias"] += 1
+    checkpoint.save(path, content)
+    assert published_figure(path, tmp_path / "later") is None
 
 
 def test_an_evaluation_of_before_hashes_counts_for_the_file_it_names(run, tmp_path, capsys):

@@ -214,6 +214,14 @@ class MakeItTalk(MakeItTalkNetworks):
         )
         return NON_COMMERCIAL if imported else ""
 
+    @property
+    def replaced_by_bind(self) -> tuple[str, ...]:
+        """Mean and deviation of the sound, where the settings want the imported ones."""
+        if self.config.scale != "published":
+            return ()
+        networks = ("content_branch", "speaker_branch")
+        return tuple(f"{network}.{part}" for network in networks for part in ("sound_mean", "sound_deviation"))
+
     def bind(self, weights_dir: str | Path, device: str) -> None:
         """Build the front end, and take the imported scale of the sound where the weights are published ones."""
         super().bind(weights_dir, device)
