@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,14 +101,19 @@ def metrics_of(trained: Trained) -> Path | None:
         if "weights" not in provenance and _names(path, provenance.get("checkpoint"), trained.path):
             log.warning("%s: an older report, without a hash of the weights; taken since it names their file", path)
             return path
+        if "weights" not in provenance and _came_with(path, provenance.get("checkpoint"), trained.path):
+            log.warning("%s: an older report, without a hash of the weights; taken since it came with them", path)
+            return path
     if found:
+        in_a_run = folder.name in [stage.name for stage in trained.config.stages]
         log.warning(
             "%s: has not scored these weights, so the card says that they were not evaluated; for figures:"
-            " `evaluate --model=%s --dataset=%s --checkpoint=%s`, then publish again",
+            " `evaluate --model=%s --dataset=%s --checkpoint=%s --output=%s`, then publish again",
             ", ".join(map(str, found)),
             trained.name,
             trained.config.dataset,
             trained.path,
+            (folder.parent if in_a_run else folder) / "eval",
         )
     return None
 
@@ -116,6 +122,12 @@ def _names(report: Path, named: Any, checkpoint: Path) -> bool:
     """Whether a report of before weights were noted is of a checkpoint: by its name, and no older than the file."""
     same = isinstance(named, str) and Path(named).resolve() == checkpoint.resolve()
     return same and report.stat().st_mtime >= checkpoint.stat().st_mtime
+
+
+def _came_with(report: Path, named: Any, checkpoint: Path) -> bool:
+    """Whether a report of before weights were noted was published with them: it then names no file, or no folder."""
+    told = named is None or isinstance(named, str) and not re.search(r"[\\/]", named)
+    return told and report.parent == checkpoint.parent and checkpoint.name == PUBLISHED
 
 
 def _subject(trained: Trained, config: dict[str, Any], result: EvalResult | None, stated: Statement) -> Subject:

@@ -151,7 +151,7 @@ def test_a_card_has_the_figures_of_its_own_weights_alone(run, tmp_path, capsys):
     assert published_figure(first, tmp_path / "of_first") is None, "another stage's weights"
     told = capsys.readouterr().err
     assert f"{run / 'eval' / 'metrics.json'}: has not scored these weights" in told
-    assert f"--dataset=folder --checkpoint={first}`" in told
+    assert f"--dataset=folder --checkpoint={first} --output={run / 'eval'}`" in told
     evaluated(first, 0.25, run / "warm" / "eval")  # as evaluating the stage's folder leaves it
     assert published_figure(first, tmp_path / "stage") == 0.25
     evaluated(first, 0.25, run / "eval")  # as evaluating the file leaves it
@@ -185,6 +185,25 @@ def test_an_evaluation_of_before_hashes_counts_for_the_file_it_names(run, tmp_pa
     later = (run / "eval" / "metrics.json").stat().st_mtime + 60
     os.utime(run / "gan" / "last.pt", (later, later))
     assert published_figure(run / "gan" / "last.pt", tmp_path / "later") is None, "written after its evaluation"
+
+
+@pytest.mark.parametrize("named", [None, "last.pt", "/films/other.pt"])
+def test_a_report_of_before_hashes_counts_where_it_was_published_with_the_weights(run, tmp_path, capsys, named):
+    published = tmp_path / "shared"
+    assert published_figure(run, published) == 0.625
+    told = json.loads((published / "metrics.json").read_text())
+    assert "weights" not in told
+    (published / "metrics.json").write_text(json.dumps(told | ({"checkpoint": named} if named else {})))
+    capsys.readouterr()
+    there = named != "/films/other.pt"
+    assert published_figure(published, tmp_path / "copy") == (0.625 if there else None)
+    log = capsys.readouterr().err
+    assert ("taken since it came with them" in log) == there
+    if not there:  # the command that is advised leaves the report where it is found
+        weights, place = published / "model.safetensors", published / "eval"
+        assert f"--checkpoint={weights} --output={place}`" in log
+        evaluated(weights, 0.25, place)
+        assert published_figure(published, tmp_path / "scored") == 0.25
 
 
 def test_a_folder_that_holds_something_stays_as_it_is(run, tmp_path, capsys):
