@@ -21,7 +21,7 @@ from talkingface.evaluation.setup import EvaluationSetup
 from talkingface.pipeline import Pipeline
 from talkingface.plugin.configuration import load_config
 from talkingface.plugin.trained import read_trained
-from talkingface.sharing.privacy import without_places
+from talkingface.sharing.privacy import shared_report, shared_settings, without_places
 from talkingface.weights import checkpoint
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -95,6 +95,42 @@ def test_nothing_tells_of_the_machine(tmp_path, toys, monkeypatch, relative):
 def test_paths_leave_and_other_words_stay(text, left):
     config = {"saved_dir": "runs/", "data_root": "ada's films", "train_filelist": "lists/ada.txt", "experts": {}}
     assert without_places({"a": [text]}, config) == {"a": [left]}
+
+
+@pytest.mark.parametrize("judge", ["experts/ada-secret/judge", "ada-secret"])
+def test_files_and_runs_of_an_evaluation_keep_names_of_files_alone(judge):
+    weights = {"evaluation": {"judge": judge, "lse_checkpoint": "ada-secret/lse.model", "csim_checkpoint": None}}
+    filters = {"filters": {"sync": {"expert": judge}}, "landmarks": {"model_path": "ada-secret/s3fd.pth"}}
+    config = {**weights, "preprocess": filters, "demo": {"portraits": "ada-secret"}}
+    told = shared_settings(config)
+    assert "ada-secret" not in str(told) and "experts" not in str(told)
+    assert told["evaluation"] == {"judge": "...", "lse_checkpoint": "lse.model", "csim_checkpoint": None}
+    kept = {"evaluation": {"judge": "auto"}, "preprocess": {"filters": {"sync": {"expert": "none"}}}}
+    assert shared_settings(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("reason", "left"),
+    [
+        ("ada-films/b.mp4: no face in 3/50 frames", "b.mp4: no face in 3/50 frames"),
+        ("ada's new films/b.mp4: no face", "b.mp4: no face"),
+        ("no face in 3/50 frames of b.mp4: 2.5 frames/s, n/a", "no face in 3/50 frames of b.mp4: 2.5 frames/s, n/a"),
+        ("id00/00006 lends to id01/00001.", "id00/00006 lends to id01/00001."),
+        ("films/id00/00006.mp4 and films/id00 end early.", "00006.mp4 and ... end early."),
+        ("give --evaluation.judge=ada/run, or see (docs/data_layout.md#clips)",)
+        + ("give --evaluation.judge=..., or see (data_layout.md#clips)",),
+        ("not found: ada\\lse.model (by hand from https://a.org/b/lse.model)",)
+        + ("not found: lse.model (by hand from https://a.org/b/lse.model)",),
+    ],
+)
+def test_reports_on_other_data_tell_of_no_folder(reason, left):
+    skipped = [{"row": "generated", "clip": "id00/00006", "what": "clip", "reason": reason}]
+    definitions = {"expert": {"judge": {"run": "ada-secret"}}, "sync": {"judge": {"run": "DINet.sync_expert"}}}
+    report = {"skipped": skipped, "references": {"clip": {"a b/c": "id01/00001"}}, "definitions": definitions}
+    told = shared_report({**report, "checkpoint": "ada", "figures": {"rate": {"unit": "px/frame"}}}, {})
+    assert told["skipped"] == [{**skipped[0], "reason": left}] and told["references"] == report["references"]
+    assert told["definitions"] == {"expert": {"judge": {"run": "..."}}, "sync": {"judge": {"run": "DINet.sync_expert"}}}
+    assert told["figures"] == {"rate": {"unit": "px/frame"}} and "checkpoint" not in told
 
 
 def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
