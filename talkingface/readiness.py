@@ -164,6 +164,8 @@ def _differs(key: str, before: Mapping[str, Any], value: Any) -> bool:
 def check_resumed(config: Config, model: TalkingFaceModel, run: RunFolder) -> None:
     """See that the networks which a run has saved are those that it would go on with.
 
+    Checkpoints of a stage hold those of later stages, too, as they were initialised: an exact resume begins with them.
+
     Args:
         config: the configuration.
         model: built from it.
@@ -182,8 +184,27 @@ def check_resumed(config: Config, model: TalkingFaceModel, run: RunFolder) -> No
         except CheckpointError as error:
             raise CheckpointError(
                 f"{error}; an earlier version built it otherwise, so this run cannot go on: train a new one"
-                " (--resume=none)"
+                f" (--resume=none{_spared(config, model, run)})"
             ) from None
+
+
+def _spared(config: Config, model: TalkingFaceModel, run: RunFolder) -> str:
+    """Options by which a new run takes networks whose stages have ended, where others only use them."""
+    options = ""
+    for name in sorted({name for plan in model.plans.values() for name in plan.uses}):
+        stages = [stage for stage in config.stages if name in model.plans[stage.kind].trains]
+        paths = [run.stage(stage.name) / "best.pt" for stage in stages if _has_ended(run.stage(stage.name))]
+        if (
+            paths
+            and len(paths) == len(stages)
+            and name in checkpoint.fitting(model, checkpoint.load(paths[-1]).networks)
+        ):
+            options += f" --experts.{name}={paths[-1]}"
+    return options
+
+
+def _has_ended(stage: Path) -> bool:
+    return (stage / "best.pt").is_file() and checkpoint.load(stage / "last.pt").finished
 
 
 def check_origins(config: Config, model: TalkingFaceModel, run: RunFolder) -> None:

@@ -87,8 +87,11 @@ class StageStart:
         Raises:
             CheckpointError, ConfigError: see `fill`.
         """
+        trains = {stage.name: self.model.plans[stage.kind].trains for stage in self.config.stages}
         for origin in map(Origin.parse, self.stage.init_from):
-            if origin.place not in (*self.skipped, *coming):
+            if origin.place in coming:  # it will have brought these when a later entry is read
+                self.ready |= {origin.network} if origin.network else set(trains[origin.place])
+            elif origin.place not in self.skipped:
                 self._take(origin)
 
     def _go_on_after(self, path: Path) -> None:
@@ -117,11 +120,31 @@ class StageStart:
         if lacking:
             raise CheckpointError(
                 f"stage '{self.stage.name}': init_from '{origin}': {path} holds no trained {', '.join(lacking)}; it has"
-                f" {', '.join(content.ready) or 'none'}"
+                f" {', '.join(content.ready) or 'none'}{self._without_the_rest(origin, content, names)}"
             )
         self._refuse_other_settings(origin, path, content, names)
-        checkpoint.load_networks(self.model, {name: content.networks[name] for name in sorted(names)}, path)
+        try:
+            checkpoint.load_networks(self.model, {name: content.networks[name] for name in sorted(names)}, path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{self._without_the_rest(origin, content, names)}") from None
         self.ready |= names
+
+    def _without_the_rest(self, origin: Origin, content: CheckpointContent, names: set[str]) -> str:
+        """For a message: how to begin without the networks that are lacking or do not fit.
+
+        Empty where an entry names its one network, and where videos are made with one of these: then it is the
+        checkpoint, or a setting, that is not the one which was meant.
+        """
+        held = {name: content.networks[name] for name in sorted(names.intersection(content.ready))}
+        fitting = checkpoint.fitting(self.model, held)
+        left_out = names.difference(fitting)
+        needed = self.model.needed_to_speak(self.config.model)
+        if origin.network is not None or not left_out or not fitting or left_out.intersection(needed or names):
+            return ""
+        by_name = [str(origin._replace(network=name)) for name in fitting]
+        entries = [by_name if Origin.parse(text) == origin else [text] for text in self.stage.init_from]
+        told = ", ".join(text for each in entries for text in each)
+        return f"; to begin without {', '.join(sorted(left_out))}: --stages.{self.stage.name}.init_from='[{told}]'"
 
     def _refuse_other_settings(self, origin: Origin, path: Path, content: CheckpointContent, names: set[str]) -> None:
         """Refuse networks that would be others here, though their weights fit."""

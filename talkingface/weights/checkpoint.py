@@ -6,7 +6,7 @@ import logging
 import math
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -286,6 +286,16 @@ def check_networks(model: nn.Module, networks: Mapping[str, Mapping[str, Tensor]
     """
     for name, state in networks.items():
         _check_fit(_network(model, name, source).state_dict(), state, f"{source}: {name}")
+
+
+def fitting(model: nn.Module, networks: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
+    """Which of these networks `check_networks` would not refuse."""
+    names = []
+    for name, state in networks.items():
+        with suppress(CheckpointError):
+            check_networks(model, {name: state}, "")
+            names.append(name)
+    return names
 
 
 def _network(model: nn.Module, name: str, source: str | Path) -> nn.Module:

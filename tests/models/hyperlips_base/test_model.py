@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,8 @@ from talkingface.plugin.importing import import_checkpoints
 from talkingface.plugin.registry import get_spec
 from talkingface.plugin.trained import read_trained
 from talkingface.readiness import check_training
+from talkingface.sharing.card import Statement
+from talkingface.sharing.publish import publish
 from talkingface.weights import checkpoint
 from talkingface.weights.checkpoint import CheckpointContent
 from talkingface.weights.runs import RunFolder
@@ -263,6 +266,55 @@ def test_runs_with_the_earlier_discriminator_do_not_train_on(earlier, tmp_path):
     with pytest.raises(CheckpointError, match=r"last\.pt: discriminator does not fit: .*\(--resume=none\)$") as caught:
         check_training(config, afterwards=False, prepares=False)
     assert "\n" not in str(caught.value)
+
+
+def test_where_the_expert_of_such_a_run_has_ended_a_new_run_is_told_to_take_it(earlier, tmp_path):
+    content = checkpoint.load(earlier)
+    expert = RunFolder(earlier.parent.parent).stage("expert")
+    expert.mkdir()
+    for name in ("best.pt", "last.pt"):
+        ended = replace(content, stage="expert", trained=["sync_expert"], ready=["sync_expert"], finished=True)
+        checkpoint.save(expert / name, ended)
+    earlier.unlink()
+    given = {"saved_dir": str(tmp_path), "profile": "tiny", "resume": str(expert.parent)}
+    with pytest.raises(CheckpointError, match=r"discriminator does not fit: ") as caught:
+        check_training(load_config("HyperLipsBase", "demo", (), given).config, afterwards=False, prepares=False)
+    option = f"--experts.sync_expert={expert / 'best.pt'}"
+    assert str(caught.value).endswith(f"(--resume=none {option})")
+    anew = {**given, "resume": "none", "experts.sync_expert": str(expert / "best.pt")}
+    check_training(load_config("HyperLipsBase", "demo", (), anew).config, afterwards=False, prepares=False)
+
+
+@pytest.mark.parametrize("place", ["checkpoint", "published folder"])
+@pytest.mark.parametrize("expert", ["trained first", "given", "taken along"])
+def test_to_begin_with_the_generator_of_such_a_run_its_discriminator_is_left_out(earlier, tmp_path, place, expert):
+    origin = str(earlier)
+    if place == "published folder":
+        pytest.importorskip("safetensors")
+        origin = publish(earlier, tmp_path / "shared", Statement())
+    entries = ["expert", origin] if expert == "trained first" else [origin]
+    given = {"saved_dir": str(tmp_path), "profile": "tiny", "resume": "none", "stages.base.init_from": entries}
+    if expert == "given":
+        given["experts.sync_expert"] = str(earlier)
+    with pytest.raises(CheckpointError) as caught:
+        check_training(load_config("HyperLipsBase", "demo", (), given).config, afterwards=False, prepares=False)
+    error = str(caught.value)
+    assert ("discriminator does not fit" if place == "checkpoint" else "no trained discriminator") in error
+    names = {"trained first": "expert, {}:generator", "given": "{}:generator"}.get(
+        expert, "{0}:generator, {0}:sync_expert"
+    )
+    told = names.format(origin)
+    assert "\n" not in error and error.endswith(f"; to begin without discriminator: --stages.base.init_from='[{told}]'")
+    given["stages.base.init_from"] = told.split(", ")
+    check_training(load_config("HyperLipsBase", "demo", (), given).config, afterwards=False, prepares=False)
+
+
+def test_a_generator_of_another_width_is_not_left_out(earlier, tmp_path):
+    given = {"saved_dir": str(tmp_path), "profile": "tiny", "resume": "none", "model.generator.width": 0.25}
+    given["stages.base.init_from"] = str(earlier)
+    with pytest.raises(CheckpointError, match="does not fit") as caught:
+        check_training(load_config("HyperLipsBase", "demo", (), given).config, afterwards=False, prepares=False)
+    assert "to begin without" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
