@@ -164,15 +164,12 @@ def test_perceptual_and_style_terms(vector):
     v = vector("iplap", "perceptual_vgg19")
     loss = PerceptualLoss(filled_vgg(vector, v.salt))
     images, truth = v.inputs()
-    images.requires_grad_()
     target = loss.target(truth)
     content, style = loss(images, target, style=True)
     assert relative(content, v["losses"]["perceptual"]) < 1e-4
     assert relative(content + 250 * style, v["losses"]["with_style_250"]) < 1e-4
-    (content + 250 * style).backward()
-    v.check("grad_wrt_input_with_style", images.grad, 1e-3)
 
-    features = loss.target(images.detach()).features
+    features = loss.target(images).features
     names = [f"relu_{i}_1" for i in range(1, 6)]
     for scale, (ours, theirs) in enumerate(zip(features, target.features)):
         for name, a, b in zip(names, ours, theirs):
@@ -180,6 +177,12 @@ def test_perceptual_and_style_terms(vector):
             if scale == 0:
                 term = (gram(a) - gram(b)).abs().mean()
                 assert relative(term, v["losses"][f"scale0.{name}.gram_l1"]) < 1e-3
+
+    # In double: in float32 it depends on how a CPU rounds which side of a ReLU or an L1 a value is on.
+    loss, images = loss.double(), images.double().requires_grad_()
+    content, style = loss(images, loss.target(truth.double()), style=True)
+    (content + 250 * style).backward()
+    v.check("grad_wrt_input_with_style", images.grad)
 
 
 class Objective:
