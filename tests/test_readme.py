@@ -92,7 +92,9 @@ def test_every_command_in_the_pages_is_understood(page, line, example, tmp_path,
         return
     dataset = arguments.options.get("dataset") or "folder"
     files = split_files(arguments.options.get("config_files"))
-    for name in registry.list_models() if arguments["model"] == "all" else [arguments["model"]]:
+    # Those that are shipped: tests of this process may have registered toys.
+    shipped = [path.stem for path in (ROOT / "properties" / "model").glob("*.yaml")]
+    for name in shipped if arguments["model"] == "all" else [arguments["model"]]:
         load_config(name, dataset, files, arguments.overrides)
 
 
