@@ -49,7 +49,9 @@ def write_safe(path: Path, networks: Mapping[str, Mapping[str, Tensor]], told: M
     }
     header = {"format": "pt", KEY: json.dumps(dict(told), allow_nan=False)}
     with atomic_output(path) as temporary:
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=header)
+        temporary.chmod(mode)  # safetensors 0.8 leaves a file that its owner alone may read
 
 
 def read_safe(path: Path) -> dict[str, Any]:

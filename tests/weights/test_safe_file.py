@@ -38,6 +38,12 @@ def test_weights_and_configuration_go_there_and_come_back(run, tmp_path):
     assert same(model.generator.state_dict(), before.networks["generator"]), "it is a checkpoint as it is"
 
 
+def test_others_may_read_it_as_they_may_read_any_new_file(tmp_path):
+    write_safe(tmp_path / "weights.safetensors", {"generator": {"weight": torch.zeros(2)}}, {})
+    (tmp_path / "any").touch()
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_settings_that_are_asked_for_go_into_the_header(run, tmp_path):
     safe = tmp_path / "toy.safetensors"
     options = [f"--checkpoint={run}", f"--output={safe}", "--model.dropout=0.5"]
