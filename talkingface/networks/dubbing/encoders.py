@@ -76,14 +76,14 @@ def row_linear(width: int) -> nn.Module:
     return nn.Identity() if width == AUDIO_WIDTH else RowLinear(width)
 
 
-def audio_encoder(style: Style) -> nn.Sequential:
-    """Rows of audio features (B, 29, 5) -> (B, 128, 2)."""
+def audio_encoder(style: Style, width: int = AUDIO_WIDTH) -> nn.Sequential:
+    """Rows of audio features (B, width, 5) -> (B, 128, 2)."""
     c, norm = style.channels(128), style.norm
 
     def residual() -> Residual:
         return Residual(1, c, norm, style.leading, style.idle_norms)
 
-    ends = (Same(1, AUDIO_WIDTH, c, 5, norm), Same(1, c, c, 3, norm))
+    ends = (Same(1, width, c, 5, norm), Same(1, c, c, 3, norm))
     return nn.Sequential(ends[0], residual(), Down(1, c, c, 3, norm), residual(), Down(1, c, c, 3, norm), ends[1])
 
 
