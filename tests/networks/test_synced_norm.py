@@ -57,7 +57,9 @@ def test_two_processes_with_unequal_batches_equal_one_with_both(tmp_path):
     torch.testing.assert_close(torch.cat([part["out"] for part in parts]), out.detach(), **close)
     torch.testing.assert_close(torch.cat([part["x"] for part in parts]), own.grad, **close)
     for parameter, *grads in zip(whole.parameters(), *(part["grads"] for part in parts), strict=True):
-        torch.testing.assert_close(sum(grads), parameter.grad, rtol=1e-3, atol=1e-3)
+        # Each is a sum over inputs near 50 whose terms cancel, so single entries keep the rounding of the terms.
+        atol = 1e-4 * float(parameter.grad.abs().max().clamp_min(50))
+        torch.testing.assert_close(sum(grads), parameter.grad, rtol=1e-3, atol=atol)
     for part in parts:
         for key, value in whole.state_dict().items():
             torch.testing.assert_close(part["state"][key], value, rtol=1e-4, atol=1e-4)
