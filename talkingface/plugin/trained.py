@@ -79,13 +79,10 @@ def read_trained(
 
 def _without_misfits(content: CheckpointContent, model: TalkingFaceModel, path: Path) -> CheckpointContent:
     """The content without networks that only train and are of another make, as earlier versions built some."""
-    networks = {}
-    for name, state in content.networks.items():
-        try:
-            files.check_networks(model, {name: state}, path)
-            networks[name] = state
-        except CheckpointError as error:  # `build_for` has seen what videos are made with
-            log.info("%s; it is left out, for videos are made without it", error)
+    fitting = files.fitting(model, content.networks)  # `build_for` has seen what videos are made with
+    if misfits := [name for name in content.networks if name not in fitting]:
+        log.info("%s: %s of another make left out, for videos are made without", path, ", ".join(misfits))
+    networks = {name: content.networks[name] for name in fitting}
     return replace(content, networks=networks, ready=[name for name in content.ready if name in networks])
 
 
